@@ -1,0 +1,65 @@
+"""Command line: ``python -m benchmarks NAME [--blocks N] [--scale X] [--json FILE]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+from benchmarks.cases import CASES
+from benchmarks.frame import Options
+from benchmarks.report import document, machine, table
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the named cases and print their figures."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="cases; a prefix names several")
+    parser.add_argument("--list", action="store_true", help="list the cases and stop")
+    parser.add_argument("--blocks", type=int, help="pairs of measurements (default: the case's)")
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every block there too")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        default=Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else Path("/tmp"),
+        help="folder for the data (default: tmpfs)",
+    )
+    parsed = parser.parse_args(arguments)
+    if parsed.list or not parsed.names:
+        for case in CASES:
+            print(f"{case.name:<26} {case.summary}")
+        return 0 if parsed.list else 2
+    chosen = [case for case in CASES if case.name.startswith(tuple(parsed.names))]
+    unknown = [n for n in parsed.names if not any(case.name.startswith(n) for case in CASES)]
+    if unknown:
+        parser.error(f"no case is named {', '.join(unknown)}; see --list")
+    if (parsed.blocks is not None and parsed.blocks < 1) or parsed.scale <= 0:
+        parser.error("--blocks and --scale must be positive")
+    # What is configured here must decide nothing there.
+    for name in list(os.environ):
+        if name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_")):
+            del os.environ[name]
+    os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
+
+    options = Options(
+        parsed.blocks, parsed.scale, parsed.work, lambda line: print(f"  {line}", file=sys.stderr)
+    )
+    facts = machine(parsed.work)
+    for key, value in facts.items():
+        print(f"{key + ':':<8} {value}")
+    documents = []
+    for case in chosen:
+        print(f"{case.name}: {case.summary}", file=sys.stderr)
+        figures = case.run(options, options.blocks or case.blocks)
+        documents.append(document(case.name, options, figures))
+        print(f"\n{table(case.name, figures)}", flush=True)
+    if parsed.json:
+        parsed.json.write_text(json.dumps({"machine": facts, "cases": documents}, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

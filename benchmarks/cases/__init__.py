@@ -1,0 +1,5 @@
+"""Every benchmark, in the order of the README's table."""
+
+from benchmarks.cases import alias, artifacts, imports, lineage, request
+
+CASES = (*artifacts.CASES, *alias.CASES, request.CASE, imports.CASE, lineage.CASE)

@@ -1,0 +1,203 @@
+"""Artifact repositories: the same files through stock's repository and through ours.
+
+Both sides are driven as MLflow drives them: a new repository object per call. The data is made
+before the clock starts; what was downloaded is compared with it after the clock stopped.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
+from benchmarks.targets import Target, target
+
+MIB = 1024 * 1024
+Maker = Callable[[Options, Path], Iterator[Path]]
+"""Makes the files of one step after the other in the given folder; yields what to log."""
+
+
+def one_file(options: Options, folder: Path) -> Iterator[Path]:
+    """One file of 1 GiB that does not compress."""
+    random = np.random.default_rng(1)
+    with (folder / "weights.bin").open("wb") as file:
+        for _ in range(options.count(1024)):
+            file.write(random.bytes(MIB))
+    yield folder
+
+
+def small_files(options: Options, folder: Path) -> Iterator[Path]:
+    """2,000 files of 20 KiB in 20 folders."""
+    random = np.random.default_rng(2)
+    for index in range(options.count(2000)):
+        path = folder / f"part-{index % 20:02}" / f"{index:04}.bin"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(random.bytes(20 * 1024))
+    yield folder
+
+
+def checkpoints(options: Options, folder: Path) -> Iterator[Path]:
+    """10 checkpoints of 200 MiB, each with 1 % changed, in 8 stretches as layers are."""
+    random = np.random.default_rng(3)
+    size = options.count(200) * MIB
+    state = bytearray(random.bytes(size))
+    stretch = size // 100 // 8
+    for step in range(10):
+        path = folder / f"checkpoint-{step}" / "weights.bin"
+        path.parent.mkdir()
+        path.write_bytes(state)
+        yield path.parent
+        for start in random.integers(0, size - stretch, 8):
+            state[start : start + stretch] = random.bytes(stretch)
+
+
+def models(options: Options, folder: Path) -> Iterator[Path]:
+    """50 real scikit-learn models, logged as MLflow lays them out, each trained a little anew."""
+    import cloudpickle
+    from sklearn.datasets import load_breast_cancer
+    from sklearn.ensemble import RandomForestClassifier
+
+    features, benign = load_breast_cancer(return_X_y=True)
+    forest = RandomForestClassifier(n_estimators=100, warm_start=True, random_state=7)
+    forest.fit(features, benign)
+    for index in range(options.count(50)):
+        # A forest that grows by one tree a day: how most retrained models relate.
+        forest.n_estimators += 1
+        forest.fit(features, benign)
+        path = folder / f"model-{index:02}"
+        path.mkdir()
+        (path / "model.pkl").write_bytes(cloudpickle.dumps(forest))
+        (path / "requirements.txt").write_text("mlflow\nscikit-learn\ncloudpickle\n" * 5)
+        (path / "conda.yaml").write_text("name: mlflow-env\nchannels: [conda-forge]\n" * 10)
+        (path / "python_env.yaml").write_text("python: 3.11\nbuild_dependencies: [pip]\n" * 10)
+        (path / "input_example.json").write_text(str(features[:50].tolist()))
+        (path / "MLmodel").write_text(f"model_uuid: {index:032}\nflavors: sklearn\n" * 20)
+        yield path
+
+
+def same_again(options: Options, folder: Path) -> Iterator[Path]:
+    """200 MiB, logged by two runs; only the second one is measured."""
+    random = np.random.default_rng(5)
+    path = folder / "weights"
+    path.mkdir()
+    (path / "weights.bin").write_bytes(random.bytes(options.count(200) * MIB))
+    yield path
+    yield path
+
+
+def _warm_up(_options: Options, folder: Path) -> Iterator[Path]:
+    (folder / "small.bin").write_bytes(bytes(1000))
+    yield folder
+
+
+def _repository(root: str, step: int) -> object:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    # The server's own layout: experiment, run, artifacts.
+    return get_artifact_repository(f"{root}/1/{step:032x}/artifacts")
+
+
+def _measure(
+    side: str, place: Target, maker: Maker, options: Options, work: Path, *, is_again: bool
+) -> Sample:
+    """Log, count, download and compare once."""
+    root = place.new_root()
+    uri = f"cas-{root}" if side == PACK else root
+    up_wall = up_cpu = down_wall = down_cpu = 0.0
+    stored_before = 0
+    with tempfile.TemporaryDirectory(dir=work) as name:
+        source, copy = Path(name) / "source", Path(name) / "copy"
+        source.mkdir()
+        logged: list[Path] = []
+        for step, path in enumerate(maker(options, source)):
+            if is_again and step == 1:
+                up_wall = up_cpu = 0.0
+                stored_before = place.stored_bytes(root)
+            with stopwatch() as watch:
+                _repository(uri, step).log_artifacts(str(path))  # type: ignore[attr-defined]
+            up_wall += watch.wall_seconds
+            up_cpu += watch.cpu_seconds
+            logged.append(path)
+        stored = place.stored_bytes(root) - stored_before
+        for step, path in enumerate(logged):
+            goal = copy / str(step)
+            goal.mkdir(parents=True)
+            with stopwatch() as watch:
+                _repository(uri, step).download_artifacts("", str(goal))  # type: ignore[attr-defined]
+            down_wall += watch.wall_seconds
+            down_cpu += watch.cpu_seconds
+            _expect_same(path, goal)
+    place.remove(root)
+    return {
+        "up": up_wall,
+        "up, processor": up_cpu,
+        "down": down_wall,
+        "down, processor": down_cpu,
+        "stored": stored,
+    }
+
+
+def _expect_same(wanted: Path, got: Path) -> None:
+    for folder, _, files in os.walk(wanted):
+        other = got / Path(folder).relative_to(wanted)
+        same, different, missing = filecmp.cmpfiles(folder, other, files, shallow=False)
+        if different or missing or len(same) != len(files):
+            raise AssertionError(f"{other}: not what was logged: {different}, {missing}")
+
+
+def _run(
+    kind: str, maker: Maker, goals: dict[str, str], options: Options, blocks: int
+) -> list[Figure]:
+    figures = [
+        Figure("up", "s", goal=goals.get("up", "")),
+        Figure("up, processor", "s"),
+        Figure("down", "s", goal=goals.get("down", "")),
+        Figure("down, processor", "s"),
+        Figure("stored", "B", goal=goals.get("stored", "")),
+    ]
+    with (
+        tempfile.TemporaryDirectory(dir=options.work, prefix="benchmark-") as name,
+        target(kind, Path(name)) as place,
+    ):
+        one = partial(_measure, place=place, maker=maker, options=options, work=Path(name))
+        again = maker is same_again
+        for side in (STOCK, PACK):
+            # Libraries are loaded and connections made before the first block.
+            one(side, maker=_warm_up, is_again=False)
+        return interleave(
+            {side: partial(one, side, is_again=again) for side in (STOCK, PACK)},
+            figures,
+            blocks,
+            options.progress,
+        )
+
+
+_STORIES: tuple[tuple[str, str, Maker, dict[str, str]], ...] = (
+    ("file", "one file of 1 GiB", one_file, {"up": ">= 1x", "down": ">= 2x"}),
+    ("small", "2,000 files of 20 KiB", small_files, {"up": ">= 15x", "down": ">= 30x"}),
+    (
+        "checkpoints",
+        "10 checkpoints of 200 MiB, 1 % changed",
+        checkpoints,
+        {"up": ">= 6x", "down": ">= 1.5x", "stored": ">= 8x"},
+    ),
+    ("models", "50 scikit-learn model folders", models, {"stored": ">= 5x"}),
+    ("again", "200 MiB that are there already", same_again, {"stored": ">= 100x"}),
+)
+
+CASES = tuple(
+    Case(
+        f"artifacts-{name}-{kind}",
+        f"{summary}, {'S3 on loopback' if kind == 's3' else 'local disk'}",
+        3,
+        partial(_run, kind, maker, goals if kind == "s3" else {}),
+    )
+    for kind in ("s3", "disk")
+    for name, summary, maker, goals in _STORIES
+)

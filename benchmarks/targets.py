@@ -1,0 +1,116 @@
+"""Where the artifact cases store: an S3 server of our own on loopback, or a folder."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Protocol
+
+
+class Target(Protocol):
+    """A place that gives out empty roots."""
+
+    def new_root(self) -> str:
+        """Return the stock URI of an empty root."""
+
+    def stored_bytes(self, root: str) -> int:
+        """Return how many bytes a root holds."""
+
+    def remove(self, root: str) -> None:
+        """Delete a root and all it holds."""
+
+
+class Disk:
+    """Folders below one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def new_root(self) -> str:
+        path = self._folder / uuid.uuid4().hex
+        path.mkdir(parents=True)
+        return path.as_uri()
+
+    def stored_bytes(self, root: str) -> int:
+        return sum(path.stat().st_size for path in self._path(root).rglob("*") if path.is_file())
+
+    def remove(self, root: str) -> None:
+        shutil.rmtree(self._path(root))
+
+    def _path(self, root: str) -> Path:
+        return Path(root.removeprefix("file://"))
+
+
+class S3:
+    """Buckets of a server on loopback, spoken to as any client does."""
+
+    def __init__(self, endpoint: str) -> None:
+        import boto3
+
+        os.environ.update(
+            MLFLOW_S3_ENDPOINT_URL=endpoint,
+            MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE="path",
+            AWS_ACCESS_KEY_ID="benchmark",
+            AWS_SECRET_ACCESS_KEY="benchmark",
+            AWS_DEFAULT_REGION="us-east-1",
+            AWS_EC2_METADATA_DISABLED="true",
+        )
+        self._client = boto3.client("s3", endpoint_url=endpoint)
+
+    def new_root(self) -> str:
+        bucket = f"b{uuid.uuid4().hex}"
+        self._client.create_bucket(Bucket=bucket)
+        return f"s3://{bucket}/mlflow"
+
+    def stored_bytes(self, root: str) -> int:
+        return sum(size for _, size in self._objects(root))
+
+    def remove(self, root: str) -> None:
+        for key, _ in self._objects(root):
+            self._client.delete_object(Bucket=self._bucket(root), Key=key)
+        self._client.delete_bucket(Bucket=self._bucket(root))
+
+    def _objects(self, root: str) -> list[tuple[str, int]]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket(root))
+        return [(o["Key"], o["Size"]) for page in pages for o in page.get("Contents", [])]
+
+    def _bucket(self, root: str) -> str:
+        return root.removeprefix("s3://").partition("/")[0]
+
+
+# The server answers in two writes; with Nagle's algorithm on, each GET and LIST would wait 40 ms
+# for a delayed acknowledgement, which no real S3 does and which hides what is measured.
+_LOCALBUCKET = """
+import socketserver, localbucket
+socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+localbucket.main()
+"""
+
+
+@contextlib.contextmanager
+def target(kind: str, folder: Path) -> Iterator[Target]:
+    """Start a target, ``s3`` or ``disk``, below a folder."""
+    if kind == "disk":
+        yield Disk(folder / "disk")
+        return
+    from tests import servers
+
+    if importlib.util.find_spec("localbucket") is None:
+        # Slower than localbucket, and keeps everything in memory.
+        with servers.moto() as store:
+            yield S3(store.environment["MLFLOW_S3_ENDPOINT_URL"])
+        return
+    data, port = folder / "buckets", servers.free_port()
+    data.mkdir(parents=True)
+    with servers.running(
+        [sys.executable, "-c", _LOCALBUCKET, str(data), "--port", str(port)],
+        log=folder / "localbucket.log",
+        ready=lambda: servers.accepts_connections(port),
+    ):
+        yield S3(f"http://127.0.0.1:{port}")

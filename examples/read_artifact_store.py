@@ -1,0 +1,98 @@
+"""Copy a store's artifacts out of it without mlflow-plugins-pack: nobody is locked in.
+
+Usage: python read_artifact_store.py STORE_FOLDER TARGET_FOLDER
+
+Reads a store on a disk, or a bucket that was copied to one, by docs/artifact-format.md alone.
+Needs the standard library and `zstandard`.
+"""
+
+import base64
+import hashlib
+import json
+import struct
+import sys
+from pathlib import Path
+
+import zstandard
+
+RECIPE_CHUNK = struct.Struct(">H32sIIIB")
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def read_segment(path: Path) -> dict:
+    data = path.read_bytes()
+    magic, length, digest = struct.unpack_from(">8sI32s", data)
+    text = zstandard.ZstdDecompressor().decompress(data[44:], max_output_size=length)
+    assert magic == b"MPSEGM01", f"{path} is no manifest segment"
+    assert hashlib.sha256(text).digest() == digest, f"{path} is damaged"
+    return json.loads(text)
+
+
+def read_scope(folder: Path) -> dict[str, dict]:
+    """Return the files of one run, model or trace: the ordered union of its segments."""
+    segments = {path.name: read_segment(path) for path in folder.iterdir()}
+    combined = [s for s in segments.values() if "replaces" in s]
+    replaced = {name for s in combined for name in s["replaces"]}
+    for segment in combined:
+        reach = set(segment["replaces"])
+        if any(reach < set(other["replaces"]) for other in combined):
+            replaced.add(segment["name"])
+    files: dict[str, dict] = {}
+    live = [s for s in segments.values() if s["name"] not in replaced]
+    for segment in sorted(live, key=lambda s: (s.get("as_of", s["name"]), s["name"])):
+        for operation in segment["operations"]:
+            if "put" in operation:
+                files[operation["put"]] = {**operation, "packs": segment["packs"]}
+            elif "delete" in operation:
+                gone = operation["delete"]
+                keep = [p for p in files if gone and p != gone and not p.startswith(gone + "/")]
+                files = {path: files[path] for path in keep}
+    return files
+
+
+def read_chunk(store: Path, pack: str, digest: str, offset: int, stored: int, raw: int, codec: int):
+    with (store / ".cas/packs" / pack[:2] / pack).open("rb") as file:
+        file.seek(offset)
+        data = file.read(stored)
+    if codec == 1:
+        data = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw)
+    assert sha256(data) == digest, f"chunk {digest} in pack {pack} is damaged"
+    return data
+
+
+def read_recipe(store: Path, pack: str, *place):
+    """Give the places of the chunks that a recipe lists."""
+    data = read_chunk(store, pack, *place)
+    (names,) = struct.unpack_from(">H", data, 56)
+    packs = [pack, *(data[58 + 32 * n : 90 + 32 * n].hex() for n in range(names))]
+    for number, digest, *rest in RECIPE_CHUNK.iter_unpack(data[62 + 32 * names :]):
+        yield (packs[number], digest.hex(), *rest)
+
+
+def read_file(store: Path, entry: dict):
+    if "inline" in entry:
+        yield base64.b64decode(entry["inline"])
+    for number, *place in entry.get("chunks", ()):
+        yield read_chunk(store, entry["packs"][number], *place)
+    for number, *place in entry.get("recipe", ()):
+        for inner in read_recipe(store, entry["packs"][number], *place):
+            yield read_chunk(store, *inner)
+
+
+def main(store: Path, target: Path) -> None:
+    assert json.loads((store / ".cas/format.json").read_text())["version"] == 1
+    for folder in sorted(store.rglob(".m")):
+        for path, entry in read_scope(folder).items():
+            out = target / folder.parent.relative_to(store) / path
+            assert target.resolve() in out.resolve().parents, f"{path} leads out of {target}"
+            out.parent.mkdir(parents=True, exist_ok=True)
+            data = b"".join(read_file(store, entry))
+            assert sha256(data) == entry["sha256"], f"{path} is damaged"
+            out.write_bytes(data)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

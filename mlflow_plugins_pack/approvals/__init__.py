@@ -1,0 +1,1 @@
+"""Plugin: registry store that enforces approvals."""

@@ -1,0 +1,313 @@
+"""Where people ask, vote, withdraw and comment: what the command tags and the command line do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals import messages, registry
+from mlflow_plugins_pack.approvals.gate import Act, Evidence, Gate, LookAgainError, Outcome
+from mlflow_plugins_pack.approvals.ledger import (
+    Ledger,
+    Request,
+    last_request,
+    open_request,
+    votes,
+)
+from mlflow_plugins_pack.approvals.names import Target, parse_command
+from mlflow_plugins_pack.approvals.workflow import State
+from mlflow_plugins_pack.errors import (
+    ApprovalError,
+    IdentityRequiredError,
+    InvalidCommandError,
+    NoOpenRequestError,
+    NotAnApproverError,
+    RegistryBusyError,
+    SelfApprovalError,
+)
+
+MAX_COMMENT_LENGTH = 5000
+
+Writer = Callable[[Act], Any]
+Work = Callable[[Ledger, Act, "Request | None", "Evidence | None"], "Outcome[Any]"]
+
+
+class Desk:
+    """The people's side of one store.
+
+    Args:
+        gate: Enforces the policy.
+        write: Makes an approved change the stock way; used where the policy says ``apply: auto``.
+    """
+
+    def __init__(self, gate: Gate, write: Writer) -> None:
+        self._gate = gate
+        self._write = write
+
+    def command(self, command: str, name: str, version: int, value: str) -> None:
+        """Obey a command tag.
+
+        Args:
+            command: request, approve, reject, cancel or comment.
+            name: The model or prompt.
+            version: Its version.
+            value: ``TARGET: text``.
+
+        Raises:
+            ApprovalError: If it cannot be obeyed; nothing was changed then, unless it says so.
+        """
+        try:
+            target, text = parse_command(value)
+        except ValueError as exc:
+            raise InvalidCommandError(messages.command_malformed(command, str(exc))) from exc
+        if len(text) > MAX_COMMENT_LENGTH:
+            problem = f"the text is longer than {MAX_COMMENT_LENGTH} characters"
+            raise InvalidCommandError(messages.command_malformed(command, problem))
+        getattr(self, command)(name, version, target, text or None)
+
+    def request(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Ask for approval; asking again while a request is open only adds the comment."""
+
+        def work(
+            ledger: Ledger, act: Act, request: Request | None, evidence: Evidence | None
+        ) -> Outcome[Any]:
+            if request is not None:
+                if text:
+                    ledger.comment(act.version, text, target=act.target, request_id=request.id)
+                return Outcome()
+            holder = registry.holder(
+                ledger.session, act.version.workspace, act.version.name, act.target
+            )
+            if holder is not None and holder.uid == act.version.uid:
+                raise InvalidCommandError(
+                    messages.already_holder(
+                        target=act.target, name=act.version.name, version=act.version.version
+                    )
+                )
+            request = self._gate.file(ledger, act, evidence, comment=text)
+            return self._apply_if_auto(ledger, act, request, evidence)
+
+        self._do(name, version, target, work, verb="asking for approval", needs_bytes=True)
+
+    def approve(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Approve the open request; approving twice is approving once."""
+
+        def work(
+            ledger: Ledger, act: Act, request: Request | None, evidence: Evidence | None
+        ) -> Outcome[Any]:
+            if request is None:
+                if self._approved_already(ledger, act):
+                    return Outcome()
+                raise self._nothing_open(ledger, act)
+            user = self._eligible(ledger, act, request)
+            role = self._gate.ban(request, user)
+            if role is not None:
+                raise SelfApprovalError(
+                    messages.self_approval(
+                        user=user,
+                        role=role,
+                        target=act.target,
+                        name=act.version.name,
+                        request_id=request.short_id,
+                    )
+                )
+            ledger.vote(request, "approve", text)
+            request = self._gate.advance(ledger, act, request)
+            return self._apply_if_auto(ledger, act, request, evidence)
+
+        auto = self._gate.policy().defaults.apply == "auto"
+        self._do(name, version, target, work, verb="approving", needs_bytes=auto)
+
+    def reject(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Reject the open request; one eligible approver is enough."""
+
+        def work(
+            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+        ) -> Outcome[Any]:
+            if request is None:
+                last = last_request(ledger.session, act.version, act.target)
+                if last is not None and last.state is State.REJECTED:
+                    return Outcome()
+                raise self._nothing_open(ledger, act)
+            user = self._eligible(ledger, act, request)
+            ledger.vote(request, "reject", text)
+            reason = f"by {user}" + (f": {text}" if text else "")
+            self._gate.close(ledger, act.version, request, State.REJECTED, reason)
+            return Outcome()
+
+        self._do(name, version, target, work, verb="rejecting")
+
+    def cancel(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Withdraw the open request; only who made it may."""
+
+        def work(
+            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+        ) -> Outcome[Any]:
+            if request is None:
+                raise self._nothing_open(ledger, act)
+            if ledger.actor != request.requester:
+                raise NotAnApproverError(
+                    f"request {request.short_id} was made by '{request.requester}', who alone may "
+                    f"cancel it; an approver may reject it. {messages.UNCHANGED}"
+                )
+            reason = f"by {ledger.actor}" + (f": {text}" if text else "")
+            self._gate.close(ledger, act.version, request, State.CANCELLED, reason)
+            return Outcome()
+
+        self._do(name, version, target, work, verb="cancelling")
+
+    def comment(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Comment on a version and target, with or without a request."""
+        if not text:
+            raise InvalidCommandError(messages.command_malformed("comment", "the text is missing"))
+
+        def work(
+            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+        ) -> Outcome[Any]:
+            request_id = request.id if request else None
+            ledger.comment(act.version, text, target=act.target, request_id=request_id)
+            return Outcome()
+
+        self._do(name, version, target, work, verb=None)
+
+    # --- parts ------------------------------------------------------------------------------
+
+    def _do(
+        self,
+        name: str,
+        version: int,
+        target: Target,
+        work: Work,
+        *,
+        verb: str | None,
+        needs_bytes: bool = False,
+    ) -> None:
+        gate = self._gate
+        for _ in range(8):
+            act = gate.transactions.read(lambda s: self._act(s, name, version, target))
+            if verb is not None and gate.actor() is None:
+                what = f"{verb} version {version} for {act.target} of '{name}'"
+                refusal = IdentityRequiredError(messages.identity_required(what))
+                gate.log_refusal(act, refusal)
+                raise refusal
+            evidence = gate.evidence(act.version) if needs_bytes else None
+            try:
+                outcome = gate.transactions.write(
+                    lambda s, e=evidence: self._transact(s, name, version, target, work, e)  # type: ignore[misc]
+                )
+            except LookAgainError:
+                # The policy changed to ``apply: auto`` a moment ago.
+                needs_bytes = True
+                continue
+            except ApprovalError as exc:
+                gate.log_refusal(act, exc)
+                raise
+            if outcome is None:
+                continue
+            if outcome.refusal is not None:
+                gate.log_refusal(act, outcome.refusal)
+                raise outcome.refusal
+            return
+        raise RegistryBusyError(
+            f"'{name}' kept changing while it was looked at. Nothing was changed. Try again."
+        )
+
+    def _act(self, session: Session, name: str, version: int, target: Target) -> Act:
+        workspace = self._gate.workspace()
+        found = registry.find_version(session, workspace, name, version)
+        if found is None:
+            raise NoOpenRequestError(
+                f"there is no version {version} of '{name}'. {messages.UNCHANGED} "
+                "Check the name and the number."
+            )
+        protection = self._gate.protection(found, target)
+        if protection is None:
+            raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
+        rule, protected = protection
+        stage = protected.name if protected.kind == "stage" else None
+        return Act("promote", protected, found, rule, stage=stage)
+
+    def _transact(
+        self,
+        session: Session,
+        name: str,
+        version: int,
+        target: Target,
+        work: Work,
+        evidence: Evidence | None,
+    ) -> Outcome[Any] | None:
+        registry.lock_model(session, self._gate.workspace(), name)
+        act = self._act(session, name, version, target)
+        if evidence is not None and evidence.uid != act.version.uid:
+            return None
+        ledger = self._gate.ledger(session)
+        request = open_request(session, act.version, act.target)
+        if request is not None:
+            before = request.state
+            request = ledger.expire_if_due(request)
+            if request.state is not before:
+                text = f"{request.state.value}: {request.reason}"
+                registry.project(session, act.version, act.target, text)
+                request = None
+        if request is not None and request.action == "demote":
+            act = Act("demote", act.target, act.version, act.rule, stage=request.stage)
+        elif request is not None:
+            act = Act(
+                "promote",
+                act.target,
+                act.version,
+                act.rule,
+                stage=request.stage,
+                archive_existing=request.archive_existing,
+            )
+        return work(ledger, act, request, evidence)
+
+    def _eligible(self, ledger: Ledger, act: Act, request: Request) -> str:
+        rules = self._gate.policy().rules_for(act.rule, request.action)
+        user = ledger.actor or ""
+        if not any(user in rule.members for rule in rules):
+            raise NotAnApproverError(
+                messages.not_an_approver(
+                    user=user,
+                    target=act.target,
+                    name=act.version.name,
+                    policy=act.rule.name,
+                    groups=[rule.group for rule in rules],
+                )
+            )
+        return user
+
+    @staticmethod
+    def _approved_already(ledger: Ledger, act: Act) -> bool:
+        last = last_request(ledger.session, act.version, act.target)
+        if last is None or last.state is not State.APPLIED:
+            return False
+        mine = [v for v in votes(ledger.session, last.id) if v.approver == ledger.actor]
+        return bool(mine) and mine[0].verdict == "approve"
+
+    @staticmethod
+    def _nothing_open(ledger: Ledger, act: Act) -> NoOpenRequestError:
+        last = last_request(ledger.session, act.version, act.target)
+        return NoOpenRequestError(
+            messages.no_open_request(
+                target=act.target,
+                name=act.version.name,
+                version=act.version.version,
+                last=last.state if last else None,
+                reason=last.reason if last else None,
+            )
+        )
+
+    def _apply_if_auto(
+        self, ledger: Ledger, act: Act, request: Request, evidence: Evidence | None
+    ) -> Outcome[Any]:
+        auto = self._gate.policy().defaults.apply == "auto"
+        if not auto or request.state is not State.APPROVED:
+            return Outcome()
+        if act.action == "promote" and self._gate.check_problems(ledger, act.rule, act.version):
+            return Outcome()  # approved; it applies by the stock call once the checks pass
+        return self._gate.settle(
+            ledger, act, request, lambda: self._write(act), evidence, filed=False
+        )

@@ -1,0 +1,180 @@
+r"""Fingerprint of what a version consists of, the thing an approval is bound to.
+
+For each file in the byte order of its path: ``path \\0 size \\0 sha256 \\n``, hashed with SHA-256.
+A repository that keeps content addresses answers from its manifest (`content_digest`); for any
+other the bytes are read once. A version whose bytes cannot be read cannot be approved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from mlflow.exceptions import MlflowException
+
+from mlflow_plugins_pack.approvals import identity
+from mlflow_plugins_pack.approvals.names import is_prompt_content
+from mlflow_plugins_pack.errors import DigestUnavailableError
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.approvals.registry import Version
+
+_PROXIED = ("mlflow-artifacts", "http", "https")
+
+
+def files_digest(files: Iterable[tuple[str, int, str]]) -> str:
+    """Return the digest over (path, size, sha256 in hex) of files."""
+    whole = hashlib.sha256()
+    for path, size, sha256 in sorted(files, key=lambda file: file[0].encode()):
+        whole.update(f"{path}\0{size}\0{sha256}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def tags_digest(tags: Mapping[str, str | None]) -> str:
+    """Return the digest over the tags that a prompt consists of."""
+    return files_digest(
+        (key, len(content), hashlib.sha256(content).hexdigest())
+        for key, value in tags.items()
+        if is_prompt_content(key)
+        for content in [(value or "").encode()]
+    )
+
+
+def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
+    """Return the digest of a version as it is now.
+
+    Args:
+        version: Which one.
+        tags: Its tags; a prompt's content is there.
+
+    Raises:
+        DigestUnavailableError: If it has no content, or the content cannot be read.
+    """
+    if not version.is_prompt:
+        return _location_digest(version)
+    if not version.has_files and not any(is_prompt_content(key) for key in tags):
+        raise DigestUnavailableError(
+            f"version {version.version} of prompt '{version.name}' has no text. "
+            "Nothing was changed. Register the prompt again."
+        )
+    if not version.has_files:
+        return tags_digest(tags)
+    both = f"{tags_digest(tags)}\n{_location_digest(version)}\n"
+    return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
+
+
+def _location_digest(version: Version) -> str:
+    location = version.storage_location or version.source
+    try:
+        repository, path = _repository_for(location or "")
+        if callable(getattr(repository, "content_digest", None)):
+            digest: str = repository.content_digest(path)
+            return digest
+        return _read(repository, path)
+    except (MlflowException, OSError, ValueError, ImportError) as exc:
+        message = exc.message if isinstance(exc, MlflowException) else str(exc)
+        raise DigestUnavailableError(
+            f"the files of version {version.version} of '{version.name}' at {location!r} cannot "
+            f"be read here ({message}), so no approval can be bound to them. Nothing was changed. "
+            "Store the artifacts where the server can read them and register the version again."
+        ) from exc
+    except Exception as exc:  # boto3, azure, ...: whatever it is, unread bytes are unapproved bytes
+        raise DigestUnavailableError(
+            f"the files of version {version.version} of '{version.name}' at {location!r} cannot "
+            f"be read here ({type(exc).__name__}: {exc}), so no approval can be bound to them. "
+            "Nothing was changed. Check the server's access to its artifact store."
+        ) from exc
+
+
+def is_cheap(version: Version) -> bool:
+    """Tell whether the digest costs no reading of files."""
+    if not version.has_files:
+        return True
+    location = version.storage_location or version.source
+    try:
+        repository, _ = _repository_for(location or "")
+    except Exception:  # noqa: BLE001 - `version_digest` reports it
+        return False
+    return callable(getattr(repository, "content_digest", None))
+
+
+def _repository_for(location: str) -> tuple[Any, str | None]:
+    """Return the artifact repository that holds a location, and the path inside it."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if not location:
+        raise FileNotFoundError("the version has no source")
+    scheme = urlparse(location).scheme
+    if scheme == "runs":
+        from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+        return _repository_for(_run_location(location, RunsArtifactRepository))
+    if scheme in _PROXIED and identity.in_server():
+        # Clients reach this place through the server; the server itself goes straight there.
+        from mlflow.server import handlers
+
+        if not handlers._is_servable_proxied_run_artifact_root(location):
+            raise ValueError("the artifacts are served by another server")
+        inside = handlers._get_proxied_run_artifact_destination_path(location)
+        path = handlers._get_workspace_scoped_repo_path_if_enabled(inside)
+        return handlers._get_artifact_repo_mlflow_artifacts(), path
+    if identity.in_server():
+        from mlflow.server import handlers
+
+        return handlers._get_artifact_repository_for_uri(location), None
+    return get_artifact_repository(location), None
+
+
+def _run_location(uri: str, runs: Any) -> str:
+    if not identity.in_server():
+        underlying: str = runs.get_underlying_uri(uri)
+        return underlying
+    from mlflow.server import handlers
+
+    run_id, path = runs.parse_runs_uri(uri)
+    root: str = handlers._get_tracking_store().get_run(run_id).info.artifact_uri
+    return posixpath.join(root, path) if path else root
+
+
+def _read(repository: Any, path: str | None) -> str:
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    if isinstance(repository, LocalArtifactRepository):
+        return files_digest(_hashed(Path(repository.download_artifacts(path or ""))))
+    with tempfile.TemporaryDirectory(prefix="mlflow-pack-digest-") as folder:
+        found = repository.download_artifacts(path or "", dst_path=folder)
+        return files_digest(_hashed(Path(found)))
+
+
+def _hashed(root: Path) -> list[tuple[str, int, str]]:
+    if root.is_file():
+        paths = [root]
+        root = root.parent
+    else:
+        paths = []
+        seen: set[str] = set()
+        for folder, subfolders, files in os.walk(root, followlinks=True):
+            # A link to a folder is served as one, so it counts; a loop of links must end.
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            paths += [Path(folder) / name for name in files]
+    if not paths:
+        raise FileNotFoundError("there are no files")
+    result = []
+    for path in paths:
+        with path.open("rb") as stream:
+            whole, size = hashlib.sha256(), 0
+            while block := stream.read(1 << 20):
+                whole.update(block)
+                size += len(block)
+        result.append((path.relative_to(root).as_posix(), size, whole.hexdigest()))
+    return result

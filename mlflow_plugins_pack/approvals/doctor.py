@@ -1,0 +1,98 @@
+"""What ``mlflow-pack doctor`` asks about approvals."""
+
+from __future__ import annotations
+
+from mlflow_plugins_pack.errors import NotServedYetError, PackError
+from mlflow_plugins_pack.findings import Finding
+from mlflow_plugins_pack.uris import (
+    REGISTRY_WORD,
+    is_pack_uri,
+    scheme_of,
+    without_credentials,
+)
+
+
+def check(registry_uri: str | None) -> list[Finding]:
+    """Check the policy file, the tables, the audit chain and the holders of protected targets.
+
+    Args:
+        registry_uri: The registry's URI as the server has it; None: only the policy is checked.
+    """
+    findings = []
+    if registry_uri and "approval" in scheme_of(registry_uri).split("+")[1:]:
+        findings.append(
+            Finding(
+                "error",
+                "registry URI",
+                f"{without_credentials(registry_uri)!r} opens the stock store: nothing is enforced."
+                " Put approval- in front, as in approval-sqlite:///mlflow.db.",
+            )
+        )
+    served = registry_uri is not None and is_pack_uri(REGISTRY_WORD, registry_uri)
+    findings += _policy(served)
+    if served and registry_uri is not None:
+        findings += _database(registry_uri)
+    return findings
+
+
+def _policy(served: bool) -> list[Finding]:
+    from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
+    from mlflow_plugins_pack.config import APPROVALS_POLICY
+
+    if not served and not APPROVALS_POLICY.is_set():
+        return []
+    try:
+        path = policy_path()
+        policy = read_policy(path)
+    except PackError as exc:
+        return [Finding("error", "approvals policy", exc.message)]
+    count = len(policy.file.policies)
+    return [Finding("ok", "approvals policy", f"{path}: {count} policies, sha256 {policy.sha256}")]
+
+
+def _database(uri: str) -> list[Finding]:
+    import sqlalchemy as sa
+    from sqlalchemy.orm import Session
+
+    from mlflow_plugins_pack.approvals import audit, inspection, schema
+    from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
+
+    findings = []
+    try:
+        with inspection.connected(uri) as connection:
+            found, head = schema.current_revision(connection), schema.head_revision()
+            if found != head:
+                text = f"at revision {found}, this version needs {head}; start the server once"
+                return [Finding("error", "approvals tables", text)]
+            findings.append(Finding("ok", "approvals tables", f"at revision {found}"))
+            missing = schema.missing_triggers(connection)
+            if missing:
+                text = f"the triggers {', '.join(missing)} are gone: the log can be rewritten"
+                findings.append(Finding("error", "audit log", text))
+            chain = audit.verify(connection)
+            if chain.is_intact:
+                findings.append(Finding("ok", "audit log", f"{chain.entries} entries, intact"))
+            else:
+                findings.append(Finding("error", "audit log", chain.problem or "broken"))
+            try:
+                policy = read_policy(policy_path())
+            except PackError:
+                return findings
+            with Session(bind=connection) as session:
+                strays = inspection.drift(session, policy)
+    except NotServedYetError as exc:
+        # Before a server's first start that is as it should be.
+        return [Finding("warning", "approvals tables", exc.message)]
+    except (PackError, sa.exc.SQLAlchemyError) as exc:
+        text = exc.message if isinstance(exc, PackError) else str(exc)
+        return [*findings, Finding("error", "approvals tables", text)]
+    for stray in strays:
+        text = (
+            f"{stray['target']} of '{stray['model']}' is version {stray['version']}, and no "
+            "approval put it there: it was so before the policy, or somebody went around the "
+            "server. Have it approved, or set right."
+        )
+        findings.append(Finding("warning", "drift", text))
+    if not strays:
+        findings.append(Finding("ok", "drift", "every protected holder was approved"))
+    return findings

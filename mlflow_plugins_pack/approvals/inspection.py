@@ -1,0 +1,159 @@
+"""Reads the approvals of a database without serving it: for listings, checks and the doctor."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals import audit, registry, schema
+from mlflow_plugins_pack.approvals.ledger import Request, comments_on, find_requests, votes
+from mlflow_plugins_pack.approvals.policy import Policy
+from mlflow_plugins_pack.approvals.store import stock_uri
+from mlflow_plugins_pack.approvals.tables import audit as audit_table
+from mlflow_plugins_pack.approvals.tables import comments, grants, requests
+from mlflow_plugins_pack.errors import ConfigurationError, NotServedYetError
+from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
+
+
+@contextlib.contextmanager
+def connected(uri: str) -> Iterator[sa.Connection]:
+    """Connect to the database behind an ``approval-`` or a stock URI.
+
+    Raises:
+        NotServedYetError: If it was never served with an approval- URI.
+        ConfigurationError: If it cannot be reached.
+    """
+    plain = stock_uri(uri) if is_pack_uri(REGISTRY_WORD, uri) else uri
+    try:
+        engine = sa.create_engine(plain)
+    except (sa.exc.ArgumentError, ImportError) as exc:
+        raise ConfigurationError(
+            f"{without_credentials(uri)!r} is not a database URI that can be opened here ({exc}). "
+            "Nothing was changed. Give the registry's database, such as "
+            "approval-sqlite:///mlflow.db."
+        ) from exc
+    try:
+        if engine.dialect.name == "sqlite":
+            _refuse_missing_file(engine, uri)
+        with engine.connect() as connection:
+            if schema.current_revision(connection) is None:
+                raise NotServedYetError(
+                    f"The database {without_credentials(uri)!r} has no approvals tables. Nothing "
+                    "was changed. Serve it once with an approval- URI; the server makes them."
+                )
+            yield connection
+    except sa.exc.OperationalError as exc:
+        raise ConfigurationError(
+            f"The database {without_credentials(uri)!r} cannot be read ({exc.orig}). "
+            "Nothing was changed. Check the URI and whether the database runs."
+        ) from exc
+    finally:
+        engine.dispose()
+
+
+def _refuse_missing_file(engine: sa.Engine, uri: str) -> None:
+    # SQLite would make an empty file of a mistyped name.
+    from pathlib import Path
+
+    path = engine.url.database
+    if path and path != ":memory:" and not Path(path).exists():
+        raise NotServedYetError(
+            f"There is no database file {path!r} (from {uri!r}). Nothing was changed. "
+            "Check the path; a relative one starts at the current folder."
+        )
+
+
+def requests_in(connection: sa.Connection, **where: Any) -> list[dict[str, Any]]:
+    """Return requests as plain rows, each with its votes."""
+    return [_row(connection, request) for request in find_requests(connection, **where)]
+
+
+def _row(connection: sa.Connection, request: Request) -> dict[str, Any]:
+    cast = votes(connection, request.id)
+    return {
+        "request": request.short_id,
+        "id": request.id,
+        "workspace": request.workspace,
+        "model": request.name,
+        "version": request.version,
+        "target": request.target.tag,
+        "action": request.action,
+        "state": request.state.value,
+        "reason": request.reason,
+        "requester": request.requester,
+        "comment": request.comment,
+        "digest": request.digest,
+        "policy": request.policy,
+        "policy_sha": request.policy_sha,
+        "created_at": request.created_at,
+        "updated_at": request.updated_at,
+        "expires_at": request.expires_at,
+        "valid_until": request.valid_until,
+        "votes": [vars(vote) for vote in cast],
+    }
+
+
+def comments_of(connection: sa.Connection, uids: set[str]) -> list[dict[str, Any]]:
+    """Return the comments on versions."""
+    return [comment for uid in sorted(uids) for comment in comments_on(connection, uid)]
+
+
+def verify_audit(uri: str) -> audit.Verification:
+    """Check the audit chain of a database."""
+    with connected(uri) as connection:
+        return audit.verify(connection)
+
+
+def drift(session: Session, policy: Policy) -> list[dict[str, Any]]:
+    """Return every protected target whose holder no approval put there.
+
+    That is what a direct database client, a restored backup or the time before the policy left.
+    """
+    found = []
+    for workspace, name in registry.all_models(session):
+        if not policy.may_govern(workspace, name):
+            continue
+        granted = {
+            (row.target, row.version, row.version_uid)
+            for row in session.execute(
+                sa.select(grants).where(grants.c.workspace == workspace, grants.c.name == name)
+            )
+        }
+        for target, version in registry.holdings(session, workspace, name):
+            rules = policy.rules_about(
+                workspace, name, is_prompt=version.is_prompt, has_files=version.has_files
+            )
+            if not any(rule.protected(target) for rule in rules):
+                continue
+            if (target.key, version.version, version.uid) not in granted:
+                found.append(
+                    {
+                        "workspace": workspace,
+                        "model": name,
+                        "version": version.version,
+                        "target": target.tag,
+                    }
+                )
+    return found
+
+
+def uids_of(connection: sa.Connection, name: str, version: int) -> set[str]:
+    """Return the identities that requests or comments know for a name and number."""
+    found: set[str] = set()
+    for table in (requests, comments):
+        query = sa.select(table.c.version_uid).where(
+            table.c.name == name, table.c.version == version
+        )
+        found |= set(connection.execute(query).scalars())
+    return found
+
+
+def audit_entries(connection: sa.Connection, limit: int) -> list[dict[str, Any]]:
+    """Return the newest audit entries, oldest first."""
+    table = audit_table
+    query = sa.select(table).order_by(table.c.seq.desc()).limit(limit)
+    return [dict(row._mapping) for row in reversed(connection.execute(query).all())]

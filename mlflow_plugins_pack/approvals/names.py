@@ -1,0 +1,160 @@
+"""Targets, patterns and fingerprints of names; pure.
+
+Names compare folded: MySQL's collations take ``Prod``, ``pród`` and ``prod`` for one name, others
+do not, and neither a second name for a protected row nor a look-alike beside it may be free.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+PROJECTION_PREFIX = "mlflow_approvals."
+COMMAND_PREFIX = "approvals."
+COMMANDS = ("request", "approve", "reject", "cancel", "comment")
+STAGES = ("None", "Staging", "Production", "Archived")
+PROTECTABLE_STAGES = ("Staging", "Production", "Archived")
+
+PROMPT_FLAG_TAG = "mlflow.prompt.is_prompt"
+PROMPT_CONTENT_PREFIXES = ("mlflow.prompt.", "_mlflow_prompt_")
+# MLflow itself appends to this one whenever a run uses the prompt; it is no content.
+PROMPT_BOOKKEEPING_TAGS = frozenset({"mlflow.prompt.associatedRunIds"})
+
+Kind = Literal["alias", "stage"]
+
+
+# Letters that collations equate with others and Unicode does not decompose.
+_STROKES = str.maketrans(
+    {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"}
+)
+
+
+def fold(name: str) -> str:
+    """Return the form under which two names count as the same.
+
+    Compatibility forms, case, accents and outer blanks make no difference. Folding too much only
+    protects a name more.
+    """
+    if name.isascii():
+        return name.lower().strip()
+    plain = unicodedata.normalize("NFKC", name).casefold().translate(_STROKES)
+    parts = unicodedata.normalize("NFKD", plain)
+    return "".join(part for part in parts if not unicodedata.combining(part)).strip()
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a policy protects: an alias or a stage.
+
+    Attributes:
+        kind: ``alias`` or ``stage``.
+        name: As the policy spells it.
+    """
+
+    kind: Kind
+    name: str
+
+    @property
+    def key(self) -> str:
+        """The form kept in the database, such as ``alias:prod``."""
+        return f"{self.kind}:{self.name}"
+
+    @property
+    def tag(self) -> str:
+        """The form people type and the projection tag ends with: ``prod``, ``stage:Production``."""
+        return self.name if self.kind == "alias" else self.key
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{self.name}'"
+
+
+def parse_target(text: str) -> Target:
+    """Read ``prod``, ``alias:prod`` or ``stage:Production``.
+
+    Raises:
+        ValueError: If the text is none of them.
+    """
+    kind, colon, name = text.strip().partition(":")
+    if not colon:
+        kind, name = "alias", kind
+    name = name.strip()
+    if kind == "alias" and re.fullmatch(r"[\w\-]+", name):
+        return Target("alias", name)
+    if kind == "stage":
+        for stage in STAGES:
+            if stage.casefold() == name.casefold():
+                return Target("stage", stage)
+    raise ValueError(f"{text.strip()!r} is neither an alias nor stage:<stage>")
+
+
+def parse_command(text: str) -> tuple[Target, str]:
+    """Split the value of a command tag, ``TARGET: text``, into the target and the text.
+
+    Raises:
+        ValueError: If the target is missing or malformed.
+    """
+    head, _, rest = text.partition(":")
+    if head.strip() in ("alias", "stage"):
+        name, _, rest = rest.partition(":")
+        head = f"{head.strip()}:{name}"
+    return parse_target(head), rest.strip()
+
+
+@lru_cache(maxsize=4096)
+def _pattern(glob: str) -> re.Pattern[str]:
+    parts = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    tokens = re.split(r"(\*\*|\*|\?)", fold(glob))
+    return re.compile("".join(parts.get(token, re.escape(token)) for token in tokens), re.DOTALL)
+
+
+def matches(glob: str, name: str) -> bool:
+    """Tell whether a name matches a pattern: ``*`` and ``?`` stop at a slash, ``**`` does not."""
+    return _pattern(glob).fullmatch(fold(name)) is not None
+
+
+def version_uid(
+    workspace: str,
+    name: str,
+    version: int,
+    creation_time: int | None,
+    source: str | None,
+    storage_location: str | None,
+    run_id: str | None,
+) -> str:
+    """Return the identity of one registered version.
+
+    Version numbers restart at 1 when a model is deleted and created again; this never repeats.
+    """
+    fields = [workspace, name, version, creation_time, source, storage_location, run_id]
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def open_key(workspace: str, uid: str, target: Target) -> str:
+    """Return the value that is unique among open requests."""
+    text = json.dumps([workspace, uid, target.key], separators=(",", ":"), ensure_ascii=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def command_of(tag_key: str) -> str | None:
+    """Return the command a tag's key stands for, or None."""
+    folded = fold(tag_key)
+    if folded.startswith(COMMAND_PREFIX) and folded[len(COMMAND_PREFIX) :] in COMMANDS:
+        return folded[len(COMMAND_PREFIX) :]
+    return None
+
+
+def is_reserved_tag(tag_key: str) -> bool:
+    """Tell whether a tag's key belongs to this plugin."""
+    return fold(tag_key).startswith(PROJECTION_PREFIX) or command_of(tag_key) is not None
+
+
+def is_prompt_content(tag_key: str) -> bool:
+    """Tell whether a version tag is part of what loading a prompt returns."""
+    folded = fold(tag_key)
+    return folded.startswith(PROMPT_CONTENT_PREFIXES) and tag_key not in PROMPT_BOOKKEEPING_TAGS

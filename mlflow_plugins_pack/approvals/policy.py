@@ -1,0 +1,386 @@
+"""The policy: strict models, parsed from YAML with the line of every mistake; pure.
+
+A key that nothing would enforce is an error, never ignored: a policy that looks stricter than it
+is would be worse than none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from mlflow_plugins_pack.approvals.names import (
+    PROTECTABLE_STAGES,
+    Target,
+    fold,
+    matches,
+    parse_target,
+)
+from mlflow_plugins_pack.approvals.workflow import Rule, is_satisfiable
+from mlflow_plugins_pack.config import parse_duration
+from mlflow_plugins_pack.errors import PolicyInvalidError
+
+MAX_ALIAS_LENGTH = 200
+"""Longest protected alias: its projection tag must fit MLflow's 250 characters for a key."""
+
+MAX_POLICY_BYTES = 60_000
+"""The text is kept with requests, in a column that holds 64 KiB in MySQL."""
+
+_MAX_DEPTH = 12
+
+_NOT_YET = frozenset(
+    {
+        "from",
+        "rollback",
+        "freeze",
+        "consume",
+        "break_glass",
+        "signature",
+        "lineage",
+        "expr",
+        "inputs_under",
+        "inputs_never",
+        "clean_git",
+        "inherit_from",
+    }
+)
+
+
+def _seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=1)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Identity(_Strict):
+    """Where the caller's name comes from."""
+
+    sources: list[Literal["basic_auth"]] = ["basic_auth"]
+    allow_anonymous: Literal[False] = False
+
+
+class Defaults(_Strict):
+    """Settings every policy shares."""
+
+    expires_after: Seconds = 14 * 86400
+    approval_valid_for: Seconds = 30 * 86400
+    allow_self_approval: bool = False
+    prevent_creator_approval: bool = True
+    dismiss_on: list[Literal["artifacts", "tags", "source"]] = ["artifacts", "tags", "source"]
+    apply: Literal["on_set", "auto"] = "on_set"
+
+    @field_validator("dismiss_on")
+    @classmethod
+    def _always_bound(cls, value: list[str]) -> list[str]:
+        if not {"artifacts", "source"} <= set(value):
+            raise ValueError(
+                "an approval is always bound to the bytes: keep 'artifacts' and 'source'"
+            )
+        return value
+
+
+class Match(_Strict):
+    """Which models and prompts a policy governs."""
+
+    models: list[Name] = []
+    prompts: list[Name] = []
+    exclude: list[Name] = []
+    workspaces: list[Name] = ["*"]
+
+
+class Targets(_Strict):
+    """Which aliases and stages it protects."""
+
+    aliases: list[Name] = []
+    stages: list[str] = []
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases(cls, value: list[str]) -> list[str]:
+        for alias in value:
+            if parse_target(f"alias:{alias}").name != alias or len(alias) > MAX_ALIAS_LENGTH:
+                raise ValueError(f"an alias has at most {MAX_ALIAS_LENGTH} letters, digits, _ or -")
+        if len({fold(alias) for alias in value}) != len(value):
+            raise ValueError("two aliases differ only in case or form; name one")
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, value: list[str]) -> list[str]:
+        for stage in value:
+            if stage not in PROTECTABLE_STAGES:
+                raise ValueError(f"{stage!r} is not one of {', '.join(PROTECTABLE_STAGES)}")
+        return value
+
+
+class ApprovalRule(_Strict):
+    """So many people of a group."""
+
+    group: Name
+    count: int = Field(default=1, ge=0, le=100)
+
+
+class TagCheck(_Strict):
+    """A version tag that must have a value, set by somebody trusted, not too long ago."""
+
+    tag: Annotated[str, Field(min_length=1, max_length=250)]
+    equals: str
+    writers: list[Name] = []
+    max_age: Seconds | None = None
+
+
+class Demote(_Strict):
+    """What taking a protected alias or stage away needs."""
+
+    approvals: int = Field(ge=0, le=100)
+
+
+class PolicyRule(_Strict):
+    """One policy of the file."""
+
+    name: Name
+    match: Match
+    targets: Targets
+    approvals: list[ApprovalRule]
+    checks: list[TagCheck] = []
+    demote: Demote | None = None
+
+    def governs(self, workspace: str, name: str, *, is_prompt: bool) -> bool:
+        """Tell whether this policy is about the model or prompt."""
+        patterns = self.match.prompts if is_prompt else self.match.models
+        return (
+            any(matches(pattern, name) for pattern in patterns)
+            and not any(matches(pattern, name) for pattern in self.match.exclude)
+            and any(matches(pattern, workspace) for pattern in self.match.workspaces)
+        )
+
+    def protected(self, target: Target) -> Target | None:
+        """Return the target as this policy spells it, or None if it is free."""
+        names = self.targets.aliases if target.kind == "alias" else self.targets.stages
+        for name in names:
+            if fold(name) == fold(target.name):
+                return Target(target.kind, name)
+        return None
+
+    def all_targets(self) -> Iterator[Target]:
+        """Yield every protected target."""
+        yield from (Target("alias", alias) for alias in self.targets.aliases)
+        yield from (Target("stage", stage) for stage in self.targets.stages)
+
+
+class PolicyFile(_Strict):
+    """The whole file, as written."""
+
+    version: Literal[1]
+    identity: Identity = Identity()
+    groups: dict[Name, list[Name]] = {}
+    defaults: Defaults = Defaults()
+    policies: list[PolicyRule]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy file in force.
+
+    Attributes:
+        file: Its content.
+        text: As written; kept with the requests made under it.
+        sha256: Of the text.
+    """
+
+    file: PolicyFile
+    text: str
+    sha256: str
+
+    @property
+    def defaults(self) -> Defaults:
+        """Settings every policy shares."""
+        return self.file.defaults
+
+    def rule_for(self, workspace: str, name: str, *, is_prompt: bool) -> PolicyRule | None:
+        """Return the first policy that governs the model or prompt."""
+        for rule in self.file.policies:
+            if rule.governs(workspace, name, is_prompt=is_prompt):
+                return rule
+        return None
+
+    def rules_about(
+        self, workspace: str, name: str, *, is_prompt: bool, has_files: bool
+    ) -> list[PolicyRule]:
+        """Return the policies of a version: as a prompt, as a model, or as both."""
+        kinds = [True] * is_prompt + [False] * has_files
+        rules = [self.rule_for(workspace, name, is_prompt=kind) for kind in kinds]
+        return [rule for rule in rules if rule is not None]
+
+    def may_govern(self, workspace: str, name: str) -> bool:
+        """Tell, without knowing whether it is a prompt, if any policy could govern the name."""
+        kinds = (False, True)
+        return any(self.rule_for(workspace, name, is_prompt=kind) is not None for kind in kinds)
+
+    def promote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that a promotion needs."""
+        return tuple(
+            Rule(part.group, part.count, frozenset(self.file.groups.get(part.group, ())))
+            for part in rule.approvals
+        )
+
+    def demote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that taking the target away needs; the promotion's by default."""
+        if rule.demote is None:
+            return self.promote_rules(rule)
+        groups = [part.group for part in rule.approvals]
+        members = frozenset().union(*(self.file.groups.get(group, ()) for group in groups))
+        return (Rule(" or ".join(groups) or "nobody", rule.demote.approvals, members),)
+
+    def rules_for(self, rule: PolicyRule, action: str) -> tuple[Rule, ...]:
+        """Return the approvals that an action, ``promote`` or ``demote``, needs."""
+        return self.demote_rules(rule) if action == "demote" else self.promote_rules(rule)
+
+    def is_writer(self, check: TagCheck, user: str | None) -> bool:
+        """Tell whether the user's word counts for a check."""
+        if not check.writers:
+            return True
+        return any(user is not None and user in self._people(who) for who in check.writers)
+
+    def _people(self, principal: str) -> frozenset[str]:
+        kind, colon, name = principal.partition(":")
+        if colon and kind == "group":
+            return frozenset(self.file.groups.get(name, ()))
+        return frozenset({name if colon and kind == "user" else principal})
+
+
+def parse_policy(text: str, origin: str) -> Policy:
+    """Read and check a policy file.
+
+    Args:
+        text: YAML.
+        origin: The file's name, for messages.
+
+    Raises:
+        PolicyInvalidError: With line, key and what was expected, for every mistake.
+    """
+    if len(text.encode()) > MAX_POLICY_BYTES:
+        raise _invalid(origin, [f"it is larger than {MAX_POLICY_BYTES} bytes"])
+    lines: dict[tuple[Any, ...], int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = _plain(node, (), lines) if node is not None else None
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(exc, "problem", None) or exc
+        raise _invalid(origin, [f"{where}{problem}"]) from exc
+    if not isinstance(data, dict):
+        raise _invalid(origin, ["it must be a mapping that starts with 'version: 1'"])
+    try:
+        content = PolicyFile.model_validate(data)
+    except ValidationError as exc:
+        raise _invalid(origin, _explain(exc, lines)) from exc
+    if problems := list(_contradictions(content, lines)):
+        raise _invalid(origin, problems)
+    return Policy(content, text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
+    """Turn a YAML node into plain values, noting each one's line and refusing doubled keys."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if len(path) > _MAX_DEPTH:
+        raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*path, index), lines) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if key in result:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} is there twice", problem_mark=key_node.start_mark
+                )
+            at = (*path, key)
+            lines[at] = key_node.start_mark.line + 1
+            result[key] = _plain(value_node, at, lines)
+        return result
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node)
+    finally:
+        loader.dispose()
+
+
+def _explain(exc: ValidationError, lines: dict[tuple[Any, ...], int]) -> list[str]:
+    problems = []
+    for error in exc.errors():
+        path = tuple(error["loc"])
+        at = path
+        while at and at not in lines:
+            at = at[:-1]
+        line = lines.get(at, 1)
+        key = ".".join(str(part) for part in path)
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = (
+                "not supported by this version; nothing would enforce it, so remove it"
+                if path[-1] in _NOT_YET
+                else "unknown key"
+            )
+        elif error["type"] == "string_type":
+            message = f"expected text, found {error['input']!r}; put it in quotes"
+        elif error["type"] == "missing":
+            message = "this key is missing"
+        problems.append((error["type"] != "extra_forbidden", f"line {line}: {key}: {message}"))
+    return [text for _, text in sorted(problems)]
+
+
+def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> Iterator[str]:
+    names: set[str] = set()
+    for index, rule in enumerate(content.policies):
+        at = ("policies", index)
+
+        def line(key: str, at: tuple[Any, ...] = at, name: str = rule.name) -> str:
+            return f"line {lines.get((*at, key), lines.get(at, 1))}: policy '{name}': "
+
+        if rule.name in names:
+            yield line("name") + "another policy has this name"
+        names.add(rule.name)
+        if not rule.match.models and not rule.match.prompts:
+            yield line("match") + "name at least one pattern under models or prompts"
+        if not rule.targets.aliases and not rule.targets.stages:
+            yield line("targets") + "name at least one alias or stage"
+        unknown = [part.group for part in rule.approvals if part.group not in content.groups]
+        unknown += [
+            who.removeprefix("group:")
+            for check in rule.checks
+            for who in check.writers
+            if who.startswith("group:") and who.removeprefix("group:") not in content.groups
+        ]
+        for group in unknown:
+            yield line("approvals") + f"the group {group!r} is not under 'groups'"
+        if unknown:
+            continue
+        policy = Policy(content, "", "")
+        if not is_satisfiable(policy.promote_rules(rule)):
+            yield (
+                line("approvals") + "the groups have too few people for these counts "
+                "(one person counts for one rule), so nothing could ever be approved"
+            )
+        if not is_satisfiable(policy.demote_rules(rule)):
+            yield line("demote") + "the groups have too few people for this count"
+
+
+def _invalid(origin: str, problems: list[str]) -> PolicyInvalidError:
+    shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
+    return PolicyInvalidError(
+        f"the approvals policy {origin} cannot be used: {shown}. Nothing was changed. "
+        f"Correct the file."
+    )

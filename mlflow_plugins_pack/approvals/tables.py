@@ -1,0 +1,151 @@
+"""The plugin's own tables, beside MLflow's in the registry's database.
+
+No foreign key points at MLflow's tables: its SQLite migrations rebuild them. The definitions here
+are what queries use; what a database really has is made by the migrations.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, Column, Index, Integer, MetaData, String, Table, Text
+
+VERSION_TABLE = "mpp_alembic_version"
+AUDIT_TRIGGERS = ("mpp_audit_no_update", "mpp_audit_no_delete")
+
+metadata = MetaData()
+
+
+def _where() -> list[Column[str]]:
+    # MLflow's own lengths.
+    return [
+        Column("workspace", String(63), nullable=False),
+        Column("name", String(256), nullable=False),
+    ]
+
+
+requests = Table(
+    "mpp_request",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    *_where(),
+    Column("version", Integer, nullable=False),
+    Column("version_uid", String(64), nullable=False),
+    Column("target", String(210), nullable=False),
+    Column("action", String(10), nullable=False),
+    Column("state", String(12), nullable=False),
+    Column("reason", Text),
+    Column("requester", String(256), nullable=False),
+    Column("creator", String(256)),
+    Column("run_user", String(256)),
+    Column("comment", Text),
+    Column("digest", String(71)),
+    Column("holder_version", Integer),
+    Column("holder_uid", String(64)),
+    # What the stock call asked for besides: the stage to move to, whether to archive the others.
+    Column("stage", String(20)),
+    Column("archive_existing", Integer, nullable=False),
+    Column("policy", String(256), nullable=False),
+    Column("policy_sha", String(64), nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("valid_until", BigInteger),
+    # Set while open, NULL after: at most one open request per version and target, in any database.
+    Column("open_key", String(64), unique=True),
+    Index("mpp_request_by_version", "version_uid", "target"),
+    Index("mpp_request_by_state", "state"),
+)
+
+decisions = Table(
+    "mpp_decision",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("approver", String(256), primary_key=True),
+    Column("verdict", String(10), nullable=False),
+    Column("comment", Text),
+    Column("ts", BigInteger, nullable=False),
+)
+
+comments = Table(
+    "mpp_comment",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    *_where(),
+    Column("version", Integer, nullable=False),
+    Column("version_uid", String(64), nullable=False, index=True),
+    Column("target", String(210)),
+    Column("request_id", String(32)),
+    Column("author", String(256)),
+    Column("text", Text, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+)
+
+grants = Table(
+    "mpp_grant",
+    metadata,
+    Column("workspace", String(63), primary_key=True),
+    Column("name", String(256), primary_key=True),
+    Column("target", String(210), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("version_uid", String(64), nullable=False),
+    Column("digest", String(71)),
+    Column("request_id", String(32), nullable=False),
+    Column("granted_by", String(256), nullable=False),
+    Column("ts", BigInteger, nullable=False),
+)
+
+creators = Table(
+    "mpp_version_creator",
+    metadata,
+    Column("version_uid", String(64), primary_key=True),
+    *_where(),
+    Column("version", Integer, nullable=False),
+    Column("creator", String(256), nullable=False),
+    Column("ts", BigInteger, nullable=False),
+)
+
+check_tags = Table(
+    "mpp_check_tag",
+    metadata,
+    Column("version_uid", String(64), primary_key=True),
+    Column("tag", String(250), primary_key=True),
+    Column("value", Text, nullable=False),
+    Column("writer", String(256)),
+    Column("ts", BigInteger, nullable=False),
+)
+
+policies = Table(
+    "mpp_policy",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("text", Text, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+)
+
+audit = Table(
+    "mpp_audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("ts", BigInteger, nullable=False),
+    Column("actor", String(256)),
+    Column("action", String(40), nullable=False),
+    Column("workspace", String(63)),
+    Column("name", String(256)),
+    Column("version", Integer),
+    Column("target", String(210)),
+    Column("request_id", String(32)),
+    # Both words are reserved in some databases.
+    Column("before", Text, quote=True),
+    Column("after", Text, quote=True),
+    Column("policy_sha", String(64)),
+    Column("prev_hash", String(64), nullable=False),
+    Column("hash", String(64), nullable=False, unique=True),
+    Index("mpp_audit_by_name", "workspace", "name"),
+)
+
+audit_head = Table(
+    "mpp_audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)

@@ -1,0 +1,160 @@
+"""One write transaction for the check, MLflow's own write and the record of both.
+
+Stock store methods open their session through ``ManagedSessionMaker``. Inside `Transactions.write`
+that call joins the open transaction instead, so what MLflow writes commits with the approval that
+allowed it, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from mlflow_plugins_pack.errors import RegistryBusyError
+
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 12
+# Deadlock, lock timeout, serialisation failure: the transaction was undone, try it again.
+_RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+_RETRY_MYSQL = frozenset({1205, 1213, 1020})
+
+
+class Transactions:
+    """Write transactions of one store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._sessions = sessionmaker(bind=engine)
+        self._current: ContextVar[Session | None] = ContextVar("mpp_session", default=None)
+        self._on_insert: ContextVar[Callable[[Session, Any], None] | None] = ContextVar(
+            "mpp_on_insert", default=None
+        )
+
+    def joining(self, stock_maker: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a stock ``ManagedSessionMaker`` so that it joins an open write transaction."""
+
+        @contextlib.contextmanager
+        def make_managed_session(read_only: bool = True) -> Iterator[Session]:
+            session = self._current.get()
+            if session is not None:
+                yield session
+                session.flush()
+                return
+            with stock_maker(read_only=read_only) as session:
+                if (hook := self._on_insert.get()) is not None and not read_only:
+                    sa.event.listen(session, "after_flush", lambda s, _: _each_new(s, hook))
+                yield session
+
+        return make_managed_session
+
+    @contextlib.contextmanager
+    def on_insert(self, hook: Callable[[Session, Any], None]) -> Iterator[None]:
+        """Call the hook, in its own transaction, for each row stock code inserts meanwhile."""
+        token = self._on_insert.set(hook)
+        try:
+            yield
+        finally:
+            self._on_insert.reset(token)
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Run work that only reads, on the primary: a replica may not know of an approval yet.
+
+        Raises:
+            MlflowException: What the database said.
+        """
+        if (session := self._current.get()) is not None:
+            return work(session)
+        try:
+            with self._sessions() as session:
+                return work(session)
+        except sa.exc.SQLAlchemyError as exc:
+            raise _translated(exc) from exc
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """Run work in one transaction; nested calls join the outer one.
+
+        The work may run several times: a transaction that lost a deadlock is undone and repeated.
+
+        Raises:
+            RegistryBusyError: If the database kept refusing.
+            MlflowException: What the work raised, or what the database said.
+        """
+        if (session := self._current.get()) is not None:
+            return work(session)
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(work)
+            except sa.exc.DBAPIError as exc:
+                if not _may_retry(exc):
+                    raise _translated(exc) from exc
+                _logger.debug("Transaction undone by the database, attempt %d", attempt + 1)
+                last = exc
+            except sa.exc.SQLAlchemyError as exc:
+                raise _translated(exc) from exc
+            time.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+        if isinstance(last, sa.exc.IntegrityError):
+            raise _translated(last) from last
+        raise RegistryBusyError(
+            f"the registry's database undid the transaction {_ATTEMPTS} times because of other "
+            "writers. Nothing was changed. Try again."
+        ) from last
+
+    def _once(self, work: Callable[[Session], T]) -> T:
+        with self._sessions() as session:
+            if self._engine.dialect.name == "sqlite":
+                # As stock does, and before BEGIN, where they would have no effect.
+                session.execute(sa.text("PRAGMA foreign_keys = ON"))
+                session.execute(sa.text("PRAGMA busy_timeout = 20000"))
+                session.execute(sa.text("PRAGMA case_sensitive_like = true"))
+                # A deferred BEGIN would fail when it turns from reading to writing.
+                session.execute(sa.text("BEGIN IMMEDIATE"))
+            token = self._current.set(session)
+            try:
+                result = work(session)
+                session.commit()
+            except BaseException:
+                session.rollback()
+                raise
+            finally:
+                self._current.reset(token)
+            return result
+
+
+def _each_new(session: Session, hook: Callable[[Session, Any], None]) -> None:
+    for instance in list(session.new):
+        hook(session, instance)
+
+
+def _may_retry(exc: sa.exc.DBAPIError) -> bool:
+    original: Any = exc.orig
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    if state in _RETRY_SQLSTATES:
+        return True
+    arguments = getattr(original, "args", ())
+    if {getattr(original, "errno", None), *arguments[:1]} & _RETRY_MYSQL:
+        return True
+    # A unique key was taken meanwhile: the next attempt sees the row and goes another way. (Stock
+    # code turns the conflicts it expects into its own errors before they come here.)
+    return isinstance(exc, sa.exc.IntegrityError) or "database is locked" in str(original)
+
+
+def _translated(exc: sa.exc.SQLAlchemyError) -> MlflowException:
+    """Give database errors the codes that stock stores give them."""
+    if isinstance(exc, sa.exc.OperationalError):
+        return MlflowException(str(exc), error_code=TEMPORARILY_UNAVAILABLE)
+    if isinstance(exc, sa.exc.InternalError):
+        return MlflowException(str(exc), error_code=INTERNAL_ERROR)
+    return MlflowException(str(exc), error_code=BAD_REQUEST)

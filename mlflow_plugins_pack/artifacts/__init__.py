@@ -1,0 +1,1 @@
+"""Plugin: content-addressed artifact repository."""

@@ -1,0 +1,83 @@
+"""The whole contract of a backend: six calls on objects named by keys."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import ClassVar, NamedTuple
+
+from mlflow_plugins_pack.errors import ArtifactNotFoundError
+
+Buffer = bytes | bytearray | memoryview
+
+
+class ObjectMissingError(ArtifactNotFoundError):
+    """There is no object with the key; callers turn it into what it means for the user."""
+
+
+class Stored(NamedTuple):
+    """One object of a listing.
+
+    Attributes:
+        key: Its whole key.
+        size: In bytes.
+        modified: When it was written, in seconds since 1970, by the storage's clock.
+    """
+
+    key: str
+    size: int
+    modified: float
+
+
+class Backend(ABC):
+    """Stores whole objects. Every method is safe to call from several threads at once.
+
+    Keys are relative to the bucket, container or, on disk, to ``/``. A write is atomic: a reader
+    sees the old object or the whole new one. A read after a write sees it, and so does a listing.
+    Every failure is one of the `StorageError` classes, its cause kept.
+    """
+
+    keeps_folders: ClassVar[bool]
+    """Whether stock MLflow keeps empty folders here."""
+
+    refuses_conflicts: ClassVar[bool]
+    """Whether stock MLflow refuses a file where there is a folder, and the reverse, here."""
+
+    @abstractmethod
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        """Return an object's bytes, or a range of them; fewer if the object ends before.
+
+        Raises:
+            ObjectMissingError: If there is no such object.
+        """
+
+    @abstractmethod
+    def write(self, key: str, data: Buffer) -> None:
+        """Create or replace an object. The bytes are durable when this returns."""
+
+    @abstractmethod
+    def write_if_absent(self, key: str, data: Buffer) -> bool:
+        """Create an object unless there is one; return whether it was created.
+
+        Some S3 servers ignore the condition and replace the object: callers use names that
+        nobody else chooses, or read back what is there.
+        """
+
+    @abstractmethod
+    def list(self, prefix: str) -> Iterator[Stored]:
+        """Give all objects whose keys start with the prefix, at any depth, sorted by key.
+
+        The prefix is empty or ends with a slash. A prefix without objects gives nothing.
+        """
+
+    @abstractmethod
+    def folders(self, prefix: str) -> Iterator[str]:
+        """Give the names of the folders directly under a prefix that is empty or ends with /."""
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Delete objects; one that is not there is no error."""
+
+    @abstractmethod
+    def size(self, key: str) -> int | None:
+        """Return an object's size in bytes, or None if there is none."""

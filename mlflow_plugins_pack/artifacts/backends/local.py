@@ -1,0 +1,201 @@
+"""Objects as files of a local or mounted disk."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterable, Iterator
+from typing import ClassVar
+
+from mlflow_plugins_pack.artifacts.backends._base import (
+    Backend,
+    Buffer,
+    ObjectMissingError,
+    Stored,
+)
+from mlflow_plugins_pack.errors import (
+    StorageDeniedError,
+    StorageError,
+    StorageMissingError,
+    StorageUnavailableError,
+)
+
+_TEMPORARY = ".writing-"
+
+_ERRORS: dict[int, tuple[type[StorageError], str]] = {
+    errno.EACCES: (StorageDeniedError, "this user may not do that; grant access to the folder"),
+    errno.EPERM: (StorageDeniedError, "this user may not do that; grant access to the folder"),
+    errno.EROFS: (StorageDeniedError, "the file system is mounted read-only"),
+    errno.ENOSPC: (StorageUnavailableError, "the disk is full; make room and try again"),
+    errno.EDQUOT: (StorageUnavailableError, "the disk quota is used up; make room and try again"),
+    errno.ENOTDIR: (StorageMissingError, "a file stands where a folder is needed"),
+    errno.ENAMETOOLONG: (StorageError, "a name is longer than the file system allows"),
+}
+_OTHERWISE = (StorageUnavailableError, "the disk failed; check it and try again")
+
+
+def translate(exc: OSError, path: str, doing: str) -> StorageError:
+    """Return the pack's error for one of the operating system's."""
+    kind, advice = _ERRORS.get(exc.errno or 0, _OTHERWISE)
+    return kind(
+        f"Could not {doing} {path!r}: {exc.strerror or exc}; {advice}. "
+        f"What was committed before is unchanged."
+    )
+
+
+class LocalBackend(Backend):
+    """Files below ``/``; a key is an absolute path without its first slash."""
+
+    keeps_folders: ClassVar[bool] = True
+    refuses_conflicts: ClassVar[bool] = True
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        path = "/" + key
+        try:
+            with open(path, "rb", buffering=0) as file:
+                if start:
+                    file.seek(start)
+                if length is None:
+                    return file.read()
+                return _read_fully(file.fileno(), length)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as exc:
+            raise ObjectMissingError(f"There is no object {path!r}.") from exc
+        except OSError as exc:
+            raise translate(exc, path, "read") from exc
+
+    def write(self, key: str, data: Buffer) -> None:
+        path = "/" + key
+        try:
+            temporary = self._write_temporary(path, data)
+            with _removed_on_failure(temporary):
+                os.replace(temporary, path)
+                _sync_folder(path)
+        except OSError as exc:
+            raise translate(exc, path, "write") from exc
+
+    def write_if_absent(self, key: str, data: Buffer) -> bool:
+        path = "/" + key
+        try:
+            temporary = self._write_temporary(path, data)
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                return False
+            finally:
+                os.unlink(temporary)
+            _sync_folder(path)
+        except OSError as exc:
+            if exc.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
+                # A file system without hard links: not atomic against a second writer there,
+                # who would write the same bytes or uses another name.
+                if os.path.exists(path):
+                    return False
+                self.write(key, data)
+                return True
+            raise translate(exc, path, "write") from exc
+        return True
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        try:
+            yield from _walk("/" + prefix)
+        except OSError as exc:
+            raise translate(exc, "/" + prefix, "list") from exc
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        try:
+            with os.scandir("/" + prefix) as entries:
+                names = sorted(e.name for e in entries if e.is_dir(follow_symlinks=False))
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as exc:
+            raise translate(exc, "/" + prefix, "list") from exc
+        yield from names
+
+    def delete(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            try:
+                os.unlink("/" + key)
+            except FileNotFoundError:
+                continue
+            except OSError as exc:
+                raise translate(exc, "/" + key, "delete") from exc
+
+    def size(self, key: str) -> int | None:
+        try:
+            return os.stat("/" + key).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as exc:
+            raise translate(exc, "/" + key, "read") from exc
+
+    def _write_temporary(self, path: str, data: Buffer) -> str:
+        folder = os.path.dirname(path)
+        temporary = os.path.join(folder, _TEMPORARY + secrets.token_hex(8))
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        try:
+            handle = os.open(temporary, flags, 0o666)
+        except FileNotFoundError:
+            os.makedirs(folder, exist_ok=True)
+            handle = os.open(temporary, flags, 0o666)
+        with _removed_on_failure(temporary):
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(handle, view) :]
+                # Order matters after a power cut: a manifest must not outlive the packs it names.
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+        return temporary
+
+
+@contextlib.contextmanager
+def _removed_on_failure(path: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+
+
+def _read_fully(handle: int, length: int) -> bytes:
+    parts = []
+    while length > 0:
+        part = os.read(handle, length)
+        if not part:
+            break
+        parts.append(part)
+        length -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _sync_folder(path: str) -> None:
+    """Make the name durable, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(os.path.dirname(path), os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _walk(folder: str) -> Iterator[Stored]:
+    try:
+        with os.scandir(folder) as entries:
+            listed = sorted(entries, key=lambda e: e.name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for entry in listed:
+        # A link could lead out of the store; a store has none.
+        if entry.is_dir(follow_symlinks=False):
+            yield from _walk(os.path.join(folder, entry.name))
+        elif entry.is_file(follow_symlinks=False) and not entry.name.startswith(_TEMPORARY):
+            try:
+                status = entry.stat(follow_symlinks=False)
+            except FileNotFoundError:
+                continue
+            key = os.path.join(folder, entry.name)[1:]
+            yield Stored(key, status.st_size, status.st_mtime)

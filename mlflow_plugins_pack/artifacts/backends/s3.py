@@ -1,0 +1,266 @@
+"""Objects in an S3 bucket, reached as stock MLflow reaches it: same settings, same credentials."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar
+
+import boto3
+import botocore
+from botocore.client import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    NoCredentialsError,
+    PartialCredentialsError,
+)
+from mlflow.environment_variables import (
+    MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT,
+    MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
+    MLFLOW_S3_ENDPOINT_URL,
+    MLFLOW_S3_EXPECTED_BUCKET_OWNER,
+    MLFLOW_S3_IGNORE_TLS,
+    MLFLOW_S3_UPLOAD_EXTRA_ARGS,
+)
+
+from mlflow_plugins_pack.artifacts.backends._base import (
+    Backend,
+    Buffer,
+    ObjectMissingError,
+    Stored,
+)
+from mlflow_plugins_pack.artifacts.location import Location
+from mlflow_plugins_pack.errors import (
+    ConfigurationError,
+    StorageCredentialsError,
+    StorageDeniedError,
+    StorageError,
+    StorageMissingError,
+    StorageUnavailableError,
+)
+
+_CONNECTIONS = 32
+_ATTEMPTS = 6
+_DELETE_BATCH = 1000
+_CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
+
+_DENIED = (StorageDeniedError, "these credentials do not allow it; check the bucket's policy")
+_UNKNOWN_KEY = (StorageCredentialsError, "S3 does not accept these credentials; check AWS_*")
+_SLOW = (StorageUnavailableError, "S3 asked to slow down or failed; try again")
+_ERRORS: dict[str, tuple[type[StorageError], str]] = {
+    "NoSuchBucket": (StorageMissingError, "there is no such bucket; create it first"),
+    "AccessDenied": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "403": _DENIED,
+    "InvalidAccessKeyId": _UNKNOWN_KEY,
+    "SignatureDoesNotMatch": _UNKNOWN_KEY,
+    "ExpiredToken": (StorageCredentialsError, "the credentials have expired; renew them"),
+    "InvalidToken": _UNKNOWN_KEY,
+    "PermanentRedirect": (StorageError, "the bucket is in another region; set AWS_DEFAULT_REGION"),
+    "SlowDown": _SLOW,
+    "ServiceUnavailable": _SLOW,
+    "InternalError": _SLOW,
+    "503": _SLOW,
+    "500": _SLOW,
+}
+_OTHERWISE = (StorageUnavailableError, "check the endpoint and the network, and try again")
+_ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
+# Some servers that speak S3, Google's among them, delete one object at a time only.
+_NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+_EXISTS = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
+
+
+class S3Backend(Backend):
+    """One bucket."""
+
+    keeps_folders: ClassVar[bool] = False
+    refuses_conflicts: ClassVar[bool] = False
+
+    def __init__(self, client: Any, bucket: str, extra: dict[str, Any], owner: str | None) -> None:
+        self._client = client
+        self._bucket = bucket
+        self._owner = {"ExpectedBucketOwner": owner} if owner else {}
+        self._to_write = {**self._owner, **extra}
+        customer_key = {name: extra[name] for name in _CUSTOMER_KEY if name in extra}
+        self._to_read = {**self._owner, **customer_key}
+
+    @classmethod
+    def open(cls, location: Location) -> S3Backend:
+        """Return the backend of a location, configured as stock MLflow configures its own."""
+        return cls(
+            _make_client(),
+            location.container,
+            _upload_arguments(),
+            MLFLOW_S3_EXPECTED_BUCKET_OWNER.get(),
+        )
+
+    def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
+        arguments = dict(self._to_read)
+        if start or length is not None:
+            end = "" if length is None else str(start + length - 1)
+            arguments["Range"] = f"bytes={start}-{end}"
+        try:
+            answer = self._client.get_object(Bucket=self._bucket, Key=key, **arguments)
+            data: bytes = answer["Body"].read()
+        except ClientError as exc:
+            code = _code_of(exc)
+            if code in ("InvalidRange", "416"):
+                return b""
+            if code in _ABSENT:
+                raise ObjectMissingError(
+                    f"There is no object {key!r} in {self._bucket!r}."
+                ) from exc
+            raise self._translate(exc, key, "read") from exc
+        except BotoCoreError as exc:
+            raise self._translate(exc, key, "read") from exc
+        return data
+
+    def write(self, key: str, data: Buffer) -> None:
+        try:
+            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, **self._to_write)
+        except (ClientError, BotoCoreError) as exc:
+            raise self._translate(exc, key, "write") from exc
+
+    def write_if_absent(self, key: str, data: Buffer) -> bool:
+        try:
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*", **self._to_write
+            )
+        except ClientError as exc:
+            code = _code_of(exc)
+            if code in _EXISTS:
+                return False
+            if code in ("NotImplemented", "501"):
+                if self.size(key) is not None:
+                    return False
+                self.write(key, data)
+                return True
+            raise self._translate(exc, key, "write") from exc
+        except BotoCoreError as exc:
+            raise self._translate(exc, key, "write") from exc
+        return True
+
+    def list(self, prefix: str) -> Iterator[Stored]:
+        for page in self._pages(prefix):
+            for found in page.get("Contents", ()):
+                modified = found["LastModified"].timestamp()
+                yield Stored(found["Key"], int(found["Size"]), modified)
+
+    def folders(self, prefix: str) -> Iterator[str]:
+        for page in self._pages(prefix, Delimiter="/"):
+            for found in page.get("CommonPrefixes", ()):
+                yield found["Prefix"][len(prefix) :].rstrip("/")
+
+    def delete(self, keys: Iterable[str]) -> None:
+        waiting = list(keys)
+        while waiting:
+            batch, waiting = waiting[:_DELETE_BATCH], waiting[_DELETE_BATCH:]
+            try:
+                answer = self._client.delete_objects(
+                    Bucket=self._bucket,
+                    Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+                    **self._owner,
+                )
+            except ClientError as exc:
+                if _code_of(exc) not in _NOT_OFFERED:
+                    raise self._translate(exc, batch[0], "delete") from exc
+                self._delete_singly(batch)
+                continue
+            except BotoCoreError as exc:
+                raise self._translate(exc, batch[0], "delete") from exc
+            for failure in answer.get("Errors", ()):
+                kind, advice = _ERRORS.get(failure.get("Code", ""), _OTHERWISE)
+                raise kind(
+                    f"Could not delete {failure.get('Key')!r} in the S3 bucket {self._bucket!r}: "
+                    f"{failure.get('Message')}; {advice}."
+                )
+
+    def _delete_singly(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            try:
+                self._client.delete_object(Bucket=self._bucket, Key=key, **self._owner)
+            except (ClientError, BotoCoreError) as exc:
+                raise self._translate(exc, key, "delete") from exc
+
+    def size(self, key: str) -> int | None:
+        try:
+            answer = self._client.head_object(Bucket=self._bucket, Key=key, **self._to_read)
+        except ClientError as exc:
+            if _code_of(exc) in _ABSENT:
+                return None
+            raise self._translate(exc, key, "read") from exc
+        except BotoCoreError as exc:
+            raise self._translate(exc, key, "read") from exc
+        return int(answer["ContentLength"])
+
+    def _pages(self, prefix: str, **arguments: str) -> Iterator[dict[str, Any]]:
+        try:
+            yield from self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=prefix, **self._owner, **arguments
+            )
+        except (ClientError, BotoCoreError) as exc:
+            raise self._translate(exc, prefix, "list") from exc
+
+    def _translate(self, exc: Exception, key: str, doing: str) -> StorageError:
+        if isinstance(exc, NoCredentialsError | PartialCredentialsError):
+            kind: type[StorageError] = StorageCredentialsError
+            advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
+        else:
+            code = _code_of(exc) if isinstance(exc, ClientError) else ""
+            kind, advice = _ERRORS.get(code, _OTHERWISE)
+        return kind(
+            f"Could not {doing} {key!r} in the S3 bucket {self._bucket!r}: {exc}; {advice}. "
+            f"What was committed before is unchanged."
+        )
+
+
+def _code_of(exc: ClientError) -> str:
+    error = exc.response.get("Error", {})
+    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
+    return str(error.get("Code") or status)
+
+
+def _make_client() -> Any:
+    signature: Any = os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4")
+    if signature.lower() == "unsigned":
+        signature = botocore.UNSIGNED
+    timeout = MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT.get()
+    config = Config(
+        signature_version=signature,
+        s3={"addressing_style": MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get()},
+        max_pool_connections=_CONNECTIONS,
+        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
+        read_timeout=timeout or 60,
+    )
+    try:
+        # A session of its own: boto3's default one keeps the first credentials that it ever saw.
+        return boto3.Session().client(
+            "s3",
+            config=config,
+            endpoint_url=MLFLOW_S3_ENDPOINT_URL.get(),
+            verify=False if MLFLOW_S3_IGNORE_TLS.get() else None,
+        )
+    except (BotoCoreError, ValueError) as exc:
+        raise ConfigurationError(
+            f"The S3 settings are unusable: {exc}. Nothing was opened. Check "
+            f"MLFLOW_S3_ENDPOINT_URL and the AWS_* variables."
+        ) from exc
+
+
+def _upload_arguments() -> dict[str, Any]:
+    text = MLFLOW_S3_UPLOAD_EXTRA_ARGS.get()
+    if not text:
+        return {}
+    try:
+        arguments = json.loads(text)
+    except ValueError as exc:
+        raise ConfigurationError(
+            f"MLFLOW_S3_UPLOAD_EXTRA_ARGS is not JSON: {exc}. Nothing was written."
+        ) from exc
+    if not isinstance(arguments, dict):
+        raise ConfigurationError(
+            "MLFLOW_S3_UPLOAD_EXTRA_ARGS must be a JSON object. Nothing was written."
+        )
+    return arguments

@@ -1,0 +1,225 @@
+"""The index as one process looks things up in it: a SQLite file per store in the user's cache.
+
+Deltas are immutable, so the cache is coherent with any number of writers: it takes what is new in
+the listing and drops what has gone. It may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from mlflow_plugins_pack import config
+from mlflow_plugins_pack.artifacts.index import Delta, KnownFile, decode_places, encode_places
+from mlflow_plugins_pack.artifacts.pack import Chunk
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+_SCHEMA_VERSION = 1
+_TABLES = """
+CREATE TABLE deltas (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE replaced (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE packs (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
+CREATE TABLE chunks (sha256 BLOB PRIMARY KEY, pack INTEGER NOT NULL, place INTEGER NOT NULL,
+    stored INTEGER NOT NULL, raw INTEGER NOT NULL, codec INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE files (sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, is_recipe INTEGER NOT NULL,
+    places BLOB NOT NULL) WITHOUT ROWID;
+CREATE INDEX files_by_size ON files (size);
+"""
+
+
+class IndexCache:
+    """Answers which chunks and files a store has."""
+
+    def __init__(self, store_id: str) -> None:
+        self._store_id = store_id
+        self._lock = threading.RLock()
+        self._database: sqlite3.Connection | None = None
+
+    def refresh(self, names: Iterable[str], load: Callable[[list[str]], Iterator[Delta]]) -> None:
+        """Bring the cache up to a listing.
+
+        Args:
+            names: Names of all deltas that the store has now.
+            load: Gives the deltas of the names asked for, in their order.
+        """
+        with self._lock:
+            self._guarded(lambda db: self._refresh(db, list(names), load))
+
+    def add(self, name: str, delta: Delta) -> None:
+        """Take in one delta."""
+        with self._lock:
+            self._guarded(lambda db: self._add(db, name, delta))
+
+    def find_chunk(self, sha256: bytes) -> Chunk | None:
+        """Return a place of the chunk with the hash."""
+        query = (
+            "SELECT p.name, c.sha256, c.place, c.stored, c.raw, c.codec FROM chunks c "
+            "JOIN packs p ON p.number = c.pack WHERE c.sha256 = ?"
+        )
+        with self._lock:
+            row = self._guarded(lambda db: db.execute(query, (sha256,)).fetchone())
+        return Chunk(*row) if row else None
+
+    def find_file(self, sha256: bytes) -> KnownFile | None:
+        """Return the file with the hash."""
+        query = "SELECT sha256, size, is_recipe, places FROM files WHERE sha256 = ?"
+        with self._lock:
+            row = self._guarded(lambda db: db.execute(query, (sha256,)).fetchone())
+        return KnownFile(row[0], row[1], bool(row[2]), decode_places(row[3])) if row else None
+
+    def has_size(self, size: int) -> bool:
+        """Tell whether there is a file of just this size."""
+        query = "SELECT 1 FROM files WHERE size = ? LIMIT 1"
+        with self._lock:
+            return bool(self._guarded(lambda db: db.execute(query, (size,)).fetchone()))
+
+    def replaced(self) -> set[str]:
+        """Return names of deltas that a newer one repeats, whether they are still there or not."""
+        with self._lock:
+            return self._guarded(self._replaced)
+
+    def forget(self, packs: Iterable[bytes], files: Iterable[bytes]) -> None:
+        """Forget all places in packs that turned out to be gone, and files that need them."""
+        with self._lock:
+            self._guarded(lambda db: self._forget(db, list(packs), list(files)))
+
+    def clear(self) -> None:
+        """Forget everything; the next refresh loads it anew."""
+        with self._lock:
+            self._guarded(self._clear)
+
+    # --- inside the lock ---
+
+    def _guarded(self, call: Callable[[sqlite3.Connection], T]) -> T:
+        """Run on the cache file, or in memory where the file cannot be used."""
+        try:
+            return call(self._open())
+        except sqlite3.DatabaseError as exc:
+            _logger.warning(
+                "The artifact index cache cannot be used (%s); going on in memory. The cache in "
+                "%s may be deleted at any time.",
+                exc,
+                cache_folder(),
+            )
+            if self._database is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    self._database.close()
+            database = _prepare(sqlite3.connect(":memory:", check_same_thread=False))
+            return call(self._keep(database))
+
+    def _open(self) -> sqlite3.Connection:
+        return self._database or self._keep(_open_file(self._store_id))
+
+    def _keep(self, database: sqlite3.Connection) -> sqlite3.Connection:
+        self._database = database
+        weakref.finalize(self, database.close)
+        return database
+
+    @staticmethod
+    def _clear(database: sqlite3.Connection) -> None:
+        with database:
+            for table in ("deltas", "replaced", "chunks", "packs", "files"):
+                database.execute(f"DELETE FROM {table}")  # noqa: S608 - fixed names
+
+    @staticmethod
+    def _forget(database: sqlite3.Connection, packs: list[bytes], files: list[bytes]) -> None:
+        with database:
+            database.executemany("DELETE FROM files WHERE sha256 = ?", [(f,) for f in files])
+            for pack in packs:
+                database.execute(
+                    "DELETE FROM chunks WHERE pack = (SELECT number FROM packs WHERE name = ?)",
+                    (pack,),
+                )
+                database.execute("DELETE FROM files WHERE instr(places, ?) > 0", (pack,))
+
+    def _refresh(
+        self,
+        database: sqlite3.Connection,
+        names: list[str],
+        load: Callable[[list[str]], Iterator[Delta]],
+    ) -> None:
+        known = {row[0] for row in database.execute("SELECT name FROM deltas")}
+        replaced = self._replaced(database)
+        gone = known - replaced - set(names)
+        new = [name for name in names if name not in known and name not in replaced]
+        for name, delta in zip(new, load(new) if new else (), strict=False):
+            self._add(database, name, delta)
+        if gone - self._replaced(database):
+            # Something was collected: a place that is remembered may be no more.
+            self._clear(database)
+            for name, delta in zip(names, load(names), strict=False):
+                self._add(database, name, delta)
+
+    @staticmethod
+    def _replaced(database: sqlite3.Connection) -> set[str]:
+        return {row[0] for row in database.execute("SELECT name FROM replaced")}
+
+    @staticmethod
+    def _add(database: sqlite3.Connection, name: str, delta: Delta) -> None:
+        with database:
+            for pack, records in delta.packs.items():
+                database.execute("INSERT OR IGNORE INTO packs (name) VALUES (?)", (pack,))
+                number = database.execute(
+                    "SELECT number FROM packs WHERE name = ?", (pack,)
+                ).fetchone()[0]
+                database.executemany(
+                    "INSERT OR REPLACE INTO chunks VALUES (?, ?, ?, ?, ?, ?)",
+                    [(r.sha256, number, r.offset, r.stored, r.raw, r.codec) for r in records],
+                )
+            database.executemany(
+                "INSERT OR REPLACE INTO files VALUES (?, ?, ?, ?)",
+                [(f.sha256, f.size, f.is_recipe, encode_places(f.places)) for f in delta.files],
+            )
+            database.execute("INSERT OR IGNORE INTO deltas VALUES (?)", (name,))
+            database.executemany(
+                "INSERT OR IGNORE INTO replaced VALUES (?)", [(n,) for n in delta.replaces]
+            )
+
+
+def cache_folder() -> Path:
+    """Return the folder that holds the caches of all stores."""
+    if configured := config.ARTIFACT_CACHE_DIR.get():
+        return Path(configured)
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    root = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
+    return root / "mlflow-pack"
+
+
+def _open_file(store_id: str) -> sqlite3.Connection:
+    try:
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / f"artifact-index-{store_id}.sqlite"
+        return _prepare(sqlite3.connect(path, timeout=30, check_same_thread=False))
+    except (OSError, RuntimeError, sqlite3.Error) as exc:
+        _logger.debug("No index cache on disk (%s); going on in memory.", exc)
+        return _prepare(sqlite3.connect(":memory:", check_same_thread=False))
+
+
+def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:
+    # No write-ahead log: home folders are shared by several machines, which it does not survive.
+    database.execute("PRAGMA journal_mode = TRUNCATE")
+    # The store is the truth: a cache that a power cut spoils is made anew.
+    database.execute("PRAGMA synchronous = OFF")
+    database.execute("PRAGMA cache_size = -8000")
+    with database:
+        database.execute("BEGIN IMMEDIATE")
+        version = database.execute("PRAGMA user_version").fetchone()[0]
+        if version == 0:
+            for statement in _TABLES.split(";"):
+                if statement.strip():
+                    database.execute(statement)
+            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
+        elif version != _SCHEMA_VERSION:
+            raise sqlite3.DatabaseError(f"its schema version is {version}")
+    return database

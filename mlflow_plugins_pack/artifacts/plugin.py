@@ -1,0 +1,131 @@
+"""The artifact repository that stock MLflow loads for ``cas-file``, ``cas-s3``, ``cas-wasbs``.
+
+It is imported inside ``import mlflow``: everything but the base class is imported on first use.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+from collections.abc import AsyncIterable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin
+
+if TYPE_CHECKING:
+    from mlflow.entities import FileInfo
+
+    from mlflow_plugins_pack.artifacts.location import Location
+
+_WRITE_BYTES = 4 * 1024 * 1024
+
+
+class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):
+    """Stores artifacts deduplicated and verified; the format is described in the docs.
+
+    The constructor only remembers its arguments: a wrong URI or setting surfaces in the first
+    call that needs it.
+    """
+
+    def __init__(
+        self, artifact_uri: str, tracking_uri: str | None = None, registry_uri: str | None = None
+    ) -> None:
+        super().__init__(artifact_uri, tracking_uri, registry_uri)
+
+    def _location(self) -> Location:
+        from mlflow_plugins_pack.artifacts.repository import open_location
+
+        return open_location(self.artifact_uri)
+
+    def log_artifact(self, local_file: Any, artifact_path: str | None = None) -> None:
+        """Store a local file in the folder ``artifact_path``."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.log_file(self._location(), local_file, artifact_path)
+
+    def log_artifacts(self, local_dir: Any, artifact_path: str | None = None) -> None:
+        """Store the files of a local folder in the folder ``artifact_path``, all or none."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.log_folder(self._location(), os.fspath(local_dir), artifact_path)
+
+    def log_artifact_from_stream(
+        self, stream: BinaryIO, artifact_file_name: str, artifact_path: str | None = None
+    ) -> None:
+        """Store what a binary stream gives, without a temporary file."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.log_stream(self._location(), stream, artifact_file_name, artifact_path)
+
+    async def log_artifact_from_async_stream(
+        self,
+        chunks: AsyncIterable[bytes],
+        artifact_file_name: str,
+        artifact_path: str | None = None,
+    ) -> None:
+        """Store what an async stream gives; an upload that breaks off leaves nothing."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        upload, writer = await asyncio.to_thread(
+            lambda: repository.begin_stream(self._location(), artifact_file_name, artifact_path)
+        )
+        try:
+            waiting = bytearray()
+            async for chunk in chunks:
+                waiting += chunk
+                if len(waiting) >= _WRITE_BYTES:
+                    data, waiting = bytes(waiting), bytearray()
+                    await asyncio.to_thread(writer.write, data)
+            await asyncio.to_thread(repository.finish_stream, upload, writer, bytes(waiting))
+        except BaseException:
+            upload.abandon()
+            raise
+
+    def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
+        """List what is directly in the folder ``path``, sorted; a file's list is empty."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        return repository.list_files(self._location(), path)
+
+    def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
+        """Download a file or folder, every byte checked, and return its local path."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        return repository.download_to(self._location(), artifact_path, dst_path)
+
+    def _download_file(self, remote_file_path: str, local_path: Any) -> None:
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.download_file(self._location(), remote_file_path, local_path)
+
+    def delete_artifacts(self, artifact_path: str | None = None) -> None:
+        """Delete a file, a folder or, without a path, everything; absent is no error."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.delete(self._location(), artifact_path)
+
+    def upload_archived_trace_data_bytes(self, data: bytes) -> None:
+        """Store an archived trace without a temporary file."""
+        from mlflow.tracing.otel.otel_archival import TRACE_ARCHIVAL_FILENAME
+
+        self.log_artifact_from_stream(io.BytesIO(data), TRACE_ARCHIVAL_FILENAME)
+
+    def content_digest(self, artifact_path: str | None = None) -> str:
+        r"""Return the digest of all files under a path from the manifest, without reading data.
+
+        The digest is the sha256 over one line ``{path}\0{size}\0{sha256 hex}\n`` per file,
+        sorted by the bytes of the path, which is relative to ``artifact_path``.
+
+        Args:
+            artifact_path: A folder or file; everything if not given.
+
+        Returns:
+            ``sha256:`` and 64 hex digits.
+
+        Raises:
+            ArtifactNotFoundError: If there is no such artifact.
+        """
+        from mlflow_plugins_pack.artifacts import repository
+
+        return repository.content_digest(self._location(), artifact_path)

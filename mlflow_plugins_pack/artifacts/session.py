@@ -1,0 +1,439 @@
+"""One log call: takes files and streams, uploads what the store lacks, commits all at once.
+
+The order of writes makes any interruption harmless: packs, then the index delta, then one
+manifest segment a scope. Until the segment is there, nothing of the call is visible.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import struct
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import replace
+from pathlib import Path
+from typing import IO
+
+from mlflow_plugins_pack.artifacts import layout, transfer
+from mlflow_plugins_pack.artifacts.chunking import Chunker, fast_cutter
+from mlflow_plugins_pack.artifacts.download import read_recipe
+from mlflow_plugins_pack.artifacts.index import Delta, KnownFile
+from mlflow_plugins_pack.artifacts.manifest import (
+    FileEntry,
+    Folder,
+    Operation,
+    encode_recipe_part,
+    split_recipe,
+)
+from mlflow_plugins_pack.artifacts.pack import (
+    KIND_DATA,
+    KIND_RECIPE,
+    SELF,
+    Chunk,
+    Compressor,
+    PackBuilder,
+    Record,
+)
+from mlflow_plugins_pack.artifacts.store import Store
+from mlflow_plugins_pack.errors import (
+    ArtifactChangedError,
+    ArtifactConflictError,
+    ArtifactCorruptError,
+)
+
+PACK_BYTES = 16 * 1024 * 1024
+"""A pack is closed once it is this long: large enough for a bucket, small enough for memory."""
+
+UPLOADS_AT_ONCE = 3
+READ_BYTES = 4 * 1024 * 1024
+CHUNKS_IN_SEGMENT = 64
+"""A file of more chunks gets a recipe, so that a listing does not read them."""
+
+INLINE_FILE_BYTES = 32 * 1024
+INLINE_CALL_BYTES = 128 * 1024
+INLINE_BESIDE_PACKS_BYTES = 1024
+"""A call that is small altogether needs no pack; beside a pack only the tiniest files stay out."""
+
+_PACKS_PER_DELTA = 16
+"""An index delta is written this often during a long upload, so that a second try finds them."""
+
+_PENDING = struct.Struct(">I")
+
+
+class MissingPackError(ArtifactCorruptError):
+    """The index named packs that are not there; it does so no more in this process."""
+
+
+class UploadSession:
+    """Collects one call's files. Not for use by two threads at once."""
+
+    def __init__(self, store: Store, inline_bytes: int = INLINE_FILE_BYTES) -> None:
+        self._store = store
+        self._inline_bytes = inline_bytes
+        self._uploads = transfer.Uploads(UPLOADS_AT_ONCE)
+        self._compressor = Compressor()
+        self._builder = PackBuilder()
+        self._pack_names: list[bytes] = []
+        self._unwritten: dict[bytes, list[Record]] = {}
+        self._new_chunks: dict[bytes, Chunk] = {}
+        self._new_files: dict[bytes, FileEntry] = {}
+        self._operations: dict[str, list[Operation]] = {}
+        self._reused_packs: set[bytes] = set()
+        self._knows_index = False
+
+    @property
+    def keeps_folders(self) -> bool:
+        """Whether empty folders are kept, as stock MLflow does on this storage."""
+        return self._store.backend.keeps_folders
+
+    # --- taking ---
+
+    def add_folder(self, path: str) -> None:
+        """Make a folder exist although it may be empty."""
+        scope, inner = layout.split_scope(path)
+        if inner:
+            self._operations.setdefault(scope, []).append(Folder(inner))
+
+    def add_file(self, path: str, local_file: str | os.PathLike[str]) -> None:
+        """Take a local file.
+
+        Args:
+            path: Where it goes, relative to the store's root.
+            local_file: The file; links are followed.
+
+        Raises:
+            ArtifactChangedError: If it changed while it was being read.
+            OSError: If it cannot be read.
+        """
+        with Path(local_file).open("rb", buffering=0) as file:
+            before = os.fstat(file.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                self.add_stream(path, file)
+                return
+            name = os.fspath(local_file)
+            entry = self._entry_of_file(path, file, before, name)
+            after = os.fstat(file.fileno())
+            if _identity(before) != _identity(after) or entry.size != before.st_size:
+                raise _changed(name)
+        self._put(path, replace(entry, mtime_ns=max(0, before.st_mtime_ns)))
+
+    def add_stream(self, path: str, stream: IO[bytes]) -> None:
+        """Take all bytes of a stream."""
+        writer = self.open_writer(path)
+        while data := stream.read(READ_BYTES):
+            writer.write(data)
+        writer.close()
+
+    def open_writer(self, path: str) -> StreamWriter:
+        """Return a writer that takes a file piece by piece; it counts once it is closed."""
+        return StreamWriter(self, path)
+
+    def _entry_of_file(
+        self, path: str, file: IO[bytes], before: os.stat_result, name: str
+    ) -> FileEntry:
+        if before.st_size <= self._inline_bytes:
+            data = file.read(before.st_size + 1)
+            return _inline_entry(data)
+        self._learn_index()
+        known_size = self._store.index.has_size(before.st_size) or any(
+            entry.size == before.st_size for entry in self._new_files.values()
+        )
+        digest = b""
+        if known_size:
+            digest = _hash_file(file)
+            known = self._known_file(digest, before.st_size)
+            if known is not None:
+                return known
+            file.seek(0)
+        entry = self._chunk_stream(iter(lambda: file.read(READ_BYTES), b""))
+        if digest and entry.sha256 != digest:
+            raise _changed(name)
+        return entry
+
+    def _known_file(self, sha256: bytes, size: int) -> FileEntry | None:
+        if sha256 in self._new_files:
+            return self._new_files[sha256]
+        known = self._store.index.find_file(sha256)
+        if known is None or known.size != size:
+            return None
+        if known.is_recipe:
+            return FileEntry("", size, sha256, 0, recipe=known.places)
+        return FileEntry("", size, sha256, 0, chunks=known.places)
+
+    # --- chunking ---
+
+    def _chunk_stream(self, blocks: Iterator[bytes]) -> FileEntry:
+        sink = _ChunkSink(self)
+        for block in blocks:
+            sink.feed(block)
+        return sink.finish()
+
+    def _store_chunk(self, data: memoryview) -> Chunk:
+        sha256 = hashlib.sha256(data).digest()
+        known = self._new_chunks.get(sha256) or self._store.index.find_chunk(sha256)
+        if known is not None:
+            if len(known.pack) != _PENDING.size:
+                self._reused_packs.add(known.pack)
+            return known
+        codec, stored = self._compressor.encode(data)
+        self._roll(len(stored))
+        record = self._builder.add(KIND_DATA, codec, sha256, stored, len(data))
+        chunk = record.at(_PENDING.pack(len(self._pack_names)))
+        self._new_chunks[sha256] = chunk
+        return chunk
+
+    def _store_recipe(self, sha256: bytes, size: int, chunks: list[Chunk]) -> tuple[Chunk, ...]:
+        parts = list(split_recipe(chunks))
+        places = []
+        for number, part in enumerate(parts):
+            self._roll(len(part) * 64)
+            data = encode_recipe_part(
+                sha256,
+                size,
+                number,
+                len(parts),
+                [self._resolve(chunk, open_pack=SELF) for chunk in part],
+            )
+            codec, stored = Compressor().encode(data)
+            digest = hashlib.sha256(data).digest()
+            record = self._builder.add(KIND_RECIPE, codec, digest, stored, len(data))
+            places.append(record.at(_PENDING.pack(len(self._pack_names))))
+        return tuple(places)
+
+    def _resolve(self, chunk: Chunk, open_pack: bytes | None = None) -> Chunk:
+        """Put the pack's name in the place of its number in this session."""
+        if len(chunk.pack) != _PENDING.size:
+            return chunk
+        (number,) = _PENDING.unpack(chunk.pack)
+        if number < len(self._pack_names):
+            return chunk._replace(pack=self._pack_names[number])
+        if open_pack is None:
+            raise AssertionError("a chunk's pack was never closed")
+        return chunk._replace(pack=open_pack)
+
+    def _roll(self, coming: int) -> None:
+        if not self._builder.is_empty and len(self._builder) + coming > PACK_BYTES:
+            self._close_pack()
+
+    def _close_pack(self) -> None:
+        if self._builder.is_empty:
+            return
+        name, data, records = self._builder.finish()
+        self._builder = PackBuilder()
+        self._pack_names.append(name)
+        self._uploads.submit(
+            self._store.backend.write, self._store.key(layout.pack_key(name)), data
+        )
+        self._unwritten[name] = records
+        if len(self._unwritten) >= _PACKS_PER_DELTA:
+            self._write_delta(files=[])
+
+    def _write_delta(self, files: list[KnownFile]) -> None:
+        # The index may name a pack only once it is there.
+        self._uploads.finish()
+        delta = Delta(dict(self._unwritten), files)
+        if not delta.is_empty():
+            self._store.write_delta(delta)
+        self._unwritten.clear()
+        if self._builder.is_empty:
+            self._new_chunks.clear()
+
+    def _learn_index(self) -> None:
+        if not self._knows_index:
+            self._store.refresh_index()
+            self._knows_index = True
+
+    # --- committing ---
+
+    def commit(self) -> None:
+        """Make everything taken visible.
+
+        Raises:
+            ArtifactConflictError: If a file is in the way of a folder or the reverse, where the
+                stock repository of this storage refuses that too.
+            StorageError: If the storage failed; then nothing is visible.
+        """
+        self._refuse_conflicts()
+        self._close_pack()
+        resolved = {
+            scope: [self._resolve_operation(operation) for operation in operations]
+            for scope, operations in self._operations.items()
+        }
+        self._confirm_packs(resolved)
+        files = [self._resolve_entry(entry) for entry in self._new_files.values()]
+        self._write_delta(
+            [
+                KnownFile(f.sha256, f.size, bool(f.recipe), f.recipe or f.chunks)
+                for f in files
+                if f.size
+            ]
+        )
+        for scope, operations in resolved.items():
+            self._store.commit(scope, operations)
+
+    def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> None:
+        """Refuse to lean on packs that somebody removed although the index still lists them."""
+        packs_of_files: dict[bytes, set[bytes]] = {}
+        for operations in resolved.values():
+            for operation in operations:
+                if isinstance(operation, FileEntry) and operation.sha256 not in packs_of_files:
+                    packs_of_files[operation.sha256] = set(self._packs_of(operation))
+        used = self._reused_packs.union(*packs_of_files.values())
+        missing = self._store.missing_packs(used.difference(self._pack_names))
+        if missing:
+            needing = [f for f, packs in packs_of_files.items() if not packs.isdisjoint(missing)]
+            self._store.index.forget(missing, needing)
+            raise MissingPackError(
+                f"The index of {self._store.location.uri} lists packs that are gone, such as "
+                f"{layout.pack_key(missing[0])}, and this upload would have relied on them. "
+                f"Nothing was committed. Log the file again: it will be stored in full. Then run "
+                f"`mlflow-pack artifacts fsck --repair-index` to see what else is affected."
+            )
+
+    def _packs_of(self, entry: FileEntry) -> Iterator[bytes]:
+        yield from (chunk.pack for chunk in entry.chunks)
+        for place in entry.recipe:
+            yield place.pack
+            if place.pack not in self._pack_names:
+                part = read_recipe(self._store, place)
+                yield from (chunk.pack for chunk in (part.chunks if part else ()))
+
+    def abandon(self) -> None:
+        """Give up; nothing of this session becomes visible."""
+        self._uploads.abandon()
+
+    def _put(self, path: str, entry: FileEntry) -> None:
+        scope, inner = layout.split_scope(path)
+        if not inner:
+            raise ArtifactConflictError(
+                f"A file cannot be stored at {path!r}: that name is a run's artifact folder. "
+                f"Nothing was written. Give the file another name."
+            )
+        self._operations.setdefault(scope, []).append(replace(entry, path=inner))
+
+    def _resolve_operation(self, operation: Operation) -> Operation:
+        return self._resolve_entry(operation) if isinstance(operation, FileEntry) else operation
+
+    def _resolve_entry(self, entry: FileEntry) -> FileEntry:
+        return replace(
+            entry,
+            chunks=tuple(self._resolve(chunk) for chunk in entry.chunks),
+            recipe=tuple(self._resolve(chunk) for chunk in entry.recipe),
+        )
+
+    def _refuse_conflicts(self) -> None:
+        if not self._store.backend.refuses_conflicts:
+            return
+        for scope, operations in self._operations.items():
+            view = self._store.view(scope)
+            folders = view.all_folders()
+            for operation in operations:
+                path = getattr(operation, "path", "")
+                blocking = view.blocking_file(path)
+                if isinstance(operation, FileEntry) and path in folders:
+                    raise ArtifactConflictError(
+                        f"There is already a folder {layout.join(scope, path)!r}; a file cannot "
+                        f"take its place. Nothing was written. Delete the folder or use another "
+                        f"name."
+                    )
+                if isinstance(operation, Folder) and path in view.files:
+                    blocking = path
+                if blocking is not None:
+                    raise ArtifactConflictError(
+                        f"There is already a file {layout.join(scope, blocking)!r}; it cannot be "
+                        f"a folder too. Nothing was written. Delete the file or use another name."
+                    )
+
+
+class StreamWriter:
+    """Takes one file piece by piece, and keeps no more of it in memory than a few packs."""
+
+    def __init__(self, session: UploadSession, path: str) -> None:
+        self._session = session
+        self._path = path
+        self._start: bytearray | None = bytearray()
+        self._sink: _ChunkSink | None = None
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        if self._start is not None:
+            self._start += data
+            if len(self._start) <= self._session._inline_bytes:
+                return
+            self._session._learn_index()
+            self._sink = _ChunkSink(self._session)
+            data, self._start = bytes(self._start), None
+        assert self._sink is not None  # noqa: S101 - for the type checker
+        for start in range(0, len(data), READ_BYTES):
+            self._sink.feed(data[start : start + READ_BYTES])
+
+    def close(self) -> None:
+        """Take the file as complete."""
+        if self._sink is not None:
+            self._session._put(self._path, self._sink.finish())
+        else:
+            self._session._put(self._path, _inline_entry(bytes(self._start or b"")))
+
+
+class _ChunkSink:
+    """Cuts one file, stores its chunks and hashes the whole beside that."""
+
+    def __init__(self, session: UploadSession) -> None:
+        self._session = session
+        session._compressor.start_file()
+        self._chunker = Chunker(session._store.format.chunker, fast_cutter)
+        self._chunks: list[Chunk] = []
+        self._whole = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+        self._size = 0
+
+    def feed(self, block: bytes) -> None:
+        self._size += len(block)
+        if self._hashing is not None:
+            self._hashing.result()
+        # On another core: hashing the whole file takes as long as hashing its chunks.
+        self._hashing = transfer.compute(self._whole.update, block)
+        for data in self._chunker.feed(block):
+            self._chunks.append(self._session._store_chunk(data))
+
+    def finish(self) -> FileEntry:
+        session = self._session
+        for data in self._chunker.finish():
+            self._chunks.append(session._store_chunk(data))
+        if self._hashing is not None:
+            self._hashing.result()
+        sha256 = self._whole.digest()
+        known = session._known_file(sha256, self._size) if self._size else None
+        if known is not None:
+            return known
+        if len(self._chunks) > CHUNKS_IN_SEGMENT:
+            recipe = session._store_recipe(sha256, self._size, self._chunks)
+            entry = FileEntry("", self._size, sha256, 0, recipe=recipe)
+        else:
+            entry = FileEntry("", self._size, sha256, 0, chunks=tuple(self._chunks))
+        session._new_files[sha256] = entry
+        return entry
+
+
+def _inline_entry(data: bytes) -> FileEntry:
+    return FileEntry("", len(data), hashlib.sha256(data).digest(), 0, inline=data)
+
+
+def _hash_file(file: IO[bytes]) -> bytes:
+    whole = hashlib.sha256()
+    while block := file.read(READ_BYTES):
+        whole.update(block)
+    return whole.digest()
+
+
+def _identity(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _changed(name: str) -> ArtifactChangedError:
+    return ArtifactChangedError(
+        f"The file {name!r} changed while it was being read, so what was read may be neither its "
+        f"old nor its new content. Nothing was committed. Log it again once it is complete."
+    )

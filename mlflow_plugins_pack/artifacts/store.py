@@ -1,0 +1,436 @@
+"""One store: its format, its manifests and its index, over a backend."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import secrets
+import threading
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from mlflow_plugins_pack.artifacts import layout, transfer
+from mlflow_plugins_pack.artifacts.backends import open_backend
+from mlflow_plugins_pack.artifacts.backends._base import Backend, ObjectMissingError, Stored
+from mlflow_plugins_pack.artifacts.chunking import ChunkerParameters
+from mlflow_plugins_pack.artifacts.index import Delta, decode_delta, encode_delta
+from mlflow_plugins_pack.artifacts.index_cache import IndexCache
+from mlflow_plugins_pack.artifacts.location import Location
+from mlflow_plugins_pack.artifacts.manifest import (
+    Operation,
+    Segment,
+    decode_segment,
+    encode_segment,
+)
+from mlflow_plugins_pack.artifacts.store_format import StoreFormat, decode_format, encode_format
+from mlflow_plugins_pack.artifacts.view import View, live_combined, merge
+from mlflow_plugins_pack.errors import (
+    ArtifactCorruptError,
+    PackError,
+    StorageDeniedError,
+)
+
+_logger = logging.getLogger(__name__)
+
+COMBINE_FROM_SEGMENTS = 32
+"""From this many segments on, one is added to a scope that stands for all of them."""
+
+COMBINE_FROM_DELTAS = 32
+SMALL_DELTA_BYTES = 1024 * 1024
+"""Index deltas below this size are combined once there are `COMBINE_FROM_DELTAS` of them."""
+
+_SEGMENT_CACHE_BYTES = 16 * 1024 * 1024
+_PACK_SEEN_SECONDS = 300
+_RELISTS = 5
+
+
+class _SegmentCache:
+    """Segments read before, by key; they never change, so no process can be behind another."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str, str], tuple[Segment, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[str, str, str]) -> Segment | None:
+        with self._lock:
+            if key not in self._known:
+                return None
+            self._known.move_to_end(key)
+            return self._known[key][0]
+
+    def put(self, key: tuple[str, str, str], segment: Segment, weight: int) -> None:
+        with self._lock:
+            if key in self._known or weight > _SEGMENT_CACHE_BYTES // 4:
+                return
+            self._known[key] = (segment, weight)
+            self._bytes += weight
+            while self._bytes > _SEGMENT_CACHE_BYTES:
+                _, (_, lost) = self._known.popitem(last=False)
+                self._bytes -= lost
+
+
+_segments = _SegmentCache()
+
+
+class Store:
+    """An open store."""
+
+    def __init__(self, backend: Backend, location: Location, store_format: StoreFormat) -> None:
+        self.backend = backend
+        self.location = location
+        self.format = store_format
+        self.index = IndexCache(store_format.store_id)
+        self._seen_packs: dict[bytes, float] = {}
+
+    def key(self, name: str) -> str:
+        """Return the backend's key of one of the store's own keys."""
+        return layout.join(self.location.path, name)
+
+    # --- manifests ---
+
+    def segment_names(self, scope: str) -> list[str]:
+        """Return the names of a scope's segments, replaced ones included, in order."""
+        prefix = self.key(layout.segment_prefix(scope))
+        names = (stored.key[len(prefix) :] for stored in self.backend.list(prefix))
+        return sorted(name for name in names if layout.is_segment_name(name))
+
+    def segments(self, scope: str) -> list[Segment]:
+        """Return the segments that make up a scope now, without those that others stand for.
+
+        Raises:
+            ArtifactCorruptError: If one is damaged or vanished.
+        """
+        for _ in range(_RELISTS):
+            try:
+                return self._live_segments(scope, self.segment_names(scope))
+            except ObjectMissingError:
+                # Removed between listing and reading: another one stands for it by now.
+                continue
+        raise ArtifactCorruptError(
+            f"The manifest of {scope or 'the store root'!r} in {self.location.uri} keeps changing "
+            f"while it is read. Nothing was changed. Try again."
+        )
+
+    def _live_segments(self, scope: str, names: list[str]) -> list[Segment]:
+        living, replaced = live_combined(
+            self._read_segments(scope, [name for name in names if layout.is_combined(name)])
+        )
+        plain = [n for n in names if not layout.is_combined(n) and n not in replaced]
+        return living + self._read_segments(scope, plain)
+
+    def _read_segments(self, scope: str, names: list[str]) -> list[Segment]:
+        reading = [transfer.submit(self._segment, scope, name) for name in names]
+        return [future.result() for future in reading]
+
+    def view(self, scope: str) -> View:
+        """Return what a scope holds now."""
+        return merge(self.segments(scope))
+
+    def _segment(self, scope: str, name: str) -> Segment:
+        key = (self.format.store_id, scope, name)
+        segment = _segments.get(key)
+        if segment is None:
+            data = self.backend.read(self.key(layout.segment_key(scope, name)))
+            segment = decode_segment(data, scope, name)
+            # Parsed, a segment takes several times its compressed size.
+            _segments.put(key, segment, len(data) * 8)
+        return segment
+
+    def commit(self, scope: str, operations: Sequence[Operation]) -> str:
+        """Make operations take effect, after all that is committed by now.
+
+        Returns:
+            The new segment's name.
+        """
+        names = self.segment_names(scope)
+        name = self._next_ulid(names)
+        self._write_segment(Segment(scope, name, tuple(operations)))
+        if len(names) + 1 >= COMBINE_FROM_SEGMENTS:
+            self._combine(scope)
+        return name
+
+    def _write_segment(self, segment: Segment) -> None:
+        key = self.key(layout.segment_key(segment.scope, segment.name))
+        if not self.backend.write_if_absent(key, encode_segment(segment)):
+            raise ArtifactCorruptError(
+                f"There is already a manifest segment {key!r}, under a name that only chance can "
+                f"repeat. Nothing was committed. Try again."
+            )
+
+    @staticmethod
+    def _next_ulid(names: Iterable[str]) -> str:
+        # Later than any name there is, whatever this machine's clock says: a machine whose clock
+        # is ahead must not make everybody's later writes invisible.
+        now = time.time_ns() // 1_000_000
+        last = max((layout.ulid_milliseconds(name) for name in names), default=0)
+        return layout.make_ulid(max(now, last + 1), secrets.token_bytes(10))
+
+    def _combine(self, scope: str) -> None:
+        """Add one segment that stands for all there are, so that readers need read it only.
+
+        It takes effect where the last of them did: what is written meanwhile still comes after
+        it. Nothing is removed here, since another process may be doing the same; removing is for
+        a collection that waits out every writer.
+        """
+        try:
+            segments = self.segments(scope)
+        except PackError:
+            # The commit itself has succeeded; damage is for readers and fsck to report.
+            _logger.debug("Segments of %r were not combined.", scope, exc_info=True)
+            return
+        replaced = {name for segment in segments for name in segment.replaces}
+        # The more there is to repeat, the more must have been added: the work stays n log n.
+        if len(segments) < max(COMBINE_FROM_SEGMENTS, len(replaced) // 8):
+            return
+        last = max(segments, key=lambda s: s.order)
+        names = sorted(replaced | {segment.name for segment in segments})
+        self._write_segment(
+            Segment(
+                scope,
+                self._next_ulid(names) + layout.COMBINED_SUFFIX,
+                merge(segments).compacted(),
+                replaces=tuple(names),
+                as_of=last.as_of or last.name,
+            )
+        )
+
+    def scopes_under(self, path: str) -> list[str]:
+        """Return the scopes at or below a path of the store that is inside none."""
+        return sorted(set(self._find_scopes(path)))
+
+    def _find_scopes(self, path: str) -> Iterator[str]:
+        prefix = self.key(path) + "/" if self.key(path) else ""
+        for name in self.backend.folders(prefix):
+            if not path and name == layout.OWN_FOLDER:
+                continue
+            if name == layout.SEGMENT_FOLDER:
+                if layout.split_scope(layout.join(path, "x"))[0] == path:
+                    yield path
+                continue
+            for stored in self.backend.list(f"{prefix}{name}/"):
+                inner = layout.relative_to(stored.key, self.location.path)
+                segment = layout.parse_segment_key(inner or "")
+                if segment is not None:
+                    yield segment.scope
+
+    def view_under(self, path: str) -> View:
+        """Return everything at or below a path, the paths being relative to the store's root."""
+        scope, _ = layout.split_scope(path)
+        scopes = [scope]
+        if not scope:
+            scopes += [found for found in self.scopes_under(path) if found]
+        whole = View()
+        for found in scopes:
+            view = self.view(found)
+            if not found:
+                whole.files.update(view.files)
+                whole.folders.update(view.folders)
+                continue
+            for entry in view.files.values():
+                full = layout.join(found, entry.path)
+                whole.files[full] = entry
+            whole.folders.update(layout.join(found, folder) for folder in view.folders)
+        return whole
+
+    # --- index ---
+
+    def refresh_index(self) -> None:
+        """Learn what other writers added to the index."""
+        names = [n for n in map(_last_part, self._index_objects()) if layout.is_ulid(n)]
+        try:
+            self.index.refresh(names, self._load_deltas)
+        except ObjectMissingError:
+            # Compacted between listing and reading: what is missing only costs an upload.
+            self.index.clear()
+
+    def missing_packs(self, packs: Iterable[bytes]) -> list[bytes]:
+        """Return those of the packs that are not there; what was seen lately is not asked again."""
+        now = time.monotonic()
+        asking = {
+            pack: transfer.submit(self.backend.size, self.key(layout.pack_key(pack)))
+            for pack in packs
+            if now - self._seen_packs.get(pack, -math.inf) > _PACK_SEEN_SECONDS
+        }
+        missing = [pack for pack, size in asking.items() if size.result() is None]
+        self._seen_packs.update(dict.fromkeys(asking.keys() - set(missing), now))
+        return missing
+
+    def _index_objects(self) -> Iterator[Stored]:
+        return self.backend.list(self.key(layout.INDEX_PREFIX))
+
+    def _load_deltas(self, names: list[str]) -> Iterator[Delta]:
+        def load(name: str) -> Delta:
+            data = self.backend.read(self.key(layout.index_key(name)))
+            try:
+                return decode_delta(data, name)
+            except ArtifactCorruptError as exc:
+                # The index only saves uploads: damage to it must not stop anybody's work.
+                _logger.warning("%s Going on without it.", exc.message)
+                return Delta()
+
+        for start in range(0, len(names), transfer.IO_THREADS):
+            batch = names[start : start + transfer.IO_THREADS]
+            for future in [transfer.submit(load, name) for name in batch]:
+                yield future.result()
+
+    def write_delta(self, delta: Delta) -> None:
+        """Add to the index."""
+        self._add_delta(delta)
+        small = [s for s in self._index_objects() if s.size < SMALL_DELTA_BYTES]
+        replaced = self.index.replaced()
+        names = [n for n in map(_last_part, small) if layout.is_ulid(n) and n not in replaced]
+        if len(names) >= COMBINE_FROM_DELTAS:
+            self._combine_deltas(names)
+
+    def _add_delta(self, delta: Delta) -> None:
+        ulid = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+        self.backend.write(self.key(layout.index_key(ulid)), encode_delta(delta))
+        self.index.add(ulid, delta)
+
+    def _combine_deltas(self, names: list[str]) -> None:
+        """Put one delta in the place of many small ones.
+
+        Deltas only repeat what packs say of themselves, so doing this twice at once is harmless.
+        """
+        combined = Delta(replaces=tuple(names))
+        try:
+            for delta in self._load_deltas(names):
+                combined.packs.update(delta.packs)
+                combined.files.extend(delta.files)
+        except PackError:
+            _logger.debug("Index deltas were not combined.", exc_info=True)
+            return
+        self._add_delta(combined)
+        try:
+            self.backend.delete(self.key(layout.index_key(name)) for name in names)
+        except PackError:
+            # Who may write need not be allowed to delete; repeated deltas cost a little space.
+            _logger.debug("Replaced index deltas stay.", exc_info=True)
+
+
+def _last_part(stored: Stored) -> str:
+    return stored.key.rpartition("/")[2]
+
+
+# --- finding and opening --------------------------------------------------------------------------
+
+_backends: dict[tuple[Any, ...], Backend] = {}
+_stores: dict[tuple[Any, ...], Store] = {}
+_opening = threading.Lock()
+
+_BACKEND_SECONDS = 300
+"""A client is made anew this often, as stock MLflow does, for credentials that rotate on disk."""
+
+_SETTINGS = ("AWS_", "AZURE_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_")
+
+
+def _fingerprint(location: Location) -> tuple[Any, ...]:
+    settings: tuple[Any, ...] = ()
+    if location.scheme != "file":
+        settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS)))
+    return (os.getpid(), location.scheme, location.container, settings)
+
+
+def _at(identity: tuple[Any, ...], path: str) -> tuple[Any, ...]:
+    return (*identity, path)
+
+
+def backend_of(location: Location) -> Backend:
+    """Return the process's backend for a location."""
+    key = (*_fingerprint(location), int(time.monotonic() / _BACKEND_SECONDS))
+    with _opening:
+        backend = _backends.get(key)
+        if backend is None:
+            for old in [k for k in _backends if k[:-1] == key[:-1]]:
+                del _backends[old]
+            backend = _backends[key] = open_backend(location)
+        return backend
+
+
+def find_store(location: Location) -> Store | None:
+    """Return the store that a location belongs to, or None if there is none yet.
+
+    It is the nearest folder at or above the location that holds a format file.
+
+    Raises:
+        StoreFormatError: If the store cannot be read by this version.
+        StorageError: If the storage fails.
+    """
+    backend = backend_of(location)
+    identity = _fingerprint(location)
+    start = _search_from(location.path)
+    known = _stores.get(_at(identity, start))
+    if known is not None:
+        known.backend = backend
+        return known
+    expected = layout.default_root(location.path)
+    for path in layout.ancestors(start):
+        try:
+            data = backend.read(layout.join(path, layout.FORMAT_KEY))
+        except ObjectMissingError:
+            continue
+        except StorageDeniedError:
+            # Credentials that end at a prefix may not look above it.
+            if path != expected and layout.relative_to(expected, path) is not None:
+                continue
+            raise
+        return _remember(backend, location.at(path), data, start)
+    return None
+
+
+def _search_from(path: str) -> str:
+    """Return the lowest folder that may hold a store: the one around a run, model or trace."""
+    scope, _ = layout.split_scope(path)
+    if not scope:
+        return path
+    parts = scope.split("/")[:-2]
+    return "/".join(parts[:-1] if parts and parts[-1] in ("models", "traces") else parts)
+
+
+def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Store:
+    identity = _fingerprint(root)
+    store_format = decode_format(data, root.uri)
+    with _opening:
+        store = _stores.get(_at(identity, root.path))
+        if store is None or store.format != store_format:
+            store = _stores[_at(identity, root.path)] = Store(backend, root, store_format)
+        _stores[_at(identity, start)] = store
+        return store
+
+
+def open_store(location: Location) -> Store:
+    """Return the store that a location belongs to, made if there is none yet."""
+    store = find_store(location)
+    if store is None:
+        store = create_store(location.at(layout.default_root(location.path)))
+    return store
+
+
+def create_store(root: Location) -> Store:
+    """Make a store, or return the one that another process has just made at the same place."""
+    backend = backend_of(root)
+    key = layout.join(root.path, layout.FORMAT_KEY)
+    fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters())
+    backend.write_if_absent(key, encode_format(fresh))
+    # Read back: another process may have been first, or have replaced ours on a server that
+    # ignores the condition.
+    return _remember(backend, root, backend.read(key), root.path)
+
+
+def honours_conditions(store: Store) -> bool:
+    """Try whether the storage refuses to replace an object when asked to.
+
+    Where it does not, the store still works: every name but the format file's is unique.
+    """
+    key = store.key(f"{layout.OWN_FOLDER}/probe-{secrets.token_hex(8)}")
+    try:
+        return store.backend.write_if_absent(key, b"1") and not store.backend.write_if_absent(
+            key, b"2"
+        )
+    finally:
+        store.backend.delete([key])

@@ -1,0 +1,1 @@
+"""Plugin: sign-in to protected servers, for exactly the origins that a profile names."""

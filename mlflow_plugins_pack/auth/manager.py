@@ -1,0 +1,254 @@
+"""The credentials of this process: loads the profiles, asks the sources, one at a time each.
+
+One `Manager` a process serves both doors. Its locks cover asking a source, never a request; a
+forked child gets fresh ones, since the thread that held the old may not exist there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+
+from mlflow_plugins_pack.auth import tokens
+from mlflow_plugins_pack.auth.config import (
+    FileMark,
+    Profile,
+    Profiles,
+    load_profiles,
+    mark_of,
+)
+from mlflow_plugins_pack.auth.location import CONFIG_VARIABLE, find_config, user_config
+from mlflow_plugins_pack.auth.origin import parse_target
+from mlflow_plugins_pack.auth.sources import Source, open_source
+from mlflow_plugins_pack.auth.sources._base import SourceError
+from mlflow_plugins_pack.auth.tokens import Credential, State, Step
+from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass
+class _Slot:
+    """One profile's source and what it last gave."""
+
+    name: str
+    profile: Profile
+    source: Source
+    state: State = field(default_factory=State)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    path: str
+    mark: FileMark
+    profiles: Profiles
+    slots: dict[str, _Slot]
+
+
+class Manager:
+    """Credentials by profile."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._loaded: _Loaded | None = None
+        self._warned: set[tuple[str, str]] = set()
+
+    def after_fork(self) -> None:
+        """Replace every lock in a forked child; what was fetched stays good."""
+        self._lock = threading.Lock()
+        if self._loaded is not None:
+            for slot in self._loaded.slots.values():
+                slot.lock = threading.Lock()
+
+    def profiles(self) -> Profiles:
+        """Return the profiles in force now.
+
+        Raises:
+            AuthConfigError: If there is no profiles file, or it is not usable.
+        """
+        return self._load().profiles
+
+    def find(self, url: str) -> str | None:
+        """Return the name of the profile that names this URL, if any.
+
+        Raises:
+            AuthConfigError: If the profiles file is not usable.
+        """
+        return self.profiles().find(parse_target(url))
+
+    def profile(self, name: str) -> Profile:
+        """Return one profile.
+
+        Raises:
+            AuthConfigError: If there is none of this name.
+        """
+        return self._slot(name).profile
+
+    def credential(self, name: str) -> Credential:
+        """Return what signs a request in now, asking the source only when needed.
+
+        Raises:
+            CredentialError: If the source gives nothing usable and nothing valid is left.
+        """
+        slot = self._slot(name)
+        stamp = slot.source.stamp()
+        state = slot.state
+        step = tokens.next_step(state, time.monotonic(), stamp)
+        if step is Step.USE and state.credential is not None:
+            return state.credential
+        if step is Step.REFRESH_AHEAD:
+            return self._refresh_ahead(slot)
+        with slot.lock:
+            # Another thread may have fetched while this one waited.
+            stamp = slot.source.stamp()
+            step = tokens.next_step(slot.state, time.monotonic(), stamp)
+            if step is Step.FAIL:
+                raise self._error(slot, slot.state.error or "it failed a moment ago")
+            if step is not Step.USE:
+                self._fetch(slot, stamp)
+            return self._usable(slot)
+
+    def replace_rejected(self, name: str, used: Credential) -> Credential | None:
+        """Return another credential after the server refused one with a 401.
+
+        Args:
+            name: The profile.
+            used: The credential that was refused.
+
+        Returns:
+            A credential that differs, or None if the source has no other. However many threads
+            ask about the same one, the source is asked once.
+
+        Raises:
+            CredentialError: If the source fails and nothing valid is left.
+        """
+        slot = self._slot(name)
+        with slot.lock:
+            current = slot.state.credential
+            if current is not None and current.headers != used.headers:
+                return current
+            if not tokens.may_refetch_after_rejection(slot.state, time.monotonic()):
+                return None
+            self._fetch(slot, slot.source.stamp())
+            current = slot.state.credential
+            if current is None or current.headers == used.headers:
+                slot.state = tokens.rejected(slot.state, time.monotonic())
+                return None
+            _logger.debug("Profile %s: the server refused a credential; got a new one.", name)
+            return current
+
+    def warn_once(self, name: str, kind: str, message: str) -> None:
+        """Log a warning once a process for each profile and kind."""
+        if (name, kind) not in self._warned:
+            self._warned.add((name, kind))
+            _logger.warning("%s", message)
+
+    def _refresh_ahead(self, slot: _Slot) -> Credential:
+        if slot.lock.acquire(blocking=False):
+            try:
+                stamp = slot.source.stamp()
+                if tokens.next_step(slot.state, time.monotonic(), stamp) is Step.REFRESH_AHEAD:
+                    self._fetch(slot, stamp)
+            finally:
+                slot.lock.release()
+        credential = slot.state.credential
+        return credential if credential is not None else self._usable(slot)
+
+    def _fetch(self, slot: _Slot, stamp: object) -> None:
+        """Ask the source and note the outcome; the slot's lock is held.
+
+        The stamp was taken before: a secret rotated while it was read is then read again.
+        """
+        try:
+            credential = slot.source.fetch()
+        except SourceError as exc:
+            problem = str(exc)
+        else:
+            slot.state = tokens.fetched(slot.state, credential, time.monotonic(), stamp)
+            return
+        slot.state = tokens.failed(slot.state, problem, time.monotonic(), stamp)
+        if self._still_valid(slot, stamp):
+            _logger.warning(
+                "Profile %s: its credential could not be refreshed (%s); the old one is used "
+                "while it is valid.",
+                slot.name,
+                problem,
+            )
+            return
+        raise self._error(slot, problem)
+
+    def _still_valid(self, slot: _Slot, stamp: object) -> bool:
+        state = slot.state
+        return (
+            state.credential is not None
+            and state.stamp == stamp
+            and time.monotonic() < state.expires_at
+        )
+
+    def _usable(self, slot: _Slot) -> Credential:
+        credential = slot.state.credential
+        if credential is None:
+            raise self._error(slot, slot.state.error or "its source gave nothing")
+        return credential
+
+    def _error(self, slot: _Slot, problem: str) -> CredentialError:
+        hosts = ", ".join(str(scope) for scope in slot.profile.scopes)
+        return CredentialError(
+            f"Sign-in profile {slot.name!r} (source {slot.profile.source!r}, for {hosts}) has no "
+            f"credential: {problem}. The request was not sent. Repair that, then try again; "
+            f"`mlflow-pack auth status` shows every profile."
+        )
+
+    def _slot(self, name: str) -> _Slot:
+        loaded = self._load()
+        try:
+            return loaded.slots[name]
+        except KeyError:
+            known = ", ".join(loaded.slots) or "none"
+            raise AuthConfigError(
+                f"The profiles file {loaded.path} has no profile {name!r} (it has: {known}). "
+                f"Nothing was sent."
+            ) from None
+
+    def _load(self) -> _Loaded:
+        path = find_config()
+        if path is None:
+            raise AuthConfigError(
+                f"There is no profiles file. Nothing was sent. Create {user_config()}, or name "
+                f"one in {CONFIG_VARIABLE}."
+            )
+        path = os.path.expanduser(path)
+        mark = mark_of(path) if os.path.isabs(path) else ()
+        loaded = self._loaded
+        if loaded is not None and loaded.path == path and loaded.mark == mark:
+            return loaded
+        with self._lock:
+            loaded = self._loaded
+            if loaded is None or loaded.path != path or loaded.mark != mark:
+                profiles = load_profiles(path)
+                self._loaded = loaded = _Loaded(path, mark, profiles, self._slots(profiles))
+        return loaded
+
+    def _slots(self, profiles: Profiles) -> dict[str, _Slot]:
+        """Make a slot for each profile, keeping the credentials of those that did not change."""
+        old = self._loaded.slots if self._loaded is not None else {}
+        return {
+            name: old[name]
+            if name in old and old[name].profile == profile
+            else _Slot(name, profile, open_source(profile))
+            for name, profile in profiles.by_name.items()
+        }
+
+
+_manager = Manager()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _manager.after_fork())
+
+
+def get_manager() -> Manager:
+    """Return the manager of this process."""
+    return _manager

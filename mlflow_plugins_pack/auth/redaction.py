@@ -1,0 +1,52 @@
+"""Keep secrets out of everything a person or a log may see; pure."""
+
+from __future__ import annotations
+
+import re
+from typing import NoReturn
+
+HIDDEN = "[hidden]"
+
+_NAMED = re.compile(
+    r"(?i)((?:authorization|bearer|basic|password|passwd|secret|token|api[-_]?key)"
+    r"[\"']?\s*[:=]?\s*[\"']?)(?:(?:bearer|basic)\s+)?[^\s\"',;]+"
+)
+_LONG = re.compile(r"[A-Za-z0-9_\-./+=~%:]{16,}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+class Secret:
+    """A text that shows itself to `reveal` only: not in a repr, a traceback, a log or a pickle."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def reveal(self) -> str:
+        """Return the text."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return HIDDEN
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled: the other process reads its own")
+
+
+def redact(text: str, limit_characters: int = 300) -> str:
+    """Make a foreign program's words fit to be shown.
+
+    Hides whatever looks like a credential, long or announced by a word such as ``token``. It errs
+    on the side of hiding: paths and URLs may go too.
+    """
+    shown = _CONTROL.sub(" ", text)
+    shown = _NAMED.sub(rf"\1{HIDDEN}", shown)
+    shown = _LONG.sub(HIDDEN, shown).strip()
+    return shown if len(shown) <= limit_characters else f"{shown[:limit_characters]}..."

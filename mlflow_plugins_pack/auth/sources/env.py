@@ -1,0 +1,28 @@
+"""A secret in an environment variable, read anew whenever it changes."""
+
+from __future__ import annotations
+
+import os
+
+from mlflow_plugins_pack.auth.redaction import Secret
+from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
+
+
+class EnvPlace:
+    """An environment variable."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def stamp(self) -> object:
+        """Return the value, hidden; a notebook may set it again at any time."""
+        return Secret(os.environ.get(self._name, ""))
+
+    def read(self) -> Reading:
+        """Read the variable."""
+        text = os.environ.get(self._name)
+        if text is None:
+            raise SourceError(f"the environment variable {self._name} is not set; set it")
+        if not text.strip():
+            raise SourceError(f"the environment variable {self._name} is empty; set it")
+        return Reading(Secret(text))

@@ -1,0 +1,66 @@
+"""A secret in a file, read anew whenever the file is rotated, in place or by a new one."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+from mlflow_plugins_pack.auth.redaction import Secret
+from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
+
+_LARGEST_BYTES = 64 * 1024
+_PATIENCE = 5
+_PAUSE_SECONDS = 0.02
+
+
+class _NotThereYetError(SourceError):
+    """It may be there in a moment."""
+
+
+class FilePlace:
+    """A file."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def stamp(self) -> object:
+        """Return what changes when the file does (Kubernetes rotates by swapping a symlink)."""
+        try:
+            found = os.stat(self._path)
+        except OSError as exc:
+            return exc.errno
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
+
+    def read(self) -> Reading:
+        """Read the file, waiting a moment for a writer that truncates it first."""
+        for _ in range(_PATIENCE):
+            try:
+                return self._read_once()
+            except _NotThereYetError:
+                time.sleep(_PAUSE_SECONDS)
+        return self._read_once()
+
+    def _read_once(self) -> Reading:
+        try:
+            # Not blocking: a named pipe in its place must not hang the request.
+            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+            with os.fdopen(descriptor, "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise SourceError(f"{self._path} is not a regular file")
+                data = file.read(_LARGEST_BYTES + 1)
+        except FileNotFoundError:
+            raise _NotThereYetError(
+                f"the file {self._path} does not exist; write the secret there"
+            ) from None
+        except OSError as exc:
+            reason = exc.strerror or type(exc).__name__
+            raise SourceError(f"the file {self._path} cannot be read: {reason}") from None
+        if len(data) > _LARGEST_BYTES:
+            raise SourceError(f"the file {self._path} is larger than 64 KiB: it is no token")
+        text = data.decode("utf-8", errors="replace")
+        if "\ufffd" in text:
+            raise SourceError(f"the file {self._path} is not UTF-8 text")
+        if not text.strip():
+            raise _NotThereYetError(f"the file {self._path} is empty; write the secret there")
+        return Reading(Secret(text))

@@ -1,0 +1,345 @@
+"""``mlflow-pack approvals``: review and promote versions.
+
+Against a server it speaks to stock REST endpoints only: commands go as version tags, states come
+from projection tags. Against a database it reads the tables.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import click
+
+from mlflow_plugins_pack.approvals.names import PROJECTION_PREFIX, PROMPT_FLAG_TAG, parse_target
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+from mlflow_plugins_pack.errors import AuditBrokenError, ConfigurationError, NoOpenRequestError
+from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, scheme_of, without_credentials
+
+_MODEL_VERSION = re.compile(r"(?:models:/|prompts:/)?(?P<name>[^/:]+)/(?P<version>[1-9]\d*)")
+
+
+@click.group()
+def approvals() -> None:
+    """Review and promote versions."""
+
+
+def _parse_version(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
+    match = _MODEL_VERSION.fullmatch(text)
+    if match is None:
+        raise click.BadParameter("expected models:/NAME/VERSION, such as models:/fraud-eu/7")
+    return match["name"], int(match["version"])
+
+
+def _parse_target(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
+    try:
+        return parse_target(text).tag
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}; expected prod or stage:Production") from exc
+
+
+def _registry(tracking_uri: str | None, registry_store_uri: str | None) -> str:
+    uri = registry_store_uri or tracking_uri
+    if not uri:
+        raise click.UsageError(
+            "Which registry? Give --tracking-uri (a server) or --registry-store-uri (a database)."
+        )
+    return uri
+
+
+def _is_server(uri: str) -> bool:
+    return scheme_of(uri) in ("http", "https")
+
+
+def _client(uri: str) -> Any:
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri=uri if _is_server(uri) else None, registry_uri=uri)
+
+
+def _is_prompt(client: Any, name: str) -> bool:
+    """Tell whether the name is a prompt's: stock clients have methods of their own for these."""
+    return client.get_prompt(name) is not None
+
+
+@approvals.command("list")
+@click.option("--all", "also_closed", is_flag=True, help="Closed requests too.")
+@json_option
+@registry_options
+def list_requests(
+    also_closed: bool, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
+) -> None:
+    """List requests; by default those that wait for somebody."""
+    uri = _registry(tracking_uri, registry_store_uri)
+    if _is_server(uri):
+        rows = [
+            row
+            for row in _projections(uri)
+            if also_closed or row["state"].removeprefix("DEMOTE ").startswith(_WAITING)
+        ]
+        print_rows(rows, ["model", "version", "target", "state"], as_json=as_json)
+        return
+    from mlflow_plugins_pack.approvals import inspection
+
+    with inspection.connected(uri) as connection:
+        rows = inspection.requests_in(connection, only_open=not also_closed)
+    for row in rows:
+        row["approved_by"] = ", ".join(
+            vote["approver"] for vote in row["votes"] if vote["verdict"] == "approve"
+        )
+    columns = ["request", "model", "version", "target", "action", "state", "requester"]
+    print_rows(rows, [*columns, "approved_by"], as_json=as_json)
+
+
+_WAITING = ("PENDING", "APPROVED")
+
+
+def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:
+    """Return a row for each projection tag that a server shows."""
+    client = _client(uri)
+    rows = []
+    # A search leaves prompts out unless it asks for them.
+    for extra in ("", f"tags.`{PROMPT_FLAG_TAG}` = 'true'"):
+        parts = ([f"name = '{name}'"] if name else []) + ([extra] if extra else [])
+        token = None
+        while True:
+            page = client.search_model_versions(
+                " AND ".join(parts) or None, max_results=1000, page_token=token
+            )
+            for version in page:
+                rows += [
+                    {
+                        "model": version.name,
+                        "version": int(version.version),
+                        "target": key.removeprefix(PROJECTION_PREFIX),
+                        "state": value,
+                    }
+                    for key, value in sorted(version.tags.items())
+                    if key.startswith(PROJECTION_PREFIX)
+                ]
+            token = page.token
+            if not token:
+                break
+    return rows
+
+
+@approvals.command()
+@click.argument("model_version", callback=_parse_version)
+@json_option
+@registry_options
+def show(
+    model_version: Any, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
+) -> None:
+    """Show where MODEL_VERSION (models:/NAME/VERSION) stands for each target."""
+    name, version = model_version
+    uri = _registry(tracking_uri, registry_store_uri)
+    if _is_server(uri):
+        client = _client(uri)
+        is_prompt = _is_prompt(client, name)
+        if is_prompt:
+            found = client.get_prompt_version(name, version)
+        else:
+            found = client.get_model_version(name, str(version))
+        rows = [
+            {"target": key.removeprefix(PROJECTION_PREFIX), "state": value}
+            for key, value in sorted(found.tags.items())
+            if key.startswith(PROJECTION_PREFIX)
+        ]
+        shown = {"model": name, "version": version, "aliases": list(found.aliases)}
+        shown |= {"stage": None if is_prompt else found.current_stage, "targets": rows}
+        if as_json:
+            print_json(shown)
+            return
+        click.echo(f"{'prompts' if is_prompt else 'models'}:/{name}/{version}")
+        if shown["stage"] not in (None, "None"):
+            click.echo(f"stage: {shown['stage']}")
+        click.echo(f"aliases: {', '.join(found.aliases) or 'none'}")
+        if rows:
+            print_rows(rows, ["target", "state"], as_json=False)
+        else:
+            click.echo("No requests.")
+        return
+    from mlflow_plugins_pack.approvals import inspection
+
+    with inspection.connected(uri) as connection:
+        requests = inspection.requests_in(connection, name=name, version=version)
+        uids = inspection.uids_of(connection, name, version)
+        comments = inspection.comments_of(connection, uids)
+    if not requests and not comments:
+        raise NoOpenRequestError(
+            f"nobody has asked about models:/{name}/{version} or commented on it. "
+            "Check the name and the number."
+        )
+    if as_json:
+        print_json({"requests": requests, "comments": comments})
+        return
+    for request in requests:
+        _print_request(request)
+    for comment in comments:
+        click.echo(f"{_moment(comment['ts'])} {comment['author'] or 'nobody'}: {comment['text']}")
+
+
+def _moment(ms: int) -> str:
+    from mlflow_plugins_pack.approvals.messages import moment
+
+    return moment(ms)
+
+
+def _print_request(request: dict[str, Any]) -> None:
+    reason = f" ({request['reason']})" if request["reason"] else ""
+    click.echo(
+        f"Request {request['request']}: {request['action']} models:/{request['model']}/"
+        f"{request['version']} to {request['target']}: {request['state']}{reason}"
+    )
+    click.echo(f"  asked by {request['requester']} at {_moment(request['created_at'])}")
+    if request["comment"]:
+        click.echo(f"  {request['comment']}")
+    if request["digest"]:
+        click.echo(f"  bytes {request['digest']}")
+    for vote in request["votes"]:
+        said = f": {vote['comment']}" if vote["comment"] else ""
+        click.echo(f"  {_moment(vote['ts'])} {vote['approver']} {vote['verdict']}{said}")
+
+
+def _command(name: str, summary: str, done: str) -> None:
+    @approvals.command(name, help=summary)
+    @click.argument("model_version", callback=_parse_version)
+    @click.argument("target", callback=_parse_target)
+    @click.option("-m", "--message", default="", help="Why; kept with the request.")
+    @registry_options
+    def run(
+        model_version: Any,
+        target: str,
+        message: str,
+        tracking_uri: str | None,
+        registry_store_uri: str | None,
+    ) -> None:
+        model, version = model_version
+        uri = _registry(tracking_uri, registry_store_uri)
+        if not _is_server(uri) and not is_pack_uri(REGISTRY_WORD, uri):
+            raise ConfigurationError(
+                f"{without_credentials(uri)!r} opens the stock registry, which knows no approvals. "
+                "Nothing was changed. Give a server's address, where you are signed in."
+            )
+        client = _client(uri)
+        is_prompt = _is_prompt(client, model)
+        key, value = f"approvals.{name}", f"{target}: {message}"
+        if is_prompt:
+            client.set_prompt_version_tag(model, version, key, value)
+            tags = client.get_prompt_version(model, version).tags
+        else:
+            client.set_model_version_tag(model, str(version), key, value)
+            tags = client.get_model_version(model, str(version)).tags
+        click.echo(done.format(version=f"models:/{model}/{version}", target=target))
+        if state := tags.get(PROJECTION_PREFIX + target):
+            click.echo(f"{target}: {state}")
+
+
+_command(
+    "request", "Ask for MODEL_VERSION to become TARGET.", "Asked for {version} to become {target}."
+)
+_command(
+    "approve", "Approve MODEL_VERSION's request for TARGET.", "Approved {version} for {target}."
+)
+_command("reject", "Reject MODEL_VERSION's request for TARGET.", "Rejected {version} for {target}.")
+_command(
+    "cancel",
+    "Withdraw your request for TARGET.",
+    "Cancelled the request of {version} for {target}.",
+)
+_command("comment", "Comment on MODEL_VERSION and TARGET.", "Commented on {version} for {target}.")
+
+
+@approvals.group()
+def audit() -> None:
+    """Read and check the audit log."""
+
+
+def _database(uri: str) -> str:
+    if _is_server(uri):
+        raise ConfigurationError(
+            f"This is checked in the database itself, and {uri!r} is a server. Nothing "
+            "was read. Give the registry's database: --registry-store-uri approval-postgresql://..."
+        )
+    return uri
+
+
+@audit.command("verify")
+@json_option
+@registry_options
+def audit_verify(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
+    """Check that no entry was changed, removed or added; needs the database's URI."""
+    from mlflow_plugins_pack.approvals import inspection
+
+    uri = _database(_registry(tracking_uri, registry_store_uri))
+    found = inspection.verify_audit(uri)
+    if as_json:
+        print_json({**vars(found), "is_intact": found.is_intact})
+    elif found.is_intact:
+        click.echo(f"The audit log is intact: {found.entries} entries, head {found.head}.")
+    else:
+        raise AuditBrokenError(
+            f"{found.problem}. {found.entries} entries before it hold, the last with hash "
+            f"{found.head}. Nothing was changed. Compare with a backup."
+        )
+    if not found.is_intact:
+        raise click.exceptions.Exit(1)
+
+
+@audit.command("list")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@json_option
+@registry_options
+def audit_list(
+    limit: int, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
+) -> None:
+    """List what happened, the newest last; needs the database's URI."""
+    from mlflow_plugins_pack.approvals import inspection
+
+    uri = _database(_registry(tracking_uri, registry_store_uri))
+    with inspection.connected(uri) as connection:
+        rows = inspection.audit_entries(connection, limit)
+    for row in rows:
+        row["when"] = _moment(row["ts"])
+    columns = ["seq", "when", "actor", "action", "name", "version", "target", "request_id"]
+    print_rows(rows, columns, as_json=as_json)
+
+
+@approvals.command()
+@json_option
+@registry_options
+def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
+    """List protected holders that no approval put there; needs the database's URI."""
+    from sqlalchemy.orm import Session
+
+    from mlflow_plugins_pack.approvals import inspection
+    from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
+
+    uri = _database(_registry(tracking_uri, registry_store_uri))
+    in_force = read_policy(policy_path())
+    with inspection.connected(uri) as connection, Session(bind=connection) as session:
+        strays = inspection.drift(session, in_force)
+    if strays or as_json:
+        print_rows(strays, ["workspace", "model", "version", "target"], as_json=as_json)
+    else:
+        click.echo("Every protected holder was approved.")
+    if strays:
+        raise click.exceptions.Exit(1)
+
+
+@approvals.group()
+def policy() -> None:
+    """Look after the policy file."""
+
+
+@policy.command("validate")
+@click.argument("file", type=click.Path(), required=False)
+def policy_validate(file: str | None) -> None:
+    """Check FILE, or the policy file in force here; names every mistake with its line."""
+    from pathlib import Path
+
+    from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
+
+    path = Path(file).absolute() if file else policy_path()
+    found = read_policy(path)
+    click.echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")

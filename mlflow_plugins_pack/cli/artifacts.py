@@ -1,0 +1,232 @@
+"""``mlflow-pack artifacts``: look into artifact stores and look after them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.artifacts.store import Store
+    from mlflow_plugins_pack.artifacts.usage import Usage
+
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+@click.group()
+def artifacts() -> None:
+    """Look after artifact stores; URI is cas-file:..., cas-s3://... or cas-wasbs://...."""
+
+
+@artifacts.command()
+@click.argument("uri")
+@json_option
+def init(uri: str, as_json: bool) -> None:
+    """Make a store at URI.
+
+    Stores are also made by themselves on the first write; this says beforehand whether the
+    storage can be reached and written, and keeps several folders in one store. Below an existing
+    store no other is made.
+    """
+    from mlflow_plugins_pack.artifacts.store import (
+        create_store,
+        find_store,
+        honours_conditions,
+    )
+
+    location = _location(uri)
+    existing = find_store(location)
+    if existing is not None and existing.location.path != location.path:
+        raise click.ClickException(
+            f"{location.uri} lies inside the store {existing.location.uri}; runs there use that "
+            f"store. Nothing was made."
+        )
+    store = existing or create_store(location)
+    conditional = honours_conditions(store)
+    if as_json:
+        print_json(
+            {
+                "uri": store.location.uri,
+                "store_id": store.format.store_id,
+                "created": existing is None,
+                "conditional_writes": conditional,
+            }
+        )
+        return
+    click.echo(f"{'Made' if existing is None else 'There already is'} a store {store.location.uri}")
+    if not conditional:
+        click.echo(
+            "Note: this storage ignores conditional writes. The store works on unique names "
+            "alone; do not run two `artifacts init` at once.",
+            err=True,
+        )
+
+
+@artifacts.command()
+@click.argument("uri")
+@click.argument("path", required=False)
+@json_option
+def ls(uri: str, path: str | None, as_json: bool) -> None:
+    """List what is directly in the folder PATH of URI."""
+    from mlflow_plugins_pack.artifacts import repository
+
+    location = _location(uri)
+    _open(uri)
+    listed = repository.list_files(location, path)
+    if not listed and path:
+        repository.content_digest(location, path)
+    rows: list[dict[str, Any]] = [
+        {"path": f.path + ("/" if f.is_dir and not as_json else ""), "size": f.file_size}
+        | ({"is_dir": f.is_dir} if as_json else {})
+        for f in listed
+    ]
+    print_rows(rows, ["size", "path"], as_json=as_json)
+
+
+@artifacts.command()
+@click.argument("uri")
+@click.option(
+    "--by",
+    type=click.Choice(["run", "experiment"]),
+    default="run",
+    show_default=True,
+    help="Add up runs, models and traces singly or by experiment.",
+)
+@json_option
+def du(uri: str, by: str, as_json: bool) -> None:
+    """Say how many bytes runs hold, and how many are stored for them.
+
+    STORED counts equal chunks once within a line; the total counts them once in all, so that it
+    is less than the sum of its lines where runs share bytes.
+    """
+    from mlflow_plugins_pack.artifacts import layout
+    from mlflow_plugins_pack.artifacts.usage import Usage, usage_by_experiment, usage_by_scope
+
+    store = _open(uri)
+    inside = layout.relative_to(_location(uri).path, store.location.path) or ""
+    total = Usage("total")
+    usages: Iterable[Usage] = list(usage_by_scope(store, inside))
+    for usage in usages:
+        total.add(usage)
+    if by == "experiment":
+        usages = usage_by_experiment(usages)
+    rows: list[dict[str, Any]] = [
+        {
+            "path": usage.path or ".",
+            "files": usage.files,
+            "logical_bytes": usage.logical_bytes,
+            "stored_bytes": usage.stored_bytes,
+        }
+        for usage in (*usages, total)
+    ]
+    if as_json:
+        print_json({by + "s": rows[:-1], "total": rows[-1]})
+        return
+    for row in rows:
+        row["logical"] = _human(row["logical_bytes"])
+        row["stored"] = _human(row["stored_bytes"])
+    print_rows(rows, ["path", "files", "logical", "stored"], as_json=False)
+
+
+@artifacts.command()
+@click.argument("uri")
+@json_option
+def stats(uri: str, as_json: bool) -> None:
+    """Count a store's objects and say what deduplication saves."""
+    from mlflow_plugins_pack.artifacts.usage import statistics
+
+    result = statistics(_open(uri))
+    values = {**asdict(result), "stored_bytes": result.stored_bytes, "ratio": result.ratio}
+    if as_json:
+        print_json(values)
+        return
+    rows = [
+        {"what": name.replace("_", " "), "value": _shown(name, value)}
+        for name, value in values.items()
+    ]
+    print_rows(rows, ["what", "value"], as_json=False)
+
+
+@artifacts.command()
+@click.argument("uri")
+@click.option("--read-data", is_flag=True, help="Also read every stored byte and check its hash.")
+@click.option(
+    "--repair-index",
+    is_flag=True,
+    help="Write the index anew from the packs; damaged copies are forgotten, so that logging the "
+    "file again stores it again.",
+)
+@json_option
+def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
+    """Check that all artifacts can be read; exit code 1 if one can not."""
+    from mlflow_plugins_pack.artifacts.check import check_store
+
+    def progress(doing: str) -> None:
+        if not as_json and sys.stderr.isatty():
+            click.echo(f"... {doing}", err=True)
+
+    report = check_store(
+        _open(uri), read_data=read_data, repair_index=repair_index, progress=progress
+    )
+    problems = [asdict(problem) for problem in report.problems]
+    if as_json:
+        print_json(
+            {
+                "problems": problems,
+                "packs": report.packs,
+                "chunks": report.chunks,
+                "files": report.files,
+                "bytes_read": report.bytes_read,
+                "index_repaired": report.index_repaired,
+            }
+        )
+    else:
+        if problems:
+            print_rows(problems, ["kind", "where", "what"], as_json=False)
+        click.echo(
+            f"{report.files} files, {report.chunks} chunks in {report.packs} packs: "
+            f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
+            + ("; the index was written anew" if report.index_repaired else "")
+        )
+    if report.lost:
+        sys.exit(1)
+
+
+def _location(uri: str) -> Any:
+    from mlflow_plugins_pack.artifacts.location import parse_location
+
+    return parse_location(uri)
+
+
+def _open(uri: str) -> Store:
+    from mlflow_plugins_pack.artifacts.store import find_store
+
+    store = find_store(_location(uri))
+    if store is None:
+        raise click.ClickException(
+            f"There is no artifact store at {uri}. Nothing was made. Check the URI, or make one "
+            f"with `mlflow-pack artifacts init`."
+        )
+    return store
+
+
+def _human(count: int) -> str:
+    value = float(count)
+    for unit in _UNITS:
+        if value < 1024 or unit == _UNITS[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def _shown(name: str, value: Any) -> str:
+    if value is None:
+        return ""
+    if name.endswith("_bytes"):
+        return f"{_human(value)} ({value})"
+    return str(value)

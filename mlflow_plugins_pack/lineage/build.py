@@ -1,0 +1,161 @@
+"""From a window of events to a graph: looks at each file again and fingerprints it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from mlflow_plugins_pack.lineage import provenance
+from mlflow_plugins_pack.lineage.capture.audit import file_state
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState
+from mlflow_plugins_pack.lineage.fingerprint import Fingerprint, Fingerprinter
+from mlflow_plugins_pack.lineage.graph import (
+    INTERMEDIATE,
+    STAT,
+    Entry,
+    Graph,
+    file_uri,
+    role_of,
+)
+from mlflow_plugins_pack.lineage.record import Window
+
+_HASH_SECONDS = 10.0
+"""Longest that the end of a run hashes in full; the background usually did it before."""
+_SAMPLE_SECONDS = 5.0
+
+_BLIND = ("polars", "duckdb", "h5py", "cv2", "safetensors", "deltalake", "lightgbm", "xgboost")
+
+
+class GraphBuilder:
+    """Makes graphs; one per process, since it remembers digests.
+
+    Args:
+        hash_files: Fingerprint local files at all.
+        full_bytes: Largest file to hash in full.
+        home: Home folder to write as ``~``, or empty.
+    """
+
+    def __init__(self, *, hash_files: bool, full_bytes: int, home: str) -> None:
+        self._hash_files = hash_files
+        self._full_bytes = full_bytes
+        self._home = home
+        self._fingerprinter = Fingerprinter()
+        self._facts: dict[str, Any] | None = None
+        self._facts_lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Gather the facts about code and packages ahead of time."""
+        with self._facts_lock:
+            if self._facts is None:
+                self._facts = {
+                    "code": provenance.code(self._home),
+                    "env": provenance.environment(),
+                }
+
+    def prefetch(self, events: Iterable[Event]) -> None:
+        """Hash files that were just read, so that the end of the run need not."""
+        for event in events:
+            if self._hash_files and event.kind == READ and event.state is not None:
+                self._fingerprint(event.where, event.state, full=True)
+
+    def build(self, window: Window, *, dropped: int, layers: tuple[str, ...]) -> Graph:
+        """Return the graph of a window as the files are now."""
+        self.prepare()
+        deadline = time.monotonic() + _HASH_SECONDS
+        inputs = [
+            self._input(event, window, deadline, shared=shared)
+            for scope, shared in ((window.own, False), (window.shared, True))
+            for event in scope.reads.values()
+        ]
+        outputs = [self._output(event, deadline) for event in window.own.writes.values()]
+        return Graph(
+            inputs=tuple(sorted(inputs, key=lambda e: e.uri)),
+            outputs=tuple(sorted((e for e in outputs if e is not None), key=lambda e: e.uri)),
+            upstream_runs=window.upstream,
+            dropped=dropped,
+            facts={**(self._facts or {}), "coverage": coverage(layers)},
+        )
+
+    def _input(self, event: Event, window: Window, deadline: float, *, shared: bool) -> Entry:
+        role = INTERMEDIATE if event.where in window.intermediate else role_of(event.where)
+        if event.state is None:
+            return _object_entry(event, role, shared=shared)
+        made = self._timely(event.where, event.state, deadline)
+        return Entry(
+            uri=file_uri(event.where, self._home),
+            digest=made.digest if made else None,
+            size=event.state.size,
+            modified=event.state.mtime_ns // 1_000_000_000,
+            role=role,
+            via=event.via,
+            coverage=made.coverage if made else STAT,
+            changed=not _same_content(event.state, file_state(event.where)),
+            shared=shared,
+        )
+
+    def _output(self, event: Event, deadline: float) -> Entry | None:
+        if not event.where.startswith("/"):
+            return _object_entry(event, role_of(event.where), shared=False)
+        state = file_state(event.where)
+        if state is None:
+            # Written and deleted: it was temporary.
+            return None
+        made = self._timely(event.where, state, deadline)
+        return Entry(
+            uri=file_uri(event.where, self._home),
+            digest=made.digest if made else None,
+            size=state.size,
+            modified=state.mtime_ns // 1_000_000_000,
+            role=role_of(event.where),
+            via=event.via,
+            coverage=made.coverage if made else STAT,
+        )
+
+    def _timely(self, path: str, state: FileState, deadline: float) -> Fingerprint | None:
+        if not self._hash_files:
+            return None
+        late = time.monotonic() - deadline
+        if late > _SAMPLE_SECONDS:
+            return self._fingerprinter.cached(state, full=state.size <= self._full_bytes)
+        return self._fingerprint(path, state, full=late <= 0)
+
+    def _fingerprint(self, path: str, state: FileState, *, full: bool) -> Fingerprint | None:
+        whole = state.size <= self._full_bytes
+        if known := self._fingerprinter.cached(state, full=whole):
+            return known
+        return self._fingerprinter.fingerprint(path, state, full=whole and full)
+
+
+def coverage(layers: tuple[str, ...]) -> dict[str, Any]:
+    """Return which layers are on, and which libraries are in use that they cannot see into."""
+    facts: dict[str, Any] = {"layers": list(layers)}
+    blind = [name for name in _BLIND if name in sys.modules]
+    if "wrap" not in layers and "pyarrow" in sys.modules:
+        blind.append("pyarrow")
+    if "boto" not in layers and "botocore" in sys.modules:
+        blind.append("botocore")
+    if blind:
+        facts["blind"] = blind
+    return facts
+
+
+def _object_entry(event: Event, role: str, *, shared: bool) -> Entry:
+    return Entry(
+        uri=event.where if "://" in event.where else file_uri(event.where),
+        size=event.size,
+        version=event.version,
+        role=role,
+        via=event.via,
+        shared=shared,
+    )
+
+
+def _same_content(before: FileState, after: FileState | None) -> bool:
+    """Tell whether a file that was read is still the same; its change time says nothing of that."""
+    return after is not None and before[:4] == after[:4]
+
+
+__all__ = ["DATABASE", "GraphBuilder", "coverage"]

@@ -1,0 +1,1 @@
+"""The layers that see reads and writes; each hands `Event` values to the session."""

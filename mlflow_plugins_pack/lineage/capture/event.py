@@ -1,0 +1,49 @@
+"""One read or write as a capture layer saw it; pure."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+READ = "r"
+WRITE = "w"
+MOVE = "m"
+DATABASE = "d"
+
+
+class FileState(NamedTuple):
+    """What tells one content of a file from another without reading it."""
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+
+class Event(NamedTuple):
+    """One read or write.
+
+    Attributes:
+        seq: Grows with each event of the process.
+        kind: `READ`, `WRITE`, `MOVE` (``source`` was renamed to ``where``), or `DATABASE` (a
+            database file was opened; which of the two it was shows later).
+        where: Absolute path of a local file, or the URI of anything else.
+        via: Layer that saw it: ``audit``, ``wrap``, ``boto``.
+        owners: Innermost active runs it belongs to; empty if none was active.
+        thread: Identifier of the thread.
+        state: A local file's state at the event; None if it was not there yet, or is not local.
+        size: Bytes, if the layer knows.
+        version: Version or entity tag, if the layer knows.
+        source: Former path of a renamed file.
+    """
+
+    seq: int
+    kind: str
+    where: str
+    via: str
+    owners: tuple[str, ...]
+    thread: int
+    state: FileState | None = None
+    size: int | None = None
+    version: str | None = None
+    source: str | None = None

@@ -1,0 +1,156 @@
+"""Which paths can be a user's data, and which are noise; pure.
+
+The verdict on a folder is kept, so that a filtered open costs one split and one look-up.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import posixpath
+import re
+from collections.abc import Iterable
+
+_SYSTEM = (
+    "/proc",
+    "/sys",
+    "/dev",
+    "/etc",
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/boot",
+    "/run",
+    "/var/cache",
+    "/var/lib/dpkg",
+    "/var/lib/apt",
+    "/var/log",
+    "/System",
+    "/Library",
+)
+_FOLDERS = frozenset(
+    {
+        "site-packages",
+        "dist-packages",
+        "__pycache__",
+        "node_modules",
+        ".git",
+        ".hg",
+        ".svn",
+        ".venv",
+        ".tox",
+        ".nox",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+        ".hypothesis",
+        ".ipynb_checkpoints",
+        ".ipython",
+        ".jupyter",
+        "mlruns",
+        "mlartifacts",
+    }
+)
+_FOLDER_PATTERN = re.compile(
+    r"""
+    .*\.(dist-info|egg-info|egg)      # package metadata
+    | joblib_memmapping_folder_.*     # joblib's arrays for its workers
+    | torchinductor_.* | ipykernel_\d+
+    | pymp-.*                         # multiprocessing's listeners
+    """,
+    re.VERBOSE,
+)
+_CODE_SUFFIXES = (".py", ".pyc", ".pyo", ".pyi", ".pyx", ".pyd", ".so", ".dylib", ".dll")
+_SUFFIXES = (
+    *_CODE_SUFFIXES,
+    ".ipynb",
+    ".pth.lock",
+    ".egg-link",
+    ".ttf",
+    ".otf",
+    ".woff",
+    ".woff2",
+    ".afm",
+    ".pfb",
+    ".mplstyle",
+    ".lock",
+    ".pid",
+    ".sock",
+    ".swp",
+    "-journal",
+    "-wal",
+    "-shm",
+    ".pem",
+    ".crt",
+    ".key",
+)
+_NAMES = frozenset({"mlflow.db", "matplotlibrc", "pyvenv.cfg", "MLproject", "requirements.txt"})
+_CACHE_LIMIT = 20_000
+
+
+class NoiseFilter:
+    """Judges absolute paths.
+
+    Args:
+        interpreter: Folders of the interpreter and its library.
+        home: The person's home folder; folders with a dot right below it are noise.
+        include: Patterns that make a path data whatever else is said; a pattern without wildcards
+            names a file or a whole folder.
+        exclude: Patterns that make a path noise whatever else is said.
+    """
+
+    def __init__(
+        self,
+        interpreter: Iterable[str] = (),
+        home: str = "",
+        include: Iterable[str] = (),
+        exclude: Iterable[str] = (),
+    ) -> None:
+        # An interpreter at the root would make everything noise.
+        prefixes = {prefix.rstrip("/") for prefix in interpreter} - {""}
+        self._prefixes = tuple(sorted({f"{prefix}/" for prefix in (*prefixes, *_SYSTEM)}))
+        home = home.rstrip("/")
+        self._hidden_home = f"{home}/." if home else ""
+        self._include = _compile(include)
+        self._exclude = _compile(exclude)
+        self._folders: dict[str, bool] = {}
+
+    def is_data(self, path: str) -> bool:
+        """Tell whether the absolute path may be a user's data."""
+        if self._include and self._include.match(path):
+            # Who includes a package's folder wants its data, not its compiled modules.
+            return not path.endswith(_CODE_SUFFIXES) and not self.is_excluded(path)
+        folder, _, name = path.rpartition("/")
+        kept = self._folders.get(folder)
+        if kept is None:
+            kept = self._judge_folder(folder)
+        if not kept or name[:1] in ("", ".") or name.endswith(_SUFFIXES) or name in _NAMES:
+            return False
+        return not self.is_excluded(path)
+
+    def is_excluded(self, uri: str) -> bool:
+        """Tell whether a person's pattern forbids a URI."""
+        return bool(self._exclude and self._exclude.match(uri))
+
+    def _judge_folder(self, folder: str) -> bool:
+        slashed = f"{folder}/"
+        kept = not (
+            slashed.startswith(self._prefixes)
+            or (self._hidden_home and slashed.startswith(self._hidden_home))
+            or any(
+                part in _FOLDERS or _FOLDER_PATTERN.fullmatch(part) for part in folder.split("/")
+            )
+        )
+        if len(self._folders) < _CACHE_LIMIT:
+            self._folders[folder] = kept
+        return kept
+
+
+def _compile(patterns: Iterable[str]) -> re.Pattern[str] | None:
+    sources = []
+    for pattern in patterns:
+        stripped = pattern.rstrip("/") or pattern
+        sources.append(fnmatch.translate(stripped))
+        sources.append(fnmatch.translate(posixpath.join(stripped, "*")))
+    return re.compile("|".join(sources)) if sources else None

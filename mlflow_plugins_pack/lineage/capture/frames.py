@@ -1,0 +1,70 @@
+"""On whose account a file is opened: read from the call stack, nearest decisive frame first.
+
+The same function opens a person's data and MLflow's own files; only the callers differ. Frames of
+ordinary libraries decide nothing; the first frame of the person's code says data, the first of a
+library that opens files for itself says noise.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sysconfig
+from types import FrameType
+
+_NEUTRAL, _USER, _NOISE = 0, 1, 2
+
+_NOISY_NAMES = """
+mlflow git gitdb pip pkg_resources setuptools IPython ipykernel jupyter_client
+jupyter_core traitlets debugpy pydevd certifi alembic dotenv numba coverage uvicorn gunicorn
+starlette flask jinja2 werkzeug rich tqdm loky huey _distutils_hack
+"""
+_NOISY_PACKAGES = frozenset(_NOISY_NAMES.split())
+_NOISY_MODULES = re.compile(
+    r"""
+    (linecache|inspect|tokenize|traceback|tempfile|subprocess|mimetypes|netrc|gettext|platform
+      |sysconfig|site|pydoc|uuid|ssl|webbrowser|getpass|zipimport|pstats|cProfile)\.py
+    | (logging|multiprocessing|importlib/metadata|distutils|ensurepip|venv|zoneinfo)/.*
+    """,
+    re.VERBOSE,
+)
+_NOISY_PACKAGE_MODULES = re.compile(
+    r"(matplotlib/font_manager\.py|joblib/(externals|_memmapping_reducer\.py).*)"
+)
+_SITE = re.compile(r".*/(?:site|dist)-packages/(?P<rest>(?P<package>[^/]+?)(?:\.py|/.*))")
+_OWN = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
+_STDLIB = tuple(
+    f"{path}/" for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name))
+)
+_verdicts: dict[str, int] = {}
+
+
+def is_users(frame: FrameType | None) -> bool:
+    """Tell whether a call stack opens something for the person rather than for a library."""
+    while frame is not None:
+        filename = frame.f_code.co_filename
+        verdict = _verdicts.get(filename)
+        if verdict is None:
+            verdict = _verdicts[filename] = _judge(filename)
+        if verdict:
+            return verdict == _USER
+        frame = frame.f_back
+    return True
+
+
+def _judge(filename: str) -> int:
+    if filename.startswith("<"):
+        # Libraries generate code under such names too; only these are typed by a person.
+        return _USER if filename.startswith(("<stdin>", "<console>", "<ipython")) else _NEUTRAL
+    filename = filename.replace("\\", "/")
+    if filename.startswith(f"{_OWN}/"):
+        # The wrapped readers stand between a person's call and the library.
+        return _NEUTRAL if filename.endswith("/lineage/capture/readers.py") else _NOISE
+    if site := _SITE.fullmatch(filename):
+        noisy = site["package"] in _NOISY_PACKAGES or _NOISY_PACKAGE_MODULES.match(site["rest"])
+        return _NOISE if noisy else _NEUTRAL
+    for prefix in _STDLIB:
+        if filename.startswith(prefix):
+            rest = filename[len(prefix) :]
+            return _NOISE if _NOISY_MODULES.fullmatch(rest) else _NEUTRAL
+    return _USER

@@ -1,0 +1,284 @@
+"""The record of one run as plain values: entries, their order, union and digests; pure."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+from urllib.parse import quote, unquote_to_bytes, urlsplit
+
+SCHEMA_VERSION = "1"
+
+FULL, SAMPLED, STAT = "full", "sampled", "stat"
+DATA, CONFIG, MODEL, INTERMEDIATE = "data", "config", "model", "intermediate"
+
+_CONFIG_SUFFIXES = (".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".properties", ".env")
+_MODEL_SUFFIXES = (
+    ".joblib",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".onnx",
+    ".safetensors",
+    ".keras",
+    ".tflite",
+    ".ubj",
+    ".cbm",
+    ".gguf",
+    ".skops",
+)
+_STRENGTH = {FULL: 0, SAMPLED: 1, STAT: 2}
+# Characters that a path may hold unquoted in a URI (RFC 3986, pchar without %).
+_SAFE = "/~!$&'()*+,;=:@-._"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input or output.
+
+    Attributes:
+        uri: ``file:///...``, ``s3://...``; ends in ``/`` for a rolled-up folder.
+        digest: ``sha256:<hex>``, or None.
+        size: Bytes, or None.
+        modified: Seconds since 1970, or None.
+        version: Version or entity tag of an object store, or None.
+        role: ``data``, ``config``, ``model`` or ``intermediate`` (written by the run itself).
+        via: Layer that saw it.
+        coverage: How much of the content ``digest`` covers: ``full``, ``sampled`` or ``stat``.
+        changed: The content is not the one that was read.
+        shared: Read before the run began, by its parent or before the first run of the process.
+        files: Number of files of a rolled-up folder, or None.
+    """
+
+    uri: str
+    digest: str | None = None
+    size: int | None = None
+    modified: int | None = None
+    version: str | None = None
+    role: str = DATA
+    via: str = "audit"
+    coverage: str = STAT
+    changed: bool = False
+    shared: bool = False
+    files: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the entry in the short keys of the tags, absent values left out."""
+        values: dict[str, Any] = {
+            "u": self.uri,
+            "h": self.digest,
+            "n": self.size,
+            "m": self.modified,
+            "v": self.version,
+            "r": self.role,
+            "via": self.via,
+            "c": self.coverage,
+            "changed": self.changed or None,
+            "shared": self.shared or None,
+            "files": self.files,
+        }
+        return {key: value for key, value in values.items() if value is not None}
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Entry:
+        """Read what `to_json` wrote.
+
+        Raises:
+            KeyError: If there is no URI.
+        """
+        return cls(
+            uri=str(value["u"]),
+            digest=value.get("h"),
+            size=value.get("n"),
+            modified=value.get("m"),
+            version=value.get("v"),
+            role=value.get("r", DATA),
+            via=value.get("via", "audit"),
+            coverage=value.get("c", STAT),
+            changed=bool(value.get("changed")),
+            shared=bool(value.get("shared")),
+            files=value.get("files"),
+        )
+
+    @property
+    def content(self) -> str:
+        """What identifies the content as well as is known; the same wherever the bytes lie."""
+        if self.digest:
+            return self.digest
+        if self.version:
+            return f"version:{self.version}"
+        return f"stat:{self.uri}:{self.size}:{self.modified}"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """What one run read and wrote.
+
+    Attributes:
+        inputs: In the order of their URIs.
+        outputs: In the order of their URIs.
+        upstream_runs: Runs whose files this run read.
+        dropped: Files that were seen beyond the limit and are not listed.
+    """
+
+    inputs: tuple[Entry, ...] = ()
+    outputs: tuple[Entry, ...] = ()
+    upstream_runs: tuple[str, ...] = ()
+    dropped: int = 0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    def union(self, newer: Graph) -> Graph:
+        """Return all of both; where both know a content, the newer one's words count."""
+        return Graph(
+            inputs=_union(self.inputs, newer.inputs),
+            outputs=_union(self.outputs, newer.outputs),
+            upstream_runs=tuple(dict.fromkeys((*self.upstream_runs, *newer.upstream_runs))),
+            dropped=self.dropped + newer.dropped,
+            facts={**self.facts, **newer.facts},
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the document that becomes ``lineage/lineage.json``."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "digest": inputs_digest(self.inputs),
+            "inputs": [entry.to_json() for entry in self.inputs],
+            "outputs": [entry.to_json() for entry in self.outputs],
+            "upstream_runs": list(self.upstream_runs),
+            "dropped": self.dropped,
+            **self.facts,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Graph:
+        """Read what `to_json` wrote; keys of later versions are ignored."""
+        return cls(
+            inputs=tuple(Entry.from_json(entry) for entry in value.get("inputs", ())),
+            outputs=tuple(Entry.from_json(entry) for entry in value.get("outputs", ())),
+            upstream_runs=tuple(value.get("upstream_runs", ())),
+            dropped=int(value.get("dropped", 0)),
+            facts={key: value[key] for key in ("code", "env", "coverage") if key in value},
+        )
+
+
+def _union(older: tuple[Entry, ...], newer: tuple[Entry, ...]) -> tuple[Entry, ...]:
+    merged: dict[tuple[str, str], Entry] = {}
+    for entry in (*older, *newer):
+        key = (entry.uri, entry.content)
+        known = merged.get(key)
+        if known is not None and known.shared != entry.shared:
+            entry = replace(entry, shared=False)
+        merged[key] = entry
+    return tuple(merged[key] for key in sorted(merged))
+
+
+def inputs_digest(inputs: Iterable[Entry]) -> str:
+    """Return one digest for the contents of all data, wherever the files lie.
+
+    Two runs with the same digest read the same bytes. Configuration, and files that the run wrote
+    itself, do not count.
+    """
+    contents = sorted({e.content for e in inputs if e.role in (DATA, MODEL)})
+    return "sha256:" + hashlib.sha256("\n".join(contents).encode()).hexdigest()
+
+
+def merkle(entries: Iterable[Entry]) -> str:
+    """Return a folder's digest: over its files' sorted URIs and contents."""
+    hasher = hashlib.sha256()
+    for entry in sorted(entries, key=lambda e: e.uri):
+        # JSON keeps the two apart whatever characters they hold.
+        hasher.update(json.dumps([entry.uri, entry.content]).encode() + b"\n")
+    return "sha256:" + hasher.hexdigest()
+
+
+def roll_up(folder: str, entries: list[Entry]) -> Entry:
+    """Return one entry for the files of a folder.
+
+    Args:
+        folder: URI that ends in ``/`` and starts every entry's.
+        entries: At least one.
+    """
+    roles = {entry.role for entry in entries}
+    sizes = [entry.size for entry in entries if entry.size is not None]
+    return Entry(
+        uri=folder,
+        digest=merkle(entries),
+        size=sum(sizes) if sizes else None,
+        modified=max((e.modified for e in entries if e.modified is not None), default=None),
+        role=roles.pop() if len(roles) == 1 else DATA,
+        via=sorted({entry.via for entry in entries})[0],
+        coverage=max((entry.coverage for entry in entries), key=lambda c: _STRENGTH.get(c, 2)),
+        changed=any(entry.changed for entry in entries),
+        shared=all(entry.shared for entry in entries),
+        files=sum(entry.files or 1 for entry in entries),
+    )
+
+
+def parent_uri(uri: str) -> str | None:
+    """Return the folder that holds a URI, with a slash at its end; None at the root."""
+    scheme, separator, rest = uri.rstrip("/").partition("://")
+    authority, slash, path = rest.partition("/")
+    if not separator or not slash or not path:
+        return None
+    folder = posixpath.dirname(path)
+    return f"{scheme}://{authority}/{folder}/" if folder else f"{scheme}://{authority}/"
+
+
+def file_uri(path: str, home: str = "") -> str:
+    """Return the URI of an absolute local path; every byte that needs it is percent-encoded.
+
+    Args:
+        path: Absolute; may hold surrogate escapes, as Python's file functions give them.
+        home: Folder to write as ``~``; empty to write paths as they are.
+    """
+    home = home.rstrip("/")
+    if home and (path == home or path.startswith(f"{home}/")):
+        path = "/~" + path[len(home) :]
+    return "file://" + quote(os.fsencode(path), safe=_SAFE)
+
+
+def path_of(uri: str, home: str = "") -> str:
+    """Return the local path of a `file_uri`."""
+    path = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+    if home and (path == "/~" or path.startswith("/~/")):
+        return home.rstrip("/") + path[2:]
+    return path
+
+
+def object_uri(scheme: str, bucket: str, key: str) -> str:
+    """Return an object's URI, percent-encoded."""
+    encoded = quote(key.encode("utf-8", "surrogateescape"), safe=_SAFE)
+    return f"{scheme}://{quote(bucket, safe='@.-_')}/{encoded}"
+
+
+def without_secrets(uri: str) -> str:
+    """Return a URI without user information, query and fragment: places where secrets travel."""
+    parts = urlsplit(uri)
+    if not parts.scheme or not parts.netloc:
+        return re.split(r"[?#]", uri, maxsplit=1)[0]
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def role_of(path: str) -> str:
+    """Return the role that a file's name tells."""
+    lowered = path.lower()
+    if lowered.endswith(_CONFIG_SUFFIXES):
+        return CONFIG
+    return MODEL if lowered.endswith(_MODEL_SUFFIXES) else DATA
+
+
+def shown_uri(uri: str) -> str:
+    """Return a URI for people: a local one as its path, nothing percent-encoded."""
+    text = unquote_to_bytes(uri).decode("utf-8", "backslashreplace").removeprefix("file://")
+    return text[1:] if text.startswith("/~/") else text
+
+
+def last_name(uri: str) -> str:
+    """Return the last part of a URI's path, decoded for people."""
+    name = uri.rstrip("/").rpartition("/")[2]
+    return unquote_to_bytes(name).decode("utf-8", "replace") or uri

@@ -1,0 +1,196 @@
+"""Which run each read and write belongs to: one window per run.
+
+A run's window holds what was read while it was the innermost active run, what its nested runs
+read, and what was read since the run before it ended. Beside it, marked as shared, stands what it
+may have in memory from before: its parents' reads, and the preamble that all runs of the process
+have in common. Pure bookkeeping; the caller holds the lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, Event
+
+_WRITERS_LIMIT = 100_000
+
+
+@dataclass
+class Scope:
+    """Reads and writes of one owner, the first of each place."""
+
+    reads: dict[str, Event] = field(default_factory=dict)
+    writes: dict[str, Event] = field(default_factory=dict)
+    dropped: int = 0
+
+    def merge(self, other: Scope) -> None:
+        """Take in another scope; what is here already stays."""
+        for place, event in other.reads.items():
+            self.reads.setdefault(place, event)
+        for place, event in other.writes.items():
+            self.writes.setdefault(place, event)
+        self.dropped += other.dropped
+
+
+@dataclass(frozen=True)
+class Window:
+    """All that belongs to one run.
+
+    Attributes:
+        own: Its reads and writes.
+        shared: Reads from before that it may have used.
+        intermediate: Places that the run wrote before it read them.
+        upstream: Runs of this process that wrote what this run read.
+    """
+
+    own: Scope
+    shared: Scope
+    intermediate: frozenset[str]
+    upstream: tuple[str, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.own.reads or self.own.writes or self.shared.reads or self.own.dropped)
+
+
+@dataclass
+class _Run:
+    scope: Scope = field(default_factory=Scope)
+    nested: Scope = field(default_factory=Scope)
+    parent: str | None = None
+
+
+class Recorder:
+    """Sorts events into the windows of runs.
+
+    Args:
+        limit: Most places to keep per owner; the rest is counted.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._runs: dict[str, _Run] = {}
+        self._idle: dict[int, Scope] = {}
+        self._preamble: Scope | None = None
+        self._writers: dict[str, tuple[str, int]] = {}
+
+    def sight(self, run_id: str, parent: str | None) -> None:
+        """Learn of an active run."""
+        run = self._runs.get(run_id)
+        if run is None:
+            self._runs[run_id] = _Run(parent=parent)
+        elif parent:
+            run.parent = parent
+
+    def is_open(self, run_id: str) -> bool:
+        """Tell whether the run was seen and has not been closed."""
+        return run_id in self._runs
+
+    def open_runs(self) -> list[str]:
+        """Return the runs seen and not closed."""
+        return list(self._runs)
+
+    def add(self, event: Event) -> None:
+        """Sort one event in."""
+        if event.owners:
+            for owner in event.owners:
+                self._put(self._runs.setdefault(owner, _Run()).scope, event, owner)
+        else:
+            self._put(self._idle.setdefault(event.thread, Scope()), event, "")
+
+    def _put(self, scope: Scope, event: Event, owner: str) -> None:
+        kind = event.kind
+        if kind == MOVE:
+            scope.writes.pop(event.source or "", None)
+            self._writers.pop(event.source or "", None)
+        elif kind == DATABASE:
+            # A database that was not there is made by this process; one that was, is read.
+            kind = READ if event.state is not None else WRITE
+        places = scope.reads if kind == READ else scope.writes
+        if event.where in places:
+            return
+        if len(places) >= self._limit:
+            scope.dropped += 1
+            return
+        places[event.where] = event
+        if kind != READ and len(self._writers) < _WRITERS_LIMIT:
+            self._writers[event.where] = (owner, event.seq)
+
+    def window(self, run_id: str, thread: int) -> Window:
+        """Return what belongs to a run by now.
+
+        Args:
+            run_id: The run, whether it was seen before or not.
+            thread: The thread that it runs in.
+        """
+        run = self._runs.get(run_id, _Run())
+        own, shared = Scope(), Scope()
+        own.merge(run.scope)
+        own.merge(run.nested)
+        family = {run_id}
+        for other_id, other in self._runs.items():
+            if run_id in self._ancestors(other_id):
+                own.merge(other.scope)
+                own.merge(other.nested)
+                family.add(other_id)
+        idle = self._idle.get(thread, Scope())
+        before = own if run.parent is None else shared
+        before.merge(Scope(reads=idle.reads, dropped=idle.dropped))
+        for ancestor in self._ancestors(run_id):
+            family.add(ancestor)
+            if ancestor in self._runs:
+                shared.merge(Scope(reads=self._runs[ancestor].scope.reads))
+        for other_thread, scope in self._idle.items():
+            if other_thread != thread:
+                shared.merge(Scope(reads=scope.reads))
+        if self._preamble is not None:
+            shared.merge(Scope(reads=self._preamble.reads))
+        for place in own.reads:
+            shared.reads.pop(place, None)
+        intermediate, upstream = set(), []
+        for place, event in (*own.reads.items(), *shared.reads.items()):
+            writer, seq = self._writers.get(place, ("", event.seq))
+            # What was prepared before any run is as much an input as what was there before.
+            if not writer or seq >= event.seq:
+                continue
+            if writer in family:
+                intermediate.add(place)
+            else:
+                upstream.append(writer)
+        return Window(own, shared, frozenset(intermediate), tuple(dict.fromkeys(upstream)))
+
+    def close(self, run_id: str, thread: int) -> None:
+        """End a run: its reads go to its parent, and the next run's window begins."""
+        run = self._runs.pop(run_id, _Run())
+        parent = self._runs.get(run.parent) if run.parent else None
+        if parent is not None:
+            parent.nested.merge(run.scope)
+            parent.nested.merge(run.nested)
+            return
+        if self._preamble is None:
+            self._preamble = Scope()
+            for scope in self._idle.values():
+                self._preamble.merge(scope)
+            self._idle.clear()
+        else:
+            self._idle.pop(thread, None)
+
+    def forked(self) -> None:
+        """Forget the runs, which belong to the parent process; what is in memory stays read."""
+        preamble = self._preamble or Scope()
+        for scope in (*self._idle.values(), *(run.scope for run in self._runs.values())):
+            preamble.merge(Scope(reads=scope.reads))
+        self._preamble = preamble
+        self._idle.clear()
+        self._runs.clear()
+
+    def _ancestors(self, run_id: str) -> Iterator[str]:
+        seen = {run_id}
+        parent = self._runs[run_id].parent if run_id in self._runs else None
+        while parent is not None and parent not in seen:
+            seen.add(parent)
+            yield parent
+            parent = self._runs[parent].parent if parent in self._runs else None
+
+
+__all__ = ["DATABASE", "MOVE", "READ", "WRITE", "Recorder", "Scope", "Window"]

@@ -1,0 +1,557 @@
+"""The process's one lineage session: it joins capture, bookkeeping and writing, and never raises.
+
+Whatever MLflow or an open file calls comes in here. Three rules hold everywhere: the audit hook
+takes no lock; while a thread works for the pack it is muted, so nothing of ours is recorded; and a
+training waits for a tracking server only a bounded time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import logging
+import os
+import sys
+import threading
+import time
+from collections import OrderedDict, deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from mlflow_plugins_pack import config
+from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
+from mlflow_plugins_pack.lineage.capture.event import Event, FileState
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.lineage.record import Recorder
+
+_logger = logging.getLogger("mlflow_plugins_pack.lineage")
+
+LAYERS = ("audit", "wrap", "boto")
+WAIT_SECONDS = 10.0
+"""Longest that the end of a run waits for its record to be written."""
+_PAUSE_SECONDS = 60.0
+"""After a failure, records go to the local folder at once for this long."""
+_WORKER_SECONDS = 1.0
+_MEMORY_RUNS = 1_000
+_SEEN_FACTOR = 10
+"""How many times the limit of listed files is still counted."""
+
+T = TypeVar("T")
+Claim = tuple[tuple[str, ...], int, set[str]]
+"""Whose a read or write is: the owning runs, the thread, and what is recorded for them."""
+
+
+class Session:
+    """All state of the capture in this process."""
+
+    def __init__(self) -> None:
+        self.layers: tuple[str, ...] = ()
+        self._started = False
+        self._complaints: list[str] = []
+        self._local = threading.local()
+        self._sequence = itertools.count(1)
+        self._events: deque[Event] = deque()
+        # By the owning runs, or the thread if there are none, and by whether it is written.
+        self._seen: dict[tuple[tuple[str, ...] | int, bool], set[str]] = {}
+        self._threads: dict[str, int] = {}
+        self._parents: dict[str, str | None] = {}
+        self._finished: set[str] = set()
+        self._attached: dict[str, str | None] = {}
+        self._paused_until = 0.0
+        self._warned = False
+        self._watching = False
+        self._limit = int(config.LINEAGE_MAX_INPUTS.default)
+        self._made_recorder: Recorder | None = None
+        self._bases: OrderedDict[str, Any] = OrderedDict()
+        self._builder: Any = None
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._write_lock = threading.Lock()
+        self._worker: threading.Thread | None = None
+
+    # --- start ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to capture, unless lineage is off; the second call does nothing."""
+        if self._started or not self._setting(config.LINEAGE_ENABLED, broken=False):
+            return
+        self._started = True
+        from mlflow_plugins_pack.lineage.capture import audit
+        from mlflow_plugins_pack.lineage.capture.filter import NoiseFilter
+
+        self._limit = self._setting(config.LINEAGE_MAX_INPUTS)
+        wanted = self._setting(config.LINEAGE_CAPTURE)
+        if unknown := sorted(set(wanted) - set(LAYERS)):
+            self._complaints.append(
+                f"{config.LINEAGE_CAPTURE.name} names {', '.join(unknown)}, which is no layer; "
+                f"known are {', '.join(LAYERS)}. The others are on."
+            )
+        self.layers = tuple(layer for layer in LAYERS if layer in wanted)
+        included: tuple[str, ...] = self._setting(config.LINEAGE_INCLUDE)
+        excluded: tuple[str, ...] = self._setting(config.LINEAGE_EXCLUDE)
+        self.noise = NoiseFilter(
+            interpreter=(sys.prefix, sys.base_prefix, sys.exec_prefix),
+            home=os.path.expanduser("~"),  # noqa: PTH111  # pathlib costs more here
+            include=included,
+            exclude=excluded,
+        )
+        if "audit" in self.layers:
+            audit.install(self.noise, self.claim, self.claim_renamed, self.emit_file)
+        if {"wrap", "boto"} & set(self.layers):
+            from mlflow_plugins_pack.lineage.capture import imports
+
+            if "wrap" in self.layers:
+                imports.when_imported(
+                    dict.fromkeys(
+                        ("pyarrow.parquet.core", "pyarrow.dataset", "pandas.io.parquet"),
+                        ("mlflow_plugins_pack.lineage.capture.readers", "wrap"),
+                    )
+                )
+            if "boto" in self.layers:
+                imports.when_imported(
+                    {
+                        "botocore.session": (
+                            "mlflow_plugins_pack.lineage.capture.boto",
+                            "register",
+                        )
+                    }
+                )
+        atexit.register(self._at_exit)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def is_on(self) -> bool:
+        """Tell whether runs are recorded now."""
+        return self._started and self._setting(config.LINEAGE_ENABLED, broken=False)
+
+    @property
+    def _recorder(self) -> Recorder:
+        # Made at first use, holding the lock: loading it takes time that `import mlflow` has not.
+        if self._made_recorder is None:
+            from mlflow_plugins_pack.lineage.record import Recorder
+
+            self._made_recorder = Recorder(self._limit)
+        return self._made_recorder
+
+    def _setting(self, setting: config.Setting[T], broken: T | None = None) -> T:
+        """Return a setting; a broken one gives a value that reveals least, and a warning later."""
+        try:
+            return setting.get()
+        except Exception as exc:  # noqa: BLE001  # lineage never raises
+            message = str(exc)
+            if message not in self._complaints:
+                self._complaints.append(message)
+            return setting.default if broken is None else broken
+
+    # --- what the capture layers call -------------------------------------------------------------
+
+    def is_muted(self) -> bool:
+        """Tell whether this thread works for the pack now."""
+        return getattr(self._local, "muted", 0) > 0
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Record nothing that this thread does in the block."""
+        self._local.muted = getattr(self._local, "muted", 0) + 1
+        try:
+            yield
+        finally:
+            self._local.muted -= 1
+
+    def _watch(self) -> None:
+        """See to it that `run_ended` is called; takes no lock and imports nothing."""
+        if not self._watching:
+            self._watching = adapter.watch_run_ends(self.run_ended)
+
+    def _owners(self) -> tuple[str, ...]:
+        attached = getattr(self._local, "attached", None)
+        if attached and attached[-1] in self._attached:
+            return (attached[-1],)
+        run = adapter.active_run()
+        if run is not None:
+            return (self._sight(run, threading.get_ident()),)
+        # A helper thread without a run works for whichever runs are active.
+        others = adapter.other_threads_runs()
+        if not others and not self._attached:
+            return ()
+        sighted = [self._sight(other, None) for other in others]
+        return tuple(dict.fromkeys((*sighted, *self._attached)))
+
+    def _sight(self, run: Any, thread: int | None) -> str:
+        run_id = adapter.run_id_of(run)
+        if run_id not in self._parents:
+            self._parents[run_id] = adapter.parent_of(run)
+            self._finished.discard(run_id)
+        if thread is not None:
+            self._threads[run_id] = thread
+        return run_id
+
+    def claim(self, path: str, writes: bool) -> Claim | None:
+        """Find out whose read or write this is.
+
+        Args:
+            path: A local file's path, or what else identifies a place.
+            writes: Whether it is written.
+
+        Returns:
+            What `emit_file` needs; None if it is recorded already, there are too many, or the
+            thread works for the pack.
+        """
+        if getattr(self._local, "muted", 0):
+            return None
+        owners = self._owners()
+        thread = threading.get_ident()
+        key = (owners or thread, writes)
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen.setdefault(key, set())
+        if path in seen or len(self._events) > self._limit * _SEEN_FACTOR:
+            # The latter only in a program that never starts a run, such as a server.
+            return None
+        if len(seen) >= self._limit:
+            # No longer looked at, only counted, so that the hundred-thousandth file costs little.
+            if len(seen) < self._limit * _SEEN_FACTOR:
+                seen.add(path)
+            return None
+        return owners, thread, seen
+
+    def claim_renamed(self, source: str, writes: bool) -> Claim | None:
+        """Find out whose written file is being renamed; None if none of ours."""
+        if getattr(self._local, "muted", 0):
+            return None
+        owners, thread = self._owners(), threading.get_ident()
+        seen = self._seen.get((owners or thread, writes))
+        return None if seen is None or source not in seen else (owners, thread, seen)
+
+    def emit_file(
+        self,
+        claimed: Claim,
+        kind: str,
+        path: str,
+        state: FileState | None,
+        source: str | None = None,
+        via: str = "audit",
+    ) -> None:
+        """Record a read or write of a local file."""
+        if not self._watching:
+            self._watching = adapter.watch_run_ends(self.run_ended)
+        owners, thread, seen = claimed
+        seen.add(path)
+        self._events.append(
+            Event(next(self._sequence), kind, path, via, owners, thread, state, source=source)
+        )
+
+    def emit_object(
+        self, kind: str, uri: str, via: str, size: int | None = None, version: str | None = None
+    ) -> None:
+        """Record a read or write of something that is not a local file."""
+        place = f"{uri}@{version}"
+        claimed = None if self.noise.is_excluded(uri) else self.claim(place, kind == "w")
+        if claimed is None:
+            return
+        self._watch()
+        owners, thread, seen = claimed
+        seen.add(place)
+        self._events.append(
+            Event(next(self._sequence), kind, uri, via, owners, thread, size=size, version=version)
+        )
+
+    # --- what MLflow calls ------------------------------------------------------------------------
+
+    def in_context(self) -> bool:
+        """Tell whether runs are recorded now; say once what is wrong with a setting."""
+        answer = self.is_on()
+        self._complain()
+        return answer
+
+    def resolving_tags(self) -> None:
+        """Note that MLflow asks for a run's or model's tags."""
+        if not self.is_on():
+            return
+        self._watch()
+        run = adapter.active_run()
+        if run is not None:
+            self._sight(run, threading.get_ident())
+        self._start_worker()
+
+    def before_request(self) -> None:
+        """Write the record of a run that this thread is about to report as ended."""
+        if not self._started or self.is_muted() or not self.is_on():
+            return
+        with self.muted():
+            self._watch()
+            run = adapter.active_run()
+            active = self._sight(run, threading.get_ident()) if run is not None else None
+            ended = adapter.last_ended_run()
+            if ended is not None and ended != active and ended not in self._finished:
+                self.finish(ended)
+            if self._attached:
+                attached = adapter.run_id_being_ended()
+                if attached in self._attached:
+                    self.finish(attached)
+
+    def run_ended(self, run_id: str) -> None:
+        """Write the record of a run that has ended."""
+        with contextlib.suppress(Exception):
+            if run_id not in self._finished and self.is_on():
+                self.finish(run_id)
+
+    # --- attached runs ----------------------------------------------------------------------------
+
+    def attach(self, run_id: str, tracking_uri: str | None) -> None:
+        """Make a run the owner of what this thread reads and writes."""
+        stack: list[str] = getattr(self._local, "attached", [])
+        self._local.attached = [*stack, run_id]
+        self._attached[run_id] = tracking_uri
+        self._parents.setdefault(run_id, None)
+        self._threads[run_id] = threading.get_ident()
+        self._finished.discard(run_id)
+        self._start_worker()
+
+    def detach(self, run_id: str) -> None:
+        """End what `attach` began, and write the record."""
+        if run_id in self._attached and run_id not in self._finished:
+            self.finish(run_id)
+
+    # --- writing ----------------------------------------------------------------------------------
+
+    def finish(self, run_id: str) -> None:
+        """Write the record of a run for good."""
+        with self.muted(), contextlib.suppress(Exception):
+            self._finished.add(run_id)
+            thread = self._threads.pop(run_id, threading.get_ident())
+            try:
+                self._drain()
+                with self._lock:
+                    if self._parents.get(run_id):
+                        self._recorder.sight(run_id, self._parents[run_id])
+                    window = self._recorder.window(run_id, thread)
+                    dropped = window.own.dropped + self._uncounted(run_id, thread)
+                graph = self._build(window, dropped)
+                self._deliver(run_id, graph)
+            finally:
+                with self._lock:
+                    self._recorder.close(run_id, thread)
+                self._forget(run_id, thread)
+
+    def _uncounted(self, run_id: str, thread: int) -> int:
+        """Return how many files a run opened beyond the limit."""
+        return sum(
+            max(0, len(seen) - self._limit)
+            for (owner, writes), seen in list(self._seen.items())
+            if (run_id in owner if isinstance(owner, tuple) else owner == thread and not writes)
+        )
+
+    def _forget(self, run_id: str, thread: int) -> None:
+        self._parents.pop(run_id, None)
+        self._attached.pop(run_id, None)
+        stack: list[str] = getattr(self._local, "attached", [])
+        self._local.attached = [other for other in stack if other != run_id]
+        for key in list(self._seen):
+            if run_id in key[0] if isinstance(key[0], tuple) else key[0] == thread:
+                self._seen.pop(key, None)
+
+    def _drain(self) -> None:
+        with self._lock:
+            for run_id, parent in list(self._parents.items()):
+                self._recorder.sight(run_id, parent)
+            while self._events:
+                self._recorder.add(self._events.popleft())
+
+    def _build(self, window: Any, dropped: int) -> Any:
+        return self._make_builder().build(window, dropped=dropped, layers=self.layers)
+
+    def _make_builder(self) -> Any:
+        with self._lock:
+            if self._builder is None:
+                from mlflow_plugins_pack.lineage.build import GraphBuilder
+
+                self._builder = GraphBuilder(
+                    hash_files=self._setting(config.LINEAGE_HASH),
+                    full_bytes=self._setting(config.LINEAGE_HASH_MAX_BYTES),
+                    home=os.path.expanduser("~")  # noqa: PTH111
+                    if self._setting(config.LINEAGE_REDACT, broken=True)
+                    else "",
+                )
+            return self._builder
+
+    def _deliver(self, run_id: str, graph: Any) -> None:
+        """Write within the time allowed, else keep the record locally and warn once."""
+        tracking_uri = self._attached.get(run_id) or adapter.tracking_uri()
+        problem: BaseException | str | None = None
+        if time.monotonic() < self._paused_until:
+            problem = "the tracking server did not answer a moment ago"
+        else:
+            outcome: list[BaseException | None] = []
+
+            def work() -> None:
+                with self.muted():
+                    try:
+                        with self._write_lock:
+                            self._write(run_id, graph, tracking_uri)
+                        outcome.append(None)
+                    except BaseException as exc:  # noqa: BLE001  # reported to the waiting thread
+                        outcome.append(exc)
+
+            try:
+                writer = threading.Thread(target=work, name="mlflow-pack-lineage", daemon=True)
+                writer.start()
+                writer.join(WAIT_SECONDS)
+            except RuntimeError:
+                # Python 3.12 starts no thread once the interpreter is ending.
+                with adapter.impatient_requests():
+                    work()
+            problem = outcome[0] if outcome else f"no answer within {WAIT_SECONDS:.0f} seconds"
+        if problem is not None:
+            self._give_up(run_id, graph, tracking_uri, problem)
+
+    def _write(self, run_id: str, graph: Any, tracking_uri: str, *, interim: bool = False) -> None:
+        from mlflow_plugins_pack.lineage import flush
+
+        base = self._bases.get(run_id)
+        merged, remembered = flush.deliver(
+            run_id, graph, tracking_uri=tracking_uri, base=base, interim=interim
+        )
+        self._bases[run_id] = remembered if interim else merged
+        while len(self._bases) > _MEMORY_RUNS:
+            self._bases.popitem(last=False)
+
+    def _give_up(self, run_id: str, graph: Any, tracking_uri: str, problem: object) -> None:
+        from mlflow_plugins_pack.lineage import flush
+
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+        kept = flush.keep_locally(run_id, graph, tracking_uri)
+        if self._warned:
+            return
+        self._warned = True
+        _logger.warning(
+            "The lineage of run %s could not be written (%s). The run itself is not affected. %s",
+            run_id,
+            problem,
+            f"The record is kept in {kept}; `mlflow-pack lineage push` writes it later."
+            if kept
+            else "The record could not be kept locally either.",
+        )
+
+    def _complain(self) -> None:
+        """Say once what is wrong with a setting."""
+        for message in self._complaints:
+            if message not in _complained:
+                _complained.add(message)
+                _logger.warning("Lineage: %s", message)
+
+    # --- worker, fork, exit -----------------------------------------------------------------------
+
+    def _start_worker(self) -> None:
+        """Start the thread that hashes while the training runs; never from inside the hook."""
+        if self._worker is None:
+            with self._lock:
+                if self._worker is not None:
+                    return
+                self._worker = threading.Thread(
+                    target=self._work, name="mlflow-pack-lineage-worker", daemon=True
+                )
+            with contextlib.suppress(RuntimeError):
+                self._worker.start()
+
+    def _work(self) -> None:
+        with self.muted():
+            next_flush = time.monotonic()
+            with contextlib.suppress(Exception):
+                self._make_builder().prepare()
+            written: dict[str, int] = {}
+            while True:
+                time.sleep(_WORKER_SECONDS)
+                with contextlib.suppress(Exception):
+                    fresh = list(self._events)
+                    self._drain()
+                    self._make_builder().prefetch(fresh)
+                    period = self._setting(config.LINEAGE_FLUSH_SECONDS)
+                    if period and time.monotonic() - next_flush >= period:
+                        next_flush = time.monotonic()
+                        self._write_interim(written)
+
+    def _write_interim(self, written: dict[str, int]) -> None:
+        """Write the tags of running runs, so that a killed one leaves something."""
+        for run_id in list(self._parents):
+            with self._lock:
+                window = self._recorder.window(run_id, self._threads.get(run_id, 0))
+            count = len(window.own.reads) + len(window.own.writes) + len(window.shared.reads)
+            if not count or written.get(run_id) == count or time.monotonic() < self._paused_until:
+                continue
+            written[run_id] = count
+            graph = self._build(window, window.own.dropped)
+            uri = self._attached.get(run_id) or adapter.tracking_uri()
+            with self._write_lock:
+                if run_id not in self._finished:
+                    self._write(run_id, graph, uri, interim=True)
+
+    def _after_fork(self) -> None:
+        with contextlib.suppress(Exception):
+            self._make_locks()
+            self._drain()
+            self._recorder.forked()
+            self._seen.clear()
+            self._parents.clear()
+            self._threads.clear()
+            self._attached.clear()
+            self._local.attached = []
+
+    def _at_exit(self) -> None:
+        with self.muted(), contextlib.suppress(Exception):
+            if not self.is_on():
+                return
+            for run_id in [*self._attached, *self._parents]:
+                if run_id not in self._finished:
+                    self.finish(run_id)
+
+
+_complained: set[str] = set()
+_session = Session()
+
+start = _session.start
+in_context = _session.in_context
+resolving_tags = _session.resolving_tags
+before_request = _session.before_request
+
+
+def current() -> Session:
+    """Return the process's session, for the capture layers."""
+    return _session
+
+
+class Attachment:
+    """A run that was created through `MlflowClient`, attached to this thread.
+
+    Args:
+        run_id: The run.
+        tracking_uri: Where it is; the current tracking URI if None.
+    """
+
+    def __init__(self, run_id: str, tracking_uri: str | None = None) -> None:
+        self.run_id = run_id
+        with contextlib.suppress(Exception):
+            _session.start()
+            if _session.is_on():
+                _session.attach(run_id, tracking_uri)
+
+    def detach(self) -> None:
+        """Write the run's record and stop attributing reads to it; the second call does nothing."""
+        with contextlib.suppress(Exception):
+            _session.detach(self.run_id)
+
+    def __enter__(self) -> Attachment:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.detach()

@@ -1,0 +1,113 @@
+"""How stock MLflow finds the plugin, and what it refuses to open."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+
+from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.errors import PolicyInvalidError, UnsupportedUriError
+from tests import servers
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=servers.clean_environment(**environment),
+    )
+
+
+def test_importing_the_plugin_imports_no_store() -> None:
+    code = (
+        "import sys, mlflow_plugins_pack.approvals.plugin\n"
+        "heavy = {'sqlalchemy', 'mlflow', 'pydantic', 'yaml', 'alembic', 'flask'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = run_python(code)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_every_spelling_reaches_the_plugin(tmp_path: Path) -> None:
+    names = {
+        point.name
+        for point in entry_points(group="mlflow.model_registry_store")
+        if point.value == "mlflow_plugins_pack.approvals.plugin:build_store"
+    }
+    expected = """sqlite sqlite+pysqlite postgresql postgresql+psycopg postgresql+psycopg2
+        postgresql+pg8000 mysql mysql+pymysql mysql+mysqldb mysql+mysqlconnector
+        mysql+mariadbconnector mssql mssql+pyodbc mssql+pymssql file http https"""
+    assert names == {f"approval-{word}" for word in expected.split()}
+    code = (
+        "import mlflow\n"
+        "from mlflow.tracking._model_registry.utils import _get_store_registry as r\n"
+        f"for name in {sorted(names)}:\n"
+        "    assert r().get_store_builder(name + '://x').__module__.startswith('mlflow_plugins')"
+    )
+    done = run_python(code)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("uri", "why"),
+    [
+        ("approval-mssql+pyodbc://u:secret@h/db", "does not serve it"),
+        ("approval-file:///mlruns", "a file store has no transactions"),
+        ("approval-http://server", "give clients its plain address"),
+        ("approval-oracle://h/db", "not a database MLflow knows"),
+        ("sqlite:///x.db", "must start with 'approval-'"),
+        ("sqlite+approval:///x.db", "must start with 'approval-'"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(uri: str, why: str) -> None:
+    with pytest.raises(UnsupportedUriError, match="Nothing was opened") as caught:
+        build_store(uri)
+    assert why in caught.value.message
+    assert "secret" not in caught.value.message
+
+
+def test_no_policy_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = f"approval-sqlite:///{tmp_path / 'x.db'}"
+    with pytest.raises(PolicyInvalidError, match="MLFLOW_PACK_APPROVALS_POLICY is not set"):
+        build_store(uri)
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "none.yaml"))
+    with pytest.raises(PolicyInvalidError, match="cannot be read"):
+        build_store(uri)
+    (tmp_path / "none.yaml").write_text("version: 1\nkey: 1\npolicies: []")
+    with pytest.raises(PolicyInvalidError, match="line 2: key: unknown key"):
+        build_store(uri)
+    assert not (tmp_path / "x.db").exists()
+
+
+def test_a_server_refuses_to_start_without_a_policy(tmp_path: Path) -> None:
+    database = tmp_path / "m.db"
+    command = [sys.executable, "-m", "mlflow", "server", "--port", str(servers.free_port())]
+    command += ["--backend-store-uri", f"sqlite:///{database}"]
+    command += ["--registry-store-uri", f"approval-sqlite:///{database}"]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=tmp_path,
+        env=servers.clean_environment(MLFLOW_DISABLE_TELEMETRY="true"),
+    )
+    assert done.returncode == 1
+    assert "POLICY_INVALID: MLFLOW_PACK_APPROVALS_POLICY is not set" in done.stderr
+
+
+def test_every_code_and_command_is_documented() -> None:
+    from mlflow_plugins_pack import errors
+    from mlflow_plugins_pack.approvals.names import COMMANDS
+
+    text = (Path(__file__).parents[2] / "docs" / "approvals.md").read_text()
+    codes = {kind.code for kind in errors.ApprovalError.__subclasses__()}
+    assert len(codes) == 17
+    assert [code for code in sorted(codes) if f"`{code}`" not in text] == []
+    assert [command for command in COMMANDS if f"`approvals.{command}`" not in text] == []

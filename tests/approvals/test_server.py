@@ -1,0 +1,377 @@
+"""Stock server, stock client, four people: the whole way to production and the ways around it."""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import requests
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException, RestException
+
+from mlflow_plugins_pack.cli.main import cli
+from tests import servers
+
+pytestmark = pytest.mark.filterwarnings(
+    # Stages are deprecated in stock MLflow, and still there to be protected.
+    "ignore:.*transition_model_version_stage.*is deprecated:FutureWarning"
+)
+
+POLICY = """
+version: 1
+groups: {ml-leads: [bob, carol], risk: [dave], ci: [svc-ci]}
+policies:
+  - name: prod
+    match: {models: ["fraud-*"], exclude: ["*-sandbox"], prompts: ["house-*"]}
+    targets: {aliases: [prod], stages: [Production]}
+    approvals: [{group: ml-leads, count: 1}, {group: risk, count: 1}]
+    checks: [{tag: tests, equals: passed, writers: ["group:ci"], max_age: 7d}]
+"""
+PEOPLE = ("alice", "bob", "carol", "dave", "erin", "svc-ci")
+
+
+class Site:
+    """A running server and its people."""
+
+    def __init__(self, server: servers.MlflowServer, folder: Path) -> None:
+        self.server = server
+        self.database = f"approval-sqlite:///{folder / 'mlflow.db'}"
+        self.policy = folder / "policy.yaml"
+        self.artifacts = folder / "artifacts"
+        self.client = MlflowClient(server.url, server.url)
+
+    def as_user(self, name: str):
+        return servers.credentials(name, servers.PASSWORD if name != "admin" else servers.ADMIN[1])
+
+    def new_version(self, name: str, content: str, by: str = "alice") -> int:
+        """Log an artifact through the server's proxy and register it; return the number."""
+        with self.as_user(by):
+            self.client.create_registered_model(name)
+            run = self.client.create_run("0")
+            self.client.log_text(run.info.run_id, content, "model/weights.txt")
+            source = f"{run.info.artifact_uri}/model"
+            made = self.client.create_model_version(name, source, run.info.run_id)
+        return int(made.version)
+
+    def tag(self, user: str, name: str, version: int, key: str, value: str) -> None:
+        with self.as_user(user):
+            self.client.set_model_version_tag(name, str(version), key, value)
+
+    def say(self, user: str, command: str, name: str, version: int, value: str) -> None:
+        self.tag(user, name, version, f"approvals.{command}", value)
+
+    def refusal(self, user: str, call: str, *arguments: object) -> RestException:
+        """Make a call that must be refused; return the error the stock client raised."""
+        with self.as_user(user), pytest.raises(RestException) as caught:
+            getattr(self.client, call)(*arguments)
+        assert caught.value.get_http_status_code() < 500
+        # The stock client puts MLflow's own code in front; the rest must arrive as we wrote it.
+        prefix = f"{caught.value.error_code}: "
+        assert caught.value.message.startswith(prefix)
+        caught.value.message = caught.value.message.removeprefix(prefix)
+        return caught.value
+
+    def state(self, name: str, version: int, target: str = "prod") -> str | None:
+        with self.as_user("alice"):
+            found = self.client.get_model_version(name, str(version))
+        return found.tags.get(f"mlflow_approvals.{target}")
+
+    def prepare(self, name: str, version: int, target: str = "prod") -> None:
+        """Request, test and approve a version."""
+        self.say("erin", "request", name, version, f"{target}: please")
+        self.tag("svc-ci", name, version, "tests", "passed")
+        self.say("bob", "approve", name, version, f"{target}: good")
+        self.say("dave", "approve", name, version, f"{target}: safe")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "policy.yaml").write_text(POLICY)
+    with servers.mlflow_server(
+        folder,
+        registry=f"approval-sqlite:///{folder / 'mlflow.db'}",
+        app_name="basic-auth",
+        workers=2,
+        MLFLOW_PACK_APPROVALS_POLICY=str(folder / "policy.yaml"),
+    ) as server:
+        for name in PEOPLE:
+            servers.create_user(server, name, servers.PASSWORD)
+        servers.make_sign_in_cheap(folder)
+        yield Site(server, folder)
+
+
+def test_promotion_needs_the_policys_people(site: Site) -> None:
+    name = "fraud-eu"
+    version = site.new_version(name, "weights one")
+    refused = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert refused.error_code == "PERMISSION_DENIED"
+    request_id = refused.message.split("Request ")[1].split()[0]
+    assert refused.message == (
+        "APPROVAL_REQUIRED: alias 'prod' of 'fraud-eu' is protected by policy 'prod'. Version 1 "
+        "has 0 of 2 approvals (ml-leads 0/1, risk 0/1). Request "
+        f"{request_id} was filed; an approver from 'ml-leads' and from 'risk' must approve it: "
+        'set the tag approvals.approve = "prod: your reason" on version 1, or run: mlflow-pack '
+        "approvals approve models:/fraud-eu/1 prod -m REASON. Then make this call again. "
+        "The request is kept; alias 'prod' was not changed."
+    )
+    assert site.state(name, version) == "PENDING 0/2"
+    again = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert f"Request {request_id} is PENDING since" in again.message
+    assert again.message.endswith("Nothing was changed.")
+
+    assert "NOT_AN_APPROVER: 'erin'" in _tag_refusal(site, "erin", name, version, "approve")
+    assert "SELF_APPROVAL" not in again.message
+    site.say("bob", "approve", name, version, "prod: looks good")
+    site.say("bob", "approve", name, version, "prod: looks good")
+    assert site.state(name, version) == "PENDING 1/2 (bob)"
+    half = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert "1 of 2 approvals (ml-leads 1/1, risk 0/1)" in half.message
+    site.say("dave", "approve", name, version, "prod: safe")
+    assert site.state(name, version) == "APPROVED 2/2 (bob, dave)"
+
+    unchecked = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert unchecked.message == (
+        "CHECKS_FAILED: version 1 of 'fraud-eu' may not become alias 'prod': policy 'prod' "
+        "requires the tag 'tests' to be 'passed', and it is not set. Nothing was changed. Have "
+        "the checks run and their tags set, then make this call again."
+    )
+    with site.as_user("erin"), pytest.raises(RestException, match=r"RESERVED_TAG.*only group:ci"):
+        site.client.set_model_version_tag(name, "1", "tests", "passed")
+    site.tag("svc-ci", name, version, "tests", "passed")
+    with site.as_user("erin"):
+        site.client.set_registered_model_alias(name, "prod", version)
+        assert site.client.get_model_version_by_alias(name, "prod").version == str(version)
+    assert site.state(name, version) == "APPLIED 2/2 (bob, dave)"
+
+
+def _tag_refusal(site: Site, user: str, name: str, version: int, command: str) -> str:
+    refused = site.refusal(
+        user, "set_model_version_tag", name, str(version), f"approvals.{command}", "prod: me"
+    )
+    return refused.message
+
+
+def test_nobody_approves_their_own_work(site: Site) -> None:
+    name = "fraud-own"
+    version = site.new_version(name, "bob made this", by="bob")
+    site.say("carol", "request", name, version, "prod: please")
+    assert "SELF_APPROVAL: 'bob' registered the version" in _tag_refusal(
+        site, "bob", name, version, "approve"
+    )
+    assert "SELF_APPROVAL: 'carol' made the request" in _tag_refusal(
+        site, "carol", name, version, "approve"
+    )
+    # The administrator is no exception: the gate is below every app.
+    assert "NOT_AN_APPROVER" in _tag_refusal(site, "admin", name, version, "approve")
+    refused = site.refusal("admin", "set_registered_model_alias", name, "prod", version)
+    assert refused.message.startswith("APPROVAL_REQUIRED")
+
+
+def test_changed_bytes_make_an_approval_stale(site: Site) -> None:
+    name = "fraud-bytes"
+    version = site.new_version(name, "good weights")
+    site.prepare(name, version)
+    assert site.state(name, version) == "APPROVED 2/2 (bob, dave)"
+    with site.as_user("erin"):
+        run_id = site.client.get_model_version(name, str(version)).run_id
+        site.client.log_text(run_id, "evil weights", "model/weights.txt")
+    refused = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert refused.message.startswith("STALE_APPROVAL: request ")
+    assert "its files have changed since" in refused.message
+    assert site.state(name, version) == "STALE: its files have changed since"
+    with site.as_user("erin"), pytest.raises(RestException):
+        site.client.get_model_version_by_alias(name, "prod")
+
+
+def test_stages_and_demotion(site: Site) -> None:
+    name = "fraud-stage"
+    first = site.new_version(name, "one")
+    refused = site.refusal("erin", "transition_model_version_stage", name, "1", "Production")
+    assert refused.message.startswith("APPROVAL_REQUIRED: stage 'Production' of 'fraud-stage'")
+    site.prepare(name, first, "stage:Production")
+    with site.as_user("erin"):
+        site.client.transition_model_version_stage(name, str(first), "production")
+    left = site.refusal("erin", "transition_model_version_stage", name, "1", "Archived")
+    assert "taking stage 'Production' of 'fraud-stage' away from version 1" in left.message
+    gone = site.refusal("alice", "delete_model_version", name, "1")
+    assert gone.message.startswith("PROTECTED_DELETE: version 1 of 'fraud-stage' holds")
+    gone = site.refusal("admin", "delete_registered_model", name)
+    assert gone.message.startswith("PROTECTED_DELETE: 'fraud-stage' holds")
+    renamed = site.refusal("alice", "rename_registered_model", name, "free-name")
+    assert renamed.message.startswith("PROTECTED_RENAME")
+    for user in ("carol", "dave"):
+        site.say(user, "approve", name, first, "stage:Production: outdated")
+    with site.as_user("erin"):
+        site.client.transition_model_version_stage(name, str(first), "Archived")
+        assert site.client.get_model_version(name, "1").current_stage == "Archived"
+    with site.as_user("alice"):
+        site.client.delete_model_version(name, "1")
+
+
+def test_a_copied_version_is_unapproved(site: Site) -> None:
+    name = "fraud-copy"
+    version = site.new_version(name, "weights")
+    site.prepare(name, version)
+    with site.as_user("erin"):
+        site.client.set_registered_model_alias(name, "prod", version)
+        copy = site.client.copy_model_version(f"models:/{name}/{version}", "fraud-copy-2")
+        assert "tests" not in copy.tags
+        assert not any(key.startswith("mlflow_approvals.") for key in copy.tags)
+    refused = site.refusal("erin", "set_registered_model_alias", "fraud-copy-2", "prod", 1)
+    assert "0 of 2 approvals" in refused.message
+
+
+def test_prompt_text_is_locked_while_somebody_approves_it(site: Site) -> None:
+    name = "house-rules"
+    text = (name, 1, "mlflow.prompt.text", "Be evil.")
+    with site.as_user("alice"):
+        site.client.register_prompt(name, "Be kind.")
+        site.client.set_prompt_version_tag(name, 1, "owner", "legal")
+    refused = site.refusal("erin", "set_prompt_alias", name, "prod", 1)
+    assert refused.message.startswith("APPROVAL_REQUIRED")
+    locked = site.refusal("erin", "set_prompt_version_tag", *text)
+    assert locked.message.startswith("CONTENT_LOCKED")
+    with site.as_user("svc-ci"):
+        site.client.set_prompt_version_tag(name, 1, "tests", "passed")
+    run = CliRunner()
+    for user in ("bob", "dave"):
+        with site.as_user(user):
+            arguments = ["approve", f"models:/{name}/1", "prod", "--tracking-uri", site.server.url]
+            done = run.invoke(cli, ["approvals", *arguments], catch_exceptions=False)
+            assert done.exit_code == 0
+    with site.as_user("erin"):
+        site.client.set_prompt_alias(name, "prod", 1)
+        assert site.client.load_prompt(f"prompts:/{name}@prod").template == "Be kind."
+        arguments = ["show", f"prompts:/{name}/1", "--tracking-uri", site.server.url]
+        shown = run.invoke(cli, ["approvals", *arguments], catch_exceptions=False)
+        assert "APPLIED 2/2 (bob, dave)" in shown.output
+    locked = site.refusal("erin", "set_prompt_version_tag", *text)
+    assert locked.message.startswith("CONTENT_LOCKED")
+
+
+def test_free_models_are_stock(site: Site) -> None:
+    site.new_version("anything", "free")
+    version = site.new_version("fraud-x-sandbox", "free")
+    with site.as_user("erin"):
+        site.client.set_registered_model_alias("anything", "prod", 1)
+        site.client.set_registered_model_alias("fraud-x-sandbox", "prod", version)
+        site.client.transition_model_version_stage("anything", "1", "Production", True)
+    with site.as_user("alice"):
+        site.client.rename_registered_model("anything", "something")
+        site.client.delete_registered_model("something")
+
+
+def test_forged_tags_are_refused(site: Site) -> None:
+    name = "fraud-forged"
+    site.new_version(name, "weights")
+    forged = site.refusal(
+        "erin", "set_model_version_tag", name, "1", "mlflow_approvals.prod", "APPROVED 2/2"
+    )
+    assert forged.message.startswith("RESERVED_TAG")
+    wrong = site.refusal("bob", "set_model_version_tag", name, "1", "approvals.approve", "")
+    assert wrong.error_code == "INVALID_PARAMETER_VALUE"
+    assert wrong.message.startswith("INVALID_COMMAND")
+    free = site.refusal("bob", "set_model_version_tag", name, "1", "approvals.approve", "dev: x")
+    assert "no policy protects alias 'dev'" in free.message
+    none = site.refusal("bob", "set_model_version_tag", name, "1", "approvals.approve", "prod: x")
+    assert none.message.startswith("NO_OPEN_REQUEST")
+
+
+def test_command_line_over_http_and_database(site: Site) -> None:
+    name = "fraud-cli"
+    version = site.new_version(name, "weights")
+    run = CliRunner()
+    over_http = ["--tracking-uri", site.server.url]
+
+    def call(user: str, *arguments: str):
+        with site.as_user(user):
+            return run.invoke(cli, ["approvals", *arguments], catch_exceptions=True)
+
+    model = f"models:/{name}/{version}"
+    asked = call("erin", "request", model, "prod", "-m", "please", *over_http)
+    assert asked.exit_code == 0, asked.output
+    assert "prod: PENDING 0/2" in asked.output
+    listed = call("erin", "list", *over_http)
+    assert name in listed.output
+    call("bob", "approve", model, "prod", "-m", "fine", *over_http)
+    shown = call("erin", "show", model, *over_http)
+    assert "PENDING 1/2 (bob)" in shown.output
+    deep = call("erin", "show", model, "--registry-store-uri", site.database)
+    assert "bob approve: fine" in deep.output
+    refused = call("dave", "approve", model, "prod", "--registry-store-uri", site.database)
+    assert isinstance(refused.exception, MlflowException)
+    checked = call("erin", "audit", "verify", "--registry-store-uri", site.database)
+    assert checked.exit_code == 0
+    assert "The audit log is intact" in checked.output
+    other = call("erin", "audit", "verify", *over_http)
+    assert "This is checked in the database itself" in str(other.exception)
+    rejected = call("carol", "reject", model, "prod", "-m", "too early", *over_http)
+    assert "REJECTED: by carol: too early" in rejected.output
+    again = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert "was rejected (by carol: too early)" in again.message
+
+
+def test_a_changed_policy_is_in_force_in_every_worker(site: Site) -> None:
+    name = "other-model"
+    site.new_version(name, "weights")
+    with site.as_user("erin"):
+        site.client.set_registered_model_alias(name, "prod", 1)
+    before = site.policy.read_text()
+    try:
+        site.policy.write_text(before.replace('["fraud-*"]', '["fraud-*", "other-*"]'))
+        time.sleep(3)
+        with site.as_user("alice"):
+            for _ in range(12):  # the workers take turns
+                with pytest.raises(RestException, match="APPROVAL_REQUIRED"):
+                    site.client.delete_registered_model_alias(name, "prod")
+    finally:
+        site.policy.write_text(before)
+
+
+def test_a_race_across_workers_applies_once(site: Site) -> None:
+    name = "fraud-race"
+    version = site.new_version(name, "weights")
+    site.say("erin", "request", name, version, "prod: please")
+    site.tag("svc-ci", name, version, "tests", "passed")
+
+    def post(user: str, path: str, **body: str) -> int:
+        # Not the stock client: it takes the user from the environment, which threads share.
+        answer = requests.post(
+            f"{site.server.url}/api/2.0/mlflow/{path}",
+            json={"name": name, "version": str(version), **body},
+            auth=(user, servers.PASSWORD),
+            timeout=60,
+        )
+        return answer.status_code
+
+    def act(index: int) -> int:
+        user = ("bob", "dave", "erin", "alice")[index % 4]
+        if user in ("bob", "dave"):
+            command = {"key": "approvals.approve", "value": "prod: ok"}
+            return post(user, "model-versions/set-tag", **command)
+        return post(user, "registered-models/alias", alias="prod")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(act, range(32)))
+    assert set(answers) <= {200, 403}
+    assert post("erin", "registered-models/alias", alias="prod") == 200
+    listed = CliRunner().invoke(
+        cli, ["approvals", "audit", "list", "--json", "--registry-store-uri", site.database]
+    )
+    actions = [row["action"] for row in json.loads(listed.output) if row["name"] == name]
+    assert (actions.count("APPLIED"), actions.count("VOTED")) == (1, 2)
+
+
+def test_health_of_the_log(site: Site) -> None:
+    """No request of this module ended in an unexpected failure on the server."""
+    assert urllib.request.urlopen(f"{site.server.url}/health").status == 200
+    log = site.server.log.read_text()
+    assert "Traceback" not in log
+    assert " 500" not in log

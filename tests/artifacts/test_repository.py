@@ -1,0 +1,32 @@
+"""The contract over every storage, with real servers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.contracts.artifact_repository import ArtifactRepositoryContract
+
+
+class TestLocal(ArtifactRepositoryContract):
+    @pytest.fixture
+    def root(self, tmp_path: Path) -> str:
+        return f"cas-file://{tmp_path}/store"
+
+
+class TestS3(ArtifactRepositoryContract):
+    @pytest.fixture
+    def root(self, moto: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+        for name, value in moto.environment.items():
+            monkeypatch.setenv(name, value)
+        return f"cas-{moto.new_root()}"
+
+
+class TestAzure(ArtifactRepositoryContract):
+    @pytest.fixture
+    def root(self, azurite: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+        for name, value in azurite.environment.items():
+            monkeypatch.setenv(name, value)
+        return f"cas-{azurite.new_root()}"

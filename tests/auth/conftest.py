@@ -1,0 +1,65 @@
+"""A fresh manager for each test, recording servers, and a protected stock server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from mlflow_plugins_pack.auth import manager
+from tests import servers
+from tests.auth.parts import Recorder, recording, write_profiles
+
+PEOPLE = ("alice", "bob")
+
+
+@pytest.fixture(autouse=True)
+def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what an earlier test's profiles gave, and keep every test off the proxies."""
+    monkeypatch.setattr(manager, "_manager", manager.Manager())
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    from mlflow.store.tracking.rest_store import RestStore
+
+    RestStore._get_server_version.cache_clear()
+
+
+@pytest.fixture
+def profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """Call it with TOML to make it the profiles file."""
+    path = tmp_path / "auth.toml"
+
+    def write(text: str) -> Path:
+        monkeypatch.setenv("MLFLOW_PACK_AUTH_CONFIG", str(path))
+        return write_profiles(path, text)
+
+    return write
+
+
+@pytest.fixture
+def named() -> Iterator[Recorder]:
+    """A server that the test's profiles name."""
+    with recording() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def evil() -> Iterator[Recorder]:
+    """A server that no profile names."""
+    with recording() as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="session")
+def basic_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.MlflowServer]:
+    """A stock server with its basic-auth app and two people."""
+    folder = tmp_path_factory.mktemp("basic-auth")
+    os.environ.pop("MLFLOW_PACK_AUTH_CONFIG", None)
+    with servers.mlflow_server(folder, app_name="basic-auth") as server:
+        for name in PEOPLE:
+            servers.create_user(server, name, servers.PASSWORD)
+        servers.make_sign_in_cheap(folder)
+        yield server

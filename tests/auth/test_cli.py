@@ -1,0 +1,120 @@
+"""``mlflow-pack auth`` as a person runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlflow_plugins_pack.auth.doctor import check
+from mlflow_plugins_pack.cli.auth import auth
+from tests.auth.parts import Recorder
+
+Profiles = Callable[[str], Path]
+SECRET = "planted-secret-4711"
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(auth, arguments)
+
+
+@pytest.fixture
+def two_profiles(
+    named: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Recorder:
+    """One that works, by a command with an expiry, and one whose variable is not set."""
+    answer = json.dumps({"access_token": SECRET, "expires_in": 3600})
+    (tmp_path / "answer").write_text(answer)
+    profiles(
+        f'[profile.works]\nhosts = ["{named.url}"]\nsource = "command"\n'
+        f'command = ["cat", "{tmp_path}/answer"]\n'
+        '[profile.fails]\nhosts = ["https://h.example.invalid"]\nsource = "env"\nenv = "NOT_SET"\n'
+    )
+    return named
+
+
+def test_status_shows_whether_each_credential_is_there_and_never_the_credential(
+    two_profiles: Recorder,
+) -> None:
+    result = run("status", "--json")
+    assert result.exit_code == 1
+    works, fails = json.loads(result.stdout)
+    assert works["credential"] == "there"
+    assert works["hosts"] == [two_profiles.url]
+    assert works["expires_in_seconds"] == 3600
+    assert fails["credential"] == "missing"
+    assert "NOT_SET is not set" in fails["problem"]
+    table = run("status")
+    assert "works" in table.output
+    assert SECRET not in result.output + table.output
+    assert two_profiles.seen == []
+
+
+def test_status_without_profiles_says_so() -> None:
+    result = run("status")
+    assert result.exit_code == 0
+    assert "no profiles file" in result.output
+    assert json.loads(run("status", "--json").stdout) == []
+
+
+def test_token_prints_the_token_alone(two_profiles: Recorder) -> None:
+    assert run("token", "works").output == f"{SECRET}\n"
+    assert run("token", "unknown").exit_code == 1
+    assert run("token", "fails").exit_code == 1
+
+
+def test_doctor_finds_and_explains_each_thing(
+    two_profiles: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login other password other\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("MLFLOW_TRACKING_TOKEN", "other")
+    monkeypatch.setenv("MLFLOW_TRACKING_AWS_SIGV4", "true")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://elsewhere.example")
+    result = run("doctor")
+    assert result.exit_code == 1
+    for said in (
+        "is valid",
+        "has a credential (command)",
+        "NOT_SET is not set",
+        "can be reached",
+        "cannot be reached",
+        "MLFLOW_TRACKING_TOKEN is set as well",
+        "MLFLOW_TRACKING_AWS_SIGV4 is set as well",
+        "~/.netrc for 127.0.0.1",
+        "named by no profile",
+    ):
+        assert said in result.output
+    assert SECRET not in result.output
+    levels = {item["level"] for item in json.loads(run("doctor", "--json").stdout)}
+    assert levels == {"ok", "warning", "error"}
+
+
+def test_doctor_is_content_with_a_sane_profile(
+    named: Recorder, profiles: Profiles, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("t\n")
+    token.chmod(0o600)
+    profiles(f'[profile.p]\nhosts = ["{named.url}"]\nsource = "file"\nfile = "{token}"\n')
+    assert run("doctor").exit_code == 0
+    assert {finding.level for finding in check()} == {"ok"}
+    token.chmod(0o644)
+    assert "chmod 600" in run("doctor").output
+
+
+def test_doctor_finds_the_file_that_others_may_write(named: Recorder, profiles: Profiles) -> None:
+    path = profiles(f'[profile.p]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "T"\n')
+    path.chmod(0o666)
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "chmod go-w" in result.output
+
+
+def test_doctor_without_profiles_has_nothing_to_say() -> None:
+    assert [finding.level for finding in check()] == ["ok"]

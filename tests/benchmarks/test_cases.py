@@ -1,0 +1,90 @@
+"""Each benchmark runs at a tiny scale: it is code too, and its own checks must hold."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.cases import CASES
+from benchmarks.frame import Figure, interleave
+from benchmarks.report import table
+from tests.servers import clean_environment, find_program
+
+ROOT = Path(__file__).parent.parent.parent
+NEEDS = {"alias-postgresql": ("postgresql", "psql"), "alias-mariadb": ("mariadb", "mariadbd")}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        env=clean_environment(MLFLOW_DISABLE_TELEMETRY="true"),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+
+
+def test_blocks_alternate_and_pair() -> None:
+    order: list[str] = []
+
+    def side(name: str, value: float) -> dict[str, float]:
+        order.append(name)
+        return {"time": value}
+
+    (figure,) = interleave(
+        {"stock": lambda: side("stock", 6.0), "pack": lambda: side("pack", 3.0)},
+        [Figure("time", "s", goal=">= 1x")],
+        3,
+        lambda _line: None,
+    )
+    assert order == ["stock", "pack", "pack", "stock", "stock", "pack"]
+    assert figure.ratios() == [2.0, 2.0, 2.0]
+    assert figure.added() == [-3.0, -3.0, -3.0]
+    assert "2.00x" in table("case", [figure])
+
+
+def test_an_unknown_case_is_wrong_usage() -> None:
+    done = run("no-such-case")
+    assert done.returncode == 2
+    assert "no case is named no-such-case" in done.stderr
+
+
+def test_the_list_names_every_case() -> None:
+    done = run("--list")
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [case.name for case in CASES]
+
+
+@pytest.mark.parametrize("group", ["artifacts-", "alias-sqlite", "request", "import", "lineage"])
+def test_each_case_runs(group: str, tmp_path: Path) -> None:
+    file = tmp_path / "figures.json"
+    done = run(
+        *(group, "--scale", "0.01", "--blocks", "2", "--json", str(file), "--work", str(tmp_path))
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    written = json.loads(file.read_text())
+    assert written["machine"]["cores"] > 0
+    assert [case["name"] for case in written["cases"]] == [
+        case.name for case in CASES if case.name.startswith(group)
+    ]
+    for case in written["cases"]:
+        for figure in case["figures"]:
+            assert len(figure["stock"]) == len(figure["pack"]) == 2
+            assert all(value >= 0 for value in figure["stock"] + figure["pack"]), figure
+        assert case["name"] in done.stdout
+
+
+@pytest.mark.parametrize("name", ["alias-postgresql", "alias-mariadb"])
+def test_alias_on_a_server_database(name: str) -> None:
+    part, program = NEEDS[name]
+    find_program(part, program)
+    done = run(name, "--scale", "0.05", "--blocks", "2")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "alias write" in done.stdout

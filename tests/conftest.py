@@ -1,0 +1,82 @@
+"""Fixtures that every test may use: a clean environment, and each real server once a session."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+from tests import servers
+
+# What lands must not depend on luck; a person's runs look further each time.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
+
+# Read once, inside `import mlflow`: lineage is tested in processes of its own, and what other
+# tests log from this one is compared with stock, file by file.
+os.environ["MLFLOW_PACK_LINEAGE_ENABLED"] = "false"
+
+
+@pytest.fixture(autouse=True)
+def _forgetful_mlflow() -> Iterator[None]:
+    """Let no test inherit the run, experiment or server that another has set in this process."""
+    yield
+    fluent = sys.modules.get("mlflow.tracking.fluent")
+    if fluent is None:
+        return
+    while fluent.active_run() is not None:
+        fluent.end_run()
+    fluent._active_experiment_id = None
+    sys.modules["mlflow.tracking._tracking_service.utils"]._tracking_uri = None
+    if (registry := sys.modules.get("mlflow.tracking._model_registry.utils")) is not None:
+        registry._registry_uri = None
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Start each test without anything that configures MLflow, a cloud or the pack."""
+    for name in list(os.environ):
+        if name == "MLFLOW_PACK_REQUIRE":
+            continue
+        if name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_")):
+            monkeypatch.delenv(name)
+    empty = tmp_path_factory.getbasetemp() / "home"
+    empty.mkdir(exist_ok=True)
+    monkeypatch.setenv("HOME", str(empty))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(empty / ".config"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[servers.DatabaseServer]:
+    """A PostgreSQL server; ``.new_database()`` gives an empty database's URL."""
+    with servers.postgresql() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[servers.DatabaseServer]:
+    """A MariaDB server; ``.new_database()`` gives an empty database's URL."""
+    with servers.mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[servers.ObjectStore]:
+    """An S3 server; ``.new_root()`` gives an empty bucket's URI, ``.environment`` the settings."""
+    with servers.moto() as store:
+        yield store
+
+
+@pytest.fixture(scope="session")
+def azurite() -> Iterator[servers.ObjectStore]:
+    """An Azure Blob server; ``.new_root()`` gives an empty container's URI."""
+    with servers.azurite() as store:
+        yield store

@@ -1,0 +1,122 @@
+"""Windows: which run a read belongs to."""
+
+from __future__ import annotations
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, WRITE, Event, FileState
+from mlflow_plugins_pack.lineage.record import Recorder
+
+STATE = FileState(1, 1, 1, 1, 1)
+_sequence = itertools.count(1)
+
+
+def event(kind: str, where: str, *owners: str, thread: int = 1, source: str | None = None) -> Event:
+    return Event(next(_sequence), kind, where, "audit", owners, thread, STATE, source=source)
+
+
+def test_preamble_is_the_first_runs_own_and_shared_with_the_rest() -> None:
+    recorder = Recorder(10)
+    recorder.add(event(READ, "/pre"))
+    first = recorder.window("r1", 1)
+    assert set(first.own.reads) == {"/pre"}
+    recorder.close("r1", 1)
+    recorder.add(event(READ, "/between"))
+    second = recorder.window("r2", 1)
+    assert set(second.own.reads) == {"/between"}
+    assert set(second.shared.reads) == {"/pre"}
+    recorder.close("r2", 1)
+    third = recorder.window("r3", 1)
+    assert not third.own.reads
+    assert set(third.shared.reads) == {"/pre"}
+
+
+def test_parent_has_the_union_and_children_their_parents_reads() -> None:
+    recorder = Recorder(10)
+    recorder.sight("parent", None)
+    recorder.add(event(READ, "/parent", "parent"))
+    recorder.sight("child", "parent")
+    recorder.add(event(READ, "/child", "child", thread=2))
+    assert set(recorder.window("parent", 1).own.reads) == {"/parent", "/child"}
+    child = recorder.window("child", 2)
+    assert set(child.own.reads) == {"/child"}
+    assert set(child.shared.reads) == {"/parent"}
+    recorder.close("child", 2)
+    recorder.sight("sibling", "parent")
+    assert "/child" not in recorder.window("sibling", 2).shared.reads
+    assert set(recorder.window("parent", 1).own.reads) == {"/parent", "/child"}
+
+
+def test_written_then_read_is_intermediate_or_comes_from_another_run() -> None:
+    recorder = Recorder(10)
+    recorder.add(event(WRITE, "/prepared"))
+    recorder.add(event(WRITE, "/stage", "r1"))
+    for path in ("/stage", "/prepared"):
+        recorder.add(event(READ, path, "r1"))
+    window = recorder.window("r1", 1)
+    assert window.intermediate == {"/stage"}
+    assert window.upstream == ()
+    recorder.close("r1", 1)
+    recorder.add(event(READ, "/stage", "r2"))
+    window = recorder.window("r2", 1)
+    assert window.intermediate == frozenset()
+    assert window.upstream == ("r1",)
+
+
+def test_rename_moves_the_write() -> None:
+    recorder = Recorder(10)
+    recorder.add(event(WRITE, "/a.tmp", "r"))
+    recorder.add(event(MOVE, "/a", "r", source="/a.tmp"))
+    assert set(recorder.window("r", 1).own.writes) == {"/a"}
+
+
+def test_beyond_the_limit_is_counted() -> None:
+    recorder = Recorder(3)
+    for index in range(5):
+        recorder.add(event(READ, f"/{index}", "r"))
+    window = recorder.window("r", 1)
+    assert len(window.own.reads) == 3
+    assert window.own.dropped == 2
+
+
+def test_a_forked_child_knows_what_is_in_memory_but_not_the_runs() -> None:
+    recorder = Recorder(10)
+    recorder.sight("r", None)
+    recorder.add(event(READ, "/a", "r"))
+    recorder.forked()
+    assert recorder.open_runs() == []
+    assert set(recorder.window("new", 1).shared.reads) == {"/a"}
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["read", "close"]),
+            st.sampled_from(["", "a", "b", "c"]),
+            st.integers(0, 5),
+            st.integers(1, 2),
+        ),
+        max_size=40,
+    )
+)
+def test_what_a_run_reads_is_never_lost(steps: list[tuple[str, str, int, int]]) -> None:
+    recorder = Recorder(100)
+    parents = {"a": None, "b": "a", "c": "b"}
+    reads: dict[str, set[str]] = {run: set() for run in parents}
+    for action, run, number, thread in steps:
+        place = f"/{number}"
+        if action == "read":
+            if run:
+                recorder.sight(run, parents[run])
+            recorder.add(event(READ, place, *([run] if run else []), thread=thread))
+            if run:
+                reads[run].add(place)
+        elif run:
+            window = recorder.window(run, thread)
+            assert reads[run] <= set(window.own.reads)
+            assert not set(window.own.reads) & set(window.shared.reads)
+            recorder.close(run, thread)
+            reads[run].clear()
