@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import mlflow
+import psutil
 
 from tests import servers
 from tests.auth.parts import Recorder
@@ -46,7 +47,15 @@ class Nginx:
         (self._folder / "nginx.conf").write_text(text)
 
     def reload(self) -> None:
+        """Make the configuration last written the only one that serves."""
+        old = self._workers()
         subprocess.run([*self.command, "-s", "reload"], check=True, timeout=30)
+        # Until they are gone the old workers accept connections beside the new ones.
+        servers.wait_until(lambda: old.isdisjoint(self._workers()), "the new configuration")
+
+    def _workers(self) -> set[int]:
+        master = psutil.Process(int((self._folder / "pid").read_text()))
+        return {worker.pid for worker in master.children()}
 
 
 @contextlib.contextmanager
@@ -85,8 +94,7 @@ def test_uploads_go_on_while_the_token_is_rotated(
                 mlflow.log_artifact(str(data), "first")
                 proxy.accept("token-22")
                 proxy.reload()
-                # The old configuration serves until its worker has gone.
-                servers.wait_until(lambda: status(proxy.url, "token-22") == 200, "new token")
+                assert status(proxy.url, "token-1") == 401
                 token.write_text("token-22\n")
                 mlflow.log_artifact(str(data), "second")
                 mlflow.log_metric("m", 1)
