@@ -27,6 +27,18 @@ def connected(uri: str) -> Iterator[sa.Connection]:
         NotServedYetError: If it was never served with an approval- URI.
         ConfigurationError: If it cannot be reached.
     """
+    with served(uri) as engine, engine.connect() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def served(uri: str) -> Iterator[sa.Engine]:
+    """Open the database behind an ``approval-`` or a stock URI.
+
+    Raises:
+        NotServedYetError: If it was never served with an approval- URI.
+        ConfigurationError: If it cannot be reached.
+    """
     plain = stock_uri(uri) if is_pack_uri(REGISTRY_WORD, uri) else uri
     try:
         engine = sa.create_engine(plain)
@@ -45,7 +57,13 @@ def connected(uri: str) -> Iterator[sa.Connection]:
                     f"The database {without_credentials(uri)!r} has no approvals tables. Nothing "
                     "was changed. Serve it once with an approval- URI; the server makes them."
                 )
-            yield connection
+            if (found := schema.current_revision(connection)) != schema.head_revision():
+                raise ConfigurationError(
+                    f"The approvals tables of {without_credentials(uri)!r} are at revision "
+                    f"{found}, and this version needs {schema.head_revision()}. Nothing was "
+                    "changed. Run mlflow-pack approvals db upgrade, or start the server once."
+                )
+        yield engine
     except sa.exc.OperationalError as exc:
         raise ConfigurationError(
             f"The database {without_credentials(uri)!r} cannot be read ({exc.orig}). "

@@ -660,7 +660,9 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        items = [_plain(item) for item in value]
+        # Stock gives what belongs to a model in whatever order the database has it; searches order.
+        return sorted(items, key=str) if type(value) is list else items
     skipped = {"_creation_time", "_creation_timestamp", "_last_updated_timestamp", "_workspace"}
     return {
         key: str(_plain(item)) if not isinstance(item, dict) else item
