@@ -76,7 +76,7 @@ def _database(uri: str) -> list[Finding]:
     import sqlalchemy as sa
     from sqlalchemy.orm import Session
 
-    from mlflow_plugins_pack.approvals import audit, inspection, schema
+    from mlflow_plugins_pack.approvals import audit, drift, inspection, schema
     from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
 
     findings = []
@@ -99,7 +99,7 @@ def _database(uri: str) -> list[Finding]:
                 return [*findings, *_guards(connection, None)]
             findings += _guards(connection, policy)
             with Session(bind=connection) as session:
-                strays = inspection.drift(session, policy)
+                strays = drift.find(session, policy)
     except NotServedYetError as exc:
         # Before a server's first start that is as it should be.
         return [Finding("warning", "approvals tables", exc.message)]
@@ -108,9 +108,8 @@ def _database(uri: str) -> list[Finding]:
         return [*findings, Finding("error", "approvals tables", text)]
     for stray in strays:
         text = (
-            f"{stray['target']} of '{stray['model']}' is version {stray['version']}, and no "
-            "approval put it there: it was so before the policy, or somebody went around the "
-            "server. Have it approved, or set right."
+            f"{stray.target} of '{stray.model}': {stray.why}. It was so before the policy, or "
+            "somebody went around the server. Have it approved, or set right."
         )
         findings.append(Finding("warning", "drift", text))
     if not strays:
