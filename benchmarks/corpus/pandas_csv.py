@@ -35,4 +35,6 @@ with mlflow.start_run():
     plt.savefig("importance.png")
     mlflow.log_artifact("metrics.json")
     mlflow.log_artifact("importance.png")
-    mlflow.sklearn.log_model(model, name="model", input_example=x_test[:2])
+    mlflow.sklearn.log_model(
+        model, name="model", input_example=x_test[:2], serialization_format="cloudpickle"
+    )
