@@ -133,9 +133,9 @@ LINEAGE_ENABLED: Setting[bool] = Setting(
 )
 LINEAGE_CAPTURE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_CAPTURE",
-    ("audit", "wrap", "boto"),
+    ("audit", "wrap", "boto", "azure", "http", "sql", "spool"),
     parse_list,
-    "Capture layers that are on, of `audit`, `wrap`, `boto`.",
+    "Capture layers that are on, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `spool`.",
 )
 LINEAGE_INCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_INCLUDE",
