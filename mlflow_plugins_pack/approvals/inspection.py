@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,12 +109,13 @@ def verify_audit(uri: str) -> audit.Verification:
         return audit.verify(connection)
 
 
-def drift(session: Session, policy: Policy) -> list[dict[str, Any]]:
-    """Return every protected target whose holder no approval put there.
+def drift(session: Session, policy: Policy, now_ms: int | None = None) -> list[dict[str, Any]]:
+    """Return every protected target whose holder no approval put there, or keeps there.
 
     That is what a direct database client, a restored backup or the time before the policy left.
     """
     found = []
+    now_ms = now_ms or time.time_ns() // 1_000_000
     for workspace, name in registry.all_models(session):
         if not policy.may_govern(workspace, name):
             continue
@@ -122,6 +124,7 @@ def drift(session: Session, policy: Policy) -> list[dict[str, Any]]:
             for row in session.execute(
                 sa.select(grants).where(grants.c.workspace == workspace, grants.c.name == name)
             )
+            if row.review_by is None or row.review_by > now_ms
         }
         for target, version in registry.holdings(session, workspace, name):
             rules = policy.rules_about(

@@ -5,6 +5,7 @@ The only module that names MLflow's table classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -188,6 +189,17 @@ def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Targ
     for version in by_number.values():
         if version.stage != "None":
             yield Target("stage", version.stage), version
+
+
+_COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
+
+
+def copied_from(session: Session, version: Version) -> Version | None:
+    """Return the version that this one was copied from, if its source says so."""
+    match = _COPIED.fullmatch(version.source or "")
+    if match is None:
+        return None
+    return find_version(session, version.workspace, match["name"], int(match["version"]))
 
 
 def all_models(session: Session) -> list[tuple[str, str]]:
