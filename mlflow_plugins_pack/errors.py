@@ -32,7 +32,8 @@
         └── ApprovalError            plugin 4
             ├── PolicyInvalidError       the policy file is missing or wrong
             ├── ApprovalRequiredError    protected, and not enough people approved
-            ├── ChecksFailedError        approved, but a required tag is not right
+            ├── ChecksFailedError        approved, but something that is required is lacking
+            ├── FrozenError              approved, and at this time nothing is changed
             ├── SelfApprovalError        the requester or creator tried to approve
             ├── NotAnApproverError       the policy does not count this person
             ├── IdentityRequiredError    nobody is signed in
@@ -231,9 +232,14 @@ class SignInPageError(AuthError):
 
 
 class ApprovalError(PackError):
-    """Base of the registry store's refusals; nothing was changed when one is raised."""
+    """Base of the registry store's refusals; nothing was changed when one is raised.
+
+    Attributes:
+        is_recorded: Whether the audit log shows the refusal, or the request it has filed.
+    """
 
     status = PERMISSION_DENIED
+    is_recorded: bool = False
 
 
 class PolicyInvalidError(ApprovalError, ConfigurationError):
@@ -250,9 +256,15 @@ class ApprovalRequiredError(ApprovalError):
 
 
 class ChecksFailedError(ApprovalError):
-    """The people agree, but a tag that the policy requires is not as it should be."""
+    """The people agree, but something else that the policy requires is lacking."""
 
     code = "CHECKS_FAILED"
+
+
+class FrozenError(ApprovalError):
+    """The policy lets nobody change the target at this time."""
+
+    code = "FROZEN"
 
 
 class SelfApprovalError(ApprovalError):

@@ -7,8 +7,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import messages, registry
-from mlflow_plugins_pack.approvals.gate import Act, Evidence, Gate, LookAgainError, Outcome
+from mlflow_plugins_pack.approvals import application, judgement, messages, registry, requirements
+from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Outcome, word_for
+from mlflow_plugins_pack.approvals.evidence import Evidence
+from mlflow_plugins_pack.approvals.gate import Gate
 from mlflow_plugins_pack.approvals.ledger import (
     Ledger,
     Request,
@@ -65,7 +67,11 @@ class Desk:
         if len(text) > MAX_COMMENT_LENGTH:
             problem = f"the text is longer than {MAX_COMMENT_LENGTH} characters"
             raise InvalidCommandError(messages.command_malformed(command, problem))
-        getattr(self, command)(name, version, target, text or None)
+        try:
+            getattr(self, command)(name, version, target, text or None)
+        except ApprovalError as refusal:
+            self._gate.record_refusal(refusal, name, version, target.key)
+            raise
 
     def request(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Ask for approval; asking again while a request is open only adds the comment."""
@@ -77,15 +83,7 @@ class Desk:
                 if text:
                     ledger.comment(act.version, text, target=act.target, request_id=request.id)
                 return Outcome()
-            holder = registry.holder(
-                ledger.session, act.version.workspace, act.version.name, act.target
-            )
-            if holder is not None and holder.uid == act.version.uid:
-                raise InvalidCommandError(
-                    messages.already_holder(
-                        target=act.target, name=act.version.name, version=act.version.version
-                    )
-                )
+            self._refuse_holder(ledger, act)
             request = self._gate.file(ledger, act, evidence, comment=text)
             return self._apply_if_auto(ledger, act, request, evidence)
 
@@ -102,7 +100,7 @@ class Desk:
                     return Outcome()
                 raise self._nothing_open(ledger, act)
             user = self._eligible(ledger, act, request)
-            role = self._gate.ban(request, user)
+            role = judgement.ban(ledger.policy.defaults, request, user)
             if role is not None:
                 raise SelfApprovalError(
                     messages.self_approval(
@@ -115,10 +113,62 @@ class Desk:
                 )
             ledger.vote(request, "approve", text)
             request = self._gate.advance(ledger, act, request)
+            if request.action == "review":
+                self._gate.end_review(ledger, act, request)
+                return Outcome()
             return self._apply_if_auto(ledger, act, request, evidence)
 
         auto = self._gate.policy().defaults.apply == "auto"
         self._do(name, version, target, work, verb="approving", needs_bytes=auto)
+
+    def withdraw(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Take one's approval back while the request is pending."""
+
+        def work(
+            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+        ) -> Outcome[Any]:
+            if request is None:
+                raise self._nothing_open(ledger, act)
+            about: dict[str, Any] = {"target": act.target, "name": act.version.name}
+            about["request_id"] = request.short_id
+            if request.state is State.APPROVED:
+                raise InvalidCommandError(
+                    messages.too_late_to_withdraw(**about, version=act.version.version)
+                )
+            if not ledger.withdraw(request, text):
+                raise NoOpenRequestError(
+                    messages.nothing_to_withdraw(**about, user=ledger.actor or "")
+                )
+            self._gate.advance(ledger, act, request)
+            return Outcome()
+
+        self._do(name, version, target, work, verb="withdrawing")
+
+    def break_glass(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+        """Promote without approval in an emergency; it must be reviewed afterwards."""
+
+        def work(
+            ledger: Ledger, act: Act, _request: Request | None, evidence: Evidence | None
+        ) -> Outcome[Any]:
+            glass = act.rule.break_glass
+            if glass is None or not ledger.policy.may_break_glass(act.rule, ledger.actor):
+                raise NotAnApproverError(
+                    messages.no_glass(
+                        user=ledger.actor or "",
+                        target=act.target,
+                        name=act.version.name,
+                        policy=act.rule.name,
+                        group=glass.group if glass else None,
+                    )
+                )
+            if glass.require_reason and not text:
+                raise InvalidCommandError(messages.glass_reason(target=act.target))
+            self._refuse_holder(ledger, act)
+            act = Act("promote", act.target, act.version, act.rule, stage=act.stage)
+            self._gate.break_glass(ledger, act, lambda: self._write(act), evidence, text)
+            return Outcome()
+
+        self._do(name, version, target, work, verb="breaking the glass", needs_bytes=True)
 
     def reject(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Reject the open request; one eligible approver is enough."""
@@ -134,7 +184,10 @@ class Desk:
             user = self._eligible(ledger, act, request)
             ledger.vote(request, "reject", text)
             reason = f"by {user}" + (f": {text}" if text else "")
-            self._gate.close(ledger, act.version, request, State.REJECTED, reason)
+            application.close(ledger, act.version, request, State.REJECTED, reason)
+            if request.action == "review":
+                # The version still holds the target, and nobody has approved that: it is drift.
+                ledger.ungrant(act.version, act.target, act.version.version)
             return Outcome()
 
         self._do(name, version, target, work, verb="rejecting")
@@ -147,13 +200,13 @@ class Desk:
         ) -> Outcome[Any]:
             if request is None:
                 raise self._nothing_open(ledger, act)
-            if ledger.actor != request.requester:
+            if request.action == "review" or ledger.actor != request.requester:
                 raise NotAnApproverError(
                     f"request {request.short_id} was made by '{request.requester}', who alone may "
                     f"cancel it; an approver may reject it. {messages.UNCHANGED}"
                 )
             reason = f"by {ledger.actor}" + (f": {text}" if text else "")
-            self._gate.close(ledger, act.version, request, State.CANCELLED, reason)
+            application.close(ledger, act.version, request, State.CANCELLED, reason)
             return Outcome()
 
         self._do(name, version, target, work, verb="cancelling")
@@ -172,6 +225,29 @@ class Desk:
 
         self._do(name, version, target, work, verb=None)
 
+    def edit_comment(self, comment_id: str, text: str | None) -> None:
+        """Change one's own comment, or delete it.
+
+        Args:
+            comment_id: Which.
+            text: What it says from now on; None: it is deleted.
+
+        Raises:
+            ApprovalError: If there is no such comment of the caller's, or the text is too long.
+        """
+        if text is not None and not 0 < len(text) <= MAX_COMMENT_LENGTH:
+            problem = f"a comment has 1 to {MAX_COMMENT_LENGTH} characters"
+            raise InvalidCommandError(messages.command_malformed("comment", problem))
+        gate = self._gate
+
+        def work(session: Session) -> None:
+            if not gate.ledger(session).edit_comment(comment_id, text):
+                raise NoOpenRequestError(
+                    messages.no_comment(comment_id=comment_id, user=gate.actor())
+                )
+
+        gate.transactions.write(work)
+
     # --- parts ------------------------------------------------------------------------------
 
     def _do(
@@ -189,10 +265,8 @@ class Desk:
             act = gate.transactions.read(lambda s: self._act(s, name, version, target))
             if verb is not None and gate.actor() is None:
                 what = f"{verb} version {version} for {act.target} of '{name}'"
-                refusal = IdentityRequiredError(messages.identity_required(what))
-                gate.log_refusal(act, refusal)
-                raise refusal
-            evidence = gate.evidence(act.version) if needs_bytes else None
+                raise IdentityRequiredError(messages.identity_required(what))
+            evidence = gate.evidence(act) if needs_bytes else None
             try:
                 outcome = gate.transactions.write(
                     lambda s, e=evidence: self._transact(s, name, version, target, work, e)  # type: ignore[misc]
@@ -201,13 +275,9 @@ class Desk:
                 # The policy changed to ``apply: auto`` a moment ago.
                 needs_bytes = True
                 continue
-            except ApprovalError as exc:
-                gate.log_refusal(act, exc)
-                raise
             if outcome is None:
                 continue
             if outcome.refusal is not None:
-                gate.log_refusal(act, outcome.refusal)
                 raise outcome.refusal
             return
         raise RegistryBusyError(
@@ -243,14 +313,7 @@ class Desk:
         if evidence is not None and evidence.uid != act.version.uid:
             return None
         ledger = self._gate.ledger(session)
-        request = open_request(session, act.version, act.target)
-        if request is not None:
-            before = request.state
-            request = ledger.expire_if_due(request)
-            if request.state is not before:
-                text = f"{request.state.value}: {request.reason}"
-                registry.project(session, act.version, act.target, text)
-                request = None
+        request = self._open(ledger, act) or self._open(ledger, act, review=True)
         if request is not None and request.action == "demote":
             act = Act("demote", act.target, act.version, act.rule, stage=request.stage)
         elif request is not None:
@@ -264,8 +327,36 @@ class Desk:
             )
         return work(ledger, act, request, evidence)
 
+    @staticmethod
+    def _open(ledger: Ledger, act: Act, *, review: bool = False) -> Request | None:
+        """Return the open request, or the open review, unless its time has run out just now."""
+        request = open_request(ledger.session, act.version, act.target, review=review)
+        if request is None:
+            return None
+        before = request.state
+        request = ledger.expire_if_due(request)
+        if request.state is before:
+            return request
+        text = f"{word_for(request, request.state)}: {request.reason}"
+        registry.project(ledger.session, act.version, act.target, text)
+        if review:
+            ledger.ungrant(act.version, act.target, act.version.version)
+        return None
+
+    @staticmethod
+    def _refuse_holder(ledger: Ledger, act: Act) -> None:
+        holder = registry.holder(
+            ledger.session, act.version.workspace, act.version.name, act.target
+        )
+        if holder is not None and holder.uid == act.version.uid:
+            raise InvalidCommandError(
+                messages.already_holder(
+                    target=act.target, name=act.version.name, version=act.version.version
+                )
+            )
+
     def _eligible(self, ledger: Ledger, act: Act, request: Request) -> str:
-        rules = self._gate.policy().rules_for(act.rule, request.action)
+        rules, _ = requirements.rules_of(ledger, act, request)
         user = ledger.actor or ""
         if not any(user in rule.members for rule in rules):
             raise NotAnApproverError(
@@ -306,8 +397,8 @@ class Desk:
         auto = self._gate.policy().defaults.apply == "auto"
         if not auto or request.state is not State.APPROVED:
             return Outcome()
-        if act.action == "promote" and self._gate.check_problems(ledger, act.rule, act.version):
-            return Outcome()  # approved; it applies by the stock call once the checks pass
+        if requirements.obstacle(ledger, act, request, evidence) is not None:
+            return Outcome()  # approved; the stock call applies it once nothing is in the way
         return self._gate.settle(
             ledger, act, request, lambda: self._write(act), evidence, filed=False
         )

@@ -72,7 +72,7 @@ def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
 def _location_digest(version: Version) -> str:
     location = version.storage_location or version.source
     try:
-        repository, path = _repository_for(location or "")
+        repository, path = repository_for(location or "")
         if callable(getattr(repository, "content_digest", None)):
             digest: str = repository.content_digest(path)
             return digest
@@ -98,13 +98,13 @@ def is_cheap(version: Version) -> bool:
         return True
     location = version.storage_location or version.source
     try:
-        repository, _ = _repository_for(location or "")
+        repository, _ = repository_for(location or "")
     except Exception:  # noqa: BLE001 - `version_digest` reports it
         return False
     return callable(getattr(repository, "content_digest", None))
 
 
-def _repository_for(location: str) -> tuple[Any, str | None]:
+def repository_for(location: str) -> tuple[Any, str | None]:
     """Return the artifact repository that holds a location, and the path inside it."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -114,7 +114,7 @@ def _repository_for(location: str) -> tuple[Any, str | None]:
     if scheme == "runs":
         from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
 
-        return _repository_for(_run_location(location, RunsArtifactRepository))
+        return repository_for(_run_location(location, RunsArtifactRepository))
     if scheme in _PROXIED and identity.in_server():
         # Clients reach this place through the server; the server itself goes straight there.
         from mlflow.server import handlers

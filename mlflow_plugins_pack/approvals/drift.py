@@ -7,6 +7,7 @@ before the policy.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -32,7 +33,8 @@ class Stray:
         version: What holds the target now, or held it.
         target: The protected target as people type it.
         kind: ``unapproved``: a holder nobody approved; ``taken_away``: an approved holder that is
-            none any more; ``changed``: the holder is not what was approved; ``unfounded``: a grant
+            none any more; ``changed``: the holder is not what was approved; ``unreviewed``: the
+            glass was broken for it and no review confirmed that in time; ``unfounded``: a grant
             that the audit log knows nothing of.
         why: A sentence for people.
     """
@@ -49,8 +51,15 @@ class Stray:
         return asdict(self)
 
 
-def find(session: Session, policy: Policy) -> list[Stray]:
-    """Return every difference about targets that the policy protects."""
+def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Stray]:
+    """Return every difference about targets that the policy protects.
+
+    Args:
+        session: Of the registry's database.
+        policy: In force.
+        now_ms: Milliseconds since the epoch; the clock's if not given.
+    """
+    now_ms = now_ms or time.time_ns() // 1_000_000
     holders = {
         (version.workspace, version.name, target.key, version.version): (target, version)
         for target, version in registry.every_holding(session)
@@ -60,7 +69,7 @@ def find(session: Session, policy: Policy) -> list[Stray]:
     strays = [
         stray
         for key, (target, version) in holders.items()
-        if (stray := _judge(session, target, version, granted.get(key))) is not None
+        if (stray := _judge(session, target, version, granted.get(key), now_ms)) is not None
     ]
     replaced = {(s.workspace, s.model, s.target) for s in strays if s.kind == "unapproved"}
     models = set(registry.all_models(session))
@@ -88,11 +97,12 @@ def _is_protected(policy: Policy, target: Target, version: Version) -> bool:
 
 
 def _could_protect(policy: Policy, target: Target, workspace: str, name: str) -> bool:
-    rules = (policy.rule_for(workspace, name, is_prompt=kind) for kind in (False, True))
-    return any(rule is not None and rule.protected(target) is not None for rule in rules)
+    return any(rule.protected(target) for rule in policy.rules_that_may(workspace, name))
 
 
-def _judge(session: Session, target: Target, version: Version, grant: Any) -> Stray | None:
+def _judge(
+    session: Session, target: Target, version: Version, grant: Any, now_ms: int
+) -> Stray | None:
     def stray(kind: str, why: str) -> Stray:
         return Stray(version.workspace, version.name, version.version, target.tag, kind, why)
 
@@ -100,6 +110,8 @@ def _judge(session: Session, target: Target, version: Version, grant: Any) -> St
         return stray("unapproved", f"version {version.version} holds it and nobody approved that")
     if not grant.is_audited:
         return stray("unfounded", "a grant is there that the audit log knows nothing of")
+    if grant.review_by is not None and grant.review_by <= now_ms:
+        return stray("unreviewed", "the glass was broken for it and nobody confirmed that")
     if grant.version_uid != version.uid:
         return stray("changed", "its source or run was changed, or it was registered anew")
     if version.is_prompt and not version.has_files:

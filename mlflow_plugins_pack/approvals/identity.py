@@ -6,10 +6,7 @@ bodies, headers or ``request.authorization``: nobody verified those.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
-
-_logger = logging.getLogger(__name__)
 
 
 def current_user(sources: Sequence[str]) -> str | None:
@@ -32,25 +29,3 @@ def in_server() -> bool:
     import flask
 
     return bool(flask.has_request_context())
-
-
-def run_user(run_id: str | None) -> str | None:
-    """Return who a run says it belongs to; the client sets it, so it may ban but never grant."""
-    if not run_id:
-        return None
-    from mlflow.exceptions import MlflowException
-
-    try:
-        if in_server():
-            from mlflow.server import handlers
-
-            run = handlers._get_tracking_store().get_run(run_id)
-        else:
-            from mlflow.tracking import MlflowClient
-
-            run = MlflowClient().get_run(run_id)
-    except MlflowException as exc:
-        _logger.info("The run %s could not be read for its user: %s", run_id, exc)
-        return None
-    user: str | None = run.data.tags.get("mlflow.user")
-    return user

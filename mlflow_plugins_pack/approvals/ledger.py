@@ -82,9 +82,11 @@ def _to_request(row: Any) -> Request:
     return Request(**values)
 
 
-def open_request(session: Session, version: Version, target: Target) -> Request | None:
-    """Return the open request for a version and target."""
-    key = open_key(version.workspace, version.uid, target)
+def open_request(
+    session: Session, version: Version, target: Target, *, review: bool = False
+) -> Request | None:
+    """Return the open request for a version and target; or the open review of a broken glass."""
+    key = open_key(version.workspace, version.uid, target, review=review)
     row = session.execute(sa.select(requests).where(requests.c.open_key == key)).first()
     return None if row is None else _to_request(row._mapping)
 
@@ -124,6 +126,71 @@ def find_requests(
     if only_open:
         query = query.where(requests.c.open_key.is_not(None))
     return [_to_request(row._mapping) for row in session.execute(query)]
+
+
+@dataclass(frozen=True)
+class Tenure:
+    """A version's last time as the holder of a target.
+
+    Attributes:
+        request: By which it became that.
+        until: When the next approved change of the target was made; None: there was none.
+    """
+
+    request: Request
+    until: int | None
+
+
+def held_before(session: Session, version: Version, target: Target) -> Tenure | None:
+    """Return the last time a version held a target by an approval."""
+    rows = session.execute(
+        sa.select(requests)
+        .where(
+            requests.c.workspace == version.workspace,
+            requests.c.name == version.name,
+            requests.c.target == target.key,
+            requests.c.state == State.APPLIED.value,
+            requests.c.action != "review",
+        )
+        .order_by(requests.c.updated_at, requests.c.created_at)
+    )
+    found = None
+    for row in rows:
+        request = _to_request(row._mapping)
+        if found is not None and found.until is None:
+            found = replace(found, until=request.updated_at)
+        if request.version_uid == version.uid and request.action == "promote":
+            found = Tenure(request, None)
+    return found
+
+
+def is_approved(
+    session: Session, version: Version, targets: Sequence[Target], now_ms: int
+) -> str | None:
+    """Return the digest with which a version is approved for one of the targets, or None.
+
+    Being replaced by another version takes no approval away; being taken away does, and so does a
+    broken glass that was not reviewed in time or was rejected.
+    """
+    rows = session.execute(
+        sa.select(requests)
+        .where(
+            requests.c.version_uid == version.uid,
+            requests.c.target.in_([target.key for target in targets]),
+        )
+        .order_by(requests.c.updated_at, requests.c.created_at)
+    )
+    approved: dict[Target, str | None] = {}
+    for row in rows:
+        request = _to_request(row._mapping)
+        state = due_state(request.state, now_ms, request.expires_at, request.valid_until)
+        if request.action == "promote" and state in (State.APPROVED, State.APPLIED):
+            approved[request.target] = request.digest
+        elif (request.action == "demote" and state is State.APPLIED) or (
+            request.action == "review" and state in (State.REJECTED, State.EXPIRED)
+        ):
+            approved.pop(request.target, None)
+    return next(iter(approved.values()), None)
 
 
 def votes(session: Session | sa.Connection, request_id: str) -> list[Decision]:
@@ -188,6 +255,7 @@ class Ledger:
         archive_existing: bool,
         run_user: str | None,
         comment: str | None,
+        expires_after: int | None = None,
     ) -> Request:
         """Make a new request."""
         if self.actor is None:
@@ -216,9 +284,10 @@ class Ledger:
             "policy_sha": self.policy.sha256,
             "created_at": self.now_ms,
             "updated_at": self.now_ms,
-            "expires_at": self.now_ms + self.policy.defaults.expires_after * 1000,
+            "expires_at": self.now_ms
+            + (expires_after or self.policy.defaults.expires_after) * 1000,
             "valid_until": None,
-            "open_key": open_key(version.workspace, version.uid, target),
+            "open_key": open_key(version.workspace, version.uid, target, review=action == "review"),
         }
         self.session.execute(sa.insert(requests).values(values))
         request = _to_request(values)
@@ -229,8 +298,22 @@ class Ledger:
         )
         return request
 
-    def move(self, request: Request, state: State, reason: str | None = None) -> Request:
-        """Take a request to another state."""
+    def move(
+        self,
+        request: Request,
+        state: State,
+        reason: str | None = None,
+        *,
+        recorded_as: str | None = None,
+    ) -> Request:
+        """Take a request to another state.
+
+        Args:
+            request: As it is.
+            state: To be.
+            reason: Why, for people.
+            recorded_as: Action of the audit entry where the state's name would mislead.
+        """
         check_transition(request.state, state)
         values: dict[str, Any] = {
             "state": state.value,
@@ -253,7 +336,10 @@ class Ledger:
             after["reason"] = reason
         if state is not State.APPLIED:  # the application itself is recorded with what it did
             self._record_request(
-                state.value, request, before={"state": request.state.value}, after=after
+                recorded_as or state.value,
+                request,
+                before={"state": request.state.value},
+                after=after,
             )
         del values["state"]
         values.pop("open_key", None)
@@ -287,6 +373,18 @@ class Ledger:
         self._record_request("VOTED", request, after={"verdict": verdict, "comment": comment})
         return True
 
+    def withdraw(self, request: Request, comment: str | None) -> bool:
+        """Take the actor's vote back; False if there is none."""
+        gone = self.session.execute(
+            sa.delete(decisions).where(
+                decisions.c.request_id == request.id, decisions.c.approver == self.actor
+            )
+        )
+        if gone.rowcount == 0:  # type: ignore[attr-defined]
+            return False
+        self._record_request("VOTE_WITHDRAWN", request, after={"comment": comment})
+        return True
+
     def comment(
         self, version: Version, text: str, *, target: Target | None, request_id: str | None
     ) -> None:
@@ -313,8 +411,43 @@ class Ledger:
             after={"comment": text},
         )
 
-    def grant(self, request: Request, version: Version, *, exclusive: bool) -> None:
-        """Note that the version holds the target by this request."""
+    def edit_comment(self, comment_id: str, text: str | None) -> bool:
+        """Change one's own comment, or delete it (None); False if there is none of that id.
+
+        What it said before stays in the audit log.
+        """
+        mine = sa.and_(comments.c.id == comment_id, comments.c.author == self.actor)
+        row = self.session.execute(sa.select(comments).where(mine)).first()
+        if row is None or self.actor is None:
+            return False
+        if text is None:
+            self.session.execute(sa.delete(comments).where(mine))
+        else:
+            values = {"text": text, "edited_at": self.now_ms}
+            self.session.execute(sa.update(comments).where(mine).values(values))
+        self.record(
+            "COMMENT_DELETED" if text is None else "COMMENT_EDITED",
+            workspace=row.workspace,
+            name=row.name,
+            version=row.version,
+            target=row.target,
+            request_id=row.request_id,
+            before={"comment": row.text},
+            after=None if text is None else {"comment": text},
+        )
+        return True
+
+    def grant(
+        self, request: Request, version: Version, *, exclusive: bool, review_by: int | None = None
+    ) -> None:
+        """Note that the version holds the target by this request.
+
+        Args:
+            request: Was applied.
+            version: Holds its target.
+            exclusive: Nobody else does.
+            review_by: When the grant ends unless it is reviewed before.
+        """
         for number in [None] if exclusive else [version.version]:
             self.ungrant(version, request.target, number)
         self.session.execute(
@@ -328,7 +461,16 @@ class Ledger:
                 request_id=request.id,
                 granted_by=self.actor,
                 ts=self.now_ms,
+                review_by=review_by,
             )
+        )
+
+    def confirm_grant(self, version: Version, target: Target) -> None:
+        """Note that a broken glass was reviewed: the grant stays."""
+        self.session.execute(
+            sa.update(grants)
+            .where(grants.c.version_uid == version.uid, grants.c.target == target.key)
+            .values(review_by=None)
         )
 
     def ungrant(self, model: Version, target: Target, number: int | None) -> None:

@@ -84,6 +84,15 @@ def archive_not_covered(*, target: Target, name: str, version: int, request_id: 
     )
 
 
+def two_policies(*, left: Target, entered: Target, name: str, version: int) -> str:
+    """Text of APPROVAL_REQUIRED for a move from one policy's stage to another's."""
+    return (
+        f"version {version} of '{name}' is {left}, and taking it away from there needs the "
+        f"approval of another policy than making it {entered}. {UNCHANGED} Move it to stage "
+        f"'None' first, then to {entered}."
+    )
+
+
 def spelling(*, given: Target, protected: Target, name: str, policy: str) -> str:
     """Text of APPROVAL_REQUIRED for a look-alike of a protected alias."""
     return (
@@ -125,6 +134,57 @@ def self_approval(*, user: str, role: str, target: Target, name: str, request_id
     return (
         f"'{user}' {role}, and may not approve request {request_id} for {target} of '{name}'. "
         f"{UNCHANGED} Somebody else must approve it."
+    )
+
+
+def no_glass(*, user: str, target: Target, name: str, policy: str, group: str | None) -> str:
+    """Text of NOT_AN_APPROVER for who may not promote without approval."""
+    who = f"only '{group}' may" if group else "nobody may"
+    return (
+        f"'{user}' may not make a version {target} of '{name}' without approval: by policy "
+        f"'{policy}' {who}. {UNCHANGED} Ask them, or ask for approval."
+    )
+
+
+def glass_reason(*, target: Target) -> str:
+    """Text of INVALID_COMMAND for a broken glass without a reason."""
+    return (
+        f"breaking the glass for {target} needs a reason: approvals.break_glass = "
+        f'"{target.tag}: your reason". {UNCHANGED} Say why.'
+    )
+
+
+def nothing_to_withdraw(*, user: str, target: Target, name: str, request_id: str) -> str:
+    """Text of NO_OPEN_REQUEST for who has not voted."""
+    return (
+        f"'{user}' has no vote on request {request_id} for {target} of '{name}'. {UNCHANGED} "
+        "There is nothing to withdraw."
+    )
+
+
+def too_late_to_withdraw(*, target: Target, name: str, version: int, request_id: str) -> str:
+    """Text of INVALID_COMMAND for a vote on a request that is approved already."""
+    return (
+        f"request {request_id} for {target} of '{name}' is APPROVED, and its votes stand. "
+        f"{UNCHANGED} To stop it, {how_to('reject', name, version, target)}."
+    )
+
+
+def not_for_consumers(*, name: str, version: int, user: str | None, policy: str) -> str:
+    """Text of APPROVAL_REQUIRED for a reader who gets approved versions only."""
+    who = f"'{user}'" if user else "a caller who is not signed in"
+    return (
+        f"version {version} of '{name}' is not approved, and by policy '{policy}' {who} gets "
+        f"approved versions only. {UNCHANGED} Load a version that is approved, such as the one "
+        "behind a protected alias."
+    )
+
+
+def no_comment(*, comment_id: str, user: str | None) -> str:
+    """Text of NO_OPEN_REQUEST for a comment that is not there, or not the caller's."""
+    return (
+        f"'{user}' has written no comment with the id {comment_id!r}. {UNCHANGED} Only its author "
+        "may edit or delete a comment."
     )
 
 
@@ -173,8 +233,18 @@ def checks_failed(
     """Text of CHECKS_FAILED."""
     return (
         f"version {version} of '{name}' may not become {target}: policy '{policy}' requires "
-        f"{'; '.join(problems)}. {UNCHANGED} Have the checks run and their tags set, then make "
-        "this call again."
+        f"{'; '.join(problems)}. {UNCHANGED} Put this right, then make this call again."
+    )
+
+
+def frozen(
+    *, target: Target, name: str, policy: str, cron: str, tz: str, until_ms: int | None
+) -> str:
+    """Text of FROZEN."""
+    until = "for more than a month" if until_ms is None else f"until {moment(until_ms)}"
+    return (
+        f"{target} of '{name}' is frozen {until}: policy '{policy}' allows no change in the window "
+        f"'{cron}' ({tz}). {UNCHANGED} The approval is kept; make this call again after that."
     )
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 PROJECTION_PREFIX = "mlflow_approvals."
 COMMAND_PREFIX = "approvals."
-COMMANDS = ("request", "approve", "reject", "cancel", "comment")
+COMMANDS = ("request", "approve", "withdraw", "reject", "cancel", "comment", "break_glass")
 STAGES = ("None", "Staging", "Production", "Archived")
 PROTECTABLE_STAGES = ("Staging", "Production", "Archived")
 
@@ -108,13 +108,18 @@ def parse_command(text: str) -> tuple[Target, str]:
 @lru_cache(maxsize=4096)
 def _pattern(glob: str) -> re.Pattern[str]:
     parts = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
-    tokens = re.split(r"(\*\*|\*|\?)", fold(glob))
+    tokens = re.split(r"(\*\*|\*|\?)", glob)
     return re.compile("".join(parts.get(token, re.escape(token)) for token in tokens), re.DOTALL)
 
 
 def matches(glob: str, name: str) -> bool:
     """Tell whether a name matches a pattern: ``*`` and ``?`` stop at a slash, ``**`` does not."""
-    return _pattern(glob).fullmatch(fold(name)) is not None
+    return matches_exactly(fold(glob), fold(name))
+
+
+def matches_exactly(glob: str, name: str) -> bool:
+    """Tell whether a name matches a pattern as it is written, case included."""
+    return _pattern(glob).fullmatch(name) is not None
 
 
 def version_uid(
@@ -135,9 +140,10 @@ def version_uid(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def open_key(workspace: str, uid: str, target: Target) -> str:
-    """Return the value that is unique among open requests."""
-    text = json.dumps([workspace, uid, target.key], separators=(",", ":"), ensure_ascii=True)
+def open_key(workspace: str, uid: str, target: Target, *, review: bool = False) -> str:
+    """Return the value that is unique among open requests; reviews are open beside the others."""
+    fields = [workspace, uid, target.key] + ["review"] * review
+    text = json.dumps(fields, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
+from mlflow_plugins_pack.approvals.checks import Check, From, TagCheck
+from mlflow_plugins_pack.approvals.freeze import Freeze
 from mlflow_plugins_pack.approvals.names import (
     PROTECTABLE_STAGES,
     Target,
@@ -21,8 +23,8 @@ from mlflow_plugins_pack.approvals.names import (
     matches,
     parse_target,
 )
+from mlflow_plugins_pack.approvals.strict import Name, Seconds, Strict
 from mlflow_plugins_pack.approvals.workflow import Rule, is_satisfiable
-from mlflow_plugins_pack.config import parse_duration
 from mlflow_plugins_pack.errors import PolicyInvalidError
 
 MAX_ALIAS_LENGTH = 200
@@ -33,44 +35,15 @@ MAX_POLICY_BYTES = 60_000
 
 _MAX_DEPTH = 12
 
-_NOT_YET = frozenset(
-    {
-        "from",
-        "rollback",
-        "freeze",
-        "consume",
-        "break_glass",
-        "signature",
-        "lineage",
-        "expr",
-        "inputs_under",
-        "inputs_never",
-        "clean_git",
-        "inherit_from",
-    }
-)
 
-
-def _seconds(value: object) -> object:
-    return parse_duration(value) if isinstance(value, str) else value
-
-
-Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=1)]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Identity(_Strict):
+class Identity(Strict):
     """Where the caller's name comes from."""
 
     sources: list[Literal["basic_auth"]] = ["basic_auth"]
     allow_anonymous: Literal[False] = False
 
 
-class Defaults(_Strict):
+class Defaults(Strict):
     """Settings every policy shares."""
 
     expires_after: Seconds = 14 * 86400
@@ -90,7 +63,7 @@ class Defaults(_Strict):
         return value
 
 
-class Match(_Strict):
+class Match(Strict):
     """Which models and prompts a policy governs."""
 
     models: list[Name] = []
@@ -99,7 +72,7 @@ class Match(_Strict):
     workspaces: list[Name] = ["*"]
 
 
-class Targets(_Strict):
+class Targets(Strict):
     """Which aliases and stages it protects."""
 
     aliases: list[Name] = []
@@ -124,37 +97,68 @@ class Targets(_Strict):
         return value
 
 
-class ApprovalRule(_Strict):
+class ApprovalRule(Strict):
     """So many people of a group."""
 
     group: Name
     count: int = Field(default=1, ge=0, le=100)
 
 
-class TagCheck(_Strict):
-    """A version tag that must have a value, set by somebody trusted, not too long ago."""
-
-    tag: Annotated[str, Field(min_length=1, max_length=250)]
-    equals: str
-    writers: list[Name] = []
-    max_age: Seconds | None = None
-
-
-class Demote(_Strict):
+class Demote(Strict):
     """What taking a protected alias or stage away needs."""
 
     approvals: int = Field(ge=0, le=100)
 
 
-class PolicyRule(_Strict):
+class Rollback(Strict):
+    """What going back to a version needs that held the target not longer ago than ``within``."""
+
+    approvals: int = Field(ge=0, le=100)
+    within: Seconds
+
+
+class Consume(Strict):
+    """Who gets approved versions only."""
+
+    principals: list[Name] = Field(min_length=1)
+    require: Literal["approved"]
+
+
+class PostReview(Strict):
+    """How many people must look at a broken glass afterwards."""
+
+    approvals: int = Field(default=1, ge=1, le=100)
+
+
+class BreakGlass(Strict):
+    """Who may promote without approval in an emergency, and what must follow."""
+
+    group: Name
+    require_reason: bool = True
+    expires_after: Seconds = 24 * 3600
+    post_review: PostReview = PostReview()
+
+
+class PolicyRule(Strict):
     """One policy of the file."""
 
     name: Name
     match: Match
     targets: Targets
     approvals: list[ApprovalRule]
-    checks: list[TagCheck] = []
+    from_: From | None = Field(default=None, alias="from")
+    checks: list[Check] = []
     demote: Demote | None = None
+    rollback: Rollback | None = None
+    freeze: list[Freeze] = []
+    consume: Consume | None = None
+    break_glass: BreakGlass | None = None
+    inherit_from: list[Name] = []
+
+    def tag_checks(self, key: str) -> list[TagCheck]:
+        """Return the checks that read a version tag, however its key is spelled."""
+        tags = [check for check in self.checks if isinstance(check, TagCheck)]
+        return [check for check in tags if fold(check.tag) == fold(key)]
 
     def governs(self, workspace: str, name: str, *, is_prompt: bool) -> bool:
         """Tell whether this policy is about the model or prompt."""
@@ -179,7 +183,7 @@ class PolicyRule(_Strict):
         yield from (Target("stage", stage) for stage in self.targets.stages)
 
 
-class PolicyFile(_Strict):
+class PolicyFile(Strict):
     """The whole file, as written."""
 
     version: Literal[1]
@@ -208,25 +212,31 @@ class Policy:
         """Settings every policy shares."""
         return self.file.defaults
 
-    def rule_for(self, workspace: str, name: str, *, is_prompt: bool) -> PolicyRule | None:
-        """Return the first policy that governs the model or prompt."""
-        for rule in self.file.policies:
-            if rule.governs(workspace, name, is_prompt=is_prompt):
-                return rule
-        return None
+    def rules_for(self, workspace: str, name: str, *, is_prompt: bool) -> list[PolicyRule]:
+        """Return the policies that govern a model or prompt, in the file's order.
+
+        The first that protects a target decides about it.
+        """
+        return [
+            rule
+            for rule in self.file.policies
+            if rule.governs(workspace, name, is_prompt=is_prompt)
+        ]
 
     def rules_about(
         self, workspace: str, name: str, *, is_prompt: bool, has_files: bool
     ) -> list[PolicyRule]:
         """Return the policies of a version: as a prompt, as a model, or as both."""
         kinds = [True] * is_prompt + [False] * has_files
-        rules = [self.rule_for(workspace, name, is_prompt=kind) for kind in kinds]
-        return [rule for rule in rules if rule is not None]
+        return [rule for kind in kinds for rule in self.rules_for(workspace, name, is_prompt=kind)]
+
+    def rules_that_may(self, workspace: str, name: str) -> list[PolicyRule]:
+        """Return the policies of a name, without knowing whether it is a prompt."""
+        return self.rules_about(workspace, name, is_prompt=True, has_files=True)
 
     def may_govern(self, workspace: str, name: str) -> bool:
         """Tell, without knowing whether it is a prompt, if any policy could govern the name."""
-        kinds = (False, True)
-        return any(self.rule_for(workspace, name, is_prompt=kind) is not None for kind in kinds)
+        return bool(self.rules_that_may(workspace, name))
 
     def promote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
         """Return the approvals that a promotion needs."""
@@ -239,13 +249,40 @@ class Policy:
         """Return the approvals that taking the target away needs; the promotion's by default."""
         if rule.demote is None:
             return self.promote_rules(rule)
+        return self._any_of_the_groups(rule, rule.demote.approvals)
+
+    def rollback_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that going back to an earlier holder needs."""
+        if rule.rollback is None:
+            return self.promote_rules(rule)
+        return self._any_of_the_groups(rule, rule.rollback.approvals)
+
+    def review_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that a broken glass needs afterwards."""
+        if rule.break_glass is None:
+            return self.promote_rules(rule)
+        return self._any_of_the_groups(rule, rule.break_glass.post_review.approvals)
+
+    def _any_of_the_groups(self, rule: PolicyRule, count: int) -> tuple[Rule, ...]:
         groups = [part.group for part in rule.approvals]
         members = frozenset().union(*(self.file.groups.get(group, ()) for group in groups))
-        return (Rule(" or ".join(groups) or "nobody", rule.demote.approvals, members),)
+        return (Rule(" or ".join(groups) or "nobody", count, members),)
 
-    def rules_for(self, rule: PolicyRule, action: str) -> tuple[Rule, ...]:
-        """Return the approvals that an action, ``promote`` or ``demote``, needs."""
-        return self.demote_rules(rule) if action == "demote" else self.promote_rules(rule)
+    def rules_of(self, rule: PolicyRule, action: str) -> tuple[Rule, ...]:
+        """Return the approvals that an action, ``promote``, ``demote`` or ``review``, needs."""
+        by_action = {"demote": self.demote_rules, "review": self.review_rules}
+        return by_action.get(action, self.promote_rules)(rule)
+
+    def may_break_glass(self, rule: PolicyRule, user: str | None) -> bool:
+        """Tell whether the user may promote without approval."""
+        glass = rule.break_glass
+        return glass is not None and user in self.file.groups.get(glass.group, ())
+
+    def is_consumer(self, rule: PolicyRule, user: str | None) -> bool:
+        """Tell whether the user gets approved versions only; ``*`` is everybody, and nobody."""
+        if rule.consume is None:
+            return False
+        return any(who == "*" or user in self._people(who) for who in rule.consume.principals)
 
     def is_writer(self, check: TagCheck, user: str | None) -> bool:
         """Tell whether the user's word counts for a check."""
@@ -321,7 +358,8 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
 def _explain(exc: ValidationError, lines: dict[tuple[Any, ...], int]) -> list[str]:
     problems = []
     for error in exc.errors():
-        path = tuple(error["loc"])
+        # What stands in brackets is pydantic's word for a kind of check, and no key.
+        path = tuple(part for part in error["loc"] if not str(part).startswith("("))
         at = path
         while at and at not in lines:
             at = at[:-1]
@@ -329,11 +367,7 @@ def _explain(exc: ValidationError, lines: dict[tuple[Any, ...], int]) -> list[st
         key = ".".join(str(part) for part in path)
         message = error["msg"].removeprefix("Value error, ")
         if error["type"] == "extra_forbidden":
-            message = (
-                "not supported by this version; nothing would enforce it, so remove it"
-                if path[-1] in _NOT_YET
-                else "unknown key"
-            )
+            message = "unknown key"
         elif error["type"] == "string_type":
             message = f"expected text, found {error['input']!r}; put it in quotes"
         elif error["type"] == "missing":
@@ -357,15 +391,23 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
             yield line("match") + "name at least one pattern under models or prompts"
         if not rule.targets.aliases and not rule.targets.stages:
             yield line("targets") + "name at least one alias or stage"
-        unknown = [part.group for part in rule.approvals if part.group not in content.groups]
-        unknown += [
-            who.removeprefix("group:")
+        unknown = [("approvals", part.group) for part in rule.approvals]
+        if rule.break_glass is not None:
+            unknown.append(("break_glass", rule.break_glass.group))
+        principals = [
+            ("checks", who)
             for check in rule.checks
+            if isinstance(check, TagCheck)
             for who in check.writers
-            if who.startswith("group:") and who.removeprefix("group:") not in content.groups
         ]
-        for group in unknown:
-            yield line("approvals") + f"the group {group!r} is not under 'groups'"
+        if rule.consume is not None:
+            principals += [("consume", who) for who in rule.consume.principals]
+        unknown += [
+            (key, who.removeprefix("group:")) for key, who in principals if who.startswith("group:")
+        ]
+        unknown = [(key, group) for key, group in unknown if group not in content.groups]
+        for key, group in unknown:
+            yield line(key) + f"the group {group!r} is not under 'groups'"
         if unknown:
             continue
         policy = Policy(content, "", "")
@@ -374,8 +416,16 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
                 line("approvals") + "the groups have too few people for these counts "
                 "(one person counts for one rule), so nothing could ever be approved"
             )
-        if not is_satisfiable(policy.demote_rules(rule)):
-            yield line("demote") + "the groups have too few people for this count"
+        for key, rules in (
+            ("demote", policy.demote_rules(rule)),
+            ("rollback", policy.rollback_rules(rule)),
+            ("break_glass", policy.review_rules(rule)),
+        ):
+            if getattr(rule, key) is not None and not is_satisfiable(rules):
+                yield line(key) + "the groups have too few people for this count"
+        glass = rule.break_glass
+        if glass is not None and not content.groups[glass.group]:
+            yield line("break_glass") + f"the group {glass.group!r} has nobody in it"
 
 
 def _invalid(origin: str, problems: list[str]) -> PolicyInvalidError:

@@ -5,6 +5,7 @@ The only module that names MLflow's table classes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -211,6 +212,17 @@ def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
     for row in session.execute(query.where(_versions.c.current_stage != "None")):
         version = to_version(row, is_prompt_model=_is_true(row.prompt_flag))
         yield Target("stage", version.stage), version
+
+
+_COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
+
+
+def copied_from(session: Session, version: Version) -> Version | None:
+    """Return the version that this one was copied from, if its source says so."""
+    match = _COPIED.fullmatch(version.source or "")
+    if match is None:
+        return None
+    return find_version(session, version.workspace, match["name"], int(match["version"]))
 
 
 def all_models(session: Session) -> list[tuple[str, str]]:

@@ -6,8 +6,10 @@ untouched. Enforcement lives here, below every handler, client and app.
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.store.db.db_types import DATABASE_ENGINES, MYSQL
@@ -17,9 +19,11 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import guards, messages, registry, schema
+from mlflow_plugins_pack.approvals import application, guards, messages, registry, schema
+from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
+from mlflow_plugins_pack.approvals.checks import TagCheck
 from mlflow_plugins_pack.approvals.desk import Desk
-from mlflow_plugins_pack.approvals.gate import FREE, Act, Free, Gate
+from mlflow_plugins_pack.approvals.gate import Gate
 from mlflow_plugins_pack.approvals.guards import GuardedPolicy
 from mlflow_plugins_pack.approvals.ledger import find_requests, open_request, votes
 from mlflow_plugins_pack.approvals.names import (
@@ -31,12 +35,13 @@ from mlflow_plugins_pack.approvals.names import (
     is_prompt_content,
     is_reserved_tag,
 )
-from mlflow_plugins_pack.approvals.policy import PolicyRule, TagCheck
+from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.policy_source import PolicySource, policy_path
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.transactions import Transactions
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
+    ApprovalError,
     ApprovalRequiredError,
     ContentLockedError,
     ProtectedDeleteError,
@@ -92,6 +97,26 @@ def open_store(store_uri: str) -> ApprovalStoreMixin:
     return kind(database, replica, policies)
 
 
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def _recording(method: F) -> F:
+    """Keep a method's refusals in the audit log, once what it began is undone."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: ApprovalStoreMixin, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except ApprovalError as refusal:
+            given = signature.bind(self, *args, **kwargs).arguments
+            target = next((f"{k}:{given[k]}" for k in ("alias", "stage") if k in given), None)
+            self.gate.record_refusal(refusal, given["name"], given.get("version"), target)
+            raise
+
+    return cast("F", call)
+
+
 class ApprovalStoreMixin(_Base):
     """Overrides of a stock SQL registry store; mixed in before it.
 
@@ -140,6 +165,7 @@ class ApprovalStoreMixin(_Base):
 
     # --- aliases and stages -------------------------------------------------------------------
 
+    @_recording
     def set_registered_model_alias(self, name: str, alias: str, version: Any) -> None:
         """Set an alias; a protected one only with approval."""
         name = self._named(name)
@@ -179,6 +205,7 @@ class ApprovalStoreMixin(_Base):
                 )
             )
 
+    @_recording
     def delete_registered_model_alias(self, name: str, alias: str) -> None:
         """Delete an alias; a protected one only with approval."""
         name = self._named(name)
@@ -200,6 +227,7 @@ class ApprovalStoreMixin(_Base):
 
         return self.gate.perform(name, plan, write)
 
+    @_recording
     def transition_model_version_stage(
         self, name: str, version: Any, stage: str, archive_existing_versions: bool
     ) -> Any:
@@ -214,7 +242,8 @@ class ApprovalStoreMixin(_Base):
         canonical = next((known for known in STAGES if known.lower() == str(stage).lower()), None)
         if canonical is None or not self.gate.may_protect(name, None):
             return self._write_free(name, write)
-        number = _validate_model_version(version)
+        # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
+        number = version = _validate_model_version(version)
 
         def plan(session: Session) -> Act | Free | None:
             found = registry.find_version(session, self.gate.workspace(), name, number)
@@ -223,11 +252,18 @@ class ApprovalStoreMixin(_Base):
             staged = registry.in_stage(session, found.workspace, found.name, canonical)
             others = archive_existing_versions and any(v.uid != found.uid for v in staged)
             entered = self.gate.protection(found, Target("stage", canonical))
-            if entered is not None and (found.stage != canonical or others):
+            left = self.gate.protection(found, Target("stage", found.stage))
+            moves = found.stage != canonical
+            if moves and entered and left and entered[0] != left[0]:
+                raise ApprovalRequiredError(
+                    messages.two_policies(
+                        left=left[1], entered=entered[1], name=found.name, version=number
+                    )
+                )
+            if entered is not None and (moves or others):
                 archive = bool(archive_existing_versions)
                 return Act("promote", entered[1], found, entered[0], canonical, archive)
-            left = self.gate.protection(found, Target("stage", found.stage))
-            if left is not None and found.stage != canonical:
+            if left is not None and moves:
                 return Act("demote", left[1], found, left[0], canonical)
             return None
 
@@ -294,12 +330,10 @@ class ApprovalStoreMixin(_Base):
 
     def _checks(self, name: str, key: str) -> list[TagCheck]:
         """Return the checks that read a tag of versions of this name, prompt or not."""
-        policy, workspace = self.gate.policy(), self._get_active_workspace()
-        rules = [policy.rule_for(workspace, name, is_prompt=kind) for kind in (False, True)]
-        return [
-            check for rule in rules if rule for check in rule.checks if fold(check.tag) == fold(key)
-        ]
+        rules = self.gate.policy().rules_that_may(self._get_active_workspace(), name)
+        return [check for rule in rules for check in rule.tag_checks(key)]
 
+    @_recording
     def delete_model_version(self, name: str, version: Any) -> None:
         """Delete a version; not while it holds a protected alias or stage."""
         name = self._named(name)
@@ -333,6 +367,7 @@ class ApprovalStoreMixin(_Base):
 
         return self._transactions.write(work)
 
+    @_recording
     def delete_registered_model(self, name: str) -> None:
         """Delete a model; not while it holds a protected alias or stage."""
         name = self._named(name)
@@ -361,6 +396,7 @@ class ApprovalStoreMixin(_Base):
 
         return self._transactions.write(work)
 
+    @_recording
     def rename_registered_model(self, name: str, new_name: str) -> Any:
         """Rename a model; not while it holds what a policy protects under either name."""
         name = self._named(name)
@@ -408,8 +444,69 @@ class ApprovalStoreMixin(_Base):
 
         return self._transactions.write(work)
 
+    # --- reading ------------------------------------------------------------------------------
+
+    def get_model_version(self, name: str, version: Any) -> Any:
+        """Return a version; to consumers that get approved ones only, none but these."""
+        self._refuse_unapproved(name, version)
+        return super().get_model_version(name, version)
+
+    def get_model_version_download_uri(self, name: str, version: Any) -> Any:
+        """Return where a version's files are, under the same terms."""
+        self._refuse_unapproved(name, version)
+        return super().get_model_version_download_uri(name, version)
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Any:
+        """Return the version behind an alias, under the same terms."""
+        found = super().get_model_version_by_alias(name, alias)
+        self._refuse_unapproved(name, found.version)
+        return found
+
+    def get_latest_versions(self, name: str, stages: Any = None) -> Any:
+        """Return the highest version of each stage; to such consumers, the highest approved."""
+        latest = super().get_latest_versions(name, stages)
+        name = self._named(name)
+        if not self.gate.is_consumer(name):
+            return latest
+
+        def approved(session: Session) -> list[Version]:
+            versions = registry.all_versions(session, self.gate.workspace(), name)
+            return [v for v in versions if self.gate.unapproved_by(session, v) is None]
+
+        wanted = {stage.lower() for stage in stages or STAGES}
+        highest = {
+            version.stage: version.version
+            for version in self._transactions.read(approved)
+            if version.stage.lower() in wanted
+        }
+        return [
+            super(ApprovalStoreMixin, self).get_model_version(name, v) for v in highest.values()
+        ]
+
+    def _refuse_unapproved(self, name: str, version: Any) -> None:
+        name = self._named(name)
+        if not self.gate.is_consumer(name):
+            return
+        number = _validate_model_version(version)
+
+        def work(session: Session) -> ApprovalError | None:
+            found = registry.find_version(session, self.gate.workspace(), name, number)
+            rule = self.gate.unapproved_by(session, found) if found is not None else None
+            if rule is None:
+                return None
+            return ApprovalRequiredError(
+                messages.not_for_consumers(
+                    name=name, version=number, user=self.gate.actor(), policy=rule.name
+                )
+            )
+
+        if (refusal := self._transactions.read(work)) is not None:
+            self.gate.record_refusal(refusal, name, number)
+            raise refusal
+
     # --- tags ---------------------------------------------------------------------------------
 
+    @_recording
     def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
         """Set a tag, obey a command, or refuse what is locked."""
         name = self._named(name)
@@ -422,6 +519,7 @@ class ApprovalStoreMixin(_Base):
 
         return self._change_tag(name, version, tag.key, tag.value, write)
 
+    @_recording
     def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
         """Delete a tag unless it is locked."""
         name = self._named(name)
@@ -455,7 +553,7 @@ class ApprovalStoreMixin(_Base):
             for rule in self.gate.rules_about(found):
                 if found.is_prompt and is_prompt_content(real) and before != value:
                     self._refuse_locked_content(session, rule, found, real)
-                for check in (c for c in rule.checks if fold(c.tag) == fold(real)):
+                for check in rule.tag_checks(real):
                     self._note_check(session, rule, check, found, value, before)
             with guards.admitted(session, found.workspace, found.name):
                 return write()
@@ -505,14 +603,16 @@ class ApprovalStoreMixin(_Base):
             request = open_request(session, version, target)
             if request is not None and votes(session, request.id):
                 reason = f"the tag '{check.tag}' changed"
-                self.gate.close(ledger, version, request, State.STALE, reason)
+                application.close(ledger, version, request, State.STALE, reason)
 
+    @_recording
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
         """Set a model's tag unless it is this store's, or decides what governs the model."""
         name = self._named(name)
         self._refuse_model_tag(name, tag.key)
         super().set_registered_model_tag(name, tag)
 
+    @_recording
     def delete_registered_model_tag(self, name: str, key: str) -> None:
         """Delete a model's tag, under the same terms as setting it."""
         name = self._named(name)
@@ -524,8 +624,8 @@ class ApprovalStoreMixin(_Base):
             raise ReservedTagError(messages.reserved_tag(key))
         if fold(key) == fold(PROMPT_FLAG_TAG):
             policy, workspace = self.gate.policy(), self._get_active_workspace()
-            one, other = (policy.rule_for(workspace, name, is_prompt=k) for k in (True, False))
-            if one is not other:
+            one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
+            if one != other:
                 raise ReservedTagError(messages.prompt_flag(name))
 
 

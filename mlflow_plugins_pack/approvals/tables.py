@@ -77,6 +77,7 @@ comments = Table(
     Column("author", String(256)),
     Column("text", Text, nullable=False),
     Column("ts", BigInteger, nullable=False),
+    Column("edited_at", BigInteger),
 )
 
 grants = Table(
@@ -91,6 +92,8 @@ grants = Table(
     Column("request_id", String(32), nullable=False),
     Column("granted_by", String(256), nullable=False),
     Column("ts", BigInteger, nullable=False),
+    # After a broken glass: when the grant ends unless somebody has reviewed it.
+    Column("review_by", BigInteger),
 )
 
 creators = Table(

@@ -217,7 +217,7 @@ def _command(name: str, summary: str, done: str) -> None:
             )
         client = _client(uri)
         is_prompt = _is_prompt(client, model)
-        key, value = f"approvals.{name}", f"{target}: {message}"
+        key, value = f"approvals.{name.replace('-', '_')}", f"{target}: {message}"
         if is_prompt:
             client.set_prompt_version_tag(model, version, key, value)
             tags = client.get_prompt_version(model, version).tags
@@ -234,6 +234,16 @@ _command(
 )
 _command(
     "approve", "Approve MODEL_VERSION's request for TARGET.", "Approved {version} for {target}."
+)
+_command(
+    "withdraw",
+    "Take your approval back while the request is pending.",
+    "Withdrew your approval of {version} for {target}.",
+)
+_command(
+    "break-glass",
+    "Promote MODEL_VERSION without approval in an emergency; it is reviewed afterwards.",
+    "Promoted {version} to {target}; a review waits.",
 )
 _command("reject", "Reject MODEL_VERSION's request for TARGET.", "Rejected {version} for {target}.")
 _command(

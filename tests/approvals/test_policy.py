@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -34,6 +36,13 @@ def parse(text: str) -> Policy:
     return parse_policy(text, "policy.yaml")
 
 
+def test_the_documented_policy_is_valid() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "approvals.md").read_text()
+    text = document.split("```yaml\n")[1].split("```")[0]
+    (rule,) = parse(text).file.policies
+    assert all(getattr(rule, key) for key in type(rule).model_fields)
+
+
 def problems(text: str) -> str:
     with pytest.raises(PolicyInvalidError) as caught:
         parse(text)
@@ -47,8 +56,7 @@ def problems(text: str) -> str:
 def test_every_key() -> None:
     policy = parse(FULL)
     assert policy.defaults.expires_after == 14 * 86400
-    rule = policy.rule_for("team-a", "Fraud-EU", is_prompt=False)
-    assert rule is not None
+    rule = policy.rules_for("team-a", "Fraud-EU", is_prompt=False)[0]
     assert rule.name == "prod"
     assert rule.protected(Target("alias", "PROD")) == Target("alias", "prod")
     assert rule.protected(Target("stage", "Production")) == Target("stage", "Production")
@@ -67,20 +75,20 @@ def test_every_key() -> None:
 @pytest.mark.parametrize(
     ("workspace", "name", "is_prompt", "expected"),
     [
-        ("team-a", "fraud-eu", False, "prod"),
-        ("team-a", "credit/x/y", False, "prod"),
+        ("team-a", "fraud-eu", False, "prod rest"),
+        ("team-a", "credit/x/y", False, "prod rest"),
         ("team-a", "fraud-eu-sandbox", False, "rest"),
         ("other", "fraud-eu", False, "rest"),
         ("team-a", "whatever", True, "prod"),
-        ("other", "whatever", True, None),
+        ("other", "whatever", True, ""),
         ("team-a", "whatever", False, "rest"),
     ],
 )
-def test_the_first_match_wins(
-    workspace: str, name: str, is_prompt: bool, expected: str | None
+def test_policies_apply_in_the_order_of_the_file(
+    workspace: str, name: str, is_prompt: bool, expected: str
 ) -> None:
-    rule = parse(FULL).rule_for(workspace, name, is_prompt=is_prompt)
-    assert (rule.name if rule else None) == expected
+    rules = parse(FULL).rules_for(workspace, name, is_prompt=is_prompt)
+    assert " ".join(rule.name for rule in rules) == expected
 
 
 @pytest.mark.parametrize(
@@ -88,17 +96,14 @@ def test_the_first_match_wins(
     [
         ("demote:", "demot:", "line 14: policies.0.demot: unknown key"),
         ("identity:", "Identity:", "line 2: Identity: unknown key"),
-        (
-            "    demote: {approvals: 1}",
-            "    freeze: []",
-            "line 14: policies.0.freeze: not supported by this version",
-        ),
-        ("demote:", "from:", "line 14: policies.0.from: not supported by this version"),
+        ("{approvals: 1}", "{approvals: 9}", "line 14: policy 'prod': the groups have too few"),
         (
             "{tag: tests, equals: passed,",
             "{signature: required, tag: tests, equals: passed,",
-            "line 13: policies.0.checks.0.signature: not supported by this version",
+            "line 13: policies.0.checks.0.signature: unknown key",
         ),
+        ("equals: passed, ", "", "line 13: policies.0.checks.0.equals: this key is missing"),
+        ("{tag: tests,", "{tests: x,", "line 13: policies.0.checks.0.tests: unknown key"),
         ("count: 2", "count: two", "line 18: policies.1.approvals.0.count"),
         ("count: 2", "count: 3", "line 18: policy 'rest': the groups have too few people"),
         ("group: risk, count", "group: rsk, count", "line 11: policy 'prod': the group 'rsk' is"),

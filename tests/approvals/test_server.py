@@ -139,8 +139,8 @@ def test_promotion_needs_the_policys_people(site: Site) -> None:
     unchecked = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
     assert unchecked.message == (
         "CHECKS_FAILED: version 1 of 'fraud-eu' may not become alias 'prod': policy 'prod' "
-        "requires the tag 'tests' to be 'passed', and it is not set. Nothing was changed. Have "
-        "the checks run and their tags set, then make this call again."
+        "requires the tag 'tests' to be 'passed', and it is not set. Nothing was changed. Put "
+        "this right, then make this call again."
     )
     with site.as_user("erin"), pytest.raises(RestException, match=r"RESERVED_TAG.*only group:ci"):
         site.client.set_model_version_tag(name, "1", "tests", "passed")

@@ -565,6 +565,34 @@ class RegistryStoreContract:
         with pytest.raises(errors.ReservedTagError):
             self.store.set_model_version_tag(name, one, tag)
 
+    def test_no_approval_survives_a_change_of_workspace(self) -> None:
+        """MLflow moves models between workspaces by raw updates when one is deleted."""
+        if not self.store.supports_workspaces:
+            pytest.skip("there is nowhere to move to without workspaces")
+        from mlflow.utils.workspace_context import WorkspaceContext
+
+        name = new_name()
+        one, two = self.version(name), self.version(name)
+        self.promote(name, one)
+        self.say("erin", "request", name, two, "prod")
+        self.approve(name, two)
+        with self.store.engine.begin() as connection:
+            # The tables below registered_models follow by ON UPDATE CASCADE.
+            if connection.dialect.name == "sqlite":
+                connection.execute(sa.text("PRAGMA foreign_keys = ON"))
+            connection.execute(
+                sa.text("UPDATE registered_models SET workspace = 'team-b' WHERE name = :n"),
+                {"n": name},
+            )
+        with WorkspaceContext("team-b"):
+            assert self.holder(name) == one
+            assert [(d["version"], d["target"]) for d in self._drift(name)] == [(one, "prod")]
+            text = self.refused(
+                errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
+            )
+            assert "0 of 2" in text
+            assert self.holder(name) == one
+
     # --- concurrency, atomicity, audit --------------------------------------------------------
 
     def test_racing_votes_and_calls_apply_once(self) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -9,6 +11,10 @@ revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+
+# Comments and names may have any letters, and compare exactly, whatever the database's default.
+_OPTIONS: Any = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin"}
 
 
 def _where() -> list[sa.Column[str]]:
@@ -47,6 +53,7 @@ def upgrade() -> None:
         sa.Column("valid_until", sa.BigInteger),
         sa.Column("open_key", sa.String(64)),
         sa.UniqueConstraint("open_key", name="mpp_request_open_key"),
+        **_OPTIONS,
     )
     op.create_index("mpp_request_by_version", "mpp_request", ["version_uid", "target"])
     op.create_index("mpp_request_by_state", "mpp_request", ["state"])
@@ -57,6 +64,7 @@ def upgrade() -> None:
         sa.Column("verdict", sa.String(10), nullable=False),
         sa.Column("comment", sa.Text),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        **_OPTIONS,
     )
     op.create_table(
         "mpp_comment",
@@ -69,6 +77,8 @@ def upgrade() -> None:
         sa.Column("author", sa.String(256)),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        sa.Column("edited_at", sa.BigInteger),
+        **_OPTIONS,
     )
     op.create_index("mpp_comment_by_version", "mpp_comment", ["version_uid"])
     op.create_table(
@@ -82,6 +92,8 @@ def upgrade() -> None:
         sa.Column("request_id", sa.String(32), nullable=False),
         sa.Column("granted_by", sa.String(256), nullable=False),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        sa.Column("review_by", sa.BigInteger),
+        **_OPTIONS,
     )
     op.create_table(
         "mpp_version_creator",
@@ -90,6 +102,7 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("creator", sa.String(256), nullable=False),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        **_OPTIONS,
     )
     op.create_table(
         "mpp_check_tag",
@@ -98,12 +111,14 @@ def upgrade() -> None:
         sa.Column("value", sa.Text, nullable=False),
         sa.Column("writer", sa.String(256)),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        **_OPTIONS,
     )
     op.create_table(
         "mpp_policy",
         sa.Column("sha256", sa.String(64), primary_key=True),
         sa.Column("text", sa.Text, nullable=False),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        **_OPTIONS,
     )
     op.create_table(
         "mpp_audit",
@@ -122,6 +137,7 @@ def upgrade() -> None:
         sa.Column("prev_hash", sa.String(64), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
         sa.UniqueConstraint("hash", name="mpp_audit_hash"),
+        **_OPTIONS,
     )
     op.create_index("mpp_audit_by_name", "mpp_audit", ["workspace", "name"])
     head = op.create_table(
@@ -129,6 +145,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
+        **_OPTIONS,
     )
     op.bulk_insert(head, [{"id": 1, "seq": 0, "hash": "0" * 64}])
 

@@ -1,0 +1,194 @@
+"""Reads what decisions rest on and what is too slow to read in a transaction.
+
+That is a version's bytes, its run, and the files in which they say something about themselves.
+What cannot be read is left out of the facts; the checks count it as lacking.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from mlflow.exceptions import MlflowException
+
+from mlflow_plugins_pack.approvals import digest, identity
+from mlflow_plugins_pack.approvals.checks import (
+    Check,
+    ExprCheck,
+    Facts,
+    Lineage,
+    LineageCheck,
+    SignatureCheck,
+)
+from mlflow_plugins_pack.approvals.registry import Version
+
+_logger = logging.getLogger(__name__)
+
+_LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-zA-Z]+)/?")
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was read of one version.
+
+    Attributes:
+        uid: Of which.
+        digest: Of its bytes, or of its text.
+        run_user: Whom its run names as its user; the client says so, hence it only bans.
+        facts: For the checks.
+        holder_uid: The holder that ``holder`` is about; None where nobody else holds the target.
+        holder: That version's facts.
+    """
+
+    uid: str
+    digest: str
+    run_user: str | None
+    facts: Facts = field(default_factory=Facts)
+    holder_uid: str | None = None
+    holder: Facts = field(default_factory=Facts)
+
+
+def gather(
+    version: Version,
+    tags: Mapping[str, str | None],
+    checks: list[Check],
+    holder: Version | None,
+) -> Evidence:
+    """Read a version's bytes and what the checks will ask; slow, so never inside a transaction.
+
+    Args:
+        version: Which one.
+        tags: A prompt's, which are its content.
+        checks: What will be asked.
+        holder: The version that holds the target now.
+
+    Raises:
+        DigestUnavailableError: If the bytes cannot be read.
+    """
+    run = _run(version.run_id)
+    facts = _facts(version, run, checks)
+    found = digest.version_digest(version, tags)
+    user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
+    if holder is None or holder.uid == version.uid:
+        return Evidence(version.uid, found, user, facts)
+    compared = any(isinstance(check, ExprCheck) for check in checks)
+    theirs = _facts(holder, _run(holder.run_id), checks) if compared else Facts()
+    return Evidence(version.uid, found, user, facts, holder.uid, theirs)
+
+
+def _facts(version: Version, run: Any, checks: list[Check]) -> Facts:
+    asked = {type(check) for check in checks}
+    metrics: dict[str, float] = {}
+    params: dict[str, str] = {}
+    if ExprCheck in asked:
+        for source in (run.data if run is not None else None, _logged_model(version)):
+            if source is not None:
+                metrics |= _metrics(source.metrics)
+                params |= {str(key): str(value) for key, value in (source.params or {}).items()}
+    return Facts(
+        metrics=metrics,
+        params=params,
+        has_signature=_has_signature(version) if SignatureCheck in asked else None,
+        lineage=_lineage(run) if LineageCheck in asked and run is not None else None,
+    )
+
+
+def _metrics(found: Any) -> dict[str, float]:
+    # A run has a mapping, a logged model a list whose later entries are the newer ones.
+    if isinstance(found, Mapping):
+        return {str(key): float(value) for key, value in found.items()}
+    newest = sorted(found or (), key=lambda metric: (metric.timestamp, metric.step))
+    return {metric.key: float(metric.value) for metric in newest}
+
+
+def _tracking() -> Any:
+    if identity.in_server():
+        from mlflow.server import handlers
+
+        return handlers._get_tracking_store()
+    from mlflow.tracking import MlflowClient
+
+    return MlflowClient()
+
+
+def _run(run_id: str | None) -> Any:
+    if not run_id:
+        return None
+    try:
+        return _tracking().get_run(run_id)
+    except MlflowException as exc:
+        _logger.info("The run %s could not be read: %s", run_id, exc)
+        return None
+
+
+def _logged_model(version: Version) -> Any:
+    match = _LOGGED_MODEL.fullmatch(version.source or "")
+    if match is None:
+        return None
+    try:
+        return _tracking().get_logged_model(match["id"])
+    except MlflowException as exc:
+        _logger.info("The logged model %s could not be read: %s", match["id"], exc)
+        return None
+
+
+def _has_signature(version: Version) -> bool | None:
+    text = _read(version.storage_location or version.source or "", "MLmodel")
+    try:
+        found = yaml.safe_load(text) if text is not None else None
+    except yaml.YAMLError:
+        return None
+    return bool(found.get("signature")) if isinstance(found, dict) else None
+
+
+def _lineage(run: Any) -> Lineage | None:
+    """Read what ``lineage.*`` tags say; where they are shortened, the file beside them."""
+    tags = run.data.tags
+    inputs = _json(tags.get("lineage.inputs"), list)
+    if inputs is None:
+        return None
+    code = _json(tags.get("lineage.code"), dict) or {}
+    shortened = _json(tags.get("lineage.truncated", "{}"), dict)
+    is_complete = shortened is not None and not any(
+        shortened.get(key) for key in ("inputs", "rolled_up", "dropped")
+    )
+    if not is_complete:
+        text = _read(f"runs:/{run.info.run_id}/lineage", "lineage.json")
+        whole = _json(text, dict) or {}
+        listed = whole.get("inputs")
+        if isinstance(listed, list):
+            inputs, is_complete = listed, not whole.get("dropped")
+    commit, is_dirty = code.get("commit"), code.get("dirty")
+    return Lineage(
+        tuple(entry for entry in inputs if isinstance(entry, dict)),
+        is_complete and all(isinstance(entry, dict) for entry in inputs),
+        commit if isinstance(commit, str) else None,
+        is_dirty if isinstance(is_dirty, bool) else None,
+    )
+
+
+def _json(text: str | None, kind: type) -> Any:
+    try:
+        found = json.loads(text) if text is not None else None
+    except ValueError:
+        return None
+    return found if isinstance(found, kind) else None
+
+
+def _read(location: str, name: str) -> str | None:
+    """Return a small text file at an artifact location; None if it cannot be read."""
+    try:
+        repository, path = digest.repository_for(location)
+        inside = f"{path}/{name}" if path else name
+        with tempfile.TemporaryDirectory(prefix="mlflow-pack-evidence-") as folder:
+            return Path(repository.download_artifacts(inside, folder)).read_text(encoding="utf-8")
+    except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
+        _logger.info("%s at %s could not be read: %s", name, location, exc)
+        return None

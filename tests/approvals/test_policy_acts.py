@@ -1,0 +1,455 @@
+"""What a policy can ask besides votes, on one SQLite store with a clock that moves."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import pytest
+from mlflow.entities.model_registry import ModelVersionTag
+from mlflow.server import handlers
+from mlflow.tracking import MlflowClient
+
+from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals import drift as drift_of
+from mlflow_plugins_pack.approvals import inspection
+from tests.approvals.acting import signed_in
+from tests.approvals.test_policy_in_force import HOUR, Bench, bench, refused
+
+__all__ = ["bench"]
+
+DAY = 24 * HOUR
+RULE = "    approvals: [{group: leads, count: 1}]\n"
+GROUPS = "groups: {leads: [bob, carol], risk: [dave]"
+_runs = itertools.count(1)
+
+
+def ask(bench: Bench, *lines: str) -> None:
+    """Add keys to the policy."""
+    bench.edit(RULE, RULE + "".join(f"    {line}\n" for line in lines))
+
+
+def promote(bench: Bench, version: int) -> None:
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    bench.set_alias(version)
+
+
+def audited(bench: Bench) -> list[str]:
+    with bench.store.engine.connect() as connection:
+        return [str(row["action"]) for row in inspection.audit_entries(connection, 100)]
+
+
+def drift(bench: Bench) -> list[int]:
+    policy = bench.store.gate.policy()
+    found = bench.store._transactions.read(lambda s: drift_of.find(s, policy, bench.now))
+    return [stray.version for stray in found]
+
+
+# --- several policies -------------------------------------------------------------------------
+
+
+def test_each_target_has_the_first_policy_that_names_it(bench: Bench) -> None:
+    """A second policy for the same models must not be dead letters."""
+    bench.file.write_text(
+        bench.file.read_text()
+        + """\
+  - name: staging
+    match: {models: ["gov-*"]}
+    targets: {aliases: [staging, prod], stages: [Staging]}
+    approvals: [{group: risk}]
+"""
+    )
+    version = bench.version()
+    assert "policy 'prod'" in refused(
+        errors.ApprovalRequiredError, lambda: bench.set_alias(version)
+    )
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError, match="policy 'staging'"):
+        bench.store.set_registered_model_alias("gov-a", "staging", version)
+    with pytest.raises(errors.NotAnApproverError):
+        bench.say("dave", "approve", version)
+    bench.say("dave", "approve", version, "staging: ok")
+    # Into one policy's stage is not out of another's.
+    bench.say("erin", "request", version, "stage:Production")
+    bench.say("bob", "approve", version, "stage:Production")
+    with signed_in("erin"):
+        bench.store.transition_model_version_stage("gov-a", version, "Production", False)
+        with pytest.raises(errors.ApprovalRequiredError, match="Move it to stage 'None' first"):
+            bench.store.transition_model_version_stage("gov-a", version, "Staging", False)
+
+
+# --- from -------------------------------------------------------------------------------------
+
+
+def test_promotion_comes_from_staging(bench: Bench) -> None:
+    ask(bench, "from: {aliases: [staging]}")
+    version = bench.version()
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    text = refused(errors.ChecksFailedError, lambda: bench.set_alias(version))
+    assert "requires the version to be alias 'staging' first, and it is not" in text
+    assert bench.state(version) == "APPROVED 1/1 (bob)"
+    with signed_in("erin"):
+        bench.store.set_registered_model_alias("gov-a", "staging", version)
+    bench.set_alias(version)
+    assert bench.holder() == version
+
+
+# --- checks on the run and the files ----------------------------------------------------------
+
+
+def run_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, **tags: str) -> tuple[MlflowClient, str]:
+    """Make a run in a tracking store beside the registry."""
+    uri = f"sqlite:///{bench.folder / 'tracking.db'}"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setattr(handlers, "_tracking_store", None)
+    client = MlflowClient(uri)
+    experiment = client.create_experiment(f"e{next(_runs)}", str(bench.folder / "runs"))
+    run = client.create_run(experiment, tags={k.replace("_", "."): v for k, v in tags.items()})
+    return client, run.info.run_id
+
+
+def version_of(bench: Bench, run_id: str, mlmodel: str = "flavors: {}\n") -> int:
+    number = bench.version()
+    source = Path(bench.store.get_model_version_download_uri("gov-a", number))
+    (source / "MLmodel").write_text(mlmodel)
+    with signed_in("alice"):
+        return int(bench.store.create_model_version("gov-a", str(source), run_id).version)
+
+
+def test_metrics_are_compared_with_the_holders(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(
+        bench,
+        "checks:",
+        '  - {expr: "metrics.auc >= 0.9 && (holder == null || metrics.auc > holder.metrics.auc)"}',
+    )
+    versions = []
+    for auc in (0.95, 0.93, 0.97):
+        client, run_id = run_of(bench, monkeypatch)
+        client.log_metric(run_id, "auc", auc)
+        versions.append(version_of(bench, run_id))
+    first, worse, better = versions
+    promote(bench, first)
+    bench.say("erin", "request", worse)
+    bench.say("bob", "approve", worse)
+    text = refused(errors.ChecksFailedError, lambda: bench.set_alias(worse))
+    assert "metrics.auc > holder.metrics.auc), and it is false" in text
+    promote(bench, better)
+    assert bench.holder() == better
+
+
+def test_a_signature_is_required(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(bench, "checks: [{signature: required}]")
+    _, run_id = run_of(bench, monkeypatch)
+    without = version_of(bench, run_id)
+    bench.say("erin", "request", without)
+    bench.say("bob", "approve", without)
+    text = refused(errors.ChecksFailedError, lambda: bench.set_alias(without))
+    assert "a model signature, and its MLmodel file has none" in text
+    signed = version_of(bench, run_id, 'signature: {inputs: "[]"}\n')
+    promote(bench, signed)
+
+
+def test_inputs_are_where_they_may_be(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    ask(
+        bench,
+        'checks: [{lineage: required, inputs_under: ["s3://curated/**"], clean_git: true}]',
+    )
+    code = json.dumps({"commit": "c0ffee", "dirty": False})
+
+    def trained_on(*uris: str, **more: str) -> int:
+        inputs = json.dumps([{"u": uri, "r": "data"} for uri in uris])
+        _, run_id = run_of(bench, monkeypatch, lineage_inputs=inputs, lineage_code=code, **more)
+        return version_of(bench, run_id)
+
+    raw = trained_on("s3://curated/a.csv", "s3://raw/b.csv")
+    bench.say("erin", "request", raw)
+    bench.say("bob", "approve", raw)
+    text = refused(errors.ChecksFailedError, lambda: bench.set_alias(raw))
+    assert "inputs under s3://curated/**, and s3://raw/b.csv is not" in text
+    promote(bench, trained_on("s3://curated/a.csv"))
+    # What the tags only summarise is read in full from the file beside them.
+    rolled = trained_on("s3://curated/", lineage_truncated='{"rolled_up": 2}')
+    bench.say("erin", "request", rolled)
+    bench.say("bob", "approve", rolled)
+    text = refused(errors.ChecksFailedError, lambda: bench.set_alias(rolled))
+    assert "the whole list of inputs, and the run's is shortened or cannot be read" in text
+    run_id = bench.store.get_model_version("gov-a", rolled).run_id
+    whole = {"inputs": [{"u": "s3://curated/a"}, {"u": "s3://curated/b"}], "dropped": 0}
+    MlflowClient().log_dict(run_id, whole, "lineage/lineage.json")
+    bench.set_alias(rolled)
+    assert bench.holder() == rolled
+
+
+# --- freeze -----------------------------------------------------------------------------------
+
+
+def test_nothing_is_promoted_in_a_freeze(bench: Bench) -> None:
+    # The bench's clock starts on Friday, 2027-01-15T08:00Z.
+    ask(bench, 'freeze: [{cron: "* * * * FRI", tz: UTC}]', "rollback: {approvals: 0, within: 30d}")
+    bench.edit("approval_valid_for: 1h", "approval_valid_for: 9d")
+    bench.edit("expires_after: 2h", "expires_after: 9d")
+    one, two = bench.version(), bench.version()
+    bench.say("erin", "request", one)
+    bench.say("bob", "approve", one)
+    assert refused(errors.FrozenError, lambda: bench.set_alias(one)) == (
+        "FROZEN: alias 'prod' of 'gov-a' is frozen until 2027-01-16T00:00Z: policy 'prod' allows "
+        "no change in the window '* * * * FRI' (UTC). Nothing was changed. The approval is kept; "
+        "make this call again after that."
+    )
+    assert bench.state(one) == "APPROVED 1/1 (bob)"
+    bench.now += DAY
+    bench.set_alias(one)
+    promote(bench, two)
+    bench.now += 6 * DAY
+    # Going back to what worked is what Fridays are for; taking it all away is not.
+    bench.set_alias(one)
+    assert bench.holder() == one
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError):
+        bench.store.delete_registered_model_alias("gov-a", "prod")
+    bench.say("bob", "approve", one)
+    with signed_in("erin"), pytest.raises(errors.FrozenError):
+        bench.store.delete_registered_model_alias("gov-a", "prod")
+
+
+# --- rollback ---------------------------------------------------------------------------------
+
+
+def test_back_to_a_version_that_held_it(bench: Bench) -> None:
+    ask(
+        bench,
+        "rollback: {approvals: 0, within: 2d}",
+        "checks: [{tag: tests, equals: passed, max_age: 1h}]",
+    )
+    one, two, three = (bench.version() for _ in range(3))
+
+    def tested(version: int) -> None:
+        with signed_in("erin"):
+            tag = ModelVersionTag("tests", "passed")
+            bench.store.set_model_version_tag("gov-a", version, tag)
+
+    for version in (one, two):
+        tested(version)
+        promote(bench, version)
+    bench.now += 2 * HOUR
+    bench.set_alias(one)
+    assert bench.holder() == one
+    assert bench.state(one) == "APPLIED 0/0, rollback"
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(three))
+    # Not to other bytes under the same version...
+    source = Path(bench.store.get_model_version_download_uri("gov-a", two))
+    (source / "weights").write_text("evil")
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
+    (source / "weights").write_text("weights")
+    bench.say("erin", "cancel", two)
+    # ...and not after too long a time.
+    bench.now += 3 * DAY
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
+    assert bench.holder() == one
+
+
+def test_a_rollback_may_need_somebody(bench: Bench) -> None:
+    bench.edit("count: 1", "count: 2")
+    bench.edit("count: 2}]", "count: 2}]\n    rollback: {approvals: 1, within: 30d}")
+    one, two = bench.version(), bench.version()
+    for version in (one, two):
+        bench.say("erin", "request", version)
+        for user in ("bob", "carol"):
+            bench.say(user, "approve", version)
+        bench.set_alias(version)
+    assert "0 of 1 approvals (leads 0/1)" in refused(
+        errors.ApprovalRequiredError, lambda: bench.set_alias(one)
+    )
+    bench.say("carol", "approve", one)
+    assert bench.state(one) == "APPROVED 1/1 (carol), rollback"
+    bench.set_alias(one)
+    assert bench.holder() == one
+
+
+# --- inheritance ------------------------------------------------------------------------------
+
+
+def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: Bench) -> None:
+    bench.file.write_text(
+        bench.file.read_text()
+        + """\
+  - name: live
+    match: {models: ["live-*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: risk}]
+    inherit_from: ["gov-*"]
+"""
+    )
+    approved, other = bench.version(), bench.version()
+    promote(bench, approved)
+    with signed_in("erin"):
+        bench.store.create_registered_model("live-a")
+        for number in (approved, other):
+            source = bench.store.get_model_version("gov-a", number)
+            bench.store.copy_model_version(source, "live-a")
+        bench.store.set_registered_model_alias("live-a", "prod", 1)
+        with pytest.raises(errors.ApprovalRequiredError, match="0 of 1"):
+            bench.store.set_registered_model_alias("live-a", "prod", 2)
+    shown = bench.store.get_model_version("live-a", 1).tags["mlflow_approvals.prod"]
+    assert shown == f"APPLIED 0/0, inherited from models:/gov-a/{approved}"
+    # A source that says it is a copy, with other bytes behind it, is none.
+    with signed_in("erin"):
+        source = bench.store.get_model_version("gov-a", approved)
+        bench.store.copy_model_version(source, "live-a")
+    path = Path(bench.store.get_model_version_download_uri("gov-a", approved))
+    (path / "weights").write_text("evil")
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError, match="0 of 1"):
+        bench.store.set_registered_model_alias("live-a", "prod", 3)
+
+
+# --- read gate --------------------------------------------------------------------------------
+
+
+def test_consumers_get_approved_versions_only(bench: Bench) -> None:
+    ask(bench, 'consume: {principals: ["group:serving", "svc-web"], require: approved}')
+    bench.edit(GROUPS, GROUPS + ", serving: [svc-score]")
+    store = bench.store
+    one, two, three = (bench.version() for _ in range(3))
+    promote(bench, one)
+    promote(bench, two)
+    with signed_in("erin"):
+        store.set_registered_model_alias("gov-a", "dev", three)
+
+    def latest() -> list[int]:
+        return [int(v.version) for v in store.get_latest_versions("gov-a", ["None"])]
+
+    for user in ("svc-score", "svc-web"):
+        with signed_in(user):
+            assert int(store.get_model_version_by_alias("gov-a", "prod").version) == two
+            assert store.get_model_version_download_uri("gov-a", one)  # replaced, still approved
+            assert latest() == [two]
+            for call in (
+                lambda: store.get_model_version("gov-a", three),
+                lambda: store.get_model_version_download_uri("gov-a", str(three)),
+                lambda: store.get_model_version_by_alias("gov-a", "dev"),
+            ):
+                text = refused(errors.ApprovalRequiredError, call)
+    assert text == (
+        "APPROVAL_REQUIRED: version 3 of 'gov-a' is not approved, and by policy 'prod' 'svc-web' "
+        "gets approved versions only. Nothing was changed. Load a version that is approved, such "
+        "as the one behind a protected alias."
+    )
+    with signed_in("erin"):
+        assert latest() == [three]
+        assert store.get_model_version("gov-a", three).version == three
+    # What was taken away is approved no longer.
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError):
+        store.delete_registered_model_alias("gov-a", "prod")
+    bench.say("bob", "approve", two)
+    with signed_in("erin"):
+        store.delete_registered_model_alias("gov-a", "prod")
+    with signed_in("svc-web"):
+        refused(errors.ApprovalRequiredError, lambda: store.get_model_version("gov-a", two))
+        assert latest() == [one]
+
+
+# --- break-glass ------------------------------------------------------------------------------
+
+
+def glass(bench: Bench) -> tuple[int, int]:
+    ask(
+        bench,
+        "break_glass: {group: oncall, expires_after: 24h, post_review: {approvals: 1}}",
+        "checks: [{tag: tests, equals: passed}]",
+        'freeze: [{cron: "* * * * *"}]',
+    )
+    bench.edit(GROUPS, GROUPS + ", oncall: [zoe, bob]")
+    return bench.version(), bench.version()
+
+
+def test_a_broken_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
+    one, two = glass(bench)
+    with pytest.raises(errors.NotAnApproverError, match="only 'oncall' may"):
+        bench.say("erin", "break_glass", one, "prod: I want to")
+    with pytest.raises(errors.InvalidCommandError, match="needs a reason"):
+        bench.say("bob", "break_glass", one, "prod")
+    bench.say("erin", "request", one)
+    bench.say("bob", "break_glass", one, "prod: the fraud wave")
+    assert bench.holder() == one
+    assert bench.state(one) == "BREAK-GLASS REVIEW PENDING 0/1"
+    with pytest.raises(errors.SelfApprovalError, match="'bob' broke the glass"):
+        bench.say("bob", "approve", one)
+    with pytest.raises(errors.NotAnApproverError):
+        bench.say("bob", "cancel", one)
+    assert drift(bench) == []
+    bench.say("carol", "approve", one, "prod: was right")
+    assert bench.state(one) == "BREAK-GLASS REVIEWED 1/1 (carol)"
+    bench.now += 2 * DAY
+    assert drift(bench) == []
+    bench.say("zoe", "break_glass", two, "prod: again")
+    assert bench.holder() == two
+    assert bench.state(one) == "REPLACED by version 2"
+    actions = audited(bench)
+    assert actions.index("GLASS_BROKEN") < actions.index("APPLIED") < actions.index("REVIEWED")
+
+
+@pytest.mark.parametrize("ending", ["rejected", "forgotten"])
+def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str) -> None:
+    one, _ = glass(bench)
+    ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
+    bench.say("zoe", "break_glass", one, "prod: the fraud wave")
+    with signed_in("svc-web"):
+        assert bench.store.get_model_version("gov-a", one)
+    if ending == "rejected":
+        bench.say("carol", "reject", one, "prod: that was no emergency")
+        assert bench.state(one).startswith("BREAK-GLASS REVIEW REJECTED: by carol")
+        assert drift(bench) == [one]
+    else:
+        bench.now += DAY
+        refused(errors.NoOpenRequestError, lambda: bench.say("carol", "approve", one))
+        assert drift(bench) == [one]
+    with signed_in("svc-web"), pytest.raises(errors.ApprovalRequiredError):
+        bench.store.get_model_version("gov-a", one)
+    assert bench.holder() == one  # taking production away is for people to decide
+
+
+# --- votes and comments -----------------------------------------------------------------------
+
+
+def test_votes_can_be_withdrawn_and_changed_while_pending(bench: Bench) -> None:
+    bench.edit("count: 1", "count: 2")
+    version = bench.version()
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    bench.say("bob", "withdraw", version, "prod: looked again")
+    assert bench.state(version) == "PENDING 0/2"
+    refused(errors.NoOpenRequestError, lambda: bench.say("bob", "withdraw", version))
+    for user in ("bob", "carol"):
+        bench.say(user, "approve", version)
+    refused(errors.InvalidCommandError, lambda: bench.say("bob", "withdraw", version))
+    bench.say("bob", "reject", version, "prod: no, after all")
+    assert bench.state(version) == "REJECTED: by bob: no, after all"
+    assert audited(bench).count("VOTE_WITHDRAWN") == 1
+
+
+def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
+    version = bench.version()
+    bench.say("erin", "comment", version, "prod: трудно читать, 日本語")
+
+    def comments() -> list[tuple[str, str]]:
+        with bench.store.engine.connect() as connection:
+            uids = inspection.uids_of(connection, "gov-a", version)
+            found = inspection.comments_of(connection, uids)
+        return [(str(row["id"]), str(row["text"])) for row in found]
+
+    ((comment_id, text),) = comments()
+    assert text == "трудно читать, 日本語"
+    for user in ("bob", None):
+        with signed_in(user), pytest.raises(errors.NoOpenRequestError):
+            bench.store.desk.edit_comment(comment_id, "mine now")
+    with signed_in("erin"):
+        bench.store.desk.edit_comment(comment_id, "clear now")
+        assert comments() == [(comment_id, "clear now")]
+        with pytest.raises(errors.InvalidCommandError):
+            bench.store.desk.edit_comment(comment_id, "x" * 5001)
+        bench.store.desk.edit_comment(comment_id, None)
+    assert comments() == []
+    assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
