@@ -192,6 +192,12 @@ APPROVALS_POLICY: Setting[str] = Setting(
     str,
     "The policy file; required by every `approval-` registry URI.",
 )
+APPROVALS_AUDIT_KEY: Setting[str] = Setting(
+    "MLFLOW_PACK_APPROVALS_AUDIT_KEY",
+    "",
+    str,
+    "File with the key that signs and checks exported heads of the audit log.",
+)
 
 
 def all_settings() -> list[Setting[object]]:

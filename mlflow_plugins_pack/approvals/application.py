@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from mlflow_plugins_pack.approvals import registry
+from mlflow_plugins_pack.approvals import guards, registry
 from mlflow_plugins_pack.approvals.acts import Act, Standing, T, word_for
 from mlflow_plugins_pack.approvals.ledger import Ledger, Request, rivals
 from mlflow_plugins_pack.approvals.names import Target
@@ -30,7 +30,8 @@ def apply(
         if act.archive_existing and target.kind == "stage"
         else []
     )
-    value = write()
+    with guards.admitted(session, version.workspace, version.name):
+        value = write()
     ledger.move(request, State.APPLIED)
     ledger.record(
         "APPLIED",

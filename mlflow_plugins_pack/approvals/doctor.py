@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlflow_plugins_pack.errors import NotServedYetError, PackError
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.uris import (
@@ -10,6 +12,11 @@ from mlflow_plugins_pack.uris import (
     scheme_of,
     without_credentials,
 )
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from mlflow_plugins_pack.approvals.policy import Policy
 
 
 def check(registry_uri: str | None) -> list[Finding]:
@@ -50,21 +57,33 @@ def _policy(served: bool) -> list[Finding]:
     return [Finding("ok", "approvals policy", f"{path}: {count} policies, sha256 {policy.sha256}")]
 
 
+def _guards(connection: Connection, policy: Policy | None) -> list[Finding]:
+    from mlflow_plugins_pack.approvals import guards
+
+    found = guards.status(connection)
+    if problems := found.problems(policy):
+        return [Finding("error", "database guards", problem) for problem in problems]
+    if not found.is_installed:
+        text = (
+            "not installed: who has the database's password can go around the server. Run "
+            "mlflow-pack approvals guards install to have the database refuse that"
+        )
+        return [Finding("ok", "database guards", text)]
+    return [Finding("ok", "database guards", "installed, whole")]
+
+
 def _database(uri: str) -> list[Finding]:
     import sqlalchemy as sa
     from sqlalchemy.orm import Session
 
-    from mlflow_plugins_pack.approvals import audit, inspection, schema
+    from mlflow_plugins_pack.approvals import audit, drift, inspection, schema
     from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
 
     findings = []
     try:
         with inspection.connected(uri) as connection:
-            found, head = schema.current_revision(connection), schema.head_revision()
-            if found != head:
-                text = f"at revision {found}, this version needs {head}; start the server once"
-                return [Finding("error", "approvals tables", text)]
-            findings.append(Finding("ok", "approvals tables", f"at revision {found}"))
+            at = f"at revision {schema.current_revision(connection)}"
+            findings.append(Finding("ok", "approvals tables", at))
             missing = schema.missing_triggers(connection)
             if missing:
                 text = f"the triggers {', '.join(missing)} are gone: the log can be rewritten"
@@ -77,9 +96,10 @@ def _database(uri: str) -> list[Finding]:
             try:
                 policy = read_policy(policy_path())
             except PackError:
-                return findings
+                return [*findings, *_guards(connection, None)]
+            findings += _guards(connection, policy)
             with Session(bind=connection) as session:
-                strays = inspection.drift(session, policy)
+                strays = drift.find(session, policy)
     except NotServedYetError as exc:
         # Before a server's first start that is as it should be.
         return [Finding("warning", "approvals tables", exc.message)]
@@ -88,9 +108,8 @@ def _database(uri: str) -> list[Finding]:
         return [*findings, Finding("error", "approvals tables", text)]
     for stray in strays:
         text = (
-            f"{stray['target']} of '{stray['model']}' is version {stray['version']}, and no "
-            "approval put it there: it was so before the policy, or somebody went around the "
-            "server. Have it approved, or set right."
+            f"{stray.target} of '{stray.model}': {stray.why}. It was so before the policy, or "
+            "somebody went around the server. Have it approved, or set right."
         )
         findings.append(Finding("warning", "drift", text))
     if not strays:

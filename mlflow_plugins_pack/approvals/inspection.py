@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import audit, registry, schema
+from mlflow_plugins_pack.approvals import audit, schema
 from mlflow_plugins_pack.approvals.ledger import Request, comments_on, find_requests, votes
-from mlflow_plugins_pack.approvals.policy import Policy
 from mlflow_plugins_pack.approvals.store import stock_uri
 from mlflow_plugins_pack.approvals.tables import audit as audit_table
-from mlflow_plugins_pack.approvals.tables import comments, grants, requests
+from mlflow_plugins_pack.approvals.tables import comments, requests
 from mlflow_plugins_pack.errors import ConfigurationError, NotServedYetError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 
@@ -23,6 +20,18 @@ from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credent
 @contextlib.contextmanager
 def connected(uri: str) -> Iterator[sa.Connection]:
     """Connect to the database behind an ``approval-`` or a stock URI.
+
+    Raises:
+        NotServedYetError: If it was never served with an approval- URI.
+        ConfigurationError: If it cannot be reached.
+    """
+    with served(uri) as engine, engine.connect() as connection:
+        yield connection
+
+
+@contextlib.contextmanager
+def served(uri: str) -> Iterator[sa.Engine]:
+    """Open the database behind an ``approval-`` or a stock URI.
 
     Raises:
         NotServedYetError: If it was never served with an approval- URI.
@@ -46,7 +55,13 @@ def connected(uri: str) -> Iterator[sa.Connection]:
                     f"The database {without_credentials(uri)!r} has no approvals tables. Nothing "
                     "was changed. Serve it once with an approval- URI; the server makes them."
                 )
-            yield connection
+            if (found := schema.current_revision(connection)) != schema.head_revision():
+                raise ConfigurationError(
+                    f"The approvals tables of {without_credentials(uri)!r} are at revision "
+                    f"{found}, and this version needs {schema.head_revision()}. Nothing was "
+                    "changed. Run mlflow-pack approvals db upgrade, or start the server once."
+                )
+        yield engine
     except sa.exc.OperationalError as exc:
         raise ConfigurationError(
             f"The database {without_credentials(uri)!r} cannot be read ({exc.orig}). "
@@ -109,41 +124,6 @@ def verify_audit(uri: str) -> audit.Verification:
         return audit.verify(connection)
 
 
-def drift(session: Session, policy: Policy, now_ms: int | None = None) -> list[dict[str, Any]]:
-    """Return every protected target whose holder no approval put there, or keeps there.
-
-    That is what a direct database client, a restored backup or the time before the policy left.
-    """
-    found = []
-    now_ms = now_ms or time.time_ns() // 1_000_000
-    for workspace, name in registry.all_models(session):
-        if not policy.may_govern(workspace, name):
-            continue
-        granted = {
-            (row.target, row.version, row.version_uid)
-            for row in session.execute(
-                sa.select(grants).where(grants.c.workspace == workspace, grants.c.name == name)
-            )
-            if row.review_by is None or row.review_by > now_ms
-        }
-        for target, version in registry.holdings(session, workspace, name):
-            rules = policy.rules_about(
-                workspace, name, is_prompt=version.is_prompt, has_files=version.has_files
-            )
-            if not any(rule.protected(target) for rule in rules):
-                continue
-            if (target.key, version.version, version.uid) not in granted:
-                found.append(
-                    {
-                        "workspace": workspace,
-                        "model": name,
-                        "version": version.version,
-                        "target": target.tag,
-                    }
-                )
-    return found
-
-
 def uids_of(connection: sa.Connection, name: str, version: int) -> set[str]:
     """Return the identities that requests or comments know for a name and number."""
     found: set[str] = set()
@@ -155,8 +135,32 @@ def uids_of(connection: sa.Connection, name: str, version: int) -> set[str]:
     return found
 
 
-def audit_entries(connection: sa.Connection, limit: int) -> list[dict[str, Any]]:
-    """Return the newest audit entries, oldest first."""
+def audit_entries(
+    connection: sa.Connection,
+    limit: int | None = None,
+    *,
+    since: int | None = None,
+    until: int | None = None,
+    **where: Any,
+) -> list[dict[str, Any]]:
+    """Return the newest audit entries that fit, oldest first.
+
+    Args:
+        connection: To read with.
+        limit: At most so many.
+        since: Not before, in milliseconds since the epoch.
+        until: Not after.
+        where: Values of columns; a ``request_id`` may be its beginning; None: any.
+    """
     table = audit_table
     query = sa.select(table).order_by(table.c.seq.desc()).limit(limit)
+    if (prefix := where.pop("request_id", None)) is not None:
+        query = query.where(table.c.request_id.startswith(prefix, autoescape=True))
+    for name, value in where.items():
+        if value is not None:
+            query = query.where(table.c[name] == value)
+    if since is not None:
+        query = query.where(table.c.ts >= since)
+    if until is not None:
+        query = query.where(table.c.ts <= until)
     return [dict(row._mapping) for row in reversed(connection.execute(query).all())]

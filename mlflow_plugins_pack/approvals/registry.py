@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
@@ -83,7 +84,8 @@ def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
     return _is_true(value)
 
 
-def _read_versions(session: Session, workspace: str, name: str, *where: object) -> list[Version]:
+def _select_versions() -> sa.Select[Any]:
+    """Select the versions that are not deleted, each with its model's flag of a prompt."""
     flag = (
         sa.select(_model_tags.c.value)
         .where(
@@ -94,12 +96,15 @@ def _read_versions(session: Session, workspace: str, name: str, *where: object) 
         .scalar_subquery()
         .label("prompt_flag")
     )
+    return sa.select(_versions, flag).where(_versions.c.current_stage != STAGE_DELETED_INTERNAL)
+
+
+def _read_versions(session: Session, workspace: str, name: str, *where: object) -> list[Version]:
     rows = session.execute(
-        sa.select(_versions, flag)
+        _select_versions()
         .where(
             _versions.c.workspace == workspace,
             _versions.c.name == name,
-            _versions.c.current_stage != STAGE_DELETED_INTERNAL,
             *where,  # type: ignore[arg-type]
         )
         .order_by(_versions.c.version)
@@ -200,6 +205,24 @@ def copied_from(session: Session, version: Version) -> Version | None:
     if match is None:
         return None
     return find_version(session, version.workspace, match["name"], int(match["version"]))
+
+
+def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
+    """Yield, of all models, every alias with its version and every version with a stage."""
+    query = _select_versions()
+    aliased = query.add_columns(_aliases.c.alias).join(
+        _aliases,
+        sa.and_(
+            _aliases.c.workspace == _versions.c.workspace,
+            _aliases.c.name == _versions.c.name,
+            _aliases.c.version == _versions.c.version,
+        ),
+    )
+    for row in session.execute(aliased):
+        yield Target("alias", row.alias), to_version(row, is_prompt_model=_is_true(row.prompt_flag))
+    for row in session.execute(query.where(_versions.c.current_stage != "None")):
+        version = to_version(row, is_prompt_model=_is_true(row.prompt_flag))
+        yield Target("stage", version.stage), version
 
 
 def all_models(session: Session) -> list[tuple[str, str]]:

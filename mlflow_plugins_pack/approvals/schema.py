@@ -42,14 +42,22 @@ def current_revision(connection: Connection) -> str | None:
 
 def missing_triggers(connection: Connection) -> list[str]:
     """Return the triggers of the audit table that are not there."""
+    there = triggers(connection)
+    # Only PostgreSQL fires triggers for TRUNCATE.
+    more = ("mpp_audit_no_truncate",) if connection.dialect.name == "postgresql" else ()
+    return [name for name in (*AUDIT_TRIGGERS, *more) if name not in there]
+
+
+def triggers(connection: Connection) -> set[str]:
+    """Return the names of the triggers that are in force in the database."""
     queries = {
         "sqlite": "SELECT name FROM sqlite_master WHERE type = 'trigger'",
-        "postgresql": "SELECT tgname FROM pg_trigger",
+        "postgresql": "SELECT t.tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid "
+        "WHERE t.tgenabled <> 'D' AND pg_table_is_visible(c.oid)",
         "mysql": "SELECT trigger_name FROM information_schema.triggers "
         "WHERE trigger_schema = DATABASE()",
     }
-    there = set(connection.execute(sa.text(queries[connection.dialect.name])).scalars())
-    return [name for name in AUDIT_TRIGGERS if name not in there]
+    return set(connection.execute(sa.text(queries[connection.dialect.name])).scalars())
 
 
 @contextlib.contextmanager
@@ -67,7 +75,7 @@ def first_start(db_uri: str, get_engine: Callable[[str], Engine]) -> Iterator[No
         _safe_initialize_tables(engine)
         yield
     else:
-        with _exclusive(engine):
+        with exclusive(engine):
             yield
 
 
@@ -81,7 +89,7 @@ def upgrade(engine: Engine) -> None:
     with engine.connect() as connection:
         if current_revision(connection) == head_revision():
             return
-    with _exclusive(engine) as connection:
+    with exclusive(engine) as connection:
         found = current_revision(connection)
         if found == head_revision():
             return
@@ -129,7 +137,7 @@ def _known_revisions() -> set[str]:
 
 
 @contextlib.contextmanager
-def _exclusive(engine: Engine) -> Iterator[Connection]:
+def exclusive(engine: Engine) -> Iterator[Connection]:
     """Hold the one migration lock of the database around a connection's transaction."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":

@@ -19,11 +19,12 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import application, messages, registry, schema
+from mlflow_plugins_pack.approvals import application, guards, messages, registry, schema
 from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
 from mlflow_plugins_pack.approvals.checks import TagCheck
 from mlflow_plugins_pack.approvals.desk import Desk
 from mlflow_plugins_pack.approvals.gate import Gate
+from mlflow_plugins_pack.approvals.guards import GuardedPolicy
 from mlflow_plugins_pack.approvals.ledger import find_requests, open_request, votes
 from mlflow_plugins_pack.approvals.names import (
     PROMPT_FLAG_TAG,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
     _Base: Any = SqlAlchemyStore
 else:
     _Base = object
+
+T = TypeVar("T")
 
 SERVED_DATABASES = ("sqlite", "postgresql", "mysql")
 
@@ -126,7 +129,8 @@ class ApprovalStoreMixin(_Base):
         with schema.first_start(db_uri, self._get_or_create_engine):
             super().__init__(db_uri, read_db_uri)
         schema.upgrade(self.engine)
-        self._transactions = Transactions(self.engine)
+        guarded_by = GuardedPolicy(self.engine, policies)
+        self._transactions = Transactions(self.engine, prepare=guarded_by.refresh)
         stock_maker: Callable[..., Any] = self.ManagedSessionMaker
         self.ManagedSessionMaker: Callable[..., Any] = self._transactions.joining(stock_maker)
         self.gate = Gate(self._transactions, policies, self._get_active_workspace)
@@ -153,6 +157,12 @@ class ApprovalStoreMixin(_Base):
         workspace = self._get_active_workspace()
         return self._transactions.read(lambda s: registry.actual_name(s, workspace, name))
 
+    def _write_free(self, name: str, write: Callable[[], T], alias: str = "") -> T:
+        """Make a change that no policy is about; guards may think so of letters beyond ASCII."""
+        if f"{name}{alias}".isascii():
+            return write()
+        return self.gate.write_admitted(name, write)
+
     # --- aliases and stages -------------------------------------------------------------------
 
     @_recording
@@ -167,7 +177,7 @@ class ApprovalStoreMixin(_Base):
         if self.db_type == MYSQL and not alias.isascii() and self.gate.may_protect_aliases(name):
             raise ApprovalRequiredError(messages.foreign_letters(target=target, name=name))
         if not self.gate.may_protect(name, target):
-            return write()
+            return self._write_free(name, write, alias)
         number = _validate_model_version(version)
 
         def plan(session: Session) -> Act | Free | None:
@@ -205,7 +215,7 @@ class ApprovalStoreMixin(_Base):
             super(ApprovalStoreMixin, self).delete_registered_model_alias(name, alias)
 
         if not self.gate.may_protect(name, target):
-            return write()
+            return self._write_free(name, write, alias)
 
         def plan(session: Session) -> Act | Free | None:
             found = registry.find_alias(session, self.gate.workspace(), name, alias)
@@ -231,7 +241,7 @@ class ApprovalStoreMixin(_Base):
 
         canonical = next((known for known in STAGES if known.lower() == str(stage).lower()), None)
         if canonical is None or not self.gate.may_protect(name, None):
-            return write()
+            return self._write_free(name, write)
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = _validate_model_version(version)
 
@@ -332,7 +342,7 @@ class ApprovalStoreMixin(_Base):
             super(ApprovalStoreMixin, self).delete_model_version(name, version)
 
         if not self.gate.policy().may_govern(self._get_active_workspace(), name):
-            return write()
+            return self._write_free(name, write)
         number = _validate_model_version(version)
 
         def work(session: Session) -> None:
@@ -347,7 +357,8 @@ class ApprovalStoreMixin(_Base):
                     )
                 )
             found = registry.find_version(session, workspace, name, number)
-            write()
+            with guards.admitted(session, workspace, name):
+                write()
             if found is not None:
                 ledger = self.gate.ledger(session)
                 waiting = find_requests(session, version_uid=found.uid, only_open=True)
@@ -365,7 +376,7 @@ class ApprovalStoreMixin(_Base):
             super(ApprovalStoreMixin, self).delete_registered_model(name)
 
         if not self.gate.policy().may_govern(self._get_active_workspace(), name):
-            return write()
+            return self._write_free(name, write)
 
         def work(session: Session) -> None:
             workspace = self.gate.workspace()
@@ -376,7 +387,8 @@ class ApprovalStoreMixin(_Base):
                         what=f"'{name}'", held=[(target, v.version) for target, v in held]
                     )
                 )
-            write()
+            with guards.admitted(session, workspace, name):
+                write()
             ledger = self.gate.ledger(session)
             waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
             self.gate.close_all(ledger, waiting, State.STALE, "the model was deleted")
@@ -409,8 +421,8 @@ class ApprovalStoreMixin(_Base):
                 if (creator := ledger.creator_of(version)) is not None
             ]
             waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
-            renamed = write()
-            session.flush()
+            with guards.admitted(session, workspace, name, new_name):
+                renamed = write()
             # An alias set meanwhile, while the name was free, came along.
             if came := self.gate.held(session, new_name):
                 raise ProtectedRenameError(
@@ -543,7 +555,8 @@ class ApprovalStoreMixin(_Base):
                     self._refuse_locked_content(session, rule, found, real)
                 for check in rule.tag_checks(real):
                     self._note_check(session, rule, check, found, value, before)
-            return write()
+            with guards.admitted(session, found.workspace, found.name):
+                return write()
 
         return self._transactions.write(work)
 

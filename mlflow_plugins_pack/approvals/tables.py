@@ -116,6 +116,40 @@ check_tags = Table(
     Column("ts", BigInteger, nullable=False),
 )
 
+# What the database guards know; see `mlflow_plugins_pack.approvals.guards`.
+guard = Table(
+    "mpp_guard",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("policy_sha", String(64), nullable=False),
+    Column("installed_at", BigInteger, nullable=False),
+)
+
+guard_patterns = Table(
+    "mpp_guard_pattern",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("kind", String(10), nullable=False),
+    Column("place", Integer, nullable=False),
+    Column("name_like", String(600), nullable=False),
+    Column("workspace_like", String(600), nullable=False),
+)
+
+guard_targets = Table(
+    "mpp_guard_target",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer, nullable=False),
+    Column("target", String(210), nullable=False),
+)
+
+guard_passes = Table(
+    "mpp_guard_pass",
+    metadata,
+    Column("workspace", String(63), primary_key=True),
+    Column("name", String(256), primary_key=True),
+)
+
 policies = Table(
     "mpp_policy",
     metadata,

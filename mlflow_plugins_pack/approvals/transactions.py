@@ -21,6 +21,7 @@ from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARIL
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
+from mlflow_plugins_pack.approvals.guard_sql import REFUSAL
 from mlflow_plugins_pack.errors import RegistryBusyError
 
 T = TypeVar("T")
@@ -33,10 +34,16 @@ _RETRY_MYSQL = frozenset({1205, 1213, 1020})
 
 
 class Transactions:
-    """Write transactions of one store."""
+    """Write transactions of one store.
 
-    def __init__(self, engine: Engine) -> None:
+    Args:
+        engine: Of the registry's database.
+        prepare: Called before each write transaction, outside of it.
+    """
+
+    def __init__(self, engine: Engine, prepare: Callable[[], None] = lambda: None) -> None:
         self._engine = engine
+        self._prepare = prepare
         self._sessions = sessionmaker(bind=engine)
         self._current: ContextVar[Session | None] = ContextVar("mpp_session", default=None)
         self._on_insert: ContextVar[Callable[[Session, Any], None] | None] = ContextVar(
@@ -94,6 +101,7 @@ class Transactions:
         """
         if (session := self._current.get()) is not None:
             return work(session)
+        self._prepare()
         for attempt in range(_ATTEMPTS):
             try:
                 return self._once(work)
@@ -148,7 +156,9 @@ def _may_retry(exc: sa.exc.DBAPIError) -> bool:
         return True
     # A unique key was taken meanwhile: the next attempt sees the row and goes another way. (Stock
     # code turns the conflicts it expects into its own errors before they come here.)
-    return isinstance(exc, sa.exc.IntegrityError) or "database is locked" in str(original)
+    if isinstance(exc, sa.exc.IntegrityError):
+        return REFUSAL not in str(original)
+    return "database is locked" in str(original)
 
 
 def _translated(exc: sa.exc.SQLAlchemyError) -> MlflowException:

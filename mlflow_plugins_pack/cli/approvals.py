@@ -12,9 +12,12 @@ from typing import Any
 import click
 
 from mlflow_plugins_pack.approvals.names import PROJECTION_PREFIX, PROMPT_FLAG_TAG, parse_target
+from mlflow_plugins_pack.cli.approvals_audit import audit, drift
+from mlflow_plugins_pack.cli.approvals_guards import guards
+from mlflow_plugins_pack.cli.approvals_place import is_server, registry_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
-from mlflow_plugins_pack.errors import AuditBrokenError, ConfigurationError, NoOpenRequestError
-from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, scheme_of, without_credentials
+from mlflow_plugins_pack.errors import ConfigurationError, NoOpenRequestError
+from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 
 _MODEL_VERSION = re.compile(r"(?:models:/|prompts:/)?(?P<name>[^/:]+)/(?P<version>[1-9]\d*)")
 
@@ -22,6 +25,10 @@ _MODEL_VERSION = re.compile(r"(?:models:/|prompts:/)?(?P<name>[^/:]+)/(?P<versio
 @click.group()
 def approvals() -> None:
     """Review and promote versions."""
+
+
+for _command_group in (audit, drift, guards):
+    approvals.add_command(_command_group)
 
 
 def _parse_version(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
@@ -38,23 +45,10 @@ def _parse_target(_ctx: click.Context, _param: click.Parameter, text: str) -> st
         raise click.BadParameter(f"{exc}; expected prod or stage:Production") from exc
 
 
-def _registry(tracking_uri: str | None, registry_store_uri: str | None) -> str:
-    uri = registry_store_uri or tracking_uri
-    if not uri:
-        raise click.UsageError(
-            "Which registry? Give --tracking-uri (a server) or --registry-store-uri (a database)."
-        )
-    return uri
-
-
-def _is_server(uri: str) -> bool:
-    return scheme_of(uri) in ("http", "https")
-
-
 def _client(uri: str) -> Any:
     from mlflow import MlflowClient
 
-    return MlflowClient(tracking_uri=uri if _is_server(uri) else None, registry_uri=uri)
+    return MlflowClient(tracking_uri=uri if is_server(uri) else None, registry_uri=uri)
 
 
 def _is_prompt(client: Any, name: str) -> bool:
@@ -70,8 +64,8 @@ def list_requests(
     also_closed: bool, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
 ) -> None:
     """List requests; by default those that wait for somebody."""
-    uri = _registry(tracking_uri, registry_store_uri)
-    if _is_server(uri):
+    uri = registry_of(tracking_uri, registry_store_uri)
+    if is_server(uri):
         rows = [
             row
             for row in _projections(uri)
@@ -132,8 +126,8 @@ def show(
 ) -> None:
     """Show where MODEL_VERSION (models:/NAME/VERSION) stands for each target."""
     name, version = model_version
-    uri = _registry(tracking_uri, registry_store_uri)
-    if _is_server(uri):
+    uri = registry_of(tracking_uri, registry_store_uri)
+    if is_server(uri):
         client = _client(uri)
         is_prompt = _is_prompt(client, name)
         if is_prompt:
@@ -215,8 +209,8 @@ def _command(name: str, summary: str, done: str) -> None:
         registry_store_uri: str | None,
     ) -> None:
         model, version = model_version
-        uri = _registry(tracking_uri, registry_store_uri)
-        if not _is_server(uri) and not is_pack_uri(REGISTRY_WORD, uri):
+        uri = registry_of(tracking_uri, registry_store_uri)
+        if not is_server(uri) and not is_pack_uri(REGISTRY_WORD, uri):
             raise ConfigurationError(
                 f"{without_credentials(uri)!r} opens the stock registry, which knows no approvals. "
                 "Nothing was changed. Give a server's address, where you are signed in."
@@ -258,83 +252,6 @@ _command(
     "Cancelled the request of {version} for {target}.",
 )
 _command("comment", "Comment on MODEL_VERSION and TARGET.", "Commented on {version} for {target}.")
-
-
-@approvals.group()
-def audit() -> None:
-    """Read and check the audit log."""
-
-
-def _database(uri: str) -> str:
-    if _is_server(uri):
-        raise ConfigurationError(
-            f"This is checked in the database itself, and {uri!r} is a server. Nothing "
-            "was read. Give the registry's database: --registry-store-uri approval-postgresql://..."
-        )
-    return uri
-
-
-@audit.command("verify")
-@json_option
-@registry_options
-def audit_verify(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
-    """Check that no entry was changed, removed or added; needs the database's URI."""
-    from mlflow_plugins_pack.approvals import inspection
-
-    uri = _database(_registry(tracking_uri, registry_store_uri))
-    found = inspection.verify_audit(uri)
-    if as_json:
-        print_json({**vars(found), "is_intact": found.is_intact})
-    elif found.is_intact:
-        click.echo(f"The audit log is intact: {found.entries} entries, head {found.head}.")
-    else:
-        raise AuditBrokenError(
-            f"{found.problem}. {found.entries} entries before it hold, the last with hash "
-            f"{found.head}. Nothing was changed. Compare with a backup."
-        )
-    if not found.is_intact:
-        raise click.exceptions.Exit(1)
-
-
-@audit.command("list")
-@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
-@json_option
-@registry_options
-def audit_list(
-    limit: int, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
-) -> None:
-    """List what happened, the newest last; needs the database's URI."""
-    from mlflow_plugins_pack.approvals import inspection
-
-    uri = _database(_registry(tracking_uri, registry_store_uri))
-    with inspection.connected(uri) as connection:
-        rows = inspection.audit_entries(connection, limit)
-    for row in rows:
-        row["when"] = _moment(row["ts"])
-    columns = ["seq", "when", "actor", "action", "name", "version", "target", "request_id"]
-    print_rows(rows, columns, as_json=as_json)
-
-
-@approvals.command()
-@json_option
-@registry_options
-def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
-    """List protected holders that no approval put there; needs the database's URI."""
-    from sqlalchemy.orm import Session
-
-    from mlflow_plugins_pack.approvals import inspection
-    from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
-
-    uri = _database(_registry(tracking_uri, registry_store_uri))
-    in_force = read_policy(policy_path())
-    with inspection.connected(uri) as connection, Session(bind=connection) as session:
-        strays = inspection.drift(session, in_force)
-    if strays or as_json:
-        print_rows(strays, ["workspace", "model", "version", "target"], as_json=as_json)
-    else:
-        click.echo("Every protected holder was approved.")
-    if strays:
-        raise click.exceptions.Exit(1)
 
 
 @approvals.group()

@@ -12,6 +12,7 @@ from mlflow.server import handlers
 from mlflow.tracking import MlflowClient
 
 from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals import drift as strays
 from mlflow_plugins_pack.approvals import inspection
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import HOUR, Bench, bench, refused
@@ -42,8 +43,8 @@ def audited(bench: Bench) -> list[str]:
 
 def drift(bench: Bench) -> list[int]:
     policy = bench.store.gate.policy()
-    found = bench.store._transactions.read(lambda s: inspection.drift(s, policy, bench.now))
-    return [int(row["version"]) for row in found]
+    found = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
+    return [stray.version for stray in found]
 
 
 # --- several policies -------------------------------------------------------------------------

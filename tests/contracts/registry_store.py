@@ -19,7 +19,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import audit, inspection, schema
+from mlflow_plugins_pack.approvals import audit, drift, inspection, schema
 from mlflow_plugins_pack.approvals.ledger import find_requests
 from mlflow_plugins_pack.approvals.workflow import State
 from tests.approvals.acting import signed_in
@@ -259,8 +259,8 @@ class RegistryStoreContract:
 
     def _drift(self, name: str) -> list[dict[str, Any]]:
         policy = self.store.gate.policy()
-        found = self.store._transactions.read(lambda s: inspection.drift(s, policy))
-        return [row for row in found if row["model"] == name]
+        found = self.store._transactions.read(lambda s: drift.find(s, policy))
+        return [stray.as_row() for stray in found if stray.model == name]
 
     # --- people -------------------------------------------------------------------------------
 
@@ -688,7 +688,9 @@ def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (str, int)):
         return value
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
+        items = [_plain(item) for item in value]
+        # Stock gives what belongs to a model in whatever order the database has it; searches order.
+        return sorted(items, key=str) if type(value) is list else items
     skipped = {"_creation_time", "_creation_timestamp", "_last_updated_timestamp", "_workspace"}
     return {
         key: str(_plain(item)) if not isinstance(item, dict) else item

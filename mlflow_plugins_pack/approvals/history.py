@@ -1,0 +1,93 @@
+"""Who held what at which time, told from the audit log alone; pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Holding:
+    """A version that held a protected target.
+
+    Attributes:
+        workspace: Of the model.
+        model: Its name.
+        target: Key of the target, such as ``alias:prod``.
+        version: The version.
+        since: When the change was made, in milliseconds since the epoch.
+        actor: Who made it.
+        request_id: The request that was applied.
+        approvers: Whose approval counted.
+        digest: Of the content that was approved.
+    """
+
+    workspace: str
+    model: str
+    target: str
+    version: int
+    since: int
+    actor: str | None
+    request_id: str | None
+    approvers: tuple[str, ...]
+    digest: str | None
+
+
+def holders_at(entries: Iterable[Mapping[str, Any]], at_ms: int | None = None) -> list[Holding]:
+    """Return who held each protected target.
+
+    Args:
+        entries: Of the audit log, oldest first.
+        at_ms: When, in milliseconds since the epoch; None: after the last entry.
+
+    Returns:
+        One holding for an alias; for a stage one for each version in it, of which MLflow serves
+        the highest.
+    """
+    held: dict[tuple[str, str], dict[tuple[str, int], Holding]] = {}
+    for entry in entries:
+        if at_ms is not None and entry["ts"] > at_ms:
+            # Servers' clocks differ a little: a later entry may still bear an earlier time.
+            continue
+        model = (entry["workspace"], entry["name"])
+        _step(held, model, entry)
+    return sorted(
+        (holding for of_model in held.values() for holding in of_model.values()),
+        key=lambda h: (h.workspace, h.model, h.target, h.version),
+    )
+
+
+def _step(
+    held: dict[tuple[str, str], dict[tuple[str, int], Holding]],
+    model: tuple[str, str],
+    entry: Mapping[str, Any],
+) -> None:
+    action, target, version = entry["action"], entry["target"], entry["version"]
+    of_model = held.setdefault(model, {})
+    if action == "APPLIED":
+        after = json.loads(entry["after"] or "{}")
+        if after.get("action") == "demote":
+            of_model.pop((target, version), None)
+            return
+        if target.startswith("alias:"):
+            for key in [key for key in of_model if key[0] == target]:
+                del of_model[key]
+        of_model[target, version] = Holding(
+            *model,
+            target,
+            version,
+            entry["ts"],
+            entry["actor"],
+            entry["request_id"],
+            tuple(after.get("approvers") or ()),
+            after.get("digest"),
+        )
+    elif action == "SYSTEM_TRANSITION":
+        of_model.pop((target, version), None)
+    elif action == "VERSION_DELETED":
+        for key in [key for key in of_model if key[1] == version]:
+            del of_model[key]
+    elif action in ("MODEL_DELETED", "MODEL_RENAMED"):
+        del held[model]
