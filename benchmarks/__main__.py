@@ -8,7 +8,7 @@ import os
 import sys
 from pathlib import Path
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, SURVEYS
 from benchmarks.frame import Options
 from benchmarks.report import document, machine, table
 
@@ -21,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--blocks", type=int, help="pairs of measurements (default: the case's)")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the full size")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every block there too")
+    parser.add_argument("--only", default="", metavar="TEXT", help="parts of a survey to run")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write a survey's tables there")
     parser.add_argument(
         "--work",
         type=Path,
@@ -29,11 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parsed = parser.parse_args(arguments)
     if parsed.list or not parsed.names:
-        for case in CASES:
+        for case in (*CASES, *SURVEYS):
             print(f"{case.name:<26} {case.summary}")
         return 0 if parsed.list else 2
-    chosen = [case for case in CASES if case.name.startswith(tuple(parsed.names))]
-    unknown = [n for n in parsed.names if not any(case.name.startswith(n) for case in CASES)]
+    surveys = [survey for survey in SURVEYS if survey.name in parsed.names]
+    names = set(parsed.names) - {survey.name for survey in surveys}
+    chosen = [case for case in CASES if case.name.startswith(tuple(names))]
+    unknown = [n for n in names if not any(case.name.startswith(n) for case in CASES)]
     if unknown:
         parser.error(f"no case is named {', '.join(unknown)}; see --list")
     if (parsed.blocks is not None and parsed.blocks < 1) or parsed.scale <= 0:
@@ -56,9 +60,21 @@ def main(arguments: list[str] | None = None) -> int:
         figures = case.run(options, options.blocks or case.blocks)
         documents.append(document(case.name, options, figures))
         print(f"\n{table(case.name, figures)}", flush=True)
+    for survey in surveys:
+        print(f"{survey.name}: {survey.summary}", file=sys.stderr)
+        text = survey.run(options, parsed.only)
+        print(f"\n{text}", flush=True)
+        if parsed.write:
+            parsed.write.write_text(_with_machine(survey.summary, facts, text))
     if parsed.json:
         parsed.json.write_text(json.dumps({"machine": facts, "cases": documents}, indent=2) + "\n")
     return 0
+
+
+def _with_machine(summary: str, facts: dict[str, object], text: str) -> str:
+    names = ("python", "mlflow", "pack", "when")
+    where = ", ".join(f"{name} {facts[name]}" for name in names)
+    return f"# Measured: {summary}\n\n{where}\n\n{text}\n"
 
 
 if __name__ == "__main__":

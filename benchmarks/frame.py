@@ -84,6 +84,21 @@ class Case:
     run: Callable[[Options, int], list[Figure]]
 
 
+@dataclass(frozen=True)
+class Survey:
+    """A case that measures the pack alone, without stock beside it.
+
+    Attributes:
+        name: How the command line calls it; in full, a prefix does not name it.
+        summary: One line.
+        run: Measures it, or only those parts whose name holds the text; returns Markdown.
+    """
+
+    name: str
+    summary: str
+    run: Callable[[Options, str], str]
+
+
 Sample = Mapping[str, float]
 """What one side measured in one block: figure name to value."""
 

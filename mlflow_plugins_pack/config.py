@@ -133,9 +133,9 @@ LINEAGE_ENABLED: Setting[bool] = Setting(
 )
 LINEAGE_CAPTURE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_CAPTURE",
-    ("audit", "wrap", "boto"),
+    ("audit", "wrap", "boto", "azure", "http", "sql", "spool"),
     parse_list,
-    "Capture layers that are on, of `audit`, `wrap`, `boto`.",
+    "Capture layers that are on, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `spool`.",
 )
 LINEAGE_INCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_INCLUDE",
@@ -182,6 +182,43 @@ AUTH_CONFIG: Setting[str] = Setting(
     str,
     "The profiles file; else `$XDG_CONFIG_HOME/mlflow-pack/auth.toml`, "
     "else `/etc/mlflow-pack/auth.toml`.",
+)
+
+AUTH_HOST: Setting[tuple[str, ...]] = Setting(
+    "MLFLOW_PACK_AUTH_HOST",
+    (),
+    parse_list,
+    "The short form: hosts to sign in to, by these variables instead of a file.",
+)
+AUTH_SOURCE: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_SOURCE", "", str, "Its source; else chosen by what else is set."
+)
+AUTH_TOKEN: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_TOKEN", "", str, "The token, for the source `env`."
+)
+AUTH_TOKEN_FILE: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_TOKEN_FILE", "", str, "The token's file, for the source `file`."
+)
+AUTH_USERNAME: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_USERNAME", "", str, "The user's name, for the source `basic`."
+)
+AUTH_PASSWORD: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_PASSWORD", "", str, "The user's password, for the source `basic`."
+)
+AUTH_ISSUER: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_ISSUER", "", str, "The provider, for the source `oidc`."
+)
+AUTH_CLIENT_ID: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_CLIENT_ID", "", str, "Who we are to the provider."
+)
+AUTH_CLIENT_SECRET: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_CLIENT_SECRET", "", str, "How we prove it."
+)
+AUTH_SCOPE: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_SCOPE", "", str, "OAuth scopes to ask for, with blanks between."
+)
+AUTH_AUDIENCE: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_AUDIENCE", "", str, "For whom the token is, where the source asks for that."
 )
 
 # --- approvals ----------------------------------------------------------------------------------

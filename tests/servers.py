@@ -2,7 +2,7 @@
 
 A missing program skips the test by name for a person and fails it where ``MLFLOW_PACK_REQUIRE``
 (comma-separated) names the part, as CI does. Parts: postgresql, mariadb, moto, azurite, nginx,
-chromium.
+chromium, oidc-provider (see tests/oidc), apache, tmux.
 """
 
 from __future__ import annotations

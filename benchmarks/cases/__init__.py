@@ -1,5 +1,6 @@
 """Every benchmark, in the order of the README's table."""
 
-from benchmarks.cases import alias, artifacts, imports, lineage, request
+from benchmarks.cases import alias, artifacts, imports, lineage, lineage_coverage, request
 
 CASES = (*artifacts.CASES, *alias.CASES, request.CASE, imports.CASE, lineage.CASE)
+SURVEYS = (lineage_coverage.SURVEY,)

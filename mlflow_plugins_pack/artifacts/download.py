@@ -1,6 +1,8 @@
 """Reading files back: planned from manifests, fetched in parallel, every byte checked.
 
-Files are built in a hidden folder and put in their places only once all of them are right.
+Files are built in a hidden folder and put in their places only once all of them are right. One
+sha256 over the whole file proves it right, every byte of every chunk included; the hashes of its
+chunks are asked only where that fails, to tell which of them to read again, and from where.
 """
 
 from __future__ import annotations
@@ -14,8 +16,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
-from pathlib import Path
-from typing import BinaryIO
 
 from mlflow.utils.uri import validate_path_within_directory
 
@@ -23,7 +23,7 @@ from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.backends._base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.backends.local import translate
 from mlflow_plugins_pack.artifacts.manifest import FileEntry, RecipePart, decode_recipe_part
-from mlflow_plugins_pack.artifacts.pack import Chunk, decode_chunk
+from mlflow_plugins_pack.artifacts.pack import CODEC_RAW, Chunk, decode_chunk, decode_unchecked
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 
@@ -32,15 +32,26 @@ _READ_BYTES = 4 * 1024 * 1024
 _GAP_BYTES = 64 * 1024
 """Bytes between two wanted chunks that are read rather than asked around."""
 _BYTES_AHEAD = 40 * 1024 * 1024
+_READS = 2
+"""Wrong bytes are read once more, since they may have gone wrong on the way."""
 
 STAGING_PREFIX = ".mlflow-pack-"
+
+_Data = bytes | memoryview
 
 
 @dataclass(frozen=True)
 class _Wanted:
-    """One chunk of one file of the plan."""
+    """One chunk of one file of the plan.
+
+    Attributes:
+        file: The file's number.
+        offset: Where its bytes go in the file.
+        chunk: Where they come from.
+    """
 
     file: int
+    offset: int
     chunk: Chunk
 
 
@@ -59,8 +70,8 @@ class _Group:
         return self.end - self.start + self.raw
 
 
-_Piece = tuple[int, bytes | memoryview | Chunk]
-"""A file's number and its next bytes, or a chunk of it that could not be read."""
+_Inline = tuple[int, bytes]
+"""A small file's number and all of its bytes, which stand in the manifest."""
 
 
 def download(
@@ -103,17 +114,11 @@ def download_one(store: Store, entry: FileEntry, local_path: str) -> None:
         os.mkdir(temporary, 0o700)
         try:
             _stage(store, [entry], temporary, lambda: None)
-            os.replace(os.path.join(temporary, "0"), local_path)
+            os.replace(_staged(temporary, 0), local_path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as exc:
         raise translate(exc, str(local_path), "write") from exc
-
-
-def read_file(store: Store, entry: FileEntry) -> Iterator[bytes | memoryview]:
-    """Give a file's bytes in order, each chunk checked; the whole is for the caller to check."""
-    for _, data in _fetch(store, [entry]):
-        yield data
 
 
 def _publish(places: list[str], staging: str, folder: str) -> None:
@@ -126,53 +131,101 @@ def _publish(places: list[str], staging: str, folder: str) -> None:
             validate_path_within_directory(folder, parent)
             os.makedirs(parent, exist_ok=True)
             checked.add(parent)
-        os.replace(os.path.join(staging, str(number)), target)
+        os.replace(_staged(staging, number), target)
 
 
 def _stage(
     store: Store, entries: list[FileEntry], staging: str, file_done: Callable[[], None]
 ) -> None:
-    fetched = _fetch(store, entries)
+    fetched = _fetch(store, entries, staging)
     upcoming = next(fetched, None)
     for number, entry in enumerate(entries):
-        whole, size = hashlib.sha256(), 0
-        with Path(staging, str(number)).open("xb", buffering=0) as file:
-            while upcoming is not None and upcoming[0] == number:
-                data = upcoming[1]
-                whole.update(data)
-                _write_fully(file, data)
-                size += len(data)
-                upcoming = next(fetched, None) if size <= entry.size else None
+        whole = hashlib.sha256()
+        while upcoming is not None and upcoming[0] == number:
+            whole.update(upcoming[1])
+            upcoming = next(fetched, None)
+        if whole.digest() != entry.sha256:
+            _repair(store, entry, _staged(staging, number))
         file_done()
-        if size != entry.size or whole.digest() != entry.sha256:
-            raise ArtifactCorruptError(
-                f"The artifact {entry.path!r} was put together from chunks that are each right, "
-                f"but as a whole it does not have its recorded size and sha256 "
-                f"{entry.sha256.hex()}. Nothing was written to the destination. Run "
-                f"`mlflow-pack artifacts fsck --read-data` on {store.location.uri}."
-            )
 
 
-def _write_fully(file: BinaryIO | object, data: bytes | memoryview) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]  # type: ignore[union-attr]
+def _staged(staging: str, number: int) -> str:
+    return os.path.join(staging, str(number))
+
+
+def _write(path: str, data: _Data, offset: int = 0) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(handle, view, offset)
+            view, offset = view[written:], offset + written
+    finally:
+        os.close(handle)
+
+
+def _repair(store: Store, entry: FileEntry, path: str) -> None:
+    """Find the chunks of a staged file that are wrong, and read them again or from a copy.
+
+    Raises:
+        ArtifactCorruptError: If there is no good copy of one, or if the file is wrong although
+            all of its chunks are right.
+    """
+    whole = hashlib.sha256()
+    _write(path, b"")
+    with open(path, "r+b", buffering=0) as file:
+        for item in _plan(store, [entry]):
+            if not isinstance(item, _Wanted):
+                whole.update(item[1])
+                continue
+            chunk = item.chunk
+            data: _Data = os.pread(file.fileno(), chunk.raw, item.offset)
+            if hashlib.sha256(data).digest() != chunk.sha256:
+                found = _read_at(store, chunk) or _read_elsewhere(store, chunk)
+                if found is None:
+                    raise _unreadable(store, entry, chunk)
+                data = found
+                _write(path, data, item.offset)
+            whole.update(data)
+    if whole.digest() != entry.sha256:
+        raise _inconsistent(
+            store,
+            entry,
+            f"was put together from chunks that are each right, but as a whole it does not have "
+            f"its recorded sha256 {entry.sha256.hex()}",
+        )
 
 
 # --- planning -------------------------------------------------------------------------------------
 
 
-def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | tuple[int, bytes]]:
+def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]:
+    """Give what each file is made of, in order.
+
+    Raises:
+        ArtifactCorruptError: If a file's parts are not as long together as the file, or a part of
+            its recipe cannot be read.
+    """
     for number, entry in enumerate(entries):
         if entry.inline is not None:
             yield number, entry.inline
-        elif entry.recipe:
-            for place in entry.recipe:
-                for chunk in _read_recipe(store, entry, place):
-                    yield _Wanted(number, chunk)
-        else:
-            for chunk in entry.chunks:
-                yield _Wanted(number, chunk)
+            continue
+        offset = 0
+        for chunk in _chunks(store, entry):
+            offset += chunk.raw
+            if offset > entry.size:
+                break
+            yield _Wanted(number, offset - chunk.raw, chunk)
+        if offset != entry.size:
+            raise _inconsistent(
+                store, entry, f"is made of chunks that do not add up to its {entry.size} bytes"
+            )
+
+
+def _chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
+    yield from entry.chunks
+    for place in entry.recipe:
+        yield from _read_recipe(store, entry, place)
 
 
 def _read_recipe(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk, ...]:
@@ -180,10 +233,8 @@ def _read_recipe(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk, .
     if part is None:
         raise _unreadable(store, entry, place)
     if part.file_sha256 != entry.sha256 or part.file_size != entry.size:
-        raise ArtifactCorruptError(
-            f"The recipe {place.sha256.hex()} of the artifact {entry.path!r} belongs to another "
-            f"file. Nothing was written to the destination. Run `mlflow-pack artifacts fsck` on "
-            f"{store.location.uri}."
+        raise _inconsistent(
+            store, entry, f"has a recipe, {place.sha256.hex()}, that belongs to another file"
         )
     return part.chunks
 
@@ -198,7 +249,7 @@ def read_recipe(store: Store, place: Chunk) -> RecipePart | None:
     return None if data is None else decode_recipe_part(data, place.pack)
 
 
-def _group(plan: Iterator[_Wanted | tuple[int, bytes]]) -> Iterator[_Group | tuple[int, bytes]]:
+def _group(plan: Iterator[_Wanted | _Inline]) -> Iterator[_Group | _Inline]:
     current: _Group | None = None
     for item in plan:
         if isinstance(item, tuple):
@@ -230,10 +281,12 @@ def _group(plan: Iterator[_Wanted | tuple[int, bytes]]) -> Iterator[_Group | tup
 # --- fetching -------------------------------------------------------------------------------------
 
 
-def _fetch(store: Store, entries: list[FileEntry]) -> Iterator[tuple[int, bytes | memoryview]]:
-    """Give the files' bytes in order, reading ahead in parallel."""
-    ahead: deque[tuple[Future[list[_Piece]] | None, _Group | tuple[int, bytes]]]
-    ahead = deque()
+def _fetch(store: Store, entries: list[FileEntry], staging: str) -> Iterator[tuple[int, _Data]]:
+    """Write all files, reading ahead in parallel; give each file's bytes in order, unchecked.
+
+    What could not be read is missing in what is given, and a hole in what is written.
+    """
+    ahead: deque[tuple[Future[list[tuple[int, _Data]]] | list[_Inline], int]] = deque()
     groups = _group(_plan(store, entries))
     bytes_ahead = 0
     more = True
@@ -243,83 +296,112 @@ def _fetch(store: Store, entries: list[FileEntry]) -> Iterator[tuple[int, bytes 
                 group = next(groups, None)
                 if group is None:
                     more = False
-                elif isinstance(group, tuple):
-                    ahead.append((None, group))
-                    bytes_ahead += len(group[1])
-                else:
-                    ahead.append((transfer.submit(_read_group, store, group), group))
-                    bytes_ahead += group.weight
-            if not ahead:
-                break
-            future, group = ahead.popleft()
-            if future is None or isinstance(group, tuple):
-                assert isinstance(group, tuple)  # noqa: S101 - for the type checker
-                bytes_ahead -= len(group[1])
-                yield group
-                continue
-            pieces = future.result()
-            bytes_ahead -= group.weight
-            for number, piece in pieces:
-                if not isinstance(piece, Chunk):
-                    yield number, piece
                     continue
-                found = _read_elsewhere(store, piece)
-                if found is None:
-                    raise _unreadable(store, entries[number], piece)
-                yield number, found
+                if isinstance(group, _Group):
+                    reading = transfer.submit(_read_group, store, group, staging)
+                    ahead.append((reading, group.weight))
+                else:
+                    _write(_staged(staging, group[0]), group[1])
+                    ahead.append(([group], len(group[1])))
+                bytes_ahead += ahead[-1][1]
+            if ahead:
+                pieces, weight = ahead.popleft()
+                bytes_ahead -= weight
+                yield from pieces.result() if isinstance(pieces, Future) else pieces
     finally:
-        for future, _ in ahead:
-            if future is not None:
-                future.cancel()
+        for pieces, _ in ahead:
+            if isinstance(pieces, Future):
+                pieces.cancel()
 
 
-def _read_group(store: Store, group: _Group) -> list[_Piece]:
-    """Read and check a group.
+def _read_group(store: Store, group: _Group, staging: str) -> list[tuple[int, _Data]]:
+    """Read a group and write what it brings into the staged files.
 
     Returns:
-        Per file its bytes in one piece, since every hand-over between threads costs more than a
-        copy does; a chunk that is not good stands for itself.
+        Each file's bytes, in as few pieces as can be: every hand-over between threads costs more
+        than a copy does.
     """
     pack = group.wanted[0].chunk.pack
     try:
-        data = store.backend.read(
-            store.key(layout.pack_key(pack)), group.start, group.end - group.start
+        stored = memoryview(
+            store.backend.read(
+                store.key(layout.pack_key(pack)), group.start, group.end - group.start
+            )
         )
     except ObjectMissingError:
-        return [(wanted.file, wanted.chunk) for wanted in group.wanted]
-    stored = memoryview(data)
-    decoded: dict[Chunk, bytes | memoryview | None] = {}
-    pieces: list[_Piece] = []
+        return []
+    pieces: list[tuple[int, _Data]] = []
     for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
-        run: list[bytes | memoryview] = []
-        for chunk in (wanted.chunk for wanted in wanteds):
-            if chunk not in decoded:
-                start = chunk.offset - group.start
-                decoded[chunk] = decode_chunk(chunk, stored[start : start + chunk.stored])
-            good = decoded[chunk]
-            if good is not None:
-                run.append(good)
-                continue
-            if run:
-                pieces.append((number, b"".join(run)))
-                run = []
-            pieces.append((number, chunk))
-        if run:
-            pieces.append((number, run[0] if len(run) == 1 else b"".join(run)))
+        for offset, data in _join(_decode(list(wanteds), stored, group.start)):
+            _write(_staged(staging, number), data, offset)
+            pieces.append((number, data))
     return pieces
 
 
-def _read_at(store: Store, chunk: Chunk) -> bytes | memoryview | None:
-    try:
-        stored = store.backend.read(
-            store.key(layout.pack_key(chunk.pack)), chunk.offset, chunk.stored
-        )
-    except ObjectMissingError:
-        return None
-    return decode_chunk(chunk, stored)
+def _join(pieces: Iterator[tuple[int, _Data]]) -> Iterator[tuple[int, _Data]]:
+    """Put together what follows each other."""
+    run: list[_Data] = []
+    begin = end = 0
+    for offset, data in pieces:
+        if run and offset != end:
+            yield begin, _one(run)
+            run = []
+        if not run:
+            begin = offset
+        run.append(data)
+        end = offset + len(data)
+    if run:
+        yield begin, _one(run)
 
 
-def _read_elsewhere(store: Store, chunk: Chunk) -> bytes | memoryview | None:
+def _one(run: list[_Data]) -> _Data:
+    return run[0] if len(run) == 1 else b"".join(run)
+
+
+def _decode(wanted: list[_Wanted], stored: memoryview, start: int) -> Iterator[tuple[int, _Data]]:
+    """Give offsets and bytes of one file's chunks; one that cannot be decoded is left out.
+
+    Chunks that are stored side by side as they are come as one piece, without a copy.
+    """
+    known: dict[Chunk, _Data | None] = {}
+    at = 0
+    while at < len(wanted):
+        offset, chunk = wanted[at].offset, wanted[at].chunk
+        begin = chunk.offset - start
+        end = begin + chunk.stored
+        at += 1
+        if chunk.codec == CODEC_RAW:
+            while (
+                at < len(wanted)
+                and wanted[at].chunk.codec == CODEC_RAW
+                and wanted[at].chunk.offset - start == end
+            ):
+                end += wanted[at].chunk.stored
+                at += 1
+            yield offset, stored[begin:end]
+            continue
+        if chunk not in known:
+            known[chunk] = decode_unchecked(chunk, stored[begin:end])
+        data = known[chunk]
+        if data is not None:
+            yield offset, data
+
+
+def _read_at(store: Store, chunk: Chunk) -> _Data | None:
+    """Return a chunk's bytes, checked; None if its place does not have them."""
+    for _ in range(_READS):
+        try:
+            stored = store.backend.read(
+                store.key(layout.pack_key(chunk.pack)), chunk.offset, chunk.stored
+            )
+        except ObjectMissingError:
+            return None
+        if (data := decode_chunk(chunk, stored)) is not None:
+            return data
+    return None
+
+
+def _read_elsewhere(store: Store, chunk: Chunk) -> _Data | None:
     copy = _elsewhere(store, chunk)
     return None if copy is None else _read_at(store, copy)
 
@@ -329,6 +411,13 @@ def _elsewhere(store: Store, chunk: Chunk) -> Chunk | None:
     store.refresh_index()
     copy = store.index.find_chunk(chunk.sha256)
     return None if copy == chunk else copy
+
+
+def _inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        f"The artifact {entry.path!r} {what}. Nothing was written to the destination. Run "
+        f"`mlflow-pack artifacts fsck --read-data` on {store.location.uri}."
+    )
 
 
 def _unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:

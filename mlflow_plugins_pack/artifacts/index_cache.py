@@ -12,7 +12,7 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,6 +25,8 @@ T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 _SCHEMA_VERSION = 1
+_PARAMETERS = 500
+"""Most hashes asked for at once; every SQLite takes 999."""
 _TABLES = """
 CREATE TABLE deltas (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE replaced (name TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -33,7 +35,6 @@ CREATE TABLE chunks (sha256 BLOB PRIMARY KEY, pack INTEGER NOT NULL, place INTEG
     stored INTEGER NOT NULL, raw INTEGER NOT NULL, codec INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE files (sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, is_recipe INTEGER NOT NULL,
     places BLOB NOT NULL) WITHOUT ROWID;
-CREATE INDEX files_by_size ON files (size);
 """
 
 
@@ -62,13 +63,12 @@ class IndexCache:
 
     def find_chunk(self, sha256: bytes) -> Chunk | None:
         """Return a place of the chunk with the hash."""
-        query = (
-            "SELECT p.name, c.sha256, c.place, c.stored, c.raw, c.codec FROM chunks c "
-            "JOIN packs p ON p.number = c.pack WHERE c.sha256 = ?"
-        )
+        return self.find_chunks([sha256]).get(sha256)
+
+    def find_chunks(self, hashes: Sequence[bytes]) -> dict[bytes, Chunk]:
+        """Return a place of each chunk that is known, by hash."""
         with self._lock:
-            row = self._guarded(lambda db: db.execute(query, (sha256,)).fetchone())
-        return Chunk(*row) if row else None
+            return self._guarded(lambda db: self._find_chunks(db, hashes))
 
     def find_file(self, sha256: bytes) -> KnownFile | None:
         """Return the file with the hash."""
@@ -76,12 +76,6 @@ class IndexCache:
         with self._lock:
             row = self._guarded(lambda db: db.execute(query, (sha256,)).fetchone())
         return KnownFile(row[0], row[1], bool(row[2]), decode_places(row[3])) if row else None
-
-    def has_size(self, size: int) -> bool:
-        """Tell whether there is a file of just this size."""
-        query = "SELECT 1 FROM files WHERE size = ? LIMIT 1"
-        with self._lock:
-            return bool(self._guarded(lambda db: db.execute(query, (size,)).fetchone()))
 
     def replaced(self) -> set[str]:
         """Return names of deltas that a newer one repeats, whether they are still there or not."""
@@ -124,6 +118,20 @@ class IndexCache:
         self._database = database
         weakref.finalize(self, database.close)
         return database
+
+    @staticmethod
+    def _find_chunks(database: sqlite3.Connection, hashes: Sequence[bytes]) -> dict[bytes, Chunk]:
+        found: dict[bytes, Chunk] = {}
+        for start in range(0, len(hashes), _PARAMETERS):
+            some = hashes[start : start + _PARAMETERS]
+            rows = database.execute(
+                "SELECT p.name, c.sha256, c.place, c.stored, c.raw, c.codec FROM chunks c "  # noqa: S608
+                "JOIN packs p ON p.number = c.pack "
+                f"WHERE c.sha256 IN ({','.join('?' * len(some))})",
+                some,
+            )
+            found.update((row[1], Chunk(*row)) for row in rows)
+        return found
 
     @staticmethod
     def _clear(database: sqlite3.Connection) -> None:

@@ -186,6 +186,19 @@ def decode_chunk(chunk: Chunk, stored: bytes | memoryview) -> bytes | memoryview
     Raises:
         StoreFormatError: If the codec is unknown.
     """
+    raw = decode_unchecked(chunk, stored)
+    return raw if raw is not None and hashlib.sha256(raw).digest() == chunk.sha256 else None
+
+
+def decode_unchecked(chunk: Chunk, stored: bytes | memoryview) -> bytes | memoryview | None:
+    """Decode a chunk whose bytes are checked as part of a larger whole.
+
+    Returns:
+        As many bytes as the chunk has, right or wrong; None if that cannot be.
+
+    Raises:
+        StoreFormatError: If the codec is unknown.
+    """
     if len(stored) != chunk.stored or chunk.raw > MAX_CHUNK_BYTES:
         return None
     raw: bytes | memoryview | None
@@ -198,9 +211,7 @@ def decode_chunk(chunk: Chunk, stored: bytes | memoryview) -> bytes | memoryview
             f"The chunk {chunk.sha256.hex()} uses encoding {chunk.codec}, which this version of "
             f"mlflow-plugins-pack does not know. Nothing was written. Upgrade the package."
         )
-    if raw is None or len(raw) != chunk.raw or hashlib.sha256(raw).digest() != chunk.sha256:
-        return None
-    return raw
+    return raw if raw is not None and len(raw) == chunk.raw else None
 
 
 def decompress(stored: bytes | memoryview, raw_length: int) -> bytes | None:

@@ -10,11 +10,12 @@ import hashlib
 import os
 import stat
 import struct
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, TypeVar
 
 from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.chunking import Chunker, fast_cutter
@@ -43,11 +44,17 @@ from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
 )
 
+T = TypeVar("T")
+
 PACK_BYTES = 16 * 1024 * 1024
 """A pack is closed once it is this long: large enough for a bucket, small enough for memory."""
 
 UPLOADS_AT_ONCE = 3
 READ_BYTES = 4 * 1024 * 1024
+_BLOCKS_AHEAD = 2
+"""So many blocks of a file are cut while the chunks before them are still being hashed."""
+_HAND_OVER_BYTES = 256 * 1024
+"""Waking another thread takes about as long as hashing this much."""
 CHUNKS_IN_SEGMENT = 64
 """A file of more chunks gets a recipe, so that a listing does not read them."""
 
@@ -137,20 +144,10 @@ class UploadSession:
             data = file.read(before.st_size + 1)
             return _inline_entry(data)
         self._learn_index()
-        known_size = self._store.index.has_size(before.st_size) or any(
-            entry.size == before.st_size for entry in self._new_files.values()
-        )
-        digest = b""
-        if known_size:
-            digest = _hash_file(file)
-            known = self._known_file(digest, before.st_size)
-            if known is not None:
-                return known
-            file.seek(0)
-        entry = self._chunk_stream(iter(lambda: file.read(READ_BYTES), b""))
-        if digest and entry.sha256 != digest:
-            raise _changed(name)
-        return entry
+        sink = _ChunkSink(self)
+        while block := file.read(READ_BYTES):
+            sink.feed(block)
+        return sink.finish()
 
     def _known_file(self, sha256: bytes, size: int) -> FileEntry | None:
         if sha256 in self._new_files:
@@ -164,19 +161,17 @@ class UploadSession:
 
     # --- chunking ---
 
-    def _chunk_stream(self, blocks: Iterator[bytes]) -> FileEntry:
-        sink = _ChunkSink(self)
-        for block in blocks:
-            sink.feed(block)
-        return sink.finish()
+    def _store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Chunk]:
+        """Store what is new of some chunks; give the places of all."""
+        unknown = [sha256 for sha256 in digests if sha256 not in self._new_chunks]
+        known = self._store.index.find_chunks(unknown) if unknown else {}
+        for data, sha256 in zip(pieces, digests, strict=True):
+            chunk = self._new_chunks.get(sha256)
+            if chunk is None and (chunk := known.get(sha256)) is not None:
+                self._reused_packs.add(chunk.pack)
+            yield chunk or self._store_chunk(data, sha256)
 
-    def _store_chunk(self, data: memoryview) -> Chunk:
-        sha256 = hashlib.sha256(data).digest()
-        known = self._new_chunks.get(sha256) or self._store.index.find_chunk(sha256)
-        if known is not None:
-            if len(known.pack) != _PENDING.size:
-                self._reused_packs.add(known.pack)
-            return known
+    def _store_chunk(self, data: memoryview, sha256: bytes) -> Chunk:
         codec, stored = self._compressor.encode(data)
         self._roll(len(stored))
         record = self._builder.add(KIND_DATA, codec, sha256, stored, len(data))
@@ -256,6 +251,10 @@ class UploadSession:
             StorageError: If the storage failed; then nothing is visible.
         """
         self._refuse_conflicts()
+        # Beside the last pack's upload.
+        listing = {
+            scope: transfer.submit(self._store.segment_names, scope) for scope in self._operations
+        }
         self._close_pack()
         resolved = {
             scope: [self._resolve_operation(operation) for operation in operations]
@@ -271,7 +270,7 @@ class UploadSession:
             ]
         )
         for scope, operations in resolved.items():
-            self._store.commit(scope, operations)
+            self._store.commit(scope, operations, listing[scope].result())
 
     def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> None:
         """Refuse to lean on packs that somebody removed although the index still lists them."""
@@ -378,7 +377,7 @@ class StreamWriter:
 
 
 class _ChunkSink:
-    """Cuts one file, stores its chunks and hashes the whole beside that."""
+    """Cuts one file and stores its chunks; hashing goes on beside that, on other cores."""
 
     def __init__(self, session: UploadSession) -> None:
         self._session = session
@@ -387,21 +386,31 @@ class _ChunkSink:
         self._chunks: list[Chunk] = []
         self._whole = hashlib.sha256()
         self._hashing: Future[None] | None = None
+        self._cut: deque[tuple[list[memoryview], Future[list[bytes]]]] = deque()
         self._size = 0
 
     def feed(self, block: bytes) -> None:
         self._size += len(block)
         if self._hashing is not None:
             self._hashing.result()
-        # On another core: hashing the whole file takes as long as hashing its chunks.
-        self._hashing = transfer.compute(self._whole.update, block)
-        for data in self._chunker.feed(block):
-            self._chunks.append(self._session._store_chunk(data))
+        self._hashing = _compute(len(block), self._whole.update, block)
+        self._take(list(self._chunker.feed(block)))
+
+    def _take(self, pieces: list[memoryview]) -> None:
+        total = sum(map(len, pieces))
+        self._cut.append((pieces, _compute(total, _hash_all, pieces)))
+        while len(self._cut) > _BLOCKS_AHEAD:
+            self._store_next()
+
+    def _store_next(self) -> None:
+        pieces, digests = self._cut.popleft()
+        self._chunks += self._session._store_chunks(pieces, digests.result())
 
     def finish(self) -> FileEntry:
         session = self._session
-        for data in self._chunker.finish():
-            self._chunks.append(session._store_chunk(data))
+        self._take(list(self._chunker.finish()))
+        while self._cut:
+            self._store_next()
         if self._hashing is not None:
             self._hashing.result()
         sha256 = self._whole.digest()
@@ -417,15 +426,21 @@ class _ChunkSink:
         return entry
 
 
+def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Run a call on another core if it is long enough to be worth the hand-over."""
+    if work_bytes > _HAND_OVER_BYTES:
+        return transfer.compute(call, *arguments)
+    done: Future[T] = Future()
+    done.set_result(call(*arguments))
+    return done
+
+
+def _hash_all(pieces: list[memoryview]) -> list[bytes]:
+    return [hashlib.sha256(piece).digest() for piece in pieces]
+
+
 def _inline_entry(data: bytes) -> FileEntry:
     return FileEntry("", len(data), hashlib.sha256(data).digest(), 0, inline=data)
-
-
-def _hash_file(file: IO[bytes]) -> bytes:
-    whole = hashlib.sha256()
-    while block := file.read(READ_BYTES):
-        whole.update(block)
-    return whole.digest()
 
 
 def _identity(status: os.stat_result) -> tuple[int, ...]:

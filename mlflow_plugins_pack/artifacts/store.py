@@ -86,6 +86,7 @@ class Store:
         self.format = store_format
         self.index = IndexCache(store_format.store_id)
         self._seen_packs: dict[bytes, float] = {}
+        self._small_deltas: set[str] = set()
 
     def key(self, name: str) -> str:
         """Return the backend's key of one of the store's own keys."""
@@ -141,13 +142,20 @@ class Store:
             _segments.put(key, segment, len(data) * 8)
         return segment
 
-    def commit(self, scope: str, operations: Sequence[Operation]) -> str:
+    def commit(
+        self, scope: str, operations: Sequence[Operation], names: Sequence[str] | None = None
+    ) -> str:
         """Make operations take effect, after all that is committed by now.
+
+        Args:
+            scope: What they are about.
+            operations: In order.
+            names: The scope's segments, if the caller has just listed them.
 
         Returns:
             The new segment's name.
         """
-        names = self.segment_names(scope)
+        names = self.segment_names(scope) if names is None else names
         name = self._next_ulid(names)
         self._write_segment(Segment(scope, name, tuple(operations)))
         if len(names) + 1 >= COMBINE_FROM_SEGMENTS:
@@ -241,12 +249,13 @@ class Store:
 
     def refresh_index(self) -> None:
         """Learn what other writers added to the index."""
-        names = [n for n in map(_last_part, self._index_objects()) if layout.is_ulid(n)]
+        listed = self._list_deltas()
         try:
-            self.index.refresh(names, self._load_deltas)
+            self.index.refresh(list(listed), self._load_deltas)
         except ObjectMissingError:
             # Compacted between listing and reading: what is missing only costs an upload.
             self.index.clear()
+        self._small_deltas = _small(listed) - self.index.replaced()
 
     def missing_packs(self, packs: Iterable[bytes]) -> list[bytes]:
         """Return those of the packs that are not there; what was seen lately is not asked again."""
@@ -260,8 +269,12 @@ class Store:
         self._seen_packs.update(dict.fromkeys(asking.keys() - set(missing), now))
         return missing
 
-    def _index_objects(self) -> Iterator[Stored]:
-        return self.backend.list(self.key(layout.INDEX_PREFIX))
+    def _list_deltas(self) -> dict[str, int]:
+        """Return the sizes of all index deltas in bytes, by name."""
+        listed = self.backend.list(self.key(layout.INDEX_PREFIX))
+        return {
+            name: stored.size for stored in listed if layout.is_ulid(name := _last_part(stored))
+        }
 
     def _load_deltas(self, names: list[str]) -> Iterator[Delta]:
         def load(name: str) -> Delta:
@@ -281,16 +294,20 @@ class Store:
     def write_delta(self, delta: Delta) -> None:
         """Add to the index."""
         self._add_delta(delta)
-        small = [s for s in self._index_objects() if s.size < SMALL_DELTA_BYTES]
-        replaced = self.index.replaced()
-        names = [n for n in map(_last_part, small) if layout.is_ulid(n) and n not in replaced]
-        if len(names) >= COMBINE_FROM_DELTAS:
-            self._combine_deltas(names)
+        # Most calls are spared a listing: what the last one showed says when it is time.
+        if len(self._small_deltas) < COMBINE_FROM_DELTAS:
+            return
+        self._small_deltas = _small(self._list_deltas()) - self.index.replaced()
+        if len(self._small_deltas) >= COMBINE_FROM_DELTAS:
+            self._combine_deltas(sorted(self._small_deltas))
 
     def _add_delta(self, delta: Delta) -> None:
         ulid = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-        self.backend.write(self.key(layout.index_key(ulid)), encode_delta(delta))
+        data = encode_delta(delta)
+        self.backend.write(self.key(layout.index_key(ulid)), data)
         self.index.add(ulid, delta)
+        if len(data) < SMALL_DELTA_BYTES:
+            self._small_deltas.add(ulid)
 
     def _combine_deltas(self, names: list[str]) -> None:
         """Put one delta in the place of many small ones.
@@ -306,6 +323,7 @@ class Store:
             _logger.debug("Index deltas were not combined.", exc_info=True)
             return
         self._add_delta(combined)
+        self._small_deltas.difference_update(names)
         try:
             self.backend.delete(self.key(layout.index_key(name)) for name in names)
         except PackError:
@@ -315,6 +333,10 @@ class Store:
 
 def _last_part(stored: Stored) -> str:
     return stored.key.rpartition("/")[2]
+
+
+def _small(deltas: dict[str, int]) -> set[str]:
+    return {name for name, size in deltas.items() if size < SMALL_DELTA_BYTES}
 
 
 # --- finding and opening --------------------------------------------------------------------------

@@ -1,31 +1,28 @@
 """Read the profiles file into strict models.
 
-The file holds no secret, only where each one is: a secret written into it is refused. It decides
-where credentials go and which commands run, so a file that others could have written is refused
-too.
+It decides where credentials go and which commands run, so a file that others could have written
+is refused.
 """
 
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import ValidationError
 
 from mlflow_plugins_pack.auth.location import CONFIG_VARIABLE, user_config
-from mlflow_plugins_pack.auth.origin import Scope, Target, parse_scope
+from mlflow_plugins_pack.auth.origin import Scope, Target
+from mlflow_plugins_pack.auth.profiles import (
+    KNOWN_SOURCES,
+    MODELS,
+    ChainProfile,
+    CommonProfile,
+    Profile,
+)
 from mlflow_plugins_pack.errors import AuthConfigError
 
 if sys.version_info >= (3, 11):
@@ -34,160 +31,7 @@ else:
     import tomli as tomllib
 
 _LARGEST_BYTES = 1 << 20
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-# Headers that requests or MLflow compute: setting one would corrupt the request, not sign it in.
-_RESERVED_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "content-type",
-        "cookie",
-        "host",
-        "proxy-authorization",
-        "transfer-encoding",
-        "x-mlflow-workspace",
-    }
-)
 _SHOWN_PROBLEMS = 10
-
-
-def _check_header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a header name")
-    if name.lower() in _RESERVED_HEADERS:
-        raise ValueError(f"the header {name} belongs to the request itself")
-    return name
-
-
-def _check_path(path: str) -> str:
-    expanded = os.path.expanduser(path)
-    if not os.path.isabs(expanded):
-        raise ValueError(
-            "the path must be absolute (or start with ~/): the current directory must not decide"
-        )
-    return expanded
-
-
-def _check_command(words: list[str]) -> list[str]:
-    if not words or not words[0]:
-        raise ValueError("it must be a list: the program and its arguments")
-    program = os.path.expanduser(words[0])
-    if os.sep in program and not os.path.isabs(program):
-        raise ValueError(
-            "the program must be a bare name found on PATH or an absolute path: "
-            "the current directory must not decide what runs"
-        )
-    return [program, *words[1:]]
-
-
-HeaderName = Annotated[str, AfterValidator(_check_header_name)]
-AbsolutePath = Annotated[str, AfterValidator(_check_path)]
-Command = Annotated[list[str], AfterValidator(_check_command)]
-VariableName = Annotated[str, Field(pattern=r"^[^=\x00]+$")]
-
-
-class _Strict(BaseModel):
-    # Inputs are hidden since a misplaced secret would be one.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-
-class SecretPlace(_Strict):
-    """Where one secret is: exactly one of an environment variable, a file, a command."""
-
-    env: VariableName | None = None
-    file: AbsolutePath | None = None
-    command: Command | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_plain_text(cls, value: object) -> object:
-        if isinstance(value, str):
-            raise ValueError(
-                "a secret must not be written into this file; say where it is: "
-                '{ env = "NAME" }, { file = "/path" } or { command = ["program", "argument"] }'
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SecretPlace:
-        if sum(place is not None for place in (self.env, self.file, self.command)) != 1:
-            raise ValueError("give exactly one of env, file, command")
-        return self
-
-
-class _Profile(_Strict):
-    hosts: Annotated[list[str], Field(min_length=1)]
-    extra_headers: dict[HeaderName, SecretPlace] = {}
-    on_conflict: Literal["profile", "error"] = "profile"
-    timeout_seconds: Annotated[float, Field(strict=False, gt=0, le=300)] = 15.0
-
-    @field_validator("hosts")
-    @classmethod
-    def _check_hosts(cls, hosts: list[str]) -> list[str]:
-        for host in hosts:
-            try:
-                parse_scope(host)
-            except ValueError as exc:
-                # Whatever stands before an @ may be a password.
-                raise ValueError(f"{host.rpartition('@')[2]!r}: {exc}") from None
-        return hosts
-
-    @property
-    def scopes(self) -> tuple[Scope, ...]:
-        """The hosts, parsed."""
-        return tuple(parse_scope(host) for host in self.hosts)
-
-
-class _TokenProfile(_Profile):
-    header: HeaderName = "Authorization"
-    scheme: Annotated[str, Field(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]*$")] = "Bearer"
-
-
-class EnvProfile(_TokenProfile):
-    """A token in an environment variable."""
-
-    source: Literal["env"]
-    env: VariableName
-
-
-class FileProfile(_TokenProfile):
-    """A token in a file that may be rotated at any time."""
-
-    source: Literal["file"]
-    file: AbsolutePath
-
-
-class CommandProfile(_TokenProfile):
-    """A token printed by a program."""
-
-    source: Literal["command"]
-    command: Command
-
-
-class BasicProfile(_Profile):
-    """A user name and a password."""
-
-    source: Literal["basic"]
-    username: Annotated[str, Field(min_length=1, pattern=r"^[^:\x00-\x1f\x7f]*$")]
-    password: SecretPlace
-
-
-class HeadersProfile(_Profile):
-    """Any headers, each with a secret value."""
-
-    source: Literal["headers"]
-    headers: Annotated[dict[HeaderName, SecretPlace], Field(min_length=1)]
-
-
-Profile = Annotated[
-    EnvProfile | FileProfile | CommandProfile | BasicProfile | HeadersProfile,
-    Field(discriminator="source"),
-]
-KNOWN_SOURCES = ("env", "file", "command", "basic", "headers")
-
-
-class _File(_Strict):
-    profile: dict[str, Profile]
 
 
 @dataclass(frozen=True)
@@ -263,27 +107,42 @@ def parse_profiles(path: str, text: bytes) -> Profiles:
     if problem:
         # Raised outside the handler: a chained exception would carry the document.
         raise AuthConfigError(f"The profiles file {path} was refused: {problem}. {_NEXT}")
-    problems = list(_unknown_sources(document))
+    return check_profiles(path, document)
+
+
+def check_profiles(origin: str, document: dict[str, Any]) -> Profiles:
+    """Check a document of profiles.
+
+    Args:
+        origin: Where it comes from, for messages.
+        document: As TOML gives it.
+
+    Raises:
+        AuthConfigError: Naming what is wrong, without any value.
+    """
+    tables = document.get("profile")
+    problems = [f"{key}: this key is unknown here" for key in document if key != "profile"]
+    if not isinstance(tables, dict):
+        problems.append("profile: there must be a table [profile.NAME] for each profile")
+        tables = {}
     models: dict[str, Profile] = {}
-    if not problems:
-        try:
-            models = _File.model_validate(document).profile
-        except ValidationError as exc:
-            problems = [
-                _describe(error) for error in exc.errors(include_input=False, include_context=False)
-            ]
+    for name, table in tables.items():
+        model, found = _read_profile(table)
+        problems += [f"profile.{name}{problem}" for problem in found]
+        if model is not None:
+            models[name] = model
+            problems += [f"profile.{name}: {text}" for text in _twice(model)]
     scopes = [(scope, name) for name, model in models.items() for scope in model.scopes]
     owners: dict[Scope, str] = {}
     for scope, name in scopes:
         if scope in owners:
             problems.append(f"{scope} is named twice (profiles {owners[scope]} and {name})")
         owners[scope] = name
-    problems += [f"profile.{name}: {text}" for name, m in models.items() for text in _twice(m)]
     if problems:
         listed = "; ".join(problems[:_SHOWN_PROBLEMS])
-        raise AuthConfigError(f"The profiles file {path} was refused: {listed}. {_NEXT}")
+        raise AuthConfigError(f"The profiles file {origin} was refused: {listed}. {_NEXT}")
     scopes.sort(key=lambda entry: len(entry[0].prefix), reverse=True)
-    return Profiles(path, models, tuple(scopes))
+    return Profiles(origin, models, tuple(scopes))
 
 
 _NEXT = (
@@ -292,43 +151,71 @@ _NEXT = (
 )
 
 
-def _unknown_sources(document: dict[str, Any]) -> list[str]:
-    profiles = document.get("profile")
-    if not isinstance(profiles, dict):
-        return []
-    return [
-        f"profile.{name}: the source is unknown; known are {', '.join(KNOWN_SOURCES)}"
-        for name, profile in profiles.items()
-        if isinstance(profile, dict)
-        and "source" in profile
-        and profile["source"] not in KNOWN_SOURCES
-    ]
+def _read_profile(table: Any) -> tuple[Profile | None, list[str]]:
+    """Return the model of one table, or what is wrong with it."""
+    known = f"known are {', '.join(KNOWN_SOURCES)}"
+    if not isinstance(table, dict):
+        return None, [": it must be a table"]
+    if "source" not in table:
+        return None, [f": source is missing; {known}"]
+    source = table["source"]
+    names = source if isinstance(source, list) else [source]
+    if not names or not all(isinstance(name, str) and name in MODELS for name in names):
+        return None, [f": the source is unknown; {known}"]
+    if isinstance(source, str):
+        return _validate(MODELS[source], table)
+    return _read_chain(names, table)
+
+
+def _read_chain(names: list[str], table: dict[str, Any]) -> tuple[Profile | None, list[str]]:
+    """Return the model of a table whose sources are tried in order; each takes its own keys."""
+    links, problems = [], []
+    taken = {"source"}
+    for name in names:
+        keys = set(MODELS[name].model_fields)
+        taken |= keys
+        own = {key: value for key, value in table.items() if key in keys}
+        link, found = _validate(MODELS[name], {**own, "source": name})
+        problems += [problem for problem in found if problem not in problems]
+        if link is not None:
+            links.append(link)
+    problems += [f".{key}: this key is unknown here" for key in table if key not in taken]
+    if len(set(names)) != len(names):
+        problems.append(": a source is there twice")
+    if "aws-sigv4" in names:
+        problems.append(": aws-sigv4 signs each request anew and cannot be one of several")
+    if problems:
+        return None, problems
+    common = {key: getattr(links[0], key) for key in CommonProfile.model_fields}
+    return ChainProfile.model_construct(source=tuple(names), links=tuple(links), **common), []
+
+
+def _validate(model: Any, table: dict[str, Any]) -> tuple[Any, list[str]]:
+    try:
+        return model.model_validate(table), []
+    except ValidationError as exc:
+        errors = exc.errors(include_input=False, include_context=False)
+        return None, [_describe(error) for error in errors]
 
 
 def _twice(profile: Profile) -> list[str]:
-    names: list[str] = list(profile.extra_headers)
-    if isinstance(profile, HeadersProfile):
-        names += profile.headers
-    elif isinstance(profile, BasicProfile):
-        names.append("Authorization")
-    else:
-        names.append(profile.header)
-    folded = [name.lower() for name in names]
-    return [f"the header {n} is set twice" for n in names if folded.count(n.lower()) > 1][:1]
+    """Say which header two parts of a profile would set."""
+    links = profile.links if isinstance(profile, ChainProfile) else (profile,)
+    for link in links:
+        folded = [name.lower() for name in (*profile.extra_headers, *link.own_headers())]
+        if profile.correlation_header is not None:
+            folded.append(profile.correlation_header.lower())
+        if twice := [name for name in folded if folded.count(name) > 1]:
+            return [f"the header {twice[0]} is set twice"]
+    return []
 
 
 def _describe(error: Any) -> str:
-    # The discriminator's value appears in pydantic's location: profile, NAME, SOURCE, key...
-    words = [str(part) for part in error["loc"]]
-    if len(words) > 2 and words[0] == "profile" and words[2] in KNOWN_SOURCES:
-        del words[2]
-    where = ".".join(word for word in words if word != "[key]")
+    where = ".".join(str(word) for word in error["loc"] if word != "[key]")
     message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "extra_forbidden":
         message = "this key is unknown here"
-    elif error["type"] == "union_tag_not_found":
-        message = f"source is missing; known are {', '.join(KNOWN_SOURCES)}"
-    return f"{where}: {message}" if where else message
+    return f".{where}: {message}" if where else f": {message}"
 
 
 def _read_trusted(path: str) -> bytes:

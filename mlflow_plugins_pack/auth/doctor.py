@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import http.client
 import os
-import socket
+import ssl
 import stat
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
-from mlflow_plugins_pack.auth.config import FileProfile, Profile, Profiles, SecretPlace
+from mlflow_plugins_pack.auth.config import Profiles
 from mlflow_plugins_pack.auth.location import find_config
-from mlflow_plugins_pack.auth.manager import Manager
+from mlflow_plugins_pack.auth.manager import Manager, shown_source
 from mlflow_plugins_pack.auth.origin import Scope, is_loopback, parse_target
+from mlflow_plugins_pack.auth.profiles import (
+    ChainProfile,
+    FileProfile,
+    OidcProfile,
+    Profile,
+    SecretPlace,
+)
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
 
 _CONNECT_SECONDS = 3.0
+_CLOCK_SECONDS = 60.0
 _SUBJECT = "auth profiles"
 
 
@@ -31,6 +42,8 @@ class ProfileStatus:
         headers: Names of the headers it sends; empty if there is a problem.
         expires_in_seconds: How long the credential is good; None if unknown.
         problem: Why there is no credential; None if there is one.
+        who: Whom it signs in, as far as the source knows.
+        origin: Where the credential came from, in words.
     """
 
     name: str
@@ -39,32 +52,51 @@ class ProfileStatus:
     headers: tuple[str, ...] = ()
     expires_in_seconds: float | None = None
     problem: str | None = None
+    who: str | None = None
+    origin: str = ""
 
 
-def statuses(manager: Manager) -> list[ProfileStatus]:
-    """Ask every profile's source once.
+def statuses(manager: Manager, names: list[str] | None = None) -> list[ProfileStatus]:
+    """Ask every profile's source once, or those of the profiles named.
 
     Raises:
         AuthConfigError: If there is no usable profiles file.
     """
-    found = []
-    for name, profile in manager.profiles().by_name.items():
-        hosts = tuple(str(scope) for scope in profile.scopes)
-        try:
-            credential = manager.credential(name)
-        except CredentialError as exc:
-            found.append(ProfileStatus(name, hosts, profile.source, problem=exc.message))
-        else:
-            headers = tuple(header for header, _ in credential.headers)
-            life = credential.lifetime_seconds
-            found.append(ProfileStatus(name, hosts, profile.source, headers, life))
-    return found
+    wanted = list(manager.profiles().by_name) if names is None else names
+    return [_status(manager, name, manager.profile(name)) for name in wanted]
+
+
+def _status(manager: Manager, name: str, profile: Profile) -> ProfileStatus:
+    hosts = tuple(str(scope) for scope in profile.scopes)
+    try:
+        credential = manager.credential(name)
+    except CredentialError as exc:
+        return ProfileStatus(name, hosts, shown_source(profile), problem=exc.message)
+    headers = tuple(header for header, _ in credential.headers)
+    return ProfileStatus(
+        name,
+        hosts,
+        shown_source(profile),
+        headers or tuple(profile.own_headers()),
+        credential.lifetime_seconds,
+        who=credential.who,
+        origin=_origin(profile, credential.source),
+    )
+
+
+def _origin(profile: Profile, chosen: str) -> str:
+    """Say where a credential came from."""
+    links = profile.links if isinstance(profile, ChainProfile) else (profile,)
+    for link in links:
+        if chosen in ("", link.source):
+            return link.issuer if isinstance(link, OidcProfile) else f"the source {link.source}"
+    return shown_source(profile)
 
 
 def check() -> list[Finding]:
     """Check the profiles file, each credential and host, and rival settings.
 
-    Sends no request: hosts are connected to and no more.
+    Each host gets one HEAD request without any credential.
     """
     path = find_config()
     if path is None:
@@ -88,25 +120,68 @@ def _check_all(manager: Manager, profiles: Profiles) -> Iterator[Finding]:
             yield Finding("ok", subject, f"has a credential ({status.source})")
         profile = profiles.by_name[status.name]
         for scope in profile.scopes:
-            yield _check_reachable(subject, scope)
+            yield from _check_host(subject, scope, profile)
             yield from _check_proxy(subject, scope)
         yield from _check_secret_files(subject, profile)
         yield from _check_rivals(subject, profile)
     yield from _check_tracking_uri(profiles)
 
 
-def _check_reachable(subject: str, scope: Scope) -> Finding:
+def _check_host(subject: str, scope: Scope, profile: Profile) -> Iterator[Finding]:
+    """Connect to a host, with the profile's certificates and no credential, and read its clock."""
+    problem, date = "", None
     try:
-        socket.create_connection((scope.host, scope.port), _CONNECT_SECONDS).close()
+        connection = _connection(scope, profile)
+        connection.request("HEAD", "/")
+        date = connection.getresponse().headers.get("Date")
+        connection.close()
+    except ssl.SSLCertVerificationError as exc:
+        problem = f"its certificate is not trusted here ({exc.verify_message}); set tls.ca"
+    except ssl.SSLError as exc:
+        problem = f"no safe connection ({exc.reason or 'TLS'}); see tls.cert and tls.key"
+    except http.client.HTTPException:
+        problem = "it does not answer as a web server; is it https where the profile says http?"
     except OSError as exc:
         reason = exc.strerror or str(exc)
-        return Finding(
+        yield Finding(
             "warning",
             subject,
             f"{scope} cannot be reached from here: {reason}. Check the name and the network; "
             f"behind a proxy this may be as it should.",
         )
-    return Finding("ok", subject, f"{scope} can be reached")
+        return
+    if problem:
+        yield Finding("error", subject, f"{scope}: {problem}.")
+        return
+    yield Finding("ok", subject, f"{scope} can be reached")
+    yield from _check_clock(subject, scope, date)
+
+
+def _connection(scope: Scope, profile: Profile) -> http.client.HTTPConnection:
+    if scope.scheme == "http":
+        return http.client.HTTPConnection(scope.host, scope.port, timeout=_CONNECT_SECONDS)
+    context = ssl.create_default_context(cafile=profile.tls.ca)
+    if profile.tls.cert is not None:
+        context.load_cert_chain(profile.tls.cert, profile.tls.key)
+    return http.client.HTTPSConnection(
+        scope.host, scope.port, timeout=_CONNECT_SECONDS, context=context
+    )
+
+
+def _check_clock(subject: str, scope: Scope, date: str | None) -> Iterator[Finding]:
+    try:
+        there = parsedate_to_datetime(date or "").timestamp()
+    except (ValueError, TypeError):
+        return
+    difference = time.time() - there
+    if abs(difference) > _CLOCK_SECONDS:
+        way = "ahead of" if difference > 0 else "behind"
+        yield Finding(
+            "warning",
+            subject,
+            f"this machine's clock is {abs(difference):.0f} s {way} that of {scope}. Tokens count "
+            f"as expired, or as not valid yet, where clocks differ: set them by NTP.",
+        )
 
 
 def _check_proxy(subject: str, scope: Scope) -> Iterator[Finding]:
@@ -137,12 +212,18 @@ def _check_secret_files(subject: str, profile: Profile) -> Iterator[Finding]:
 
 
 def _secret_files(profile: Profile) -> set[str]:
+    """Return every file that holds a secret of the profile."""
+    if isinstance(profile, ChainProfile):
+        return set().union(*(_secret_files(link) for link in profile.links))
     files = {profile.file} if isinstance(profile, FileProfile) else set()
-    named: list[Any] = [*profile.extra_headers.values()]
-    named += getattr(profile, "headers", {}).values()
-    named.append(getattr(profile, "password", None))
+    if profile.tls.key is not None:
+        files.add(profile.tls.key)
+    values: list[Any] = []
+    for name in type(profile).model_fields:
+        value = getattr(profile, name)
+        values += value.values() if isinstance(value, dict) else [value]
     return files | {
-        place.file for place in named if isinstance(place, SecretPlace) and place.file is not None
+        place.file for place in values if isinstance(place, SecretPlace) and place.file is not None
     }
 
 

@@ -7,13 +7,17 @@ finished request, and its errors reach the caller instead of being logged and fo
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from types import FrameType
 from typing import Any
 
 import mlflow
+from mlflow.utils.rest_utils import MlflowHostCreds
 
 from mlflow_plugins_pack.auth.manager import get_manager
 from mlflow_plugins_pack.auth.plugin import PROVIDER_NAME, REFUSAL_HEADER, Refusal
+from mlflow_plugins_pack.auth.profiles import Profile
 from mlflow_plugins_pack.auth.session import PackAuth
 from mlflow_plugins_pack.errors import AuthConflictError, PackError
 
@@ -53,17 +57,42 @@ def open_door(frame: FrameType | None) -> dict[str, Any]:
         return {REFUSAL_HEADER: Refusal(message)}
     url, kwargs, credentials = variables
     if credentials.auth == PROVIDER_NAME:
-        return {}  # the explicit door is open: MLflow puts a strict PackAuth there
+        # The explicit door is open: MLflow puts a strict PackAuth there, which also says what is
+        # wrong with the profiles.
+        with contextlib.suppress(PackError):
+            if (slot := get_manager().match(url)) is not None:
+                _use_connection(slot.profile, kwargs, credentials)
+        return {}
     if credentials.auth or credentials.aws_sigv4 or credentials.use_databricks_sdk:
         _leave_to_others(url, credentials)
         return {}
     try:
-        if get_manager().find(url) is not None:
+        slot = get_manager().match(url)
+        if slot is not None:
             kwargs.setdefault("auth", PackAuth())
+            _use_connection(slot.profile, kwargs, credentials)
     except PackError as exc:
         # Which hosts the unreadable file names is unknown, so none is asked.
         kwargs["auth"] = _Raise(exc)
     return {}
+
+
+def _use_connection(profile: Profile, kwargs: dict[str, Any], credentials: Any) -> None:
+    """Use the profile's certificates and proxy for this request."""
+    tls = profile.tls
+    if tls.pair is not None and credentials.client_cert_path is None:
+        kwargs["cert"] = tls.pair
+    if profile.proxy is not None:
+        kwargs.setdefault("proxies", {"http": profile.proxy, "https": profile.proxy})
+    if tls.ca is not None and credentials.verify is True:
+        # `verify` is a property computed from fields that are also the key of MLflow's caches, so
+        # another class, not another value, answers it.
+        credentials.__class__ = _trusting(tls.ca)
+
+
+@functools.lru_cache(maxsize=16)
+def _trusting(ca: str) -> type[MlflowHostCreds]:
+    return type("MlflowHostCreds", (MlflowHostCreds,), {"verify": property(lambda _: ca)})
 
 
 def _leave_to_others(url: str, credentials: Any) -> None:

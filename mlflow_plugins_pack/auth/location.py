@@ -1,4 +1,4 @@
-"""Where the profiles file is; imports nothing, since every request of stock MLflow asks.
+"""Where the profiles are; imports nothing, since every request of stock MLflow asks.
 
 The current directory is never looked at: a cloned repository must not choose where tokens go or
 which command produces them.
@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 
 CONFIG_VARIABLE = "MLFLOW_PACK_AUTH_CONFIG"
+HOST_VARIABLE = "MLFLOW_PACK_AUTH_HOST"
 SYSTEM_FILE = "/etc/mlflow-pack/auth.toml"
+ENVIRONMENT = "(environment)"
+"""What `find_config` returns where variables stand for a file."""
 
 
 def find_config() -> str | None:
@@ -18,6 +21,8 @@ def find_config() -> str | None:
     A path named by the environment is returned whether or not it exists: a missing file is then
     an error of the request, not a silent sign-out. Never raises.
     """
+    if os.environ.get(HOST_VARIABLE, "").strip():
+        return ENVIRONMENT
     if named := os.environ.get(CONFIG_VARIABLE, "").strip():
         return named
     for path in (user_config(), SYSTEM_FILE):
@@ -28,11 +33,21 @@ def find_config() -> str | None:
 
 def user_config() -> str:
     """Return the path of the user's own profiles file."""
-    base = os.environ.get("XDG_CONFIG_HOME", "")
+    return os.path.join(_base("XDG_CONFIG_HOME", ".config"), "mlflow-pack", "auth.toml")
+
+
+def token_folder() -> str:
+    """Return the folder where tokens are kept for this user's other processes.
+
+    It is the state folder and not the cache: a refresh token cannot be had again by itself.
+    """
+    return os.path.join(_base("XDG_STATE_HOME", ".local/state"), "mlflow-pack", "auth")
+
+
+def _base(variable: str, default: str) -> str:
+    base = os.environ.get(variable, "")
     # The base directory specification: a relative value is to be ignored.
-    if not os.path.isabs(base):
-        base = os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "mlflow-pack", "auth.toml")
+    return base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), default)
 
 
 def _may_exist(path: str) -> bool:

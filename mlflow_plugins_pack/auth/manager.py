@@ -12,16 +12,20 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from mlflow_plugins_pack.auth import tokens
+from mlflow_plugins_pack.auth import environment, tokens
 from mlflow_plugins_pack.auth.config import (
-    FileMark,
-    Profile,
     Profiles,
     load_profiles,
     mark_of,
 )
-from mlflow_plugins_pack.auth.location import CONFIG_VARIABLE, find_config, user_config
+from mlflow_plugins_pack.auth.location import (
+    CONFIG_VARIABLE,
+    ENVIRONMENT,
+    find_config,
+    user_config,
+)
 from mlflow_plugins_pack.auth.origin import parse_target
+from mlflow_plugins_pack.auth.profiles import Profile
 from mlflow_plugins_pack.auth.sources import Source, open_source
 from mlflow_plugins_pack.auth.sources._base import SourceError
 from mlflow_plugins_pack.auth.tokens import Credential, State, Step
@@ -31,8 +35,12 @@ _logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Slot:
-    """One profile's source and what it last gave."""
+class Slot:
+    """One profile's source and what it last gave.
+
+    Attributes:
+        lock: Held while the source is asked, never across a request.
+    """
 
     name: str
     profile: Profile
@@ -44,9 +52,9 @@ class _Slot:
 @dataclass(frozen=True)
 class _Loaded:
     path: str
-    mark: FileMark
+    mark: tuple[object, ...]
     profiles: Profiles
-    slots: dict[str, _Slot]
+    slots: dict[str, Slot]
 
 
 class Manager:
@@ -72,13 +80,20 @@ class Manager:
         """
         return self._load().profiles
 
-    def find(self, url: str) -> str | None:
-        """Return the name of the profile that names this URL, if any.
+    def match(self, url: str) -> Slot | None:
+        """Return the profile that names this URL, with its credential's state; None if none does.
 
         Raises:
             AuthConfigError: If the profiles file is not usable.
         """
-        return self.profiles().find(parse_target(url))
+        loaded = self._load()
+        name = loaded.profiles.find(parse_target(url))
+        return None if name is None else loaded.slots[name]
+
+    def find(self, url: str) -> str | None:
+        """Return the name of the profile that names this URL, if any; see `match`."""
+        slot = self.match(url)
+        return None if slot is None else slot.name
 
     def profile(self, name: str) -> Profile:
         """Return one profile.
@@ -94,7 +109,10 @@ class Manager:
         Raises:
             CredentialError: If the source gives nothing usable and nothing valid is left.
         """
-        slot = self._slot(name)
+        return self.credential_of(self._slot(name))
+
+    def credential_of(self, slot: Slot) -> Credential:
+        """Return what signs a request in now; see `credential`."""
         stamp = slot.source.stamp()
         state = slot.state
         step = tokens.next_step(state, time.monotonic(), stamp)
@@ -107,7 +125,7 @@ class Manager:
             stamp = slot.source.stamp()
             step = tokens.next_step(slot.state, time.monotonic(), stamp)
             if step is Step.FAIL:
-                raise self._error(slot, slot.state.error or "it failed a moment ago")
+                raise no_credential(slot, slot.state.error or "it failed a moment ago")
             if step is not Step.USE:
                 self._fetch(slot, stamp)
             return self._usable(slot)
@@ -147,7 +165,7 @@ class Manager:
             self._warned.add((name, kind))
             _logger.warning("%s", message)
 
-    def _refresh_ahead(self, slot: _Slot) -> Credential:
+    def _refresh_ahead(self, slot: Slot) -> Credential:
         if slot.lock.acquire(blocking=False):
             try:
                 stamp = slot.source.stamp()
@@ -158,7 +176,7 @@ class Manager:
         credential = slot.state.credential
         return credential if credential is not None else self._usable(slot)
 
-    def _fetch(self, slot: _Slot, stamp: object) -> None:
+    def _fetch(self, slot: Slot, stamp: object) -> None:
         """Ask the source and note the outcome; the slot's lock is held.
 
         The stamp was taken before: a secret rotated while it was read is then read again.
@@ -179,9 +197,9 @@ class Manager:
                 problem,
             )
             return
-        raise self._error(slot, problem)
+        raise no_credential(slot, problem)
 
-    def _still_valid(self, slot: _Slot, stamp: object) -> bool:
+    def _still_valid(self, slot: Slot, stamp: object) -> bool:
         state = slot.state
         return (
             state.credential is not None
@@ -189,21 +207,13 @@ class Manager:
             and time.monotonic() < state.expires_at
         )
 
-    def _usable(self, slot: _Slot) -> Credential:
+    def _usable(self, slot: Slot) -> Credential:
         credential = slot.state.credential
         if credential is None:
-            raise self._error(slot, slot.state.error or "its source gave nothing")
+            raise no_credential(slot, slot.state.error or "its source gave nothing")
         return credential
 
-    def _error(self, slot: _Slot, problem: str) -> CredentialError:
-        hosts = ", ".join(str(scope) for scope in slot.profile.scopes)
-        return CredentialError(
-            f"Sign-in profile {slot.name!r} (source {slot.profile.source!r}, for {hosts}) has no "
-            f"credential: {problem}. The request was not sent. Repair that, then try again; "
-            f"`mlflow-pack auth status` shows every profile."
-        )
-
-    def _slot(self, name: str) -> _Slot:
+    def _slot(self, name: str) -> Slot:
         loaded = self._load()
         try:
             return loaded.slots[name]
@@ -221,27 +231,50 @@ class Manager:
                 f"There is no profiles file. Nothing was sent. Create {user_config()}, or name "
                 f"one in {CONFIG_VARIABLE}."
             )
-        path = os.path.expanduser(path)
-        mark = mark_of(path) if os.path.isabs(path) else ()
+        path, mark = _mark(path)
         loaded = self._loaded
         if loaded is not None and loaded.path == path and loaded.mark == mark:
             return loaded
         with self._lock:
             loaded = self._loaded
             if loaded is None or loaded.path != path or loaded.mark != mark:
-                profiles = load_profiles(path)
+                profiles = environment.profiles() if path is ENVIRONMENT else load_profiles(path)
                 self._loaded = loaded = _Loaded(path, mark, profiles, self._slots(profiles))
         return loaded
 
-    def _slots(self, profiles: Profiles) -> dict[str, _Slot]:
+    def _slots(self, profiles: Profiles) -> dict[str, Slot]:
         """Make a slot for each profile, keeping the credentials of those that did not change."""
         old = self._loaded.slots if self._loaded is not None else {}
         return {
             name: old[name]
             if name in old and old[name].profile == profile
-            else _Slot(name, profile, open_source(profile))
+            else Slot(name, profile, open_source(name, profile))
             for name, profile in profiles.by_name.items()
         }
+
+
+def no_credential(slot: Slot, problem: str) -> CredentialError:
+    """Return the error for a profile that cannot sign a request in."""
+    hosts = ", ".join(str(scope) for scope in slot.profile.scopes)
+    return CredentialError(
+        f"Sign-in profile {slot.name!r} (source {shown_source(slot.profile)}, for {hosts}) has no "
+        f"credential: {problem}. The request was not sent. Repair that, then try again; "
+        f"`mlflow-pack auth status` shows every profile."
+    )
+
+
+def shown_source(profile: Profile) -> str:
+    """Return a profile's source as people read it."""
+    source = profile.source
+    return source if isinstance(source, str) else " > ".join(source)
+
+
+def _mark(path: str) -> tuple[str, tuple[object, ...]]:
+    """Return the full path, and what changes whenever the profiles there do."""
+    if path is ENVIRONMENT:
+        return path, environment.mark()
+    path = os.path.expanduser(path)
+    return path, mark_of(path) if os.path.isabs(path) else ()
 
 
 _manager = Manager()

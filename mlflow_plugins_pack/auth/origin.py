@@ -203,3 +203,11 @@ def _port(scheme: str, text: str | None) -> int | None:
     if text is None:
         return DEFAULT_PORTS[scheme]
     return int(text) if 0 < int(text) <= 65535 else None
+
+
+def shown(url: str | None) -> str:
+    """Return a URL without what may hold a secret: user information, query and fragment."""
+    plain = (url or "").partition("?")[0].partition("#")[0]
+    scheme, separator, rest = plain.partition("://")
+    authority, slash, path = rest.partition("/")
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

@@ -40,11 +40,16 @@ class PackHeaderProvider:
     """
 
     def in_context(self) -> bool:
-        """Tell whether there is a profiles file; without one, stock behaviour is untouched."""
-        return find_config() is not None
+        """Always be asked: whether there is a profile is looked up once, with the request."""
+        return True
 
     def request_headers(self) -> dict[str, Any]:
-        """Put the sign-in on the request that is being built; no header is returned for others."""
+        """Put the sign-in on the request that is being built; no header is returned for others.
+
+        Without a profiles file stock behaviour is untouched.
+        """
+        if find_config() is None:
+            return {}
         try:
             from mlflow_plugins_pack.auth.door import open_door
 

@@ -7,31 +7,31 @@ them off before a redirect leaves the profile's hosts: `requests` by itself woul
 
 from __future__ import annotations
 
-import os
+import logging
+import uuid
 from typing import Any
 from urllib.parse import urljoin
 
 import requests
 from requests.auth import AuthBase
-from requests.utils import get_environ_proxies, get_netrc_auth, rewind_body
+from requests.utils import get_netrc_auth, rewind_body
 
-from mlflow_plugins_pack.auth.manager import get_manager
-from mlflow_plugins_pack.auth.tokens import Credential
+from mlflow_plugins_pack.auth.conflicts import check_conflicts, check_proxy, signs_in
+from mlflow_plugins_pack.auth.manager import Slot, get_manager, no_credential
+from mlflow_plugins_pack.auth.origin import shown
+from mlflow_plugins_pack.auth.profiles import Profile
+from mlflow_plugins_pack.auth.sources._base import SourceError
+from mlflow_plugins_pack.auth.tokens import Credential, Headers
 from mlflow_plugins_pack.errors import (
     AuthConflictError,
-    AuthError,
     RedirectRefusedError,
     SignInPageError,
     UnnamedHostError,
 )
 
+_logger = logging.getLogger(__name__)
 _API_MARKS = ("/api/2.", "/api/3.", "/ajax-api/")
 _ARTIFACT_MARK = "/mlflow-artifacts/"
-_OTHER_SETTINGS = (
-    "MLFLOW_TRACKING_TOKEN",
-    "MLFLOW_TRACKING_USERNAME",
-    "MLFLOW_TRACKING_PASSWORD",
-)
 
 
 class PackAuth(AuthBase):
@@ -57,30 +57,31 @@ class PackAuth(AuthBase):
         """
         manager = get_manager()
         url = request.url or ""
-        name = manager.find(url)
-        if name is None:
+        slot = manager.match(url)
+        if slot is None:
             if self.strict:
                 raise UnnamedHostError(
-                    f"No sign-in profile names {_shown(url)}, and MLFLOW_TRACKING_AUTH="
+                    f"No sign-in profile names {shown(url)}, and MLFLOW_TRACKING_AUTH="
                     f"plugins-pack demands one. The request was not sent. Add the address to a "
                     f"profile's hosts, or unset MLFLOW_TRACKING_AUTH: the profiles work without it."
                 )
             return request
-        credential = manager.credential(name)
-        _check_proxy(name, url)
-        _check_conflicts(name, request, credential)
-        for header, value in credential.headers:
+        credential = manager.credential_of(slot)
+        check_proxy(slot, url)
+        _add_companions(slot.profile, request)
+        headers = _headers(slot, credential, request)
+        check_conflicts(manager, slot, request, headers)
+        for header, value in headers:
             request.headers[header] = value.reveal()
-        request.register_hook("response", _Follow(name, credential))  # type: ignore[no-untyped-call]
+        request.register_hook("response", _Follow(slot, credential, headers))  # type: ignore[no-untyped-call]
         return request
 
 
 class _Follow:
     """Watches the answers to one signed-in request, redirects included."""
 
-    def __init__(self, name: str, credential: Credential) -> None:
-        self._name = name
-        self._credential = credential
+    def __init__(self, slot: Slot, credential: Credential, headers: Headers) -> None:
+        self._slot, self._credential, self._headers = slot, credential, headers
         self._retried = False
 
     def __call__(self, response: requests.Response, *args: Any, **kwargs: Any) -> requests.Response:
@@ -93,34 +94,32 @@ class _Follow:
             self._guard_redirect(response, request)
         elif _is_sign_in_page(response):
             raise SignInPageError(
-                f"{_shown(request.url)} answered with a web page where MLflow's API should be: "
-                f"mostly a proxy's sign-in page. Profile {self._name!r} was used and the request "
-                f"did not reach MLflow. Check the profile's credential and the server's address."
+                f"{shown(request.url)} answered with a web page where MLflow's API should be: "
+                f"mostly a proxy's sign-in page. Profile {self._slot.name!r} was used and the "
+                f"request did not reach MLflow. Check the profile's credential and the server's "
+                f"address."
             )
         return response
 
     def _is_signed_in(self, request: requests.PreparedRequest) -> bool:
-        return any(
-            request.headers.get(header) == value.reveal()
-            for header, value in self._credential.headers
-        )
+        return any(request.headers.get(header) == value.reveal() for header, value in self._headers)
 
     def _retry(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
         """Send the request once more if the source has another credential by now."""
         self._retried = True
-        original = response.request
-        if get_manager().find(original.url or "") != self._name or not _is_resendable(original):
+        original, manager = response.request, get_manager()
+        if not self._is_ours(original.url) or not _is_resendable(original):
             return response
-        credential = get_manager().replace_rejected(self._name, self._credential)
+        credential = manager.replace_rejected(self._slot.name, self._credential)
         if credential is None:
             return response
         _ = response.content  # frees the connection for the second try
         response.close()
         # `requests` derives a redirect from the original, so that one is brought up to date.
         self._take_off(original)
-        for header, value in credential.headers:
+        self._credential, self._headers = credential, _headers(self._slot, credential, original)
+        for header, value in self._headers:
             original.headers[header] = value.reveal()
-        self._credential = credential
         again = original.copy()
         if hasattr(again.body, "seek"):
             rewind_body(again)
@@ -134,67 +133,53 @@ class _Follow:
     ) -> None:
         source = response.url
         target = urljoin(source, response.headers["location"])
-        if get_manager().find(target) == self._name:
+        name = self._slot.name
+        if self._is_ours(target):
             # After a redirect `requests` would let ~/.netrc replace the profile's Authorization.
-            if self._has_authorization() and get_netrc_auth(target) is not None:
+            if signs_in(self._headers) and get_netrc_auth(target) is not None:
                 raise AuthConflictError(
-                    f"{_shown(source)} redirected to {_shown(target)}, and there ~/.netrc would "
-                    f"replace the credential of profile {self._name!r}. The redirect was not "
+                    f"{shown(source)} redirected to {shown(target)}, and there ~/.netrc would "
+                    f"replace the credential of profile {name!r}. The redirect was not "
                     f"followed. Remove the host from ~/.netrc, or use the final address."
                 )
             return
         keeps_body = response.status_code in (307, 308) and original.body is not None
-        if keeps_body or _is_api(original.url or ""):
+        # The certificate of mutual TLS would be shown to whoever asks for it.
+        shows_certificate = self._slot.profile.tls.cert is not None
+        if keeps_body or shows_certificate or _is_api(original.url or ""):
             raise RedirectRefusedError(
-                f"{_shown(source)} redirected {original.method} to {_shown(target)}, which profile "
-                f"{self._name!r} does not name. Nothing was sent there. If this is a sign-in page, "
+                f"{shown(source)} redirected {original.method} to {shown(target)}, which profile "
+                f"{name!r} does not name. Nothing was sent there. If this is a sign-in page, "
                 f"the credential was refused; if the server has moved, correct the tracking URI "
                 f"and add the new address to the profile's hosts."
             )
         self._take_off(original)
 
-    def _has_authorization(self) -> bool:
-        return any(header.lower() == "authorization" for header, _ in self._credential.headers)
+    def _is_ours(self, url: str | None) -> bool:
+        slot = get_manager().match(url or "")
+        return slot is not None and slot.name == self._slot.name
 
     def _take_off(self, request: requests.PreparedRequest) -> None:
-        for header, _ in self._credential.headers:
+        for header, _ in self._headers:
             request.headers.pop(header, None)
 
 
-def _check_conflicts(name: str, request: requests.PreparedRequest, credential: Credential) -> None:
-    """Let the profile win over other credentials, with one warning, or refuse."""
-    taken = [header for header, _ in credential.headers if header in request.headers]
-    signs_in = any(header.lower() == "authorization" for header, _ in credential.headers)
-    reasons = []
-    if taken:
-        found = [setting for setting in _OTHER_SETTINGS if os.environ.get(setting)]
-        origin = ", ".join(found) or "~/.mlflow/credentials or another header provider"
-        reasons.append(f"{', '.join(taken)} is also set by {origin}")
-    if signs_in and get_netrc_auth(request.url or "") is not None:
-        reasons.append("~/.netrc has an entry for this host")
-    if not reasons:
-        return
-    manager = get_manager()
-    text = f"Sign-in profile {name!r}: {' and '.join(reasons)}."
-    if manager.profile(name).on_conflict == "error":
-        raise AuthConflictError(
-            f'{text} The profile says on_conflict = "error": the request was not sent. Remove one '
-            f"of the two."
-        )
-    manager.warn_once(name, "conflict", f"{text} The profile wins for its own hosts.")
+def _headers(slot: Slot, credential: Credential, request: requests.PreparedRequest) -> Headers:
+    """Return what is to be put on, made for this request where it must be."""
+    try:
+        return credential.headers_for(request)
+    except SourceError as exc:
+        problem = str(exc)
+    raise no_credential(slot, problem)
 
 
-def _check_proxy(name: str, url: str) -> None:
-    """Refuse to hand a loopback server's credentials to a proxy in clear text."""
-    if not url.lower().startswith("http://"):
-        return  # https goes through a tunnel that the proxy cannot read
-    proxies = get_environ_proxies(url)
-    if proxies.get("http") or proxies.get("all"):
-        raise AuthError(
-            f"HTTP_PROXY (or ALL_PROXY) would carry the credential of profile {name!r} for "
-            f"{_shown(url)} in clear text to another machine. The request was not sent. Set "
-            f"NO_PROXY=localhost,127.0.0.1,::1."
-        )
+def _add_companions(profile: Profile, request: requests.PreparedRequest) -> None:
+    """Put on what is no secret: the workspace, and a mark to find the request in the logs."""
+    if profile.workspace is not None:
+        request.headers.setdefault("X-MLFLOW-WORKSPACE", profile.workspace)
+    if profile.correlation_header is not None:
+        mark = request.headers.setdefault(profile.correlation_header, uuid.uuid4().hex)
+        _logger.debug("%s %s is %s", request.method, shown(request.url), mark)
 
 
 def _is_resendable(request: requests.PreparedRequest) -> bool:
@@ -217,11 +202,3 @@ def _is_sign_in_page(response: requests.Response) -> bool:
         and response.headers.get("Content-Type", "").lower().startswith("text/html")
         and _is_api(response.url)
     )
-
-
-def _shown(url: str | None) -> str:
-    """Return a URL without what may hold a secret: user information and query."""
-    plain = (url or "").partition("?")[0].partition("#")[0]
-    scheme, separator, rest = plain.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

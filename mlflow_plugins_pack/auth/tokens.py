@@ -8,8 +8,10 @@ wait for the refresh.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import Any
 
 from mlflow_plugins_pack.auth.redaction import Secret
 
@@ -20,6 +22,10 @@ MANDATORY_SHARE = 0.05
 LONGEST_LIFE_SECONDS = 366 * 86400.0
 REJECTED_PAUSE_SECONDS = 10.0
 """How long the source is not asked again once the server refused all that it gives."""
+
+
+Headers = tuple[tuple[str, Secret], ...]
+Signer = Callable[[Any], Headers]
 
 
 class Step(Enum):
@@ -38,10 +44,23 @@ class Credential:
     Attributes:
         headers: Header names and their values.
         lifetime_seconds: From the moment it was fetched; None if the source does not know.
+        age_seconds: How old it was by then: another process may have had it before.
+        who: Whom it signs in, as the source knows; None if it does not.
+        source: Which of several sources gave it; empty if there is one.
+        sign: Makes the headers of one request, where each needs its own; `headers` holds what
+            goes with every request.
     """
 
-    headers: tuple[tuple[str, Secret], ...]
+    headers: Headers
     lifetime_seconds: float | None = None
+    age_seconds: float = 0.0
+    who: str | None = None
+    source: str = ""
+    sign: Signer | None = field(default=None, compare=False)
+
+    def headers_for(self, request: Any) -> Headers:
+        """Return the headers of one request."""
+        return self.headers if self.sign is None else self.sign(request) + self.headers
 
 
 @dataclass(frozen=True)
@@ -94,12 +113,17 @@ def next_step(state: State, now: float, stamp: object) -> Step:
     life = state.credential.lifetime_seconds
     if life is None or resting:
         return Step.USE
-    left = state.expires_at - now
-    if left <= min(MANDATORY_SECONDS, life * MANDATORY_SHARE):
+    left, whole = state.expires_at - now, life + state.credential.age_seconds
+    if left <= min(MANDATORY_SECONDS, whole * MANDATORY_SHARE):
         return Step.FETCH
-    if left <= min(ADVISORY_SECONDS, life * ADVISORY_SHARE):
+    if left <= advisory_seconds(whole):
         return Step.REFRESH_AHEAD
     return Step.USE
+
+
+def advisory_seconds(life_seconds: float) -> float:
+    """Return how long before its end a credential of this whole life is refreshed ahead."""
+    return min(ADVISORY_SECONDS, life_seconds * ADVISORY_SHARE)
 
 
 def fetched(state: State, credential: Credential, now: float, stamp: object) -> State:

@@ -9,8 +9,10 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlflow_plugins_pack.lineage import provenance
+from mlflow_plugins_pack.lineage.capture import imports
 from mlflow_plugins_pack.lineage.capture.audit import file_state
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState
+from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.fingerprint import Fingerprint, Fingerprinter
 from mlflow_plugins_pack.lineage.graph import (
     INTERMEDIATE,
@@ -25,8 +27,6 @@ from mlflow_plugins_pack.lineage.record import Window
 _HASH_SECONDS = 10.0
 """Longest that the end of a run hashes in full; the background usually did it before."""
 _SAMPLE_SECONDS = 5.0
-
-_BLIND = ("polars", "duckdb", "h5py", "cv2", "safetensors", "deltalake", "lightgbm", "xgboost")
 
 
 class GraphBuilder:
@@ -132,11 +132,10 @@ class GraphBuilder:
 def coverage(layers: tuple[str, ...]) -> dict[str, Any]:
     """Return which layers are on, and which libraries are in use that they cannot see into."""
     facts: dict[str, Any] = {"layers": list(layers)}
-    blind = [name for name in _BLIND if name in sys.modules]
-    if "wrap" not in layers and "pyarrow" in sys.modules:
-        blind.append("pyarrow")
-    if "boto" not in layers and "botocore" in sys.modules:
-        blind.append("botocore")
+    unseen = [*NOT_SEEN_INTO, *(SEEN_INTO if "wrap" not in layers else ())]
+    for layer, library in (("boto", "botocore"), ("azure", "azure.storage.blob")):
+        unseen += [library] if layer not in layers else []
+    blind = sorted({*(name for name in unseen if name in sys.modules), *imports.failures})
     if blind:
         facts["blind"] = blind
     return facts

@@ -90,10 +90,9 @@ def last_ended_run() -> str | None:
 
 
 def tracking_uri() -> str:
-    """Return the tracking URI in force."""
-    import mlflow
-
-    return str(mlflow.get_tracking_uri())
+    """Return the tracking URI in force; empty while nobody has imported mlflow."""
+    module = sys.modules.get("mlflow")
+    return str(module.get_tracking_uri()) if module is not None else ""
 
 
 def run_id_being_ended() -> str | None:

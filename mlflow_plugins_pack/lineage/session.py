@@ -9,33 +9,29 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import itertools
 import logging
 import os
 import sys
 import threading
 import time
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Iterator
-from types import TracebackType
+from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_plugins_pack import config
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
+from mlflow_plugins_pack.lineage.capture.children import Children
 from mlflow_plugins_pack.lineage.capture.event import Event, FileState
+from mlflow_plugins_pack.lineage.capture.layers import LAYERS, targets
+from mlflow_plugins_pack.lineage.delivery import Delivery
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.record import Recorder
 
 _logger = logging.getLogger("mlflow_plugins_pack.lineage")
 
-LAYERS = ("audit", "wrap", "boto")
-WAIT_SECONDS = 10.0
-"""Longest that the end of a run waits for its record to be written."""
-_PAUSE_SECONDS = 60.0
-"""After a failure, records go to the local folder at once for this long."""
 _WORKER_SECONDS = 1.0
-_MEMORY_RUNS = 1_000
 _SEEN_FACTOR = 10
 """How many times the limit of listed files is still counted."""
 
@@ -52,7 +48,6 @@ class Session:
         self._started = False
         self._complaints: list[str] = []
         self._local = threading.local()
-        self._sequence = itertools.count(1)
         self._events: deque[Event] = deque()
         # By the owning runs, or the thread if there are none, and by whether it is written.
         self._seen: dict[tuple[tuple[str, ...] | int, bool], set[str]] = {}
@@ -60,18 +55,21 @@ class Session:
         self._parents: dict[str, str | None] = {}
         self._finished: set[str] = set()
         self._attached: dict[str, str | None] = {}
-        self._paused_until = 0.0
-        self._warned = False
+        # Runs of another process that this one continues, as a later rank of it.
+        self._secondary: set[str] = set()
+        # Runs of the process that this one was forked from.
+        self._foreign: frozenset[str] = frozenset()
+        self._children = Children()
+        self._delivery = Delivery(self.muted)
         self._watching = False
         self._limit = int(config.LINEAGE_MAX_INPUTS.default)
         self._made_recorder: Recorder | None = None
-        self._bases: OrderedDict[str, Any] = OrderedDict()
         self._builder: Any = None
         self._make_locks()
 
     def _make_locks(self) -> None:
         self._lock = threading.Lock()
-        self._write_lock = threading.Lock()
+        self._collect_lock = threading.Lock()
         self._worker: threading.Thread | None = None
 
     # --- start ------------------------------------------------------------------------------------
@@ -100,30 +98,24 @@ class Session:
             include=included,
             exclude=excluded,
         )
+        spools = "spool" in self.layers
+        if spools:
+            self._children.start()
         if "audit" in self.layers:
-            audit.install(self.noise, self.claim, self.claim_renamed, self.emit_file)
-        if {"wrap", "boto"} & set(self.layers):
+            audit.install(
+                self.noise,
+                self.claim,
+                self.claim_renamed,
+                self.emit_file,
+                self._children.before_child if spools else None,
+            )
+        if wanted_modules := targets(self.layers):
             from mlflow_plugins_pack.lineage.capture import imports
 
-            if "wrap" in self.layers:
-                imports.when_imported(
-                    dict.fromkeys(
-                        ("pyarrow.parquet.core", "pyarrow.dataset", "pandas.io.parquet"),
-                        ("mlflow_plugins_pack.lineage.capture.readers", "wrap"),
-                    )
-                )
-            if "boto" in self.layers:
-                imports.when_imported(
-                    {
-                        "botocore.session": (
-                            "mlflow_plugins_pack.lineage.capture.boto",
-                            "register",
-                        )
-                    }
-                )
+            imports.when_imported(wanted_modules)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._after_fork)
+            os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
 
     def is_on(self) -> bool:
         """Tell whether runs are recorded now."""
@@ -176,17 +168,26 @@ class Session:
         if run is not None:
             return (self._sight(run, threading.get_ident()),)
         # A helper thread without a run works for whichever runs are active.
+        return self._active_runs()
+
+    def _active_runs(self) -> tuple[str, ...]:
+        """Return the innermost active run of each thread, and those attached."""
         others = adapter.other_threads_runs()
         if not others and not self._attached:
             return ()
         sighted = [self._sight(other, None) for other in others]
+        if self._foreign:
+            sighted = [run_id for run_id in sighted if run_id not in self._foreign]
         return tuple(dict.fromkeys((*sighted, *self._attached)))
 
     def _sight(self, run: Any, thread: int | None) -> str:
         run_id = adapter.run_id_of(run)
-        if run_id not in self._parents:
+        if run_id not in self._parents and (thread is not None or run_id not in self._foreign):
             self._parents[run_id] = adapter.parent_of(run)
             self._finished.discard(run_id)
+            if self._children.is_later_rank and not getattr(self._local, "creates", False):
+                self._secondary.add(run_id)
+            self._local.creates = False
         if thread is not None:
             self._threads[run_id] = thread
         return run_id
@@ -242,9 +243,7 @@ class Session:
             self._watching = adapter.watch_run_ends(self.run_ended)
         owners, thread, seen = claimed
         seen.add(path)
-        self._events.append(
-            Event(next(self._sequence), kind, path, via, owners, thread, state, source=source)
-        )
+        self._record(Event(monotonic_ns(), kind, path, via, owners, thread, state, source=source))
 
     def emit_object(
         self, kind: str, uri: str, via: str, size: int | None = None, version: str | None = None
@@ -257,9 +256,29 @@ class Session:
         self._watch()
         owners, thread, seen = claimed
         seen.add(place)
-        self._events.append(
-            Event(next(self._sequence), kind, uri, via, owners, thread, size=size, version=version)
+        self._record(
+            Event(monotonic_ns(), kind, uri, via, owners, thread, size=size, version=version)
         )
+
+    def _record(self, event: Event) -> None:
+        self._events.append(event)
+        writer = self._children.writer
+        if writer is not None and (not event.owners or self._secondary.issuperset(event.owners)):
+            with self.muted():
+                writer.write(event)
+
+    def child_start_code(self) -> str | None:
+        """Return the code with which a child that is about to be spawned begins its capture."""
+        if not self.is_on() or self.is_muted():
+            return None
+        with self.muted():
+            return self._children.start_code(self._owners())
+
+    def begin_child(self, folder: str, owners: tuple[str, ...]) -> None:
+        """Begin to capture in a child that was spawned; what it sees belongs to these runs."""
+        self.start()
+        if self._started and "spool" in self.layers:
+            self._children.begin(folder, owners)
 
     # --- what MLflow calls ------------------------------------------------------------------------
 
@@ -277,6 +296,11 @@ class Session:
         run = adapter.active_run()
         if run is not None:
             self._sight(run, threading.get_ident())
+        # What children did up to now is not the coming run's.
+        self._collect()
+        self._local.creates = True
+        if "spool" in self.layers:
+            self._children.has_run()
         self._start_worker()
 
     def before_request(self) -> None:
@@ -311,6 +335,8 @@ class Session:
         self._parents.setdefault(run_id, None)
         self._threads[run_id] = threading.get_ident()
         self._finished.discard(run_id)
+        if "spool" in self.layers:
+            self._children.has_run()
         self._start_worker()
 
     def detach(self, run_id: str) -> None:
@@ -326,14 +352,18 @@ class Session:
             self._finished.add(run_id)
             thread = self._threads.pop(run_id, threading.get_ident())
             try:
+                self._collect(run_id)
                 self._drain()
+                if run_id in self._secondary:
+                    return
                 with self._lock:
                     if self._parents.get(run_id):
                         self._recorder.sight(run_id, self._parents[run_id])
                     window = self._recorder.window(run_id, thread)
                     dropped = window.own.dropped + self._uncounted(run_id, thread)
                 graph = self._build(window, dropped)
-                self._deliver(run_id, graph)
+                tracking_uri = self._attached.get(run_id) or adapter.tracking_uri()
+                self._delivery.deliver(run_id, graph, tracking_uri)
             finally:
                 with self._lock:
                     self._recorder.close(run_id, thread)
@@ -350,11 +380,36 @@ class Session:
     def _forget(self, run_id: str, thread: int) -> None:
         self._parents.pop(run_id, None)
         self._attached.pop(run_id, None)
+        self._secondary.discard(run_id)
         stack: list[str] = getattr(self._local, "attached", [])
         self._local.attached = [other for other in stack if other != run_id]
         for key in list(self._seen):
             if run_id in key[0] if isinstance(key[0], tuple) else key[0] == thread:
                 self._seen.pop(key, None)
+
+    def _collect(self, ending: str | None = None) -> None:
+        """Take in what child processes reported: it belongs to the runs that are active now.
+
+        Called whenever a run begins or ends, so what is active now was active when it happened.
+        """
+        with self._collect_lock, self.muted(), contextlib.suppress(Exception):
+            thread = self._threads.get(ending or "", threading.main_thread().ident or 0)
+            reported = list(self._children.events(thread))
+            if not reported:
+                return
+            active: tuple[str, ...] = self._active_runs()
+            if ending is not None:
+                # Of an ending child run's parents, which get all that it has anyway, none.
+                above, parent = set(), self._parents.get(ending)
+                while parent is not None and parent not in above:
+                    above.add(parent)
+                    parent = self._parents.get(parent)
+                others = (run_id for run_id in active if run_id not in above)
+                active = tuple(dict.fromkeys((ending, *others)))
+            known = {*active, *self._parents}
+            for event in reported:
+                named = tuple(owner for owner in event.owners if owner in known)
+                self._events.append(event._replace(owners=named or active))
 
     def _drain(self) -> None:
         with self._lock:
@@ -379,64 +434,6 @@ class Session:
                     else "",
                 )
             return self._builder
-
-    def _deliver(self, run_id: str, graph: Any) -> None:
-        """Write within the time allowed, else keep the record locally and warn once."""
-        tracking_uri = self._attached.get(run_id) or adapter.tracking_uri()
-        problem: BaseException | str | None = None
-        if time.monotonic() < self._paused_until:
-            problem = "the tracking server did not answer a moment ago"
-        else:
-            outcome: list[BaseException | None] = []
-
-            def work() -> None:
-                with self.muted():
-                    try:
-                        with self._write_lock:
-                            self._write(run_id, graph, tracking_uri)
-                        outcome.append(None)
-                    except BaseException as exc:  # noqa: BLE001  # reported to the waiting thread
-                        outcome.append(exc)
-
-            try:
-                writer = threading.Thread(target=work, name="mlflow-pack-lineage", daemon=True)
-                writer.start()
-                writer.join(WAIT_SECONDS)
-            except RuntimeError:
-                # Python 3.12 starts no thread once the interpreter is ending.
-                with adapter.impatient_requests():
-                    work()
-            problem = outcome[0] if outcome else f"no answer within {WAIT_SECONDS:.0f} seconds"
-        if problem is not None:
-            self._give_up(run_id, graph, tracking_uri, problem)
-
-    def _write(self, run_id: str, graph: Any, tracking_uri: str, *, interim: bool = False) -> None:
-        from mlflow_plugins_pack.lineage import flush
-
-        base = self._bases.get(run_id)
-        merged, remembered = flush.deliver(
-            run_id, graph, tracking_uri=tracking_uri, base=base, interim=interim
-        )
-        self._bases[run_id] = remembered if interim else merged
-        while len(self._bases) > _MEMORY_RUNS:
-            self._bases.popitem(last=False)
-
-    def _give_up(self, run_id: str, graph: Any, tracking_uri: str, problem: object) -> None:
-        from mlflow_plugins_pack.lineage import flush
-
-        self._paused_until = time.monotonic() + _PAUSE_SECONDS
-        kept = flush.keep_locally(run_id, graph, tracking_uri)
-        if self._warned:
-            return
-        self._warned = True
-        _logger.warning(
-            "The lineage of run %s could not be written (%s). The run itself is not affected. %s",
-            run_id,
-            problem,
-            f"The record is kept in {kept}; `mlflow-pack lineage push` writes it later."
-            if kept
-            else "The record could not be kept locally either.",
-        )
 
     def _complain(self) -> None:
         """Say once what is wrong with a setting."""
@@ -468,6 +465,7 @@ class Session:
             while True:
                 time.sleep(_WORKER_SECONDS)
                 with contextlib.suppress(Exception):
+                    self._collect()
                     fresh = list(self._events)
                     self._drain()
                     self._make_builder().prefetch(fresh)
@@ -482,18 +480,33 @@ class Session:
             with self._lock:
                 window = self._recorder.window(run_id, self._threads.get(run_id, 0))
             count = len(window.own.reads) + len(window.own.writes) + len(window.shared.reads)
-            if not count or written.get(run_id) == count or time.monotonic() < self._paused_until:
+            if not count or written.get(run_id) == count or self._delivery.is_paused:
+                continue
+            if run_id in self._secondary:
                 continue
             written[run_id] = count
             graph = self._build(window, window.own.dropped)
             uri = self._attached.get(run_id) or adapter.tracking_uri()
-            with self._write_lock:
-                if run_id not in self._finished:
-                    self._write(run_id, graph, uri, interim=True)
+            self._delivery.deliver_interim(
+                run_id,
+                graph,
+                uri,
+                lambda: run_id not in self._finished,  # noqa: B023
+            )
+
+    def _before_fork(self) -> None:
+        with contextlib.suppress(Exception), self.muted():
+            self._children.before_child()
+            self._local.fork_owners = self._owners()
 
     def _after_fork(self) -> None:
         with contextlib.suppress(Exception):
             self._make_locks()
+            self._delivery.forked()
+            self._foreign = frozenset(
+                {*self._parents, *map(adapter.run_id_of, adapter.other_threads_runs())}
+            )
+            self._children.forked(getattr(self._local, "fork_owners", ()))
             self._drain()
             self._recorder.forked()
             self._seen.clear()
@@ -509,6 +522,7 @@ class Session:
             for run_id in [*self._attached, *self._parents]:
                 if run_id not in self._finished:
                     self.finish(run_id)
+            self._children.remove()
 
 
 _complained: set[str] = set()
@@ -518,40 +532,9 @@ start = _session.start
 in_context = _session.in_context
 resolving_tags = _session.resolving_tags
 before_request = _session.before_request
+begin_child = _session.begin_child
 
 
 def current() -> Session:
     """Return the process's session, for the capture layers."""
     return _session
-
-
-class Attachment:
-    """A run that was created through `MlflowClient`, attached to this thread.
-
-    Args:
-        run_id: The run.
-        tracking_uri: Where it is; the current tracking URI if None.
-    """
-
-    def __init__(self, run_id: str, tracking_uri: str | None = None) -> None:
-        self.run_id = run_id
-        with contextlib.suppress(Exception):
-            _session.start()
-            if _session.is_on():
-                _session.attach(run_id, tracking_uri)
-
-    def detach(self) -> None:
-        """Write the run's record and stop attributing reads to it; the second call does nothing."""
-        with contextlib.suppress(Exception):
-            _session.detach(self.run_id)
-
-    def __enter__(self) -> Attachment:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.detach()

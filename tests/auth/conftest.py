@@ -11,15 +11,17 @@ import pytest
 from mlflow_plugins_pack.auth import manager
 from tests import servers
 from tests.auth.parts import Recorder, recording, write_profiles
+from tests.oidc import OidcProvider, oidc_provider
 
 PEOPLE = ("alice", "bob")
 
 
 @pytest.fixture(autouse=True)
-def _fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+def _fresh(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Forget what an earlier test's profiles gave, and keep every test off the proxies."""
     monkeypatch.setattr(manager, "_manager", manager.Manager())
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NETRC"):
         monkeypatch.delenv(name, raising=False)
     from mlflow.store.tracking.rest_store import RestStore
@@ -63,3 +65,18 @@ def basic_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Mlf
             servers.create_user(server, name, servers.PASSWORD)
         servers.make_sign_in_cheap(folder)
         yield server
+
+
+@pytest.fixture(scope="session")
+def shared_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
+    """One provider for the tests that do not mind each other's grants."""
+    with oidc_provider(tmp_path_factory.mktemp("oidc")) as running:
+        yield running
+
+
+@pytest.fixture
+def provider(shared_provider: OidcProvider) -> Iterator[OidcProvider]:
+    """A real OpenID Connect provider, without a fault at the beginning and the end."""
+    shared_provider.fault(None)
+    yield shared_provider
+    shared_provider.fault(None)

@@ -42,6 +42,7 @@ class Recorder:
 
     port: int
     rule: Rule = ok
+    dates: Callable[[], str] | None = None
     seen: list[Seen] = field(default_factory=list)
 
     @property
@@ -75,6 +76,9 @@ def recording() -> Iterator[Recorder]:
                 self.rfile.readline()
                 return b"".join(parts)
             return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return recorder.dates() if recorder.dates else super().date_time_string(timestamp)
 
         def log_message(self, *args: object) -> None:
             pass

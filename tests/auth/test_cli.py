@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -118,3 +120,31 @@ def test_doctor_finds_the_file_that_others_may_write(named: Recorder, profiles: 
 
 def test_doctor_without_profiles_has_nothing_to_say() -> None:
     assert [finding.level for finding in check()] == ["ok"]
+
+
+def test_doctor_compares_the_clocks(named: Recorder, profiles: Profiles) -> None:
+    """The server's own Date header is half an hour behind."""
+    from email.utils import formatdate
+
+    profiles(f'[profile.p]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "PATH"\n')
+    named.dates = lambda: formatdate(time.time() - 1800, usegmt=True)
+    assert re.search(r"18\d\d s ahead of", run("doctor").output)
+    assert not any("Authorization" in seen.headers for seen in named.seen)
+
+
+def test_doctor_finds_what_keeps_tls_from_working(
+    named: Recorder, profiles: Profiles, tmp_path: Path
+) -> None:
+    address = named.url.replace("http://", "https://")  # it speaks http
+    key = tmp_path / "key"
+    key.write_text("")
+    key.chmod(0o644)
+    profiles(f'[profile.p]\nhosts = ["{address}"]\nsource = "env"\nenv = "PATH"\n')
+    assert "no safe connection" in run("doctor").output
+    profiles(
+        f'[profile.p]\nhosts = ["{address}"]\nsource = "env"\nenv = "PATH"\n'
+        f'tls = {{ cert = "{key}", key = "{key}" }}\n'
+    )
+    output = run("doctor").output
+    assert "see tls.cert and tls.key" in output
+    assert "chmod 600" in output

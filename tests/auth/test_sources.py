@@ -214,7 +214,7 @@ def test_outputs_that_are_refused(text: str, said: str) -> None:
         (f'{ENV}[profile.q]\n{HOST}source = "env"\nenv = "U"\n', "named twice"),
         (ENV.replace("h.example", "me:planted@h.example"), "user name"),
         ('[profiles.p]\nsource = "env"\n', "profile"),
-        (f'[profile.p]\n{HOST}source = "azure"\n', "env, file, command, basic, headers"),
+        (f'[profile.p]\n{HOST}source = "ldap"\n', "env, file, command, keyring, basic"),
     ],
 )
 def test_mistakes_in_the_file_are_named(profiles: Profiles, text: str, said: str) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.cases import CASES
+from benchmarks.cases import CASES, SURVEYS
 from benchmarks.frame import Figure, interleave
 from benchmarks.report import table
 from tests.servers import clean_environment, find_program
@@ -59,7 +59,9 @@ def test_an_unknown_case_is_wrong_usage() -> None:
 def test_the_list_names_every_case() -> None:
     done = run("--list")
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == [case.name for case in CASES]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        case.name for case in (*CASES, *SURVEYS)
+    ]
 
 
 @pytest.mark.parametrize("group", ["artifacts-", "alias-sqlite", "request", "import", "lineage"])

@@ -1,4 +1,7 @@
-"""What capture costs; the bounds are wide, for shared machines, but tell a mistake from noise."""
+"""What capture costs in processor time; `benchmarks lineage` has the figures.
+
+The bounds are wide, for shared machines: they tell a mistake from noise and no more.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,10 @@ provider = plugin.LineageContextProvider()
 def seconds(path, count):
     best = 1e9
     for _ in range(5):
-        began = time.perf_counter()
+        began = time.thread_time()
         for _ in range(count):
             os.close(os.open(path, os.O_RDONLY))
-        best = min(best, time.perf_counter() - began)
+        best = min(best, time.thread_time() - began)
     return best / count * 1e6
 print(json.dumps({"noise": seconds("/etc/hostname", 5000), "data": seconds(sys.argv[1], 5000)}))
 """
@@ -43,8 +46,8 @@ def test_cost_per_open(tmp_path: Path) -> None:
         return found
 
     off, on = measured("false"), measured("true")
-    assert on["noise"] - off["noise"] < 10
-    assert on["data"] - off["data"] < 30
+    assert on["noise"] - off["noise"] < 20
+    assert on["data"] - off["data"] < 60
 
 
 @pytest.mark.parametrize("enabled", ["true", "false"])

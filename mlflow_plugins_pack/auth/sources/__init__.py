@@ -1,16 +1,13 @@
-"""Where credentials come from, one module each; `open_source` picks the one of a profile."""
+"""Where credentials come from, one module each; `open_source` picks the one of a profile.
+
+What needs a package that not everybody has is imported when its profile is first asked.
+"""
 
 from __future__ import annotations
 
-from mlflow_plugins_pack.auth.config import (
-    BasicProfile,
-    CommandProfile,
-    EnvProfile,
-    FileProfile,
-    HeadersProfile,
-    Profile,
-    SecretPlace,
-)
+from typing import TYPE_CHECKING
+
+from mlflow_plugins_pack.auth import profiles as p
 from mlflow_plugins_pack.auth.sources._base import Place, Source, TokenSource, WithExtraHeaders
 from mlflow_plugins_pack.auth.sources.basic import BasicSource
 from mlflow_plugins_pack.auth.sources.command import CommandPlace
@@ -18,45 +15,107 @@ from mlflow_plugins_pack.auth.sources.env import EnvPlace
 from mlflow_plugins_pack.auth.sources.file import FilePlace
 from mlflow_plugins_pack.auth.sources.headers import HeadersSource
 
-__all__ = ["Source", "open_source"]
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.auth.oidc.transport import Transport
+    from mlflow_plugins_pack.auth.sources.oidc import OidcSource
+
+__all__ = ["Source", "open_oidc", "open_source"]
 
 
-def open_source(profile: Profile) -> Source:
+def open_source(name: str, profile: p.Profile) -> Source:
     """Return the source of a profile; reads nothing yet."""
-    source = _main_source(profile)
+    source = _main_source(name, profile)
     if not profile.extra_headers:
         return source
-    extra = HeadersSource(
-        {
-            name: _place(place, profile.timeout_seconds)
-            for name, place in profile.extra_headers.items()
-        }
+    return WithExtraHeaders(source, _headers(profile.extra_headers, profile.timeout_seconds))
+
+
+def open_oidc(name: str, profile: p.OidcProfile) -> OidcSource:
+    """Return the source of an OIDC profile, with what a sign-in needs beside `fetch`."""
+    from mlflow_plugins_pack.auth.oidc.provider import ClientSecrets, Provider
+    from mlflow_plugins_pack.auth.sources.oidc import OidcSource
+
+    def optional(secret: p.SecretPlace | None) -> Place | None:
+        return None if secret is None else _place(secret, profile.timeout_seconds)
+
+    own = ClientSecrets(
+        optional(profile.client_secret),
+        optional(profile.client_key),
+        optional(profile.subject_token),
+        optional(profile.assertion),
     )
-    return WithExtraHeaders(source, extra)
+    return OidcSource(name, Provider(profile, own, _transport(profile)))
 
 
-def _main_source(profile: Profile) -> Source:
+def _main_source(name: str, profile: p.Profile) -> Source:
     timeout = profile.timeout_seconds
-    if isinstance(profile, BasicProfile):
+    if isinstance(profile, p.ChainProfile):
+        from mlflow_plugins_pack.auth.sources.chain import ChainSource
+
+        return ChainSource([(link.source, _main_source(name, link)) for link in profile.links])
+    if isinstance(profile, p.BasicProfile):
         return BasicSource(profile.username, _place(profile.password, timeout))
-    if isinstance(profile, HeadersProfile):
-        return HeadersSource(
-            {name: _place(place, timeout) for name, place in profile.headers.items()}
+    if isinstance(profile, p.HeadersProfile):
+        return _headers(profile.headers, timeout)
+    if isinstance(profile, p.CloudflareProfile):
+        names = profile.own_headers()
+        places = (profile.access_client_id, profile.access_client_secret)
+        return _headers(dict(zip(names, places, strict=True)), timeout)
+    if isinstance(profile, p.OidcProfile):
+        return open_oidc(name, profile)
+    if isinstance(profile, p.AwsSigv4Profile):
+        from mlflow_plugins_pack.auth.sources.sigv4 import AwsSigv4Source
+
+        return AwsSigv4Source(profile.aws_region, profile.aws_service, profile.aws_profile)
+    return TokenSource(profile.header, profile.scheme, _token_place(profile))
+
+
+def _token_place(profile: p.SourceProfile) -> Place:
+    if isinstance(profile, p.EnvProfile):
+        return EnvPlace(profile.env)
+    if isinstance(profile, p.FileProfile):
+        return FilePlace(profile.file)
+    if isinstance(profile, p.KubernetesProfile):
+        return FilePlace(
+            profile.token_file, "give the pod a projected volume with a serviceAccountToken there"
         )
-    place: Place
-    if isinstance(profile, EnvProfile):
-        place = EnvPlace(profile.env)
-    elif isinstance(profile, FileProfile):
-        place = FilePlace(profile.file)
-    else:
-        assert isinstance(profile, CommandProfile)  # noqa: S101 - narrows the union for mypy
-        place = CommandPlace(profile.command, timeout)
-    return TokenSource(profile.header, profile.scheme, place)
+    if isinstance(profile, p.CommandProfile):
+        return CommandPlace(profile.command, profile.timeout_seconds)
+    if isinstance(profile, p.KeyringProfile):
+        from mlflow_plugins_pack.auth.sources.keyring import KeyringPlace
+
+        return KeyringPlace(profile.keyring)
+    if isinstance(profile, (p.GithubActionsProfile, p.GitlabProfile)):
+        from mlflow_plugins_pack.auth.sources.ci import GithubActionsPlace, GitlabPlace
+
+        if isinstance(profile, p.GitlabProfile):
+            return GitlabPlace(profile.id_token)
+        return GithubActionsPlace(profile.audience, _transport(profile))
+    from mlflow_plugins_pack.auth.sources.cloud import AzurePlace, GooglePlace
+
+    if isinstance(profile, p.AzureProfile):
+        return AzurePlace(profile.azure_scope, profile.azure_client_id)
+    assert isinstance(profile, p.GoogleProfile)  # noqa: S101 - narrows the union for mypy
+    return GooglePlace(profile.audience, profile.google_credentials)
 
 
-def _place(secret: SecretPlace, timeout_seconds: float) -> Place:
+def _transport(profile: p.CommonProfile) -> Transport:
+    from mlflow_plugins_pack.auth.oidc.transport import Transport
+
+    return Transport(profile.timeout_seconds, profile.tls, profile.proxy)
+
+
+def _headers(places: dict[str, p.SecretPlace], timeout_seconds: float) -> HeadersSource:
+    return HeadersSource({name: _place(place, timeout_seconds) for name, place in places.items()})
+
+
+def _place(secret: p.SecretPlace, timeout_seconds: float) -> Place:
     if secret.env is not None:
         return EnvPlace(secret.env)
     if secret.file is not None:
         return FilePlace(secret.file)
+    if secret.keyring is not None:
+        from mlflow_plugins_pack.auth.sources.keyring import KeyringPlace
+
+        return KeyringPlace(secret.keyring)
     return CommandPlace(secret.command or [], timeout_seconds)

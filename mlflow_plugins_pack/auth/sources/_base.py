@@ -6,11 +6,13 @@ changed, the credential is about to end, or the server refused it.
 
 from __future__ import annotations
 
+import importlib
 import re
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 from mlflow_plugins_pack.auth.redaction import Secret
+from mlflow_plugins_pack.auth.sources.claims import claims_of, who_is
 from mlflow_plugins_pack.auth.tokens import Credential
 
 _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -106,7 +108,24 @@ class TokenSource:
         """Read the token."""
         reading = self._place.read()
         value = header_value(reading.secret, self._scheme)
-        return Credential(((self._header, value),), reading.lifetime_seconds)
+        who = who_is(claims_of(reading.secret.reveal().strip()))
+        return Credential(((self._header, value),), reading.lifetime_seconds, who=who)
+
+
+def import_extra(module: str, extra: str) -> Any:
+    """Import a package that only some profiles need.
+
+    Raises:
+        SourceError: If it is not installed; the text says how to.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        pass  # raised outside the handler: the text says all
+    raise SourceError(
+        f"the package {module.partition('.')[0]} is not installed; run: "
+        f"pip install 'mlflow-plugins-pack[{extra}]'"
+    )
 
 
 class WithExtraHeaders:
@@ -122,7 +141,11 @@ class WithExtraHeaders:
     def fetch(self) -> Credential:
         """Fetch both; the shorter life counts."""
         main, extra = self._main.fetch(), self._extra.fetch()
-        return Credential(main.headers + extra.headers, shortest_life([main, extra]))
+        return replace(
+            main,
+            headers=main.headers + extra.headers,
+            lifetime_seconds=shortest_life([main, extra]),
+        )
 
 
 def shortest_life(parts: list[Credential] | list[Reading]) -> float | None:

@@ -27,4 +27,4 @@ class BasicSource:
             raise SourceError("the password holds a line break or a control character")
         pair = f"{self._username}:{password.reveal()}".encode()
         value = Secret("Basic " + base64.b64encode(pair).decode("ascii"))
-        return Credential((("Authorization", value),), reading.lifetime_seconds)
+        return Credential((("Authorization", value),), reading.lifetime_seconds, who=self._username)

@@ -19,10 +19,15 @@ class _NotThereYetError(SourceError):
 
 
 class FilePlace:
-    """A file."""
+    """A file.
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    Args:
+        path: Absolute.
+        advice: What to do where it is missing or empty.
+    """
+
+    def __init__(self, path: str, advice: str = "write the secret there") -> None:
+        self._path, self._advice = path, advice
 
     def stamp(self) -> object:
         """Return what changes when the file does (Kubernetes rotates by swapping a symlink)."""
@@ -51,7 +56,7 @@ class FilePlace:
                 data = file.read(_LARGEST_BYTES + 1)
         except FileNotFoundError:
             raise _NotThereYetError(
-                f"the file {self._path} does not exist; write the secret there"
+                f"the file {self._path} does not exist; {self._advice}"
             ) from None
         except OSError as exc:
             reason = exc.strerror or type(exc).__name__
@@ -62,5 +67,5 @@ class FilePlace:
         if "\ufffd" in text:
             raise SourceError(f"the file {self._path} is not UTF-8 text")
         if not text.strip():
-            raise _NotThereYetError(f"the file {self._path} is empty; write the secret there")
+            raise _NotThereYetError(f"the file {self._path} is empty; {self._advice}")
         return Reading(Secret(text))

@@ -36,7 +36,16 @@ def file_state(path: str) -> FileState | None:
     )
 
 
-def install(noise: NoiseFilter, claim: Claim, was_written: Claim, emit: Emit) -> None:
+_STARTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.system", "os.spawn"})
+
+
+def install(
+    noise: NoiseFilter,
+    claim: Claim,
+    was_written: Claim,
+    emit: Emit,
+    before_child: Callable[[], None] | None,
+) -> None:
     """Add the hook.
 
     Args:
@@ -45,6 +54,7 @@ def install(noise: NoiseFilter, claim: Claim, was_written: Claim, emit: Emit) ->
             thread's runs, or None if nothing is to be recorded.
         was_written: Tells the same of a file that is renamed.
         emit: Takes what was seen: the claim, kind, path, state and, for `MOVE`, the former path.
+        before_child: Called before another program is started; may be None.
     """
     is_data = noise.is_data
     getframe = sys._getframe
@@ -106,6 +116,8 @@ def install(noise: NoiseFilter, claim: Claim, was_written: Claim, emit: Emit) ->
                 connected(args[0])
             elif event == "os.rename":
                 renamed(args[0], args[1])
+            elif before_child is not None and event in _STARTS:
+                before_child()
         except Exception:  # noqa: BLE001, S110  # a hook that raises makes the person's open fail
             pass
 

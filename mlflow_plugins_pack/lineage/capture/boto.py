@@ -22,7 +22,10 @@ _KEY = "mlflow_pack_lineage"
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 
 
-def register(_module: ModuleType) -> None:
+MODULES = ("botocore.session",)
+
+
+def wrap(_module: ModuleType) -> None:
     """Have every botocore session from now on report what it reads and writes."""
     import botocore
 

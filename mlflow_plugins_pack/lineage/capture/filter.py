@@ -86,6 +86,7 @@ _SUFFIXES = (
     ".key",
 )
 _NAMES = frozenset({"mlflow.db", "matplotlibrc", "pyvenv.cfg", "MLproject", "requirements.txt"})
+_NAME_PATTERN = re.compile(r"cache-[0-9a-f]{16}\.arrow")  # Hugging Face's own
 _CACHE_LIMIT = 20_000
 
 
@@ -126,6 +127,8 @@ class NoiseFilter:
         if kept is None:
             kept = self._judge_folder(folder)
         if not kept or name[:1] in ("", ".") or name.endswith(_SUFFIXES) or name in _NAMES:
+            return False
+        if name.endswith(".arrow") and _NAME_PATTERN.fullmatch(name):
             return False
         return not self.is_excluded(path)
 

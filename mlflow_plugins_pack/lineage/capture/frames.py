@@ -17,19 +17,20 @@ _NEUTRAL, _USER, _NOISE = 0, 1, 2
 _NOISY_NAMES = """
 mlflow git gitdb pip pkg_resources setuptools IPython ipykernel jupyter_client
 jupyter_core traitlets debugpy pydevd certifi alembic dotenv numba coverage uvicorn gunicorn
-starlette flask jinja2 werkzeug rich tqdm loky huey _distutils_hack
+starlette flask jinja2 werkzeug rich tqdm huey huggingface_hub
+posthog sentry_sdk wandb opentelemetry _distutils_hack
 """
 _NOISY_PACKAGES = frozenset(_NOISY_NAMES.split())
 _NOISY_MODULES = re.compile(
     r"""
     (linecache|inspect|tokenize|traceback|tempfile|subprocess|mimetypes|netrc|gettext|platform
       |sysconfig|site|pydoc|uuid|ssl|webbrowser|getpass|zipimport|pstats|cProfile)\.py
-    | (logging|multiprocessing|importlib/metadata|distutils|ensurepip|venv|zoneinfo)/.*
+    | (logging|importlib/metadata|distutils|ensurepip|venv|zoneinfo)/.*
     """,
     re.VERBOSE,
 )
 _NOISY_PACKAGE_MODULES = re.compile(
-    r"(matplotlib/font_manager\.py|joblib/(externals|_memmapping_reducer\.py).*)"
+    r"(matplotlib/font_manager\.py|joblib/(memory|_store_backends|_memmapping_reducer)\.py)"
 )
 _SITE = re.compile(r".*/(?:site|dist)-packages/(?P<rest>(?P<package>[^/]+?)(?:\.py|/.*))")
 _OWN = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
@@ -52,6 +53,15 @@ def is_users(frame: FrameType | None) -> bool:
     return True
 
 
+def passes_through(frame: FrameType | None, parts: tuple[str, ...]) -> bool:
+    """Tell whether a call stack goes through a file whose path holds one of the texts."""
+    while frame is not None:
+        if any(part in frame.f_code.co_filename for part in parts):
+            return True
+        frame = frame.f_back
+    return False
+
+
 def _judge(filename: str) -> int:
     if filename.startswith("<"):
         # Libraries generate code under such names too; only these are typed by a person.
@@ -59,7 +69,7 @@ def _judge(filename: str) -> int:
     filename = filename.replace("\\", "/")
     if filename.startswith(f"{_OWN}/"):
         # The wrapped readers stand between a person's call and the library.
-        return _NEUTRAL if filename.endswith("/lineage/capture/readers.py") else _NOISE
+        return _NEUTRAL if filename.startswith(f"{_OWN}/lineage/capture/") else _NOISE
     if site := _SITE.fullmatch(filename):
         noisy = site["package"] in _NOISY_PACKAGES or _NOISY_PACKAGE_MODULES.match(site["rest"])
         return _NOISE if noisy else _NEUTRAL

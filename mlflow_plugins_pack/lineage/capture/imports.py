@@ -13,6 +13,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+failures: list[str] = []
+"""Modules that could not be wrapped, because a new version of theirs is made otherwise."""
 _wanted: dict[str, tuple[str, str]] = {}
 
 
@@ -50,8 +52,10 @@ def _notify_after(loader: Loader, name: str) -> None:
 def _call(name: str, module: ModuleType) -> None:
     target = _wanted.pop(name, None)
     if target is not None:
-        with contextlib.suppress(Exception):
+        try:
             getattr(importlib.import_module(target[0]), target[1])(module)
+        except Exception:  # noqa: BLE001  # the person's import succeeded
+            failures.append(name)
 
 
 def when_imported(targets: Mapping[str, tuple[str, str]]) -> None:

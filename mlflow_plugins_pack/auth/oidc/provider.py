@@ -1,0 +1,275 @@
+"""One provider: its discovery document, how we authenticate to it, and the grants it is asked for.
+
+Messages are those of RFC 6749 (client credentials, refresh, code), RFC 7523 (JWT bearer and
+``private_key_jwt``), RFC 8628 (device code), RFC 8693 (token exchange) and RFC 8707 (resource).
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote_plus
+
+from mlflow_plugins_pack.auth.oidc.transport import OAuthError, Transport
+from mlflow_plugins_pack.auth.profiles import OidcProfile, check_secure_url
+from mlflow_plugins_pack.auth.redaction import Secret
+from mlflow_plugins_pack.auth.sources._base import Place, SourceError, import_extra
+from mlflow_plugins_pack.auth.tokens import parse_lifetime
+
+_GRANT = "urn:ietf:params:oauth:grant-type:"
+DISCOVERY_SECONDS = 3600.0
+_ASSERTION_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a token endpoint gives.
+
+    Attributes:
+        access_token: The token.
+        lifetime_seconds: How long it is good; None if not said.
+        refresh_token: For the next; None if not given.
+        id_token: Who signed in; None if not given.
+    """
+
+    access_token: Secret
+    lifetime_seconds: float | None
+    refresh_token: Secret | None
+    id_token: Secret | None
+
+
+@dataclass(frozen=True)
+class ClientSecrets:
+    """Where the profile's own secrets are read."""
+
+    client_secret: Place | None = None
+    client_key: Place | None = None
+    subject_token: Place | None = None
+    assertion: Place | None = None
+
+
+class Provider:
+    """The provider of one profile."""
+
+    def __init__(self, profile: OidcProfile, own: ClientSecrets, transport: Transport) -> None:
+        self.profile, self.transport = profile, transport
+        self._own = own
+        self._document: dict[str, Any] = {}
+        self._read_at = 0.0
+
+    def metadata(self) -> Mapping[str, Any]:
+        """Return the discovery document, kept for an hour and while the provider is down.
+
+        Raises:
+            SourceError: If it cannot be had, or is another issuer's.
+        """
+        now = time.monotonic()
+        if not self._document or now - self._read_at > DISCOVERY_SECONDS:
+            url = self.profile.issuer.rstrip("/") + "/.well-known/openid-configuration"
+            try:
+                document = self.transport.get(url)
+            except SourceError:
+                if not self._document:
+                    raise
+            else:
+                self._check_issuer(document, url)
+                self._document = document
+            self._read_at = now
+        return self._document
+
+    def endpoint(self, name: str) -> str:
+        """Return an endpoint's address.
+
+        Raises:
+            SourceError: If the provider does not offer it, or names an address that is not safe.
+        """
+        url = self.metadata().get(name)
+        if not isinstance(url, str):
+            raise SourceError(f"the issuer {self.profile.issuer} offers no {name}")
+        try:
+            check_secure_url(url.partition("?")[0])  # some keep a policy name in the query
+            return url
+        except ValueError as exc:
+            problem = str(exc)
+        raise SourceError(f"the {name} of the issuer {self.profile.issuer}: {problem}")
+
+    def grant(self) -> Answer:
+        """Get a token by a flow that needs no person.
+
+        Raises:
+            SourceError: If that fails.
+        """
+        flow = self.profile.chosen_flow
+        if flow == "client_credentials":
+            return self.ask({"grant_type": "client_credentials", **self._wanted()})
+        if flow == "token_exchange":
+            form = {
+                "grant_type": _GRANT + "token-exchange",
+                "subject_token": _read(self._own.subject_token),
+                "subject_token_type": self.profile.subject_token_type,
+            }
+            return self.ask({**form, **self._wanted()})
+        form = {"grant_type": _GRANT + "jwt-bearer", "assertion": _read(self._own.assertion)}
+        return self.ask({**form, **self._wanted()})
+
+    def refresh(self, refresh_token: str) -> Answer:
+        """Get a token by a refresh token.
+
+        Raises:
+            OAuthError: ``invalid_grant`` if it is spent, revoked or expired.
+        """
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        if self.profile.resource is not None:
+            form["resource"] = self.profile.resource
+        return self.ask(form)
+
+    def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> Answer:
+        """Get a token by an authorization code."""
+        return self.ask(
+            {
+                "grant_type": "authorization_code",
+                "code": code,
+                "code_verifier": verifier,
+                "redirect_uri": redirect_uri,
+            }
+        )
+
+    def start_device(self) -> dict[str, Any]:
+        """Begin a device authorization (RFC 8628, section 3.1)."""
+        form, headers = self._authenticated(self.scope_and_audience())
+        return self.transport.post(self.endpoint("device_authorization_endpoint"), form, headers)
+
+    def poll_device(self, device_code: str) -> Answer | None:
+        """Ask whether the person has signed in; None while they have not.
+
+        Raises:
+            OAuthError: ``slow_down`` to ask less often; anything else ends the dialogue.
+        """
+        try:
+            return self.ask({"grant_type": _GRANT + "device_code", "device_code": device_code})
+        except OAuthError as exc:
+            if exc.code != "authorization_pending":
+                raise
+        return None
+
+    def revoke(self, refresh_token: str) -> None:
+        """End a sign-in at the provider (RFC 7009), where it offers that."""
+        if not isinstance(self.metadata().get("revocation_endpoint"), str):
+            return
+        form = {"token": refresh_token, "token_type_hint": "refresh_token"}
+        form, headers = self._authenticated(form)
+        self.transport.post(self.endpoint("revocation_endpoint"), form, headers, may_be_empty=True)
+
+    def ask(self, form: Mapping[str, str]) -> Answer:
+        """Ask the token endpoint."""
+        url = self.endpoint("token_endpoint")
+        full, headers = self._authenticated(form)
+        return _read_answer(self.transport.post(url, full, headers), url)
+
+    def scope_and_audience(self) -> dict[str, str]:
+        """Return the parameters that say what a token is for, where a person signs in."""
+        return self._wanted("openid offline_access")
+
+    def _wanted(self, default_scope: str = "") -> dict[str, str]:
+        profile, wanted = self.profile, {}
+        if scope := profile.scope or default_scope:
+            wanted["scope"] = scope
+        if profile.audience is not None:
+            wanted["audience"] = profile.audience
+        if profile.resource is not None:
+            wanted["resource"] = profile.resource
+        return wanted
+
+    def _authenticated(self, form: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
+        """Add the client's authentication (RFC 6749, section 2.3)."""
+        client_id, full = self.profile.client_id, dict(form)
+        if self._own.client_key is not None:
+            full["client_id"] = client_id
+            full["client_assertion_type"] = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+            full["client_assertion"] = self._assertion(_read(self._own.client_key))
+            return full, {}
+        if self._own.client_secret is None:
+            return {**full, "client_id": client_id}, {}
+        secret = _read(self._own.client_secret)
+        if self.profile.client_secret_in == "body":
+            return {**full, "client_id": client_id, "client_secret": secret}, {}
+        pair = f"{quote_plus(client_id)}:{quote_plus(secret)}".encode()
+        return full, {"Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
+
+    def _assertion(self, key_text: str) -> str:
+        """Sign who we are (RFC 7523, section 2.2), with a PEM or JWK private key."""
+        jwk, jwt = import_extra("joserfc.jwk", "oidc"), import_extra("joserfc.jwt", "oidc")
+        now = int(time.time())
+        claims = {
+            "iss": self.profile.client_id,
+            "sub": self.profile.client_id,
+            # The issuer is what newer drafts want here; every provider takes its token endpoint.
+            "aud": self.endpoint("token_endpoint"),
+            "jti": secrets.token_urlsafe(16),
+            "iat": now,
+            "exp": now + _ASSERTION_SECONDS,
+        }
+        try:
+            key, algorithm = _import_key(jwk, key_text)
+            header = {"alg": algorithm, **({"kid": key.kid} if key.kid else {})}
+            return str(jwt.encode(header, claims, key, algorithms=[algorithm]))
+        except Exception:  # noqa: BLE001, S110 - whatever it is, it may hold the key
+            pass
+        raise SourceError("client_key is no private key (PEM or JWK, RSA or EC) that can sign")
+
+    def _check_issuer(self, document: Mapping[str, Any], url: str) -> None:
+        if document.get("issuer") != self.profile.issuer:
+            raise SourceError(
+                f"{url} is the document of another issuer than {self.profile.issuer}; the profile "
+                f"must name it exactly as the provider writes it"
+            )
+
+
+def _import_key(jwk: Any, text: str) -> tuple[Any, str]:
+    import json
+
+    if text.lstrip().startswith("{"):
+        document = json.loads(text)
+        key = jwk.JWKRegistry.import_key(document)
+        if isinstance(chosen := document.get("alg"), str):
+            return key, chosen
+    else:
+        kind = jwk.ECKey if "BEGIN EC" in text else jwk.RSAKey
+        try:
+            key = kind.import_key(text)
+        except ValueError:
+            key = jwk.ECKey.import_key(text)
+    curves = {"P-256": "ES256", "P-384": "ES384", "P-521": "ES512"}
+    return key, "RS256" if key.key_type == "RSA" else curves[key.curve_name]
+
+
+def _read(place: Place | None) -> str:
+    if place is None:
+        raise SourceError("the profile names no place for a secret that this needs")
+    return place.read().secret.reveal().strip()
+
+
+def _read_answer(document: Mapping[str, Any], url: str) -> Answer:
+    token = document.get("access_token")
+    if not isinstance(token, str) or not token:
+        raise SourceError(f"{url} answered without an access_token")
+    try:
+        life = parse_lifetime(document.get("expires_in"))
+    except ValueError as exc:
+        problem = str(exc)
+    else:
+        return Answer(
+            Secret(token),
+            life,
+            _optional(document.get("refresh_token")),
+            _optional(document.get("id_token")),
+        )
+    raise SourceError(f"{url} gave a token, but {problem}")
+
+
+def _optional(value: object) -> Secret | None:
+    return Secret(value) if isinstance(value, str) and value else None

@@ -1,0 +1,156 @@
+"""Ask a provider over HTTP: bounded in time and size, no redirects, no foreign credentials."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_plugins_pack.auth.profiles import Tls
+from mlflow_plugins_pack.auth.redaction import redact
+from mlflow_plugins_pack.auth.sources._base import SourceError
+
+_LARGEST_BYTES = 1 << 20
+
+
+class OAuthError(SourceError):
+    """The provider refused, in the words of RFC 6749, section 5.2.
+
+    Attributes:
+        code: Such as ``invalid_grant``.
+    """
+
+    def __init__(self, code: str, description: object, url: str) -> None:
+        self.code = code
+        detail = f": {redact(description)}" if isinstance(description, str) and description else ""
+        super().__init__(f"{url} refused with {redact(code, 60)}{detail}")
+
+
+@dataclass(frozen=True)
+class Transport:
+    """How a provider is reached.
+
+    Attributes:
+        timeout_seconds: For the whole of one question.
+        tls: The profile's certificates.
+        proxy: The profile's proxy; else the environment's.
+    """
+
+    timeout_seconds: float
+    tls: Tls
+    proxy: str | None
+
+    def get(self, url: str, headers: Mapping[str, str] | None = None) -> dict[str, Any]:
+        """Get a JSON object.
+
+        Raises:
+            SourceError: If there is none.
+        """
+        status, document = self._ask("GET", url, None, headers or {})
+        if status != 200:
+            raise SourceError(f"{url} answered with status {status}")
+        return document
+
+    def post(
+        self,
+        url: str,
+        form: Mapping[str, str],
+        headers: Mapping[str, str] | None = None,
+        *,
+        may_be_empty: bool = False,
+    ) -> dict[str, Any]:
+        """Post a form and return the JSON object that answers it.
+
+        Raises:
+            OAuthError: If the provider refuses in OAuth's words.
+            SourceError: If it answers otherwise, or not.
+        """
+        status, document = self._ask("POST", url, form, headers or {}, may_be_empty=may_be_empty)
+        if isinstance(error := document.get("error"), str):
+            raise OAuthError(error, document.get("error_description"), url)
+        if status != 200:
+            raise SourceError(f"{url} answered with status {status}")
+        return document
+
+    def _ask(
+        self,
+        method: str,
+        url: str,
+        form: Mapping[str, str] | None,
+        headers: Mapping[str, str],
+        *,
+        may_be_empty: bool = False,
+    ) -> tuple[int, dict[str, Any]]:
+        import requests
+
+        problem, status, kind, body = "", 0, "", b""
+        try:
+            with requests.Session() as session:
+                answer = session.request(
+                    method,
+                    url,
+                    data=form,
+                    headers={"Accept": "application/json", **headers},
+                    auth=_no_netrc,
+                    allow_redirects=False,
+                    timeout=self.timeout_seconds,
+                    stream=True,
+                    verify=self.tls.ca or True,
+                    cert=self.tls.pair,
+                    proxies={"http": self.proxy, "https": self.proxy} if self.proxy else None,
+                )
+                status, kind = answer.status_code, answer.headers.get("Content-Type", "")
+                body = self._read(answer)
+        except (requests.RequestException, OSError) as exc:
+            problem = _explain(exc)
+        if problem:  # raised outside the handler: the error holds the request and its secrets
+            raise SourceError(f"{url} {problem}")
+        if may_be_empty and not body.strip():
+            return status, {}
+        return status, _parse(url, status, kind, body)
+
+    def _read(self, answer: Any) -> bytes:
+        deadline, body = time.monotonic() + self.timeout_seconds, b""
+        for part in answer.iter_content(16 * 1024):
+            body += part
+            if len(body) > _LARGEST_BYTES:
+                raise OSError("answer too large")
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return body
+
+
+def _parse(url: str, status: int, kind: str, body: bytes) -> dict[str, Any]:
+    if 300 <= status < 400:
+        raise SourceError(f"{url} answered with a redirect, which is not followed with secrets")
+    if status == 429 or status >= 500:
+        raise SourceError(f"{url} is busy or out of order (status {status})")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if isinstance(document, dict):
+        return document
+    what = "a web page" if "html" in kind.lower() else "something else than a JSON object"
+    raise SourceError(f"{url} answered with {what} (status {status}); is the issuer right?")
+
+
+def _explain(exc: Exception) -> str:
+    import requests
+
+    if isinstance(exc, (requests.Timeout, TimeoutError)):
+        return "did not answer in time"
+    if isinstance(exc, requests.exceptions.SSLError):
+        return "has a certificate that is not trusted here, or did not accept ours (see tls)"
+    if isinstance(exc, requests.exceptions.ProxyError):
+        return "cannot be reached through the proxy"
+    if isinstance(exc, requests.ConnectionError):
+        return "cannot be reached"
+    return f"could not be asked ({type(exc).__name__}: {redact(str(exc), 120)})"
+
+
+def _no_netrc(request: Any) -> Any:
+    """Sign nothing: with any `auth` given, `requests` leaves ~/.netrc alone."""
+    return request

@@ -1,0 +1,62 @@
+"""Ask the servers of a profile whom they take us for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_plugins_pack.auth.manager import Manager
+from mlflow_plugins_pack.errors import AuthError
+
+_CURRENT_USER = "/api/2.0/mlflow/users/current"
+_ANYTHING = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+
+
+@dataclass(frozen=True)
+class ServerAnswer:
+    """What one server says.
+
+    Attributes:
+        host: The profile's host.
+        accepted: Whether it let us in.
+        said: In words.
+    """
+
+    host: str
+    accepted: bool
+    said: str
+
+
+def ask_servers(manager: Manager, name: str) -> list[ServerAnswer]:
+    """Send each of a profile's hosts two small requests, signed in."""
+    return [_ask(host.rstrip("/")) for host in manager.profile(name).hosts]
+
+
+def _ask(host: str) -> ServerAnswer:
+    from mlflow.exceptions import MlflowException
+    from mlflow.utils.rest_utils import MlflowHostCreds, http_request
+
+    def get(path: str) -> Any:
+        # Through MLflow's own function, so that it goes the way that every request goes.
+        return http_request(MlflowHostCreds(host), path, "GET", max_retries=0, timeout=10)
+
+    try:
+        answer = get(_CURRENT_USER)
+        if answer.status_code == 200:
+            return ServerAnswer(host, True, f"takes us for {_user(answer)!r}")
+        if answer.status_code == 404:
+            answer = get(_ANYTHING)
+    except (MlflowException, AuthError) as exc:
+        return ServerAnswer(host, False, f"could not be asked: {exc.message}")
+    if answer.status_code in (401, 403):
+        return ServerAnswer(host, False, f"refuses us ({answer.status_code})")
+    if answer.status_code >= 500:
+        return ServerAnswer(host, False, f"is out of order ({answer.status_code})")
+    return ServerAnswer(host, True, "lets us in, and does not say as whom")
+
+
+def _user(answer: Any) -> str:
+    try:
+        return str(answer.json()["user"]["username"])
+    except (ValueError, KeyError, TypeError):
+        return "?"

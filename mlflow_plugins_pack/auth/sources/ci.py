@@ -1,0 +1,71 @@
+"""The identity that a CI service gives a job: GitHub's is asked for, GitLab's is a variable."""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote
+
+from mlflow_plugins_pack.auth.oidc.transport import Transport
+from mlflow_plugins_pack.auth.profiles import check_secure_url
+from mlflow_plugins_pack.auth.redaction import Secret
+from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
+from mlflow_plugins_pack.auth.sources.claims import life_of
+
+_URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
+_TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
+
+
+class GithubActionsPlace:
+    """The ID token of a GitHub Actions job, for one audience."""
+
+    def __init__(self, audience: str, transport: Transport) -> None:
+        self._audience, self._transport = audience, transport
+
+    def stamp(self) -> object:
+        """Return a constant: the token's own end makes it asked for again."""
+        return None
+
+    def read(self) -> Reading:
+        """Ask the service that the runner names."""
+        url, token = os.environ.get(_URL, ""), os.environ.get(_TOKEN, "")
+        if not url or not token:
+            raise SourceError(
+                f"{_URL} is not set: this is no GitHub Actions job, or it lacks "
+                f"`permissions: id-token: write`"
+            )
+        try:
+            check_secure_url(url.partition("?")[0])
+        except ValueError as exc:
+            problem = str(exc)
+        else:
+            separator = "&" if "?" in url else "?"
+            document = self._transport.get(
+                f"{url}{separator}audience={quote(self._audience, safe='')}",
+                {"Authorization": f"Bearer {token}"},
+            )
+            value = document.get("value")
+            if isinstance(value, str) and value:
+                return Reading(Secret(value), life_of(value))
+            problem = "its answer holds no token"
+        raise SourceError(f"{_URL}: {problem}")
+
+
+class GitlabPlace:
+    """The ID token of a GitLab job: the variable that ``id_tokens`` in its file names."""
+
+    def __init__(self, variable: str) -> None:
+        self._variable = variable
+
+    def stamp(self) -> object:
+        """Return the value, hidden."""
+        return Secret(os.environ.get(self._variable, ""))
+
+    def read(self) -> Reading:
+        """Read the variable."""
+        token = os.environ.get(self._variable, "")
+        if not token:
+            raise SourceError(
+                f"the variable {self._variable} is not set: this is no GitLab job, or its "
+                f"`id_tokens` does not name it"
+            )
+        return Reading(Secret(token), life_of(token))

@@ -1,0 +1,42 @@
+"""Read what a token of our own says about itself; it is not verified, the server does that."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+
+def claims_of(token: str) -> Mapping[str, Any]:
+    """Return the claims of a signed token; none if it is another kind of token."""
+    parts = token.split(".")
+    if len(parts) != 3:
+        return {}
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+    except (ValueError, RecursionError):
+        return {}
+    return claims if isinstance(claims, dict) else {}
+
+
+def life_of(token: str) -> float | None:
+    """Return how long a token that was just had is good, in seconds; None if it does not say.
+
+    Counted from its own moment of issue where it says that, so that a wrong clock here does not
+    matter.
+    """
+    claims = claims_of(token)
+    end, start = claims.get("exp"), claims.get("iat")
+    if not isinstance(end, (int, float)):
+        return None
+    return max(0.0, end - (start if isinstance(start, (int, float)) else time.time()))
+
+
+def who_is(claims: Mapping[str, Any]) -> str | None:
+    """Return whom a token names."""
+    for name in ("preferred_username", "email", "upn", "sub", "client_id"):
+        if isinstance(value := claims.get(name), str) and value:
+            return value
+    return None

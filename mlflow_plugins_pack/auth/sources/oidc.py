@@ -1,0 +1,230 @@
+"""Tokens of an OpenID Connect provider, shared with this user's other processes.
+
+The source is asked only when its last answer will no longer do: so what it gave last is never
+given again, and whatever else the store holds by then is another process's newer token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from mlflow_plugins_pack.auth.location import token_folder
+from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
+from mlflow_plugins_pack.auth.oidc.transport import OAuthError
+from mlflow_plugins_pack.auth.profiles import OidcProfile
+from mlflow_plugins_pack.auth.redaction import Secret
+from mlflow_plugins_pack.auth.sources._base import SourceError, header_value
+from mlflow_plugins_pack.auth.store import FileStore, KeyringStore, MemoryStore, TokenStore
+from mlflow_plugins_pack.auth.stored import Stored
+from mlflow_plugins_pack.auth.tokens import Credential
+
+_logger = logging.getLogger(__name__)
+
+
+class OidcSource:
+    """One profile's tokens."""
+
+    def __init__(
+        self, name: str, provider: Provider, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.provider, self._clock = provider, clock
+        self._name, self._profile = name, provider.profile
+        self._key = store_key(name, provider.profile)
+        self._store: TokenStore | None = None
+        self._given: Secret | None = None
+
+    @property
+    def store(self) -> TokenStore:
+        """Where the tokens are kept.
+
+        Raises:
+            SourceError: If it is the keyring and there is none.
+        """
+        if self._store is None:
+            self._store = open_store(self._profile)
+        return self._store
+
+    def stamp(self) -> object:
+        """Return a constant: the expiry or a refusal makes it ask."""
+        return None
+
+    def fetch(self) -> Credential:
+        """Return the store's token if it is new to us and fresh, else renew it."""
+        stored = self._read()
+        if not self._will_do(stored):
+            with self._locked():
+                stored = self._read()
+                if not self._will_do(stored):
+                    stored = self._renew(stored)
+        assert stored is not None  # noqa: S101 - `_will_do` says so
+        return self._credential(stored)
+
+    def signed_in(self, answer: Answer, who: str | None) -> Credential:
+        """Keep the answer of a dialogue with a person.
+
+        Raises:
+            SourceError: If it cannot be kept, or holds no token that can be sent.
+        """
+        stored = self._stored(answer, None, who)
+        credential = self._credential(stored)
+        with self._locked():
+            self.store.write(self._key, stored)
+        return credential
+
+    def sign_out(self) -> bool:
+        """Forget the tokens, and end the sign-in at the provider where that is possible.
+
+        Returns:
+            Whether there was anything to forget.
+        """
+        with self._locked():
+            try:
+                stored = self.store.read(self._key)
+            except SourceError:
+                stored = None  # not to be trusted: then it is deleted all the same
+                self.store.erase(self._key)
+                return True
+            self.store.erase(self._key)
+        self._given = None
+        if stored is None:
+            return False
+        if stored.refresh_token:
+            try:
+                self.provider.revoke(stored.refresh_token)
+            except SourceError as exc:
+                _logger.warning("The sign-in could not be ended at the provider: %s", exc)
+        return True
+
+    def _read(self) -> Stored | None:
+        try:
+            return self.store.read(self._key)
+        except SourceError as exc:
+            self._fall_back(exc)
+            return None
+
+    def _will_do(self, stored: Stored | None) -> bool:
+        return (
+            stored is not None
+            and (self._given is None or stored.token != self._given.reveal())
+            and stored.is_fresh(self._clock())
+        )
+
+    def _renew(self, stored: Stored | None) -> Stored:
+        if self._profile.needs_person:
+            fresh = self._refreshed(stored)
+        else:
+            fresh = self._stored(self.provider.grant(), None, self._profile.client_id)
+        try:
+            self.store.write(self._key, fresh)
+        except SourceError as exc:
+            self._fall_back(exc)
+            self.store.write(self._key, fresh)
+        return fresh
+
+    def _refreshed(self, stored: Stored | None) -> Stored:
+        login = f"run `mlflow-pack auth login {self._name}`"
+        if stored is None:
+            raise SourceError(f"nobody is signed in; {login}")
+        if not stored.refresh_token:
+            raise SourceError(f"the sign-in has ended, and came without a refresh token; {login}")
+        try:
+            answer = self.provider.refresh(stored.refresh_token)
+        except OAuthError as exc:
+            if exc.code != "invalid_grant":
+                raise
+            problem = str(exc)
+        else:
+            return self._stored(answer, stored.refresh_token, stored.who)
+        self.store.erase(self._key)
+        raise SourceError(f"the sign-in has ended ({problem}); {login}")
+
+    def _stored(self, answer: Answer, refresh_token: str | None, who: str | None) -> Stored:
+        now = self._clock()
+        token = answer.access_token
+        if self._profile.token == "id_token":
+            if answer.id_token is None:
+                raise SourceError(
+                    'the provider gave no ID token; add "openid" to the profile\'s scope'
+                )
+            token = answer.id_token
+        life = answer.lifetime_seconds
+        return Stored(
+            token.reveal(),
+            now,
+            None if life is None else now + life,
+            answer.refresh_token.reveal() if answer.refresh_token else refresh_token,
+            who,
+        )
+
+    def _credential(self, stored: Stored) -> Credential:
+        token, now = Secret(stored.token), self._clock()
+        value = header_value(token, self._profile.scheme)
+        self._given = token
+        return Credential(
+            ((self._profile.header, value),),
+            stored.left_seconds(now),
+            stored.age_seconds(now),
+            stored.who,
+        )
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        patience = self._profile.timeout_seconds * 2 + 5
+        try:
+            lock = self.store.lock(self._key, patience)
+            lock.__enter__()
+        except SourceError as exc:
+            self._fall_back(exc)
+            lock = self.store.lock(self._key, patience)
+            lock.__enter__()
+        try:
+            yield
+        finally:
+            lock.__exit__(None, None, None)
+
+    def _fall_back(self, problem: SourceError) -> None:
+        """Go on without the shared store, where a token can be had again at any time.
+
+        Raises:
+            SourceError: The problem, where a person's sign-in would be lost.
+        """
+        if self._profile.needs_person or isinstance(self.store, MemoryStore):
+            raise problem
+        _logger.warning(
+            "Profile %s: tokens cannot be shared between processes (%s); this one keeps its own.",
+            self._name,
+            problem,
+        )
+        self._store = MemoryStore()
+
+
+def open_store(profile: OidcProfile) -> TokenStore:
+    """Return where a profile's tokens are kept.
+
+    Raises:
+        SourceError: If it is the keyring and its package is not installed.
+    """
+    if profile.cache == "memory":
+        return MemoryStore()
+    return (KeyringStore if profile.cache == "keyring" else FileStore)(token_folder())
+
+
+def store_key(name: str, profile: OidcProfile) -> str:
+    """Return the name under which a profile's tokens are kept: another for another question."""
+    question = [
+        name,
+        profile.issuer,
+        profile.client_id,
+        profile.chosen_flow if not profile.needs_person else "person",
+        profile.scope,
+        profile.audience,
+        profile.resource,
+        profile.token,
+        *(place and place.model_dump() for place in (profile.subject_token, profile.assertion)),
+    ]
+    return hashlib.sha256(json.dumps(question).encode()).hexdigest()[:32]

@@ -1,0 +1,1 @@
+"""Who a server's caller is: verified claims and contexts only, shared by the plugins."""

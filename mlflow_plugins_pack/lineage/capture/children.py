@@ -1,0 +1,132 @@
+"""The spool layer: child processes report to the process that has the run.
+
+A forked child has the capture already. One that multiprocessing or loky (joblib) spawns gets it
+with its preparation data. One that `subprocess` starts has it if it imports mlflow, or if
+``mlflow-pack lineage early install`` was run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from mlflow_plugins_pack.lineage.capture import spool
+from mlflow_plugins_pack.lineage.capture.event import Event
+
+_START = """
+try:
+    from mlflow_plugins_pack.lineage import session
+    session.begin_child({folder!r}, {owners!r})
+except Exception:
+    pass
+"""
+
+
+class Children:
+    """This process's place in the family: who reads what it does, and whose reports it reads.
+
+    Attributes:
+        writer: Reports to the parent; None in a process that is nobody's child.
+        is_later_rank: This is a rank above 0 of a distributed training: it reports to rank 0.
+    """
+
+    def __init__(self) -> None:
+        self.writer: spool.Writer | None = None
+        self.is_later_rank = False
+        self._readers: list[spool.Reader] = []
+        self._own: str = ""
+        self._is_made = False
+
+    def start(self) -> None:
+        """Find out who waits for this process's reports, and invite the children's."""
+        inherited = os.environ.get(spool.VARIABLE, "")
+        ranks = spool.rank_folder()
+        if inherited and os.path.isdir(inherited):  # noqa: PTH112
+            self.writer = spool.Writer(inherited)
+        elif ranks and os.environ.get("RANK") != "0" and spool.make(ranks):
+            self.is_later_rank = True
+            self.writer = spool.Writer(ranks)
+            os.environ[spool.VARIABLE] = ranks
+        else:
+            self.has_run()
+            if ranks and spool.make(ranks):
+                self._readers.append(spool.Reader(ranks))
+
+    def has_run(self) -> None:
+        """Note that this process has runs of its own: its children's reads are theirs."""
+        if not self._own:
+            self._own = os.environ[spool.VARIABLE] = spool.new_folder()
+            self._is_made = False
+            self._readers.append(spool.Reader(self._own))
+
+    def before_child(self) -> None:
+        """Make the folder; called before a process is started."""
+        if self._own and not self._is_made:
+            self._is_made = spool.make(self._own)
+
+    def begin(self, folder: str, owners: tuple[str, ...]) -> None:
+        """Be the child of a process that said so."""
+        os.environ[spool.VARIABLE] = folder
+        self.writer = spool.Writer(folder, owners)
+
+    def forked(self, owners: tuple[str, ...]) -> None:
+        """Become the forked child of what this process was."""
+        folder = self._own or (self.writer.folder if self.writer else "")
+        self.writer = spool.Writer(folder, owners) if folder else None
+        self._own, self._readers = "", []
+
+    def start_code(self, owners: tuple[str, ...]) -> str | None:
+        """Return the code with which a spawned child begins, or None if nobody waits for it."""
+        self.before_child()
+        folder = self._own or (self.writer.folder if self.writer else "")
+        return _START.format(folder=folder, owners=owners) if folder else None
+
+    def events(self, thread: int) -> Iterator[Event]:
+        """Return what the children reported since the last call."""
+        if self._is_made or len(self._readers) > 1:
+            for reader in self._readers:
+                yield from reader.events(thread)
+
+    def remove(self) -> None:
+        """Remove what is on the disk; for the end of the process."""
+        for reader in self._readers:
+            reader.remove()
+
+
+class _Start:
+    """Unpickles as the running of its code, guarded; needs nothing importable on the other side."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (self._code, {})
+
+
+def wrap(module: ModuleType) -> None:
+    """Have each spawned child begin its capture before it loads anything of the person's."""
+    original = module.get_preparation_data
+
+    @functools.wraps(original)
+    def get_preparation_data(*args: Any, **kwargs: Any) -> Any:
+        data = original(*args, **kwargs)
+        with contextlib.suppress(Exception):
+            from mlflow_plugins_pack.lineage import session
+
+            code = session.current().child_start_code()
+            if code:
+                data["mlflow_pack_lineage"] = _Start(code)
+        return data
+
+    module.get_preparation_data = get_preparation_data  # type: ignore[attr-defined]
+
+
+MODULES = (
+    "multiprocessing.spawn",
+    "joblib.externals.loky.backend.spawn",
+    "loky.backend.spawn",
+)

@@ -1,0 +1,81 @@
+"""A cross-section of the corpus: nothing may be missing, and nothing else may be listed.
+
+`python -m benchmarks lineage-coverage` runs all of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.cases.lineage_coverage import (
+    Outcome,
+    Runner,
+    Score,
+    markdown,
+    per_script,
+    scripts,
+    total,
+)
+from mlflow_plugins_pack.lineage.capture import arrays, azure, boto, children, http, readers, sql
+from mlflow_plugins_pack.lineage.capture.layers import WAITS
+
+CROSS_SECTION = (
+    "azure_blob",
+    "duckdb_database",
+    "duckdb_sql",
+    "h5py_file",
+    "http_requests",
+    "joblib_parallel",
+    "polars_eager",
+    "polars_lazy",
+    "postgresql_statements",
+    "processes_forkserver",
+    "processes_spawn",
+    "pyarrow_ipc",
+    "pyarrow_tables",
+    "s3_pyarrow",
+    "subprocess_logging",
+)
+
+
+@pytest.fixture(scope="module")
+def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
+    with Runner(tmp_path_factory.mktemp("corpus")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("name", CROSS_SECTION)
+def test_script_is_seen_exactly(runner: Runner, name: str) -> None:
+    (script,) = [script for script in scripts(name) if script.path.stem == name]
+    outcome = runner.run(script)
+    if outcome.problem.startswith("skipped"):
+        pytest.skip(outcome.problem)
+    assert not outcome.problem
+    assert outcome.reads.found == outcome.reads.expected
+    assert outcome.writes.found == outcome.writes.expected
+
+
+def test_corpus_is_as_large_as_promised_and_says_what_it_expects() -> None:
+    corpus = scripts()
+    assert len(corpus) >= 25
+    assert set(CROSS_SECTION) <= {script.path.stem for script in corpus}
+    assert all(script.reads for script in corpus)
+
+
+def test_figures_are_what_they_are_called() -> None:
+    one = Score({"a", "b"}, {"a", "x"})
+    other = Score({"c"}, {"c"})
+    assert total([one, other]) == (2 / 3, 2 / 3)
+    assert per_script([one, other]) == 0.75
+    (script,) = scripts("pandas_csv")
+    table = markdown([Outcome(script, one, other), Outcome(script, problem="skipped: x")])
+    assert "| `pandas_csv` | 1 of 2 | 1 of 1 | 1 |" in table
+    assert "skipped: x" in table
+
+
+def test_each_layer_waits_for_the_modules_that_it_wraps() -> None:
+    for module in (arrays, azure, boto, children, http, readers, sql):
+        waited = {name for layer in WAITS.values() for name in layer.get(module.__name__, ())}
+        assert waited == set(module.MODULES), module.__name__
