@@ -33,9 +33,9 @@ class Stray:
         version: What holds the target now, or held it.
         target: The protected target as people type it.
         kind: ``unapproved``: a holder nobody approved; ``taken_away``: an approved holder that is
-            none any more; ``changed``: the holder is not what was approved; ``unreviewed``: the
-            glass was broken for it and no review confirmed that in time; ``unfounded``: a grant
-            that the audit log knows nothing of.
+            none any more; ``changed``: the holder is not what was approved; ``unfounded``: a grant
+            that the audit log knows nothing of; ``unreviewed``: somebody broke the glass, and
+            nobody has reviewed that in time.
         why: A sentence for people.
     """
 
@@ -55,9 +55,9 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[St
     """Return every difference about targets that the policy protects.
 
     Args:
-        session: Of the registry's database.
+        session: To read with.
         policy: In force.
-        now_ms: Milliseconds since the epoch; the clock's if not given.
+        now_ms: Milliseconds since the epoch; None: now.
     """
     now_ms = now_ms or time.time_ns() // 1_000_000
     holders = {
@@ -97,7 +97,8 @@ def _is_protected(policy: Policy, target: Target, version: Version) -> bool:
 
 
 def _could_protect(policy: Policy, target: Target, workspace: str, name: str) -> bool:
-    return any(rule.protected(target) for rule in policy.rules_that_may(workspace, name))
+    rules = policy.rules_that_may(workspace, name)
+    return any(rule.protected(target) is not None for rule in rules)
 
 
 def _judge(
@@ -110,10 +111,10 @@ def _judge(
         return stray("unapproved", f"version {version.version} holds it and nobody approved that")
     if not grant.is_audited:
         return stray("unfounded", "a grant is there that the audit log knows nothing of")
-    if grant.review_by is not None and grant.review_by <= now_ms:
-        return stray("unreviewed", "the glass was broken for it and nobody confirmed that")
     if grant.version_uid != version.uid:
         return stray("changed", "its source or run was changed, or it was registered anew")
+    if grant.review_by is not None and grant.review_by <= now_ms:
+        return stray("unreviewed", "somebody broke the glass, and nobody reviewed that in time")
     if version.is_prompt and not version.has_files:
         try:
             now = digest.version_digest(version, registry.version_tags(session, version))

@@ -45,7 +45,7 @@ class Pattern:
 
     Attributes:
         kind: ``model``, ``prompt`` or ``exclude``.
-        place: The policy's place in the file: the first one that matches governs.
+        place: The policy's place in the file.
         name_like: LIKE pattern (escape ``!``) of folded names.
         workspace_like: LIKE pattern of folded workspaces.
     """
@@ -251,7 +251,7 @@ class _Questions:
         )
 
     def _guarded(self, workspace: str, name: str, target: str | None) -> str:
-        """The first policy that matches, as a model or as a prompt, protects the target."""
+        """Some policy that matches, as a model or as a prompt, protects the target."""
         odd = self._odd(name)
 
         def fits(row: str) -> str:
@@ -266,11 +266,7 @@ class _Questions:
                 f"'exclude' AND {other}.place = {row}.place AND {fits(other)})"
             )
 
-        first = (
-            "NOT EXISTS (SELECT 1 FROM mpp_guard_pattern b WHERE b.kind = a.kind "
-            f"AND b.place < a.place AND {fits('b')} AND {not_excluded('b', 'c')})"
-        )
-        governs = f"(({fits('a')} AND {not_excluded('a', 'd')} AND {first}) OR {odd})"
+        governs = f"(({fits('a')} AND {not_excluded('a', 'd')}) OR {odd})"
         query = f"SELECT 1 FROM mpp_guard_pattern a WHERE a.kind <> 'exclude' AND {governs}"
         if target is not None:
             strange = f"({self._odd(target)} AND substr(t.target, 1, 6) = 'alias:')"

@@ -196,6 +196,17 @@ def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Targ
             yield Target("stage", version.stage), version
 
 
+_COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
+
+
+def copied_from(session: Session, version: Version) -> Version | None:
+    """Return the version that this one was copied from, if its source says so."""
+    match = _COPIED.fullmatch(version.source or "")
+    if match is None:
+        return None
+    return find_version(session, version.workspace, match["name"], int(match["version"]))
+
+
 def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
     """Yield, of all models, every alias with its version and every version with a stage."""
     query = _select_versions()
@@ -212,17 +223,6 @@ def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
     for row in session.execute(query.where(_versions.c.current_stage != "None")):
         version = to_version(row, is_prompt_model=_is_true(row.prompt_flag))
         yield Target("stage", version.stage), version
-
-
-_COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
-
-
-def copied_from(session: Session, version: Version) -> Version | None:
-    """Return the version that this one was copied from, if its source says so."""
-    match = _COPIED.fullmatch(version.source or "")
-    if match is None:
-        return None
-    return find_version(session, version.workspace, match["name"], int(match["version"]))
 
 
 def all_models(session: Session) -> list[tuple[str, str]]:

@@ -254,7 +254,7 @@ def test_the_text_of_a_prompt_in_production_is_fixed(guarded: Guarded) -> None:
     [
         ("gov-x-sandbox", "prod", False),
         ("ungoverned", "prod", False),
-        ("gov-open-1", "prod", False),  # an earlier policy governs it
+        ("gov-open-1", "prod", True),  # an earlier policy governs it too, with another target
         ("gov-open-1", "other", True),
         ("GOV-Loud", "prod", True),
         ("100%_sure!", "prod", True),

@@ -12,7 +12,7 @@ from mlflow.server import handlers
 from mlflow.tracking import MlflowClient
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import drift as drift_of
+from mlflow_plugins_pack.approvals import drift as strays
 from mlflow_plugins_pack.approvals import inspection
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import HOUR, Bench, bench, refused
@@ -43,7 +43,7 @@ def audited(bench: Bench) -> list[str]:
 
 def drift(bench: Bench) -> list[int]:
     policy = bench.store.gate.policy()
-    found = bench.store._transactions.read(lambda s: drift_of.find(s, policy, bench.now))
+    found = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
     return [stray.version for stray in found]
 
 
