@@ -24,6 +24,8 @@ from mlflow_plugins_pack.approvals.names import (
 from mlflow_plugins_pack.approvals.workflow import Rule, is_satisfiable
 from mlflow_plugins_pack.config import parse_duration
 from mlflow_plugins_pack.errors import PolicyInvalidError
+from mlflow_plugins_pack.identity.roles import has_roles
+from mlflow_plugins_pack.identity.settings import Identity
 
 MAX_ALIAS_LENGTH = 200
 """Longest protected alias: its projection tag must fit MLflow's 250 characters for a key."""
@@ -61,13 +63,6 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class Identity(_Strict):
-    """Where the caller's name comes from."""
-
-    sources: list[Literal["basic_auth"]] = ["basic_auth"]
-    allow_anonymous: Literal[False] = False
 
 
 class Defaults(_Strict):
@@ -368,6 +363,8 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
             yield line("approvals") + f"the group {group!r} is not under 'groups'"
         if unknown:
             continue
+        if has_roles(content.groups):
+            continue  # who that is, only the running server knows
         policy = Policy(content, "", "")
         if not is_satisfiable(policy.promote_rules(rule)):
             yield (
