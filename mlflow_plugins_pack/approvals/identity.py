@@ -7,6 +7,7 @@ bodies, headers or ``request.authorization``: nobody verified those.
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Sequence
 
 _logger = logging.getLogger(__name__)
@@ -32,6 +33,13 @@ def in_server() -> bool:
     import flask
 
     return bool(flask.has_request_context())
+
+
+def is_server_process() -> bool:
+    """Tell whether this process is one of a server's, whose environment has the server's stores."""
+    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
+
+    return BACKEND_STORE_URI_ENV_VAR in os.environ
 
 
 def run_user(run_id: str | None) -> str | None:

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
+from mlflow_plugins_pack.approvals.events import Events
 from mlflow_plugins_pack.approvals.names import (
     PROTECTABLE_STAGES,
     Target,
@@ -187,6 +188,7 @@ class PolicyFile(_Strict):
     groups: dict[Name, list[Name]] = {}
     defaults: Defaults = Defaults()
     policies: list[PolicyRule]
+    events: Events = Events()
 
 
 @dataclass(frozen=True)
