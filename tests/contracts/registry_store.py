@@ -586,7 +586,8 @@ class RegistryStoreContract:
             )
         with WorkspaceContext("team-b"):
             assert self.holder(name) == one
-            assert [(d["version"], d["target"]) for d in self._drift(name)] == [(one, "prod")]
+            strays = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
+            assert strays == {("team-b", one, "unapproved"), ("default", one, "taken_away")}
             text = self.refused(
                 errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
             )
