@@ -587,7 +587,7 @@ class RegistryStoreContract:
         with WorkspaceContext("team-b"):
             assert self.holder(name) == one
             strays = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
-            assert strays == {("team-b", one, "unapproved"), ("default", one, "taken_away")}
+            assert strays == {("team-b", one, "unapproved"), ("team-a", one, "taken_away")}
             text = self.refused(
                 errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
             )
