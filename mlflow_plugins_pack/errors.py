@@ -11,6 +11,7 @@
         │   ├── ArtifactPathError        a path climbs, is absolute, encoded or malformed
         │   ├── ArtifactNotFoundError    there is no such artifact
         │   ├── ArtifactConflictError    a file is in the way of a folder, or the reverse
+        │   ├── ArtifactLockedError      it is locked, mostly because somebody approved it
         │   ├── ArtifactChangedError     a local file changed while it was being read
         │   ├── ArtifactCorruptError     stored bytes do not have the hash they should have
         │   ├── StoreFormatError         a store was written in a format this version cannot read
@@ -124,6 +125,13 @@ class ArtifactConflictError(ArtifactError):
     """A file is where a folder is needed, or a folder where a file is; nothing was written."""
 
     status = RESOURCE_CONFLICT
+
+
+class ArtifactLockedError(ArtifactError):
+    """The artifact is locked, mostly because somebody approved exactly these bytes."""
+
+    status = PERMISSION_DENIED
+    code = "CONTENT_LOCKED"
 
 
 class ArtifactChangedError(ArtifactError):
