@@ -586,7 +586,8 @@ class RegistryStoreContract:
             )
         with WorkspaceContext("team-b"):
             assert self.holder(name) == one
-            assert [(d["version"], d["target"]) for d in self._drift(name)] == [(one, "prod")]
+            kinds = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
+            assert kinds == {("team-b", one, "unapproved"), ("team-a", one, "taken_away")}
             text = self.refused(
                 errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
             )
