@@ -7,6 +7,7 @@ Needs the standard library and `zstandard`.
 """
 
 import base64
+import functools
 import hashlib
 import json
 import struct
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import zstandard
 
+RECORD = struct.Struct(">BB32sIII")
 RECIPE_CHUNK = struct.Struct(">H32sIIIB")
 
 
@@ -53,33 +55,40 @@ def read_scope(folder: Path) -> dict[str, dict]:
     return files
 
 
-def read_chunk(store: Path, pack: str, digest: str, offset: int, stored: int, raw: int, codec: int):
-    with (store / ".cas/packs" / pack[:2] / pack).open("rb") as file:
+@functools.cache
+def read_tables(store: Path) -> dict[bytes, tuple]:
+    """Return where each chunk is, from the tables at the ends of all packs."""
+    places = {}
+    for path in store.glob(".cas/packs/??/*"):
+        data = path.read_bytes()
+        (count,) = struct.unpack_from(">I", data, len(data) - 44)
+        for _, codec, digest, *place in RECORD.iter_unpack(data[-44 - 46 * count : -44]):
+            places[digest] = (path, codec, *place)
+    return places
+
+
+def read_chunk(store: Path, digest: bytes) -> bytes:
+    """Return a chunk by its hash: the places in manifests only save this reader's tables."""
+    path, codec, offset, stored, raw = read_tables(store)[digest]
+    with path.open("rb") as file:
         file.seek(offset)
         data = file.read(stored)
     if codec == 1:
         data = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw)
-    assert sha256(data) == digest, f"chunk {digest} in pack {pack} is damaged"
+    assert sha256(data) == digest.hex(), f"chunk {digest.hex()} in {path} is damaged"
     return data
-
-
-def read_recipe(store: Path, pack: str, *place):
-    """Give the places of the chunks that a recipe lists."""
-    data = read_chunk(store, pack, *place)
-    (names,) = struct.unpack_from(">H", data, 56)
-    packs = [pack, *(data[58 + 32 * n : 90 + 32 * n].hex() for n in range(names))]
-    for number, digest, *rest in RECIPE_CHUNK.iter_unpack(data[62 + 32 * names :]):
-        yield (packs[number], digest.hex(), *rest)
 
 
 def read_file(store: Path, entry: dict):
     if "inline" in entry:
         yield base64.b64decode(entry["inline"])
-    for number, *place in entry.get("chunks", ()):
-        yield read_chunk(store, entry["packs"][number], *place)
-    for number, *place in entry.get("recipe", ()):
-        for inner in read_recipe(store, entry["packs"][number], *place):
-            yield read_chunk(store, *inner)
+    for _, digest, *_ in entry.get("chunks", ()):
+        yield read_chunk(store, bytes.fromhex(digest))
+    for _, digest, *_ in entry.get("recipe", ()):
+        recipe = read_chunk(store, bytes.fromhex(digest))
+        (names,) = struct.unpack_from(">H", recipe, 56)
+        for _, inner, *_ in RECIPE_CHUNK.iter_unpack(recipe[62 + 32 * names :]):
+            yield read_chunk(store, inner)
 
 
 def main(store: Path, target: Path) -> None:

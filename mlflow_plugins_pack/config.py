@@ -221,6 +221,27 @@ AUTH_AUDIENCE: Setting[str] = Setting(
     "MLFLOW_PACK_AUTH_AUDIENCE", "", str, "For whom the token is, where the source asks for that."
 )
 
+# --- identity of a server's callers ---------------------------------------------------------------
+
+JWT_ISSUER: Setting[str] = Setting(
+    "MLFLOW_PACK_JWT_ISSUER", "", str, "Whose tokens a basic-auth server accepts beside passwords."
+)
+JWT_AUDIENCE: Setting[str] = Setting(
+    "MLFLOW_PACK_JWT_AUDIENCE", "", str, "For whom those tokens must be made out."
+)
+JWT_JWKS_URI: Setting[str] = Setting(
+    "MLFLOW_PACK_JWT_JWKS_URI", "", str, "Where the issuer's keys are; else it is asked."
+)
+JWT_USER_CLAIM: Setting[str] = Setting(
+    "MLFLOW_PACK_JWT_USER_CLAIM", "sub", str, "Which claim names the user."
+)
+JWT_CREATE_USERS: Setting[bool] = Setting(
+    "MLFLOW_PACK_JWT_CREATE_USERS",
+    False,
+    parse_bool,
+    "Create a user whose token is valid and who is not known yet.",
+)
+
 # --- approvals ----------------------------------------------------------------------------------
 
 APPROVALS_POLICY: Setting[str] = Setting(

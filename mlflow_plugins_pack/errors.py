@@ -14,6 +14,7 @@
         │   ├── ArtifactChangedError     a local file changed while it was being read
         │   ├── ArtifactCorruptError     stored bytes do not have the hash they should have
         │   ├── StoreFormatError         a store was written in a format this version cannot read
+        │   ├── CollectionRunningError   another garbage collection holds the store's lease
         │   ├── ForbiddenRootError       a server was asked for a root that is not its own
         │   └── StorageError             the disk, bucket or container refused or failed
         │       ├── StorageMissingError      no such bucket, container or folder
@@ -140,6 +141,12 @@ class ArtifactCorruptError(ArtifactError):
 
 class StoreFormatError(ArtifactError):
     """The store, or one of its objects, has a format that this version does not read."""
+
+    status = RESOURCE_CONFLICT
+
+
+class CollectionRunningError(ArtifactError):
+    """Another process is collecting this store's garbage."""
 
     status = RESOURCE_CONFLICT
 

@@ -10,6 +10,7 @@ import hypothesis
 import pytest
 
 from tests import servers
+from tests.oidc import OidcProvider, oidc_provider
 
 # What lands must not depend on luck; a person's runs look further each time.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -80,3 +81,18 @@ def azurite() -> Iterator[servers.ObjectStore]:
     """An Azure Blob server; ``.new_root()`` gives an empty container's URI."""
     with servers.azurite() as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def shared_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
+    """One provider for the tests that do not mind each other's grants."""
+    with oidc_provider(tmp_path_factory.mktemp("oidc")) as running:
+        yield running
+
+
+@pytest.fixture
+def provider(shared_provider: OidcProvider) -> Iterator[OidcProvider]:
+    """A real OpenID Connect provider, without a fault at the beginning and the end."""
+    shared_provider.fault(None)
+    yield shared_provider
+    shared_provider.fault(None)

@@ -83,7 +83,7 @@ class Gate:
 
     def actor(self) -> str | None:
         """Return the signed-in caller."""
-        return identity.current_user(self.policy().file.identity.sources)
+        return identity.current_user(self.policy().file.identity)
 
     def ledger(self, session: Session) -> Ledger:
         """Open the ledger for the caller, now."""

@@ -6,22 +6,19 @@ bodies, headers or ``request.authorization``: nobody verified those.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from mlflow_plugins_pack.identity.settings import Identity
 
 
-def current_user(sources: Sequence[str]) -> str | None:
+def current_user(settings: Identity) -> str | None:
     """Return the name of the signed-in caller, or None.
 
     Args:
-        sources: Resolvers the policy allows. ``basic_auth`` reads what MLflow's basic-auth app,
-            or any ``authorization_function`` under it, has verified.
+        settings: Where the policy allows it to come from.
     """
-    import flask
+    from mlflow_plugins_pack.identity.resolvers import resolve
 
-    if not flask.has_request_context() or "basic_auth" not in sources:
-        return None
-    user = getattr(flask.g, "mlflow_authenticated_user", None)
-    return user if isinstance(user, str) and user else None
+    caller = resolve(settings)
+    return None if caller is None else caller.user
 
 
 def in_server() -> bool:

@@ -26,6 +26,8 @@ from mlflow_plugins_pack.approvals.names import (
 from mlflow_plugins_pack.approvals.strict import Name, Seconds, Strict
 from mlflow_plugins_pack.approvals.workflow import Rule, is_satisfiable
 from mlflow_plugins_pack.errors import PolicyInvalidError
+from mlflow_plugins_pack.identity.roles import has_roles
+from mlflow_plugins_pack.identity.settings import Identity
 
 MAX_ALIAS_LENGTH = 200
 """Longest protected alias: its projection tag must fit MLflow's 250 characters for a key."""
@@ -34,13 +36,6 @@ MAX_POLICY_BYTES = 60_000
 """The text is kept with requests, in a column that holds 64 KiB in MySQL."""
 
 _MAX_DEPTH = 12
-
-
-class Identity(Strict):
-    """Where the caller's name comes from."""
-
-    sources: list[Literal["basic_auth"]] = ["basic_auth"]
-    allow_anonymous: Literal[False] = False
 
 
 class Defaults(Strict):
@@ -410,6 +405,8 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
             yield line(key) + f"the group {group!r} is not under 'groups'"
         if unknown:
             continue
+        if has_roles(content.groups):
+            continue  # who that is, only the running server knows
         policy = Policy(content, "", "")
         if not is_satisfiable(policy.promote_rules(rule)):
             yield (

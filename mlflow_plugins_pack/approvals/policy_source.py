@@ -6,11 +6,13 @@ import hashlib
 import logging
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from mlflow_plugins_pack.approvals.policy import Policy, parse_policy
 from mlflow_plugins_pack.config import APPROVALS_POLICY
 from mlflow_plugins_pack.errors import PolicyInvalidError
+from mlflow_plugins_pack.identity.roles import Directory, has_roles
 
 _logger = logging.getLogger(__name__)
 
@@ -66,6 +68,7 @@ class PolicySource:
         self._looked_at = time.monotonic()
         self._complained: tuple[str, float] | None = None
         self._lock = threading.Lock()
+        self._directory = Directory()
 
     def current(self) -> Policy:
         """Return the policy in force, at most a second behind the file."""
@@ -73,7 +76,11 @@ class PolicySource:
             with self._lock:
                 if time.monotonic() - self._looked_at >= _LOOK_AGAIN_SECONDS:
                     self._look()
-        return self._policy
+        policy = self._policy
+        if not has_roles(policy.file.groups):
+            return policy
+        groups = self._directory.expand(policy.file.groups)
+        return replace(policy, file=policy.file.model_copy(update={"groups": groups}))
 
     def _look(self) -> None:
         try:

@@ -18,15 +18,13 @@ from mlflow_plugins_pack.artifacts.download import read_recipe
 from mlflow_plugins_pack.artifacts.index import Delta, KnownFile, decode_delta, encode_delta
 from mlflow_plugins_pack.artifacts.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.pack import (
-    FOOTER,
     HEADER,
     Chunk,
     Record,
     decode_chunk,
-    decode_tail,
-    tail_length,
 )
 from mlflow_plugins_pack.artifacts.store import Store
+from mlflow_plugins_pack.artifacts.tables import pack_name, read_table
 from mlflow_plugins_pack.errors import ArtifactError, StorageError
 
 _FILES_PER_DELTA = 100_000
@@ -114,6 +112,9 @@ def check_store(
             report.add("artifact", path, problem)
         elif entry.inline is None and entry.size:
             places = entry.recipe or entry.chunks
+            if any(place.pack not in packs for place in places):
+                # Its chunks were moved: a new copy finds each of them by its hash.
+                continue
             whole.append(KnownFile(entry.sha256, entry.size, bool(entry.recipe), places))
     if repair_index:
         progress("writing the index")
@@ -165,7 +166,7 @@ def _read_packs(
             for stored in batch
         ]
         for stored, future in zip(batch, reading, strict=True):
-            name = _pack_name(stored.key[len(prefix) :])
+            name = pack_name(stored.key[len(prefix) :])
             if name is None:
                 report.add("pack", stored.key, "no pack has such a name")
                 continue
@@ -187,27 +188,12 @@ def _read_packs(
             yield name, records
 
 
-def _pack_name(text: str) -> bytes | None:
-    folder, _, name = text.partition("/")
-    try:
-        value = binascii.unhexlify(name)
-    except ValueError:
-        return None
-    return value if len(value) == 32 and folder == name[:2] else None
-
-
 def _read_pack(
     store: Store, key: str, size: int, read_data: bool
 ) -> tuple[list[Record], list[Record]]:
     """Return the records whose chunks are good and those whose are not."""
     name = binascii.unhexlify(key.rpartition("/")[2])
-    what = f"The pack {key}"
-    if size < len(HEADER) + FOOTER.size:
-        tail_length(b"", size, what)
-    footer = store.backend.read(key, size - FOOTER.size, FOOTER.size)
-    length = tail_length(footer, size, what)
-    records = decode_tail(store.backend.read(key, size - length, length), name, what)
-    end = size - length
+    records, end = read_table(store, name, size)
     inside = [r for r in records if len(HEADER) <= r.offset and r.offset + r.stored <= end]
     bad = [r for r in records if r not in inside] if len(inside) < len(records) else []
     if not read_data:

@@ -23,7 +23,14 @@ from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.backends._base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.backends.local import translate
 from mlflow_plugins_pack.artifacts.manifest import FileEntry, RecipePart, decode_recipe_part
-from mlflow_plugins_pack.artifacts.pack import CODEC_RAW, Chunk, decode_chunk, decode_unchecked
+from mlflow_plugins_pack.artifacts.pack import (
+    CODEC_RAW,
+    KIND_DATA,
+    KIND_RECIPE,
+    Chunk,
+    decode_chunk,
+    decode_unchecked,
+)
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 
@@ -181,9 +188,9 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
             chunk = item.chunk
             data: _Data = os.pread(file.fileno(), chunk.raw, item.offset)
             if hashlib.sha256(data).digest() != chunk.sha256:
-                found = _read_at(store, chunk) or _read_elsewhere(store, chunk)
+                found = read_at(store, chunk) or read_elsewhere(store, chunk)
                 if found is None:
-                    raise _unreadable(store, entry, chunk)
+                    raise unreadable(store, entry, chunk)
                 data = found
                 _write(path, data, item.offset)
             whole.update(data)
@@ -211,27 +218,26 @@ def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]
             yield number, entry.inline
             continue
         offset = 0
-        for chunk in _chunks(store, entry):
+        for chunk in file_chunks(store, entry):
             offset += chunk.raw
             if offset > entry.size:
                 break
-            yield _Wanted(number, offset - chunk.raw, chunk)
+            yield _Wanted(number, offset - chunk.raw, store.current_place(chunk))
         if offset != entry.size:
             raise _inconsistent(
                 store, entry, f"is made of chunks that do not add up to its {entry.size} bytes"
             )
 
 
-def _chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
-    yield from entry.chunks
-    for place in entry.recipe:
-        yield from _read_recipe(store, entry, place)
+def file_chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
+    """Give the chunks whose bytes make up a file, in order."""
+    return (chunk for kind, chunk in needed_chunks(store, entry) if kind == KIND_DATA)
 
 
 def _read_recipe(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk, ...]:
     part = read_recipe(store, place)
     if part is None:
-        raise _unreadable(store, entry, place)
+        raise unreadable(store, entry, place)
     if part.file_sha256 != entry.sha256 or part.file_size != entry.size:
         raise _inconsistent(
             store, entry, f"has a recipe, {place.sha256.hex()}, that belongs to another file"
@@ -241,12 +247,29 @@ def _read_recipe(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk, .
 
 def read_recipe(store: Store, place: Chunk) -> RecipePart | None:
     """Return a recipe part, or None if there is no good copy of it."""
-    data = _read_at(store, place)
-    if data is None:
-        copy = _elsewhere(store, place)
-        data = None if copy is None else _read_at(store, copy)
-        place = place if copy is None else copy
+    data = read_chunk(store, place)
+    # A recipe that was moved still means the pack that it was written in.
     return None if data is None else decode_recipe_part(data, place.pack)
+
+
+def needed_chunks(store: Store, entry: FileEntry) -> Iterator[tuple[int, Chunk]]:
+    """Give kind and place of every chunk that a file needs, those of its recipe included.
+
+    Raises:
+        ArtifactCorruptError: If a part of its recipe cannot be read, or belongs to another file.
+    """
+    for chunk in entry.chunks:
+        yield KIND_DATA, chunk
+    for place in entry.recipe:
+        yield KIND_RECIPE, place
+        for chunk in _read_recipe(store, entry, place):
+            yield KIND_DATA, chunk
+
+
+def read_chunk(store: Store, chunk: Chunk) -> _Data | None:
+    """Return a chunk's raw bytes from wherever a good copy is, or None if there is none."""
+    data = read_at(store, store.current_place(chunk))
+    return read_elsewhere(store, chunk) if data is None else data
 
 
 def _group(plan: Iterator[_Wanted | _Inline]) -> Iterator[_Group | _Inline]:
@@ -329,6 +352,7 @@ def _read_group(store: Store, group: _Group, staging: str) -> list[tuple[int, _D
             )
         )
     except ObjectMissingError:
+        store.note_gone(pack)
         return []
     pieces: list[tuple[int, _Data]] = []
     for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
@@ -387,7 +411,7 @@ def _decode(wanted: list[_Wanted], stored: memoryview, start: int) -> Iterator[t
             yield offset, data
 
 
-def _read_at(store: Store, chunk: Chunk) -> _Data | None:
+def read_at(store: Store, chunk: Chunk) -> _Data | None:
     """Return a chunk's bytes, checked; None if its place does not have them."""
     for _ in range(_READS):
         try:
@@ -395,22 +419,19 @@ def _read_at(store: Store, chunk: Chunk) -> _Data | None:
                 store.key(layout.pack_key(chunk.pack)), chunk.offset, chunk.stored
             )
         except ObjectMissingError:
+            store.note_gone(chunk.pack)
             return None
         if (data := decode_chunk(chunk, stored)) is not None:
             return data
     return None
 
 
-def _read_elsewhere(store: Store, chunk: Chunk) -> _Data | None:
-    copy = _elsewhere(store, chunk)
-    return None if copy is None else _read_at(store, copy)
-
-
-def _elsewhere(store: Store, chunk: Chunk) -> Chunk | None:
-    """Return where the index says that a chunk is: its place may have grown old."""
-    store.refresh_index()
-    copy = store.index.find_chunk(chunk.sha256)
-    return None if copy == chunk else copy
+def read_elsewhere(store: Store, chunk: Chunk) -> _Data | None:
+    """Return a chunk's bytes from another place than the one given, None if there is none."""
+    for place in store.places_of(chunk):
+        if (data := read_at(store, place)) is not None:
+            return data
+    return None
 
 
 def _inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptError:
@@ -420,7 +441,8 @@ def _inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptE
     )
 
 
-def _unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:
+def unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:
+    """Return the error for a chunk that is nowhere to be had."""
     return ArtifactCorruptError(
         f"The artifact {entry.path!r} cannot be read: its chunk {chunk.sha256.hex()} is missing "
         f"or damaged in the pack {layout.pack_key(chunk.pack)}, and the store has no other copy. "

@@ -22,17 +22,20 @@ from mlflow_plugins_pack.artifacts.pack import Chunk
 
 T = TypeVar("T")
 
+Loader = Callable[[list[str]], Iterator[Delta | None]]
+
 _logger = logging.getLogger(__name__)
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _PARAMETERS = 500
 """Most hashes asked for at once; every SQLite takes 999."""
 _TABLES = """
 CREATE TABLE deltas (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE replaced (name TEXT PRIMARY KEY) WITHOUT ROWID;
 CREATE TABLE packs (number INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
-CREATE TABLE chunks (sha256 BLOB PRIMARY KEY, pack INTEGER NOT NULL, place INTEGER NOT NULL,
-    stored INTEGER NOT NULL, raw INTEGER NOT NULL, codec INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE chunks (sha256 BLOB NOT NULL, pack INTEGER NOT NULL, place INTEGER NOT NULL,
+    stored INTEGER NOT NULL, raw INTEGER NOT NULL, codec INTEGER NOT NULL,
+    PRIMARY KEY (sha256, pack)) WITHOUT ROWID;
 CREATE TABLE files (sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, is_recipe INTEGER NOT NULL,
     places BLOB NOT NULL) WITHOUT ROWID;
 """
@@ -45,13 +48,16 @@ class IndexCache:
         self._store_id = store_id
         self._lock = threading.RLock()
         self._database: sqlite3.Connection | None = None
+        self.withheld: frozenset[bytes] = frozenset()
+        """Condemned packs: what they hold may be read, but nothing new may lean on them."""
 
-    def refresh(self, names: Iterable[str], load: Callable[[list[str]], Iterator[Delta]]) -> None:
+    def refresh(self, names: Iterable[str], load: Loader) -> None:
         """Bring the cache up to a listing.
 
         Args:
             names: Names of all deltas that the store has now.
-            load: Gives the deltas of the names asked for, in their order.
+            load: Gives the deltas of the names asked for, in their order; None for one that
+                cannot be read now, which is asked for again next time.
         """
         with self._lock:
             self._guarded(lambda db: self._refresh(db, list(names), load))
@@ -62,20 +68,29 @@ class IndexCache:
             self._guarded(lambda db: self._add(db, name, delta))
 
     def find_chunk(self, sha256: bytes) -> Chunk | None:
-        """Return a place of the chunk with the hash."""
+        """Return a place of the chunk with the hash that a new manifest may refer to."""
         return self.find_chunks([sha256]).get(sha256)
 
     def find_chunks(self, hashes: Sequence[bytes]) -> dict[bytes, Chunk]:
-        """Return a place of each chunk that is known, by hash."""
+        """Return a place of each chunk that is known, by hash, and that is not withheld."""
         with self._lock:
-            return self._guarded(lambda db: self._find_chunks(db, hashes))
+            found = self._guarded(lambda db: self._find_chunks(db, hashes))
+        return {c.sha256: c for c in found if c.pack not in self.withheld}
+
+    def find_places(self, sha256: bytes) -> list[Chunk]:
+        """Return all places of the chunk with the hash."""
+        with self._lock:
+            return self._guarded(lambda db: self._find_chunks(db, [sha256]))
 
     def find_file(self, sha256: bytes) -> KnownFile | None:
-        """Return the file with the hash."""
+        """Return the file with the hash, unless a pack that it names is condemned."""
         query = "SELECT sha256, size, is_recipe, places FROM files WHERE sha256 = ?"
         with self._lock:
             row = self._guarded(lambda db: db.execute(query, (sha256,)).fetchone())
-        return KnownFile(row[0], row[1], bool(row[2]), decode_places(row[3])) if row else None
+        if row is None:
+            return None
+        known = KnownFile(row[0], row[1], bool(row[2]), decode_places(row[3]))
+        return None if any(place.pack in self.withheld for place in known.places) else known
 
     def replaced(self) -> set[str]:
         """Return names of deltas that a newer one repeats, whether they are still there or not."""
@@ -120,8 +135,8 @@ class IndexCache:
         return database
 
     @staticmethod
-    def _find_chunks(database: sqlite3.Connection, hashes: Sequence[bytes]) -> dict[bytes, Chunk]:
-        found: dict[bytes, Chunk] = {}
+    def _find_chunks(database: sqlite3.Connection, hashes: Sequence[bytes]) -> list[Chunk]:
+        found: list[Chunk] = []
         for start in range(0, len(hashes), _PARAMETERS):
             some = hashes[start : start + _PARAMETERS]
             rows = database.execute(
@@ -130,7 +145,7 @@ class IndexCache:
                 f"WHERE c.sha256 IN ({','.join('?' * len(some))})",
                 some,
             )
-            found.update((row[1], Chunk(*row)) for row in rows)
+            found += [Chunk(*row) for row in rows]
         return found
 
     @staticmethod
@@ -154,19 +169,21 @@ class IndexCache:
         self,
         database: sqlite3.Connection,
         names: list[str],
-        load: Callable[[list[str]], Iterator[Delta]],
+        load: Loader,
     ) -> None:
         known = {row[0] for row in database.execute("SELECT name FROM deltas")}
         replaced = self._replaced(database)
         gone = known - replaced - set(names)
         new = [name for name in names if name not in known and name not in replaced]
         for name, delta in zip(new, load(new) if new else (), strict=False):
-            self._add(database, name, delta)
+            if delta is not None:
+                self._add(database, name, delta)
         if gone - self._replaced(database):
             # Something was collected: a place that is remembered may be no more.
             self._clear(database)
             for name, delta in zip(names, load(names), strict=False):
-                self._add(database, name, delta)
+                if delta is not None:
+                    self._add(database, name, delta)
 
     @staticmethod
     def _replaced(database: sqlite3.Connection) -> set[str]:

@@ -17,6 +17,8 @@ from mlflow_plugins_pack.errors import ArtifactPathError
 FORMAT_KEY = ".cas/format.json"
 PACK_PREFIX = ".cas/packs/"
 INDEX_PREFIX = ".cas/index/"
+COLLECTION_PREFIX = ".cas/gc/"
+LEASE_KEY = ".cas/gc/lease"
 OWN_FOLDER = ".cas"
 SEGMENT_FOLDER = ".m"
 
@@ -186,6 +188,11 @@ def pack_key(pack_id: bytes) -> str:
 def index_key(ulid: str) -> str:
     """Return the key of an index delta."""
     return f"{INDEX_PREFIX}{ulid}"
+
+
+def condemned_key(ulid: str) -> str:
+    """Return the key of a list of condemned packs."""
+    return f"{COLLECTION_PREFIX}{ulid}"
 
 
 def segment_prefix(scope: str) -> str:

@@ -8,11 +8,15 @@
 
 Big-endian throughout. A pack's name is the sha256 of its table, hence of its chunks' hashes: the
 table can be checked alone, and an index is rebuilt from the tails of all packs.
+
+The last chunk of each pack is 16 random bytes that nothing refers to. No name is ever used twice
+because of it: what a collection has condemned cannot come back while it is being removed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import secrets
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +31,8 @@ FOOTER = struct.Struct(">I32s8s")
 
 KIND_DATA = 0
 KIND_RECIPE = 1
+
+SALT_BYTES = 16
 
 CODEC_RAW = 0
 CODEC_ZSTD = 1
@@ -106,6 +112,8 @@ class PackBuilder:
 
     def finish(self) -> tuple[bytes, bytearray, list[Record]]:
         """Return the pack's name, its bytes and its records."""
+        salt = secrets.token_bytes(SALT_BYTES)
+        self.add(KIND_DATA, CODEC_RAW, hashlib.sha256(salt).digest(), salt, SALT_BYTES)
         table = encode_records(self._records)
         name = hashlib.sha256(table).digest()
         self._data += table

@@ -25,6 +25,8 @@ from mlflow_plugins_pack.artifacts.store import Store, find_store, open_store
 from mlflow_plugins_pack.artifacts.view import View
 from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
 
+_TRIES = 3
+
 
 def open_location(uri: str) -> Location:
     """Read a repository's URI and check that this process may open it.
@@ -87,11 +89,14 @@ def _upload_files(
     location: Location, inline_bytes: int, take: Callable[[UploadSession, str], None]
 ) -> None:
     """Upload what can be read twice."""
-    try:
-        _upload(location, inline_bytes, take)
-    except MissingPackError:
-        # By now the index no longer names what is gone: this time everything is stored.
-        _upload(location, inline_bytes, take)
+    for _ in range(_TRIES - 1):
+        try:
+            _upload(location, inline_bytes, take)
+            return
+        except MissingPackError:
+            # By now the index no longer names what is gone: this time everything is stored.
+            continue
+    _upload(location, inline_bytes, take)
 
 
 def log_file(location: Location, local_file: str, artifact_path: str | None) -> None:

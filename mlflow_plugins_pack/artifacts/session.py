@@ -19,7 +19,7 @@ from typing import IO, Any, TypeVar
 
 from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.chunking import Chunker, fast_cutter
-from mlflow_plugins_pack.artifacts.download import read_recipe
+from mlflow_plugins_pack.artifacts.download import needed_chunks, read_recipe
 from mlflow_plugins_pack.artifacts.index import Delta, KnownFile
 from mlflow_plugins_pack.artifacts.manifest import (
     FileEntry,
@@ -37,6 +37,7 @@ from mlflow_plugins_pack.artifacts.pack import (
     PackBuilder,
     Record,
 )
+from mlflow_plugins_pack.artifacts.salvage import copy_chunks
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
@@ -65,6 +66,8 @@ INLINE_BESIDE_PACKS_BYTES = 1024
 
 _PACKS_PER_DELTA = 16
 """An index delta is written this often during a long upload, so that a second try finds them."""
+
+_SETTLE_ROUNDS = 10
 
 _PENDING = struct.Struct(">I")
 
@@ -218,6 +221,7 @@ class UploadSession:
         name, data, records = self._builder.finish()
         self._builder = PackBuilder()
         self._pack_names.append(name)
+        self._store.note_pack(name)
         self._uploads.submit(
             self._store.backend.write, self._store.key(layout.pack_key(name)), data
         )
@@ -260,7 +264,8 @@ class UploadSession:
             scope: [self._resolve_operation(operation) for operation in operations]
             for scope, operations in self._operations.items()
         }
-        self._confirm_packs(resolved)
+        self._uploads.finish()
+        self._settle(resolved)
         files = [self._resolve_entry(entry) for entry in self._new_files.values()]
         self._write_delta(
             [
@@ -271,25 +276,59 @@ class UploadSession:
         )
         for scope, operations in resolved.items():
             self._store.commit(scope, operations, listing[scope].result())
+        # Only now a collection that began meanwhile can see what this call needs: whoever of the
+        # two does not see the other is seen by it (see `garbage`).
+        self._settle(resolved)
 
-    def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> None:
-        """Refuse to lean on packs that somebody removed although the index still lists them."""
+    def _settle(self, resolved: dict[str, list[Operation]]) -> None:
+        """Make sure that nothing of this call leans on a pack that is gone or will be removed."""
+        if not self._knows_index:
+            return
+        leaning = self._confirm_packs(resolved)
+        for _ in range(_SETTLE_ROUNDS):
+            leaving = leaning & self._store.condemned()
+            if not leaving:
+                return
+            copied = copy_chunks(self._store, self._chunks_in(leaving, resolved))
+            if copied.unreadable:
+                raise _missing(self._store, copied.unreadable[0].pack)
+            leaning = set(copied.packs)
+        raise MissingPackError(
+            f"What this upload stored in {self._store.location.uri} was condemned again and again "
+            f"by collections. Log it again, and run `mlflow-pack artifacts gc` with a longer "
+            f"--grace."
+        )
+
+    def _chunks_in(
+        self, packs: set[bytes], resolved: dict[str, list[Operation]]
+    ) -> Iterator[tuple[int, Chunk]]:
+        """Give kind and place of all chunks of this call that are in the packs, each once."""
+        given: set[bytes] = set()
+        for operations in resolved.values():
+            for entry in (o for o in operations if isinstance(o, FileEntry)):
+                for kind, chunk in needed_chunks(self._store, entry):
+                    if chunk.pack in packs and chunk.sha256 not in given:
+                        given.add(chunk.sha256)
+                        yield kind, chunk
+
+    def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> set[bytes]:
+        """Return the packs that this call leans on; they are all there.
+
+        Raises:
+            MissingPackError: If somebody removed one although the index still lists it.
+        """
         packs_of_files: dict[bytes, set[bytes]] = {}
         for operations in resolved.values():
             for operation in operations:
                 if isinstance(operation, FileEntry) and operation.sha256 not in packs_of_files:
                     packs_of_files[operation.sha256] = set(self._packs_of(operation))
-        used = self._reused_packs.union(*packs_of_files.values())
-        missing = self._store.missing_packs(used.difference(self._pack_names))
+        used = self._reused_packs.union(self._pack_names, *packs_of_files.values())
+        missing = self._store.missing_packs(used)
         if missing:
             needing = [f for f, packs in packs_of_files.items() if not packs.isdisjoint(missing)]
             self._store.index.forget(missing, needing)
-            raise MissingPackError(
-                f"The index of {self._store.location.uri} lists packs that are gone, such as "
-                f"{layout.pack_key(missing[0])}, and this upload would have relied on them. "
-                f"Nothing was committed. Log the file again: it will be stored in full. Then run "
-                f"`mlflow-pack artifacts fsck --repair-index` to see what else is affected."
-            )
+            raise _missing(self._store, missing[0])
+        return used
 
     def _packs_of(self, entry: FileEntry) -> Iterator[bytes]:
         yield from (chunk.pack for chunk in entry.chunks)
@@ -437,6 +476,15 @@ def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Future
 
 def _hash_all(pieces: list[memoryview]) -> list[bytes]:
     return [hashlib.sha256(piece).digest() for piece in pieces]
+
+
+def _missing(store: Store, pack: bytes) -> MissingPackError:
+    return MissingPackError(
+        f"The index of {store.location.uri} lists packs that are gone, such as "
+        f"{layout.pack_key(pack)}, and this upload would have relied on them. Nothing was "
+        f"committed that can be read. Log the file again: it will be stored in full. Then run "
+        f"`mlflow-pack artifacts fsck --repair-index` to see what else is affected."
+    )
 
 
 def _inline_entry(data: bytes) -> FileEntry:

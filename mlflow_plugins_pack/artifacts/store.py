@@ -17,6 +17,7 @@ from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.backends import open_backend
 from mlflow_plugins_pack.artifacts.backends._base import Backend, ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.chunking import ChunkerParameters
+from mlflow_plugins_pack.artifacts.garbage import CondemnedList, decode_list
 from mlflow_plugins_pack.artifacts.index import Delta, decode_delta, encode_delta
 from mlflow_plugins_pack.artifacts.index_cache import IndexCache
 from mlflow_plugins_pack.artifacts.location import Location
@@ -26,6 +27,7 @@ from mlflow_plugins_pack.artifacts.manifest import (
     decode_segment,
     encode_segment,
 )
+from mlflow_plugins_pack.artifacts.pack import Chunk
 from mlflow_plugins_pack.artifacts.store_format import StoreFormat, decode_format, encode_format
 from mlflow_plugins_pack.artifacts.view import View, live_combined, merge
 from mlflow_plugins_pack.errors import (
@@ -87,6 +89,8 @@ class Store:
         self.index = IndexCache(store_format.store_id)
         self._seen_packs: dict[bytes, float] = {}
         self._small_deltas: set[str] = set()
+        self._gone_packs: set[bytes] = set()
+        self._lists: dict[str, CondemnedList] = {}
 
     def key(self, name: str) -> str:
         """Return the backend's key of one of the store's own keys."""
@@ -159,7 +163,7 @@ class Store:
         name = self._next_ulid(names)
         self._write_segment(Segment(scope, name, tuple(operations)))
         if len(names) + 1 >= COMBINE_FROM_SEGMENTS:
-            self._combine(scope)
+            self.combine(scope)
         return name
 
     def _write_segment(self, segment: Segment) -> None:
@@ -178,12 +182,16 @@ class Store:
         last = max((layout.ulid_milliseconds(name) for name in names), default=0)
         return layout.make_ulid(max(now, last + 1), secrets.token_bytes(10))
 
-    def _combine(self, scope: str) -> None:
+    def combine(self, scope: str, *, at_least: int = 0) -> None:
         """Add one segment that stands for all there are, so that readers need read it only.
 
         It takes effect where the last of them did: what is written meanwhile still comes after
         it. Nothing is removed here, since another process may be doing the same; removing is for
         a collection that waits out every writer.
+
+        Args:
+            scope: Whose segments.
+            at_least: How many living ones there must be; by default as many as make it pay.
         """
         try:
             segments = self.segments(scope)
@@ -193,7 +201,7 @@ class Store:
             return
         replaced = {name for segment in segments for name in segment.replaces}
         # The more there is to repeat, the more must have been added: the work stays n log n.
-        if len(segments) < max(COMBINE_FROM_SEGMENTS, len(replaced) // 8):
+        if len(segments) < (at_least or max(COMBINE_FROM_SEGMENTS, len(replaced) // 8)):
             return
         last = max(segments, key=lambda s: s.order)
         names = sorted(replaced | {segment.name for segment in segments})
@@ -248,12 +256,17 @@ class Store:
     # --- index ---
 
     def refresh_index(self) -> None:
-        """Learn what other writers added to the index."""
-        listed = self._list_deltas()
-        try:
-            self.index.refresh(list(listed), self._load_deltas)
-        except ObjectMissingError:
-            # Compacted between listing and reading: what is missing only costs an upload.
+        """Learn what other writers added to the index, and what a collection condemned."""
+        self.condemned()
+        for _ in range(_RELISTS):
+            listed = self._list_deltas()
+            try:
+                self.index.refresh(list(listed), self._load_deltas)
+                break
+            except ObjectMissingError:
+                # Combined between listing and reading: another one says the same by now.
+                continue
+        else:
             self.index.clear()
         self._small_deltas = _small(listed) - self.index.replaced()
 
@@ -276,20 +289,105 @@ class Store:
             name: stored.size for stored in listed if layout.is_ulid(name := _last_part(stored))
         }
 
-    def _load_deltas(self, names: list[str]) -> Iterator[Delta]:
-        def load(name: str) -> Delta:
+    def places_of(self, chunk: Chunk) -> Iterator[Chunk]:
+        """Give places of a chunk other than the one given: a place in a manifest may grow old."""
+        tried = {chunk}
+        for attempt in range(_RELISTS):
+            # More than once: it may be moved again between looking it up and reading it.
+            if attempt:
+                self.refresh_index()
+            for place in self.index.find_places(chunk.sha256):
+                if place not in tried:
+                    tried.add(place)
+                    yield place
+
+    def note_gone(self, pack: bytes) -> None:
+        """Remember that a pack is not there, so that nobody asks for it chunk by chunk."""
+        # Called on the pool that a refresh of the index would wait for: `places_of` does that.
+        self._gone_packs.add(pack)
+
+    def current_place(self, chunk: Chunk) -> Chunk:
+        """Return where a chunk is by now, as far as that is known without asking."""
+        if chunk.pack not in self._gone_packs:
+            return chunk
+        found = self.index.find_places(chunk.sha256)
+        return next((place for place in found if place.pack not in self._gone_packs), chunk)
+
+    def note_pack(self, pack: bytes) -> None:
+        """Remember that a pack is being written just now."""
+        self._seen_packs[pack] = time.monotonic()
+
+    # --- collection ---
+
+    def condemned_lists(self, *, fresh: bool = False) -> dict[str, CondemnedList]:
+        """Return all lists of condemned packs, by name.
+
+        Args:
+            fresh: Read also those again that were read before: which packs they list never
+                changes, but whether they were swept does.
+
+        Raises:
+            ArtifactCorruptError: If one cannot be read.
+        """
+        prefix = self.key(layout.COLLECTION_PREFIX)
+        names = [s.key[len(prefix) :] for s in self.backend.list(prefix)]
+        lists: dict[str, CondemnedList] = {}
+        for name in filter(layout.is_ulid, names):
+            known = None if fresh else self._lists.get(name)
+            try:
+                lists[name] = known or decode_list(
+                    self.backend.read(self.key(layout.condemned_key(name))), name
+                )
+            except ObjectMissingError:
+                # Removed between listing and reading, long after its packs were.
+                continue
+        self._lists = lists
+        return dict(lists)
+
+    def condemned(self) -> frozenset[bytes]:
+        """Return the packs that a collection condemned: nothing may newly lean on them."""
+        lists = self.condemned_lists().values()
+        self.index.withheld = frozenset().union(*(found.packs for found in lists))
+        return self.index.withheld
+
+    def _load_deltas(self, names: Sequence[str]) -> Iterator[Delta | None]:
+        """Give deltas in the order of their names, None for one that cannot be read."""
+
+        def load(name: str) -> Delta | None:
             data = self.backend.read(self.key(layout.index_key(name)))
             try:
                 return decode_delta(data, name)
             except ArtifactCorruptError as exc:
                 # The index only saves uploads: damage to it must not stop anybody's work.
                 _logger.warning("%s Going on without it.", exc.message)
-                return Delta()
+                return None
 
         for start in range(0, len(names), transfer.IO_THREADS):
             batch = names[start : start + transfer.IO_THREADS]
             for future in [transfer.submit(load, name) for name in batch]:
                 yield future.result()
+
+    def index_deltas(self) -> Iterator[tuple[str, Delta]]:
+        """Give all index deltas that can be read, with their names."""
+        for name in self._list_deltas():
+            try:
+                (delta,) = self._load_deltas([name])
+            except ObjectMissingError:
+                continue
+            if delta is not None:
+                yield name, delta
+
+    def rewrite_deltas(self, names: Sequence[str], combined: Delta) -> None:
+        """Put one delta in the place of others and remove these.
+
+        Args:
+            names: The others.
+            combined: If it says that it replaces them, caches keep what they took from them; else
+                they load everything anew.
+        """
+        self._add_delta(combined)
+        self._small_deltas.difference_update(names)
+        self.backend.delete(self.key(layout.index_key(name)) for name in names)
 
     def write_delta(self, delta: Delta) -> None:
         """Add to the index."""
@@ -314,18 +412,16 @@ class Store:
 
         Deltas only repeat what packs say of themselves, so doing this twice at once is harmless.
         """
-        combined = Delta(replaces=tuple(names))
+        combined = Delta()
+        read = []
         try:
-            for delta in self._load_deltas(names):
-                combined.packs.update(delta.packs)
-                combined.files.extend(delta.files)
-        except PackError:
-            _logger.debug("Index deltas were not combined.", exc_info=True)
-            return
-        self._add_delta(combined)
-        self._small_deltas.difference_update(names)
-        try:
-            self.backend.delete(self.key(layout.index_key(name)) for name in names)
+            for name, delta in zip(names, self._load_deltas(names), strict=True):
+                # A damaged one stays, for fsck to find: it may be right when it is read again.
+                if delta is not None:
+                    combined.packs.update(delta.packs)
+                    combined.files.extend(delta.files)
+                    read.append(name)
+            self.rewrite_deltas(read, Delta(combined.packs, combined.files, tuple(read)))
         except PackError:
             # Who may write need not be allowed to delete; repeated deltas cost a little space.
             _logger.debug("Replaced index deltas stay.", exc_info=True)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
+from mlflow_plugins_pack.config import parse_duration
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.artifacts.store import Store
@@ -166,12 +167,8 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
     """Check that all artifacts can be read; exit code 1 if one can not."""
     from mlflow_plugins_pack.artifacts.check import check_store
 
-    def progress(doing: str) -> None:
-        if not as_json and sys.stderr.isatty():
-            click.echo(f"... {doing}", err=True)
-
     report = check_store(
-        _open(uri), read_data=read_data, repair_index=repair_index, progress=progress
+        _open(uri), read_data=read_data, repair_index=repair_index, progress=_progress(as_json)
     )
     problems = [asdict(problem) for problem in report.problems]
     if as_json:
@@ -195,6 +192,65 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
         )
     if report.lost:
         sys.exit(1)
+
+
+class _Duration(click.ParamType[int]):
+    """A duration such as 24h, as seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """Read the text."""
+        try:
+            return value if isinstance(value, int) else parse_duration(value)
+        except ValueError as exc:
+            self.fail(str(exc), param, ctx)
+
+
+@artifacts.command()
+@click.argument("uri")
+@click.option(
+    "--grace",
+    type=_Duration(),
+    default="24h",
+    show_default=True,
+    help="How old what nobody needs must be, and how long it stays condemned before it goes.",
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@json_option
+def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
+    """Free the space of deleted artifacts; meant to be run every day.
+
+    One run condemns what no run, model or trace needs any more; the first run after the grace
+    period removes it. Packs of which less than half is needed are written anew, and many small
+    ones put together. Logging and reading go on meanwhile, on any number of machines. Exit code 1
+    if something was kept because it is needed and cannot be read.
+    """
+    from mlflow_plugins_pack.artifacts.collect import collect
+
+    done = collect(_open(uri), grace, dry_run=dry_run, progress=_progress(as_json))
+    if as_json:
+        print_json({"dry_run": dry_run, **asdict(done)})
+    else:
+        click.echo(
+            f"{'Would remove' if dry_run else 'Removed'}: {done.removed_packs} packs, "
+            f"{_human(done.removed_bytes)}, and {done.removed_segments} manifest segments; "
+            f"{_human(done.copied_bytes)} were still needed and copied.\n"
+            f"{'Would condemn' if dry_run else 'Condemned'}: {done.condemned_packs} packs, "
+            f"{_human(done.condemned_bytes)}; {done.waiting_packs} were condemned before and wait."
+        )
+        for where, why in done.kept.items():
+            click.echo(f"Kept {where}: {why}", err=True)
+    if done.kept:
+        sys.exit(1)
+
+
+def _progress(as_json: bool) -> Callable[[str], None]:
+    def tell(doing: str) -> None:
+        if not as_json and sys.stderr.isatty():
+            click.echo(f"... {doing}", err=True)
+
+    return tell
 
 
 def _location(uri: str) -> Any:

@@ -114,7 +114,7 @@ def test_policies_apply_in_the_order_of_the_file(
         ("[artifacts, tags, source]", "[tags]", "an approval is always bound to the bytes"),
         ("version: 1", "version: 2", "line 1: version:"),
         ("allow_anonymous: false", "allow_anonymous: true", "line 2: identity.allow_anonymous"),
-        ("[basic_auth]", "[oidc]", "line 2: identity.sources.0"),
+        ("[basic_auth]", "[ldap]", "line 2: identity.sources.0"),
         ("[prod, champion]", "[prod, Prod]", "two aliases differ only in case or form"),
         ("[prod, champion]", '["a b"]', "line 10: policies.0.targets.aliases"),
         ("version: 1\n", "version: 1\nversion: 1\n", "line 2: the key 'version' is there twice"),

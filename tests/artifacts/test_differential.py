@@ -95,6 +95,7 @@ def state(repository: ArtifactRepository, scratch: Path) -> Any:
 )
 @given(made=st.lists(calls, min_size=1, max_size=6))
 @example(made=[("log_artifact", "b", b"", None), ("log_artifacts", {}, False, "b")])
+@example(made=[("log_artifact", "a", b"", "b/c"), ("log_artifacts", {"b/c": b""}, False, None)])
 def test_disk(tmp_path: Path, made: list[tuple[Any, ...]]) -> None:
     base = tmp_path / uuid.uuid4().hex
     base.mkdir()
@@ -106,6 +107,9 @@ def test_disk(tmp_path: Path, made: list[tuple[Any, ...]]) -> None:
         if also_refused == "ArtifactConflictError" and is_empty_folder(call):
             # Stock makes no folder where a file is in the way, and does not say so.
             continue
+        if also_refused == "ArtifactConflictError" and call[0] == "log_artifacts":
+            # Stock puts a file into the folder of its name instead of refusing it.
+            return
         assert (also_refused is None) == (refused is None), call
         if refused is not None and call[0] == "log_artifacts":
             # Stock stops half-way where a name is taken; ours takes all or nothing.

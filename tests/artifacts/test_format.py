@@ -11,6 +11,9 @@ from pathlib import Path
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts import index, manifest, pack
+from mlflow_plugins_pack.artifacts.collect import collect
+from mlflow_plugins_pack.artifacts.location import parse_location
+from mlflow_plugins_pack.artifacts.store import open_store
 from tests import servers
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
 
@@ -34,6 +37,10 @@ def test_standalone_reader_reads_everything(tmp_path):
     repository.log_artifacts(str(source), "model")
     repository.delete_artifacts("model/small.txt")
     repository.log_artifact(str(source / "long.bin"), "again")
+    (source / "doomed.bin").write_bytes(random_bytes(20_000_000, seed=1))
+    repository.log_artifact(str(source / "doomed.bin"))
+    repository.delete_artifacts("doomed.bin")
+    collect(open_store(parse_location(f"cas-file://{store}")), 0)
     expected = content(repository.download_artifacts(""))
     assert set(expected) == {
         *("changing", "again/long.bin"),

@@ -306,10 +306,10 @@ def test_pack_describes_itself():
         codec, stored = compressor.encode(data)
         builder.add(KIND_DATA, codec, hashlib.sha256(data).digest(), stored, len(data))
     name, packed, records = builder.finish()
-    assert [r.codec for r in records] == [CODEC_ZSTD, CODEC_RAW]
+    assert [r.codec for r in records[:-1]] == [CODEC_ZSTD, CODEC_RAW]
     length = tail_length(bytes(packed[-FOOTER.size :]), len(packed), "it")
     assert decode_tail(bytes(packed[-length:]), name, "it") == records
-    for record, data in zip(records, datas, strict=True):
+    for record, data in zip(records[:-1], datas, strict=True):
         stored = packed[record.offset : record.offset + record.stored]
         assert bytes(decode_chunk(record.at(name), stored)) == data
         stored[7] ^= 1

@@ -11,7 +11,6 @@ import pytest
 from mlflow_plugins_pack.auth import manager
 from tests import servers
 from tests.auth.parts import Recorder, recording, write_profiles
-from tests.oidc import OidcProvider, oidc_provider
 
 PEOPLE = ("alice", "bob")
 
@@ -65,18 +64,3 @@ def basic_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Mlf
             servers.create_user(server, name, servers.PASSWORD)
         servers.make_sign_in_cheap(folder)
         yield server
-
-
-@pytest.fixture(scope="session")
-def shared_provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OidcProvider]:
-    """One provider for the tests that do not mind each other's grants."""
-    with oidc_provider(tmp_path_factory.mktemp("oidc")) as running:
-        yield running
-
-
-@pytest.fixture
-def provider(shared_provider: OidcProvider) -> Iterator[OidcProvider]:
-    """A real OpenID Connect provider, without a fault at the beginning and the end."""
-    shared_provider.fault(None)
-    yield shared_provider
-    shared_provider.fault(None)

@@ -1,0 +1,78 @@
+"""Reads files, or parts of them, as a stream of checked chunks; nothing is written to a disk."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future
+
+from mlflow_plugins_pack.artifacts import transfer
+from mlflow_plugins_pack.artifacts.download import (
+    file_chunks,
+    read_at,
+    read_elsewhere,
+    unreadable,
+)
+from mlflow_plugins_pack.artifacts.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.pack import Chunk
+from mlflow_plugins_pack.artifacts.store import Store
+
+_CHUNKS_AHEAD = 16
+
+
+def read_file(store: Store, entry: FileEntry) -> Iterator[bytes | memoryview]:
+    """Give a file's bytes in order, each chunk checked; the whole is for the caller to check."""
+    return read_range(store, entry, 0, entry.size)
+
+
+def read_range(
+    store: Store, entry: FileEntry, start: int, length: int
+) -> Iterator[bytes | memoryview]:
+    """Give a part of a file in order; only the chunks that it touches are read.
+
+    Args:
+        store: The store.
+        entry: The file.
+        start: Offset of the first byte; from the file's end on there is nothing.
+        length: How many bytes at most.
+
+    Raises:
+        ArtifactCorruptError: If a chunk is missing or wrong and there is no other copy.
+    """
+    end = min(start + length, entry.size)
+    if entry.inline is not None:
+        yield entry.inline[start:end]
+        return
+    ahead: deque[tuple[int, Chunk, Future[bytes | memoryview | None]]] = deque()
+    touched = _touched(store, entry, start, end)
+    try:
+        while True:
+            while len(ahead) < _CHUNKS_AHEAD:
+                upcoming = next(touched, None)
+                if upcoming is None:
+                    break
+                offset, chunk = upcoming
+                place = store.current_place(chunk)
+                ahead.append((offset, chunk, transfer.submit(read_at, store, place)))
+            if not ahead:
+                return
+            offset, chunk, future = ahead.popleft()
+            data = future.result()
+            if data is None:
+                data = read_elsewhere(store, chunk)
+            if data is None:
+                raise unreadable(store, entry, chunk)
+            yield data[max(0, start - offset) : end - offset]
+    finally:
+        for _, _, future in ahead:
+            future.cancel()
+
+
+def _touched(store: Store, entry: FileEntry, start: int, end: int) -> Iterator[tuple[int, Chunk]]:
+    offset = 0
+    for chunk in file_chunks(store, entry):
+        if offset >= end:
+            return
+        if offset + chunk.raw > start:
+            yield offset, chunk
+        offset += chunk.raw

@@ -1,0 +1,98 @@
+"""Let MLflow's own basic-auth app accept verified tokens beside passwords.
+
+In its configuration file::
+
+    authorization_function = mlflow_plugins_pack.identity.basic_auth_app:authenticate_request
+
+and the settings ``MLFLOW_PACK_JWT_*`` say whose tokens. Permissions stay MLflow's.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import secrets
+from typing import Any
+
+from mlflow_plugins_pack import config
+from mlflow_plugins_pack.errors import ConfigurationError
+from mlflow_plugins_pack.identity.resolvers import Caller, RefusedError, from_jwt
+from mlflow_plugins_pack.identity.settings import JwtSettings
+
+_logger = logging.getLogger(__name__)
+
+
+def authenticate_request() -> Any:
+    """Authenticate the Flask request in hand, as an ``authorization_function``.
+
+    Returns:
+        werkzeug's `Authorization` with the caller's name, or a 401 response.
+
+    Raises:
+        ConfigurationError: If the settings are missing or wrong.
+    """
+    from flask import request
+    from mlflow.server import auth
+    from werkzeug.datastructures import Authorization
+
+    settings = _settings(
+        config.JWT_ISSUER.get(),
+        config.JWT_AUDIENCE.get(),
+        config.JWT_JWKS_URI.get(),
+        config.JWT_USER_CLAIM.get(),
+    )
+    try:
+        caller = from_jwt(request.headers, settings)
+    except RefusedError as exc:
+        _logger.warning("A request was refused: %s.", exc)
+        return _unauthorized(f"{exc}. Sign in again.", error="invalid_token")
+    if caller is None:
+        return auth.authenticate_request_basic_auth()
+    if not _is_known(auth.store, caller):
+        return _unauthorized(
+            f"The token of {caller.user!r} is valid, and there is no such user here. An admin "
+            f"must create one, or set MLFLOW_PACK_JWT_CREATE_USERS=true on the server."
+        )
+    return Authorization("bearer", {"username": caller.user})
+
+
+def _is_known(store: Any, caller: Caller) -> bool:
+    if store.has_user(caller.user):
+        return True
+    if not config.JWT_CREATE_USERS.get():
+        return False
+    from mlflow.exceptions import MlflowException
+
+    try:
+        # Nobody is told the password: this user signs in by token.
+        store.create_user(caller.user, secrets.token_urlsafe(32))
+    except MlflowException:
+        # Another request of the same new person was faster, or the name is none for MLflow.
+        return bool(store.has_user(caller.user))
+    return True
+
+
+@functools.lru_cache(maxsize=4)
+def _settings(issuer: str, audience: str, jwks_uri: str, user_claim: str) -> JwtSettings:
+    try:
+        return JwtSettings(
+            issuer=issuer,
+            audience=audience,
+            jwks_uri=jwks_uri or None,
+            user_claim=user_claim,
+        )
+    except ValueError:
+        pass
+    raise ConfigurationError(
+        "MLFLOW_PACK_JWT_ISSUER (https) and MLFLOW_PACK_JWT_AUDIENCE must be set for this server's "
+        "authorization_function. Nobody was let in."
+    )
+
+
+def _unauthorized(text: str, error: str = "") -> Any:
+    from flask import make_response
+
+    response = make_response(text, 401)
+    challenge = f'Bearer error="{error}"' if error else "Bearer"
+    response.headers["WWW-Authenticate"] = challenge
+    return response

@@ -1,0 +1,230 @@
+"""Find the caller of the request in hand: what somebody verified, from the sources configured.
+
+A source either has nothing to say (the next is asked), names the caller, or refuses what was
+presented to it. A refusal ends the search: what one source refuses must not count as another's.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import ipaddress
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_plugins_pack.identity.errors import KeysUnavailableError, TokenRefusedError
+from mlflow_plugins_pack.identity.jwt import verify
+from mlflow_plugins_pack.identity.keys import KeyCache, fetch_json
+from mlflow_plugins_pack.identity.settings import Identity, JwtSettings, TrustedHeaderSettings
+
+_logger = logging.getLogger(__name__)
+_LONGEST_NAME = 256
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who is calling.
+
+    Attributes:
+        user: The name.
+        groups: Groups that the same source vouches for.
+        source: Which source that was.
+    """
+
+    user: str
+    groups: frozenset[str] = frozenset()
+    source: str = ""
+
+
+class RefusedError(Exception):
+    """Something was presented that does not hold; the text says why, without it."""
+
+
+def resolve(settings: Identity) -> Caller | None:
+    """Return the caller of the Flask request in hand, or None for nobody.
+
+    What is refused is logged with its reason and counts as nobody.
+    """
+    import flask
+
+    if not flask.has_request_context():
+        return None
+    found = flask.g.get("mlflow_pack_caller")
+    if found is None or found[0] is not settings:
+        found = flask.g.mlflow_pack_caller = settings, _search(settings)
+    caller: Caller | None = found[1]
+    return caller
+
+
+def _search(settings: Identity) -> Caller | None:
+    try:
+        for name in settings.sources:
+            if (caller := _ask(name, settings)) is not None:
+                return caller
+    except RefusedError as exc:
+        _logger.warning("The caller counts as nobody: %s.", exc)
+    return None
+
+
+def _ask(name: str, settings: Identity) -> Caller | None:
+    import flask
+
+    if name == "basic_auth":
+        return _from_basic_auth(flask.g)
+    if name == "oidc":
+        return _from_oidc(flask.request.environ)
+    if name == "jwt":
+        assert settings.jwt is not None  # noqa: S101 - the settings were checked
+        return from_jwt(flask.request.headers, settings.jwt)
+    assert settings.trusted_header is not None  # noqa: S101
+    return from_trusted_header(flask.request.environ, settings.trusted_header)
+
+
+def _from_basic_auth(context: Any) -> Caller | None:
+    """Read what MLflow's basic-auth app, or any `authorization_function` under it, verified."""
+    user = getattr(context, "mlflow_authenticated_user", None)
+    return Caller(user, source="basic_auth") if isinstance(user, str) and user else None
+
+
+def _from_oidc(environ: Mapping[str, Any]) -> Caller | None:
+    """Read the context that mlflow-oidc-auth leaves with the request."""
+    context = environ.get("mlflow_oidc_auth")
+    if context is None:
+        return None
+    fields: Mapping[str, Any] = context if isinstance(context, Mapping) else vars(context)
+    user = fields.get("username")
+    if not isinstance(user, str) or not user:
+        return None
+    return Caller(user, _texts(fields.get("groups")), "oidc")
+
+
+def from_jwt(headers: Mapping[str, str], settings: JwtSettings) -> Caller | None:
+    """Verify the token of a request.
+
+    Args:
+        headers: The request's.
+        settings: What must hold.
+
+    Returns:
+        The caller; None if there is no token.
+
+    Raises:
+        RefusedError: If there is one and it does not hold.
+    """
+    text = headers.get(settings.header)
+    if not text:
+        return None
+    if settings.header.lower() == "authorization":
+        scheme, _, text = text.partition(" ")
+        if scheme.lower() != "bearer":
+            return None  # a user name and password are another source's
+    try:
+        claims = verify(
+            text.strip(),
+            _keys(settings.issuer, settings.jwks_uri),
+            issuer=settings.issuer,
+            audience=settings.audience,
+            algorithms=settings.algorithms,
+        )
+    except (TokenRefusedError, KeysUnavailableError) as exc:
+        raise RefusedError(f"the token was refused: {exc}") from None
+    user = claims.get(settings.user_claim)
+    if not isinstance(user, str) or not is_name(user):
+        raise RefusedError(f"the token's {settings.user_claim} is no name")
+    groups = _texts(claims.get(settings.groups_claim)) if settings.groups_claim else frozenset()
+    return Caller(user, groups, "jwt")
+
+
+def from_trusted_header(
+    environ: Mapping[str, Any], settings: TrustedHeaderSettings
+) -> Caller | None:
+    """Read the name that a reverse proxy vouches for.
+
+    Args:
+        environ: The request's WSGI environment.
+        settings: Which proxy, and where it says so.
+
+    Returns:
+        The caller; None if no name is there.
+
+    Raises:
+        RefusedError: If one is there and did not come from the proxy, or could be two.
+    """
+    user = _header(environ, settings.user_header)
+    if not user:
+        return None
+    if not _is_peer(environ.get("REMOTE_ADDR"), settings.peers):
+        raise RefusedError(f"{settings.user_header} came from a peer that is not the proxy")
+    given = _header(environ, settings.secret_header).encode()
+    if not hmac.compare_digest(given, _secret(settings)):
+        raise RefusedError(f"{settings.user_header} came without the proxy's secret")
+    # Servers join a doubled header with a comma: one of the two is the client's.
+    if "," in user or not is_name(user):
+        raise RefusedError(f"{settings.user_header} is no single name")
+    groups = _header(environ, settings.groups_header) if settings.groups_header else ""
+    if "," in groups:
+        raise RefusedError(f"{settings.groups_header} is there twice, or has a comma")
+    parts = (part.strip() for part in groups.split(settings.groups_separator))
+    return Caller(user, frozenset(part for part in parts if part), "trusted_header")
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be somebody's name: not blank, of one line, not endless."""
+    return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
+
+
+def _header(environ: Mapping[str, Any], name: str) -> str:
+    value = environ.get(f"HTTP_{name.upper()}", "")
+    return value if isinstance(value, str) else ""
+
+
+def _is_peer(address: object, networks: list[str]) -> bool:
+    try:
+        peer = ipaddress.ip_address(str(address))
+    except ValueError:
+        return False
+    mapped = getattr(peer, "ipv4_mapped", None)
+    return any((mapped or peer) in ipaddress.ip_network(network) for network in networks)
+
+
+def _secret(settings: TrustedHeaderSettings) -> bytes:
+    """Read the secret anew each time, so that it can be rotated."""
+    secret = ""
+    try:
+        if settings.secret_file is not None:
+            with open(settings.secret_file, encoding="utf-8") as file:  # noqa: PTH123
+                secret = file.read(4096).strip()
+        elif settings.secret_env is not None:
+            secret = os.environ.get(settings.secret_env, "").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        _logger.warning("The trusted proxy's secret cannot be read: %s", type(exc).__name__)
+    if not secret:
+        raise RefusedError("the trusted proxy's secret is not set on this server")
+    return secret.encode()
+
+
+def _texts(value: object) -> frozenset[str]:
+    values = value if isinstance(value, (list, tuple, set, frozenset)) else ()
+    return frozenset(text for text in values if isinstance(text, str) and text)
+
+
+@functools.lru_cache(maxsize=8)
+def _keys(issuer: str, jwks_uri: str | None) -> KeyCache:
+    def fetch() -> Mapping[str, Any]:
+        return fetch_json(jwks_uri or _jwks_uri(issuer))
+
+    return KeyCache(fetch)
+
+
+def _jwks_uri(issuer: str) -> str:
+    url = issuer.rstrip("/") + "/.well-known/openid-configuration"
+    document = fetch_json(url)
+    found = document.get("jwks_uri")
+    if document.get("issuer") != issuer:
+        raise KeysUnavailableError(f"{url} is the document of another issuer")
+    if not isinstance(found, str) or not found.startswith(("https://", "http://127.0.0.1")):
+        raise KeysUnavailableError(f"{url} names no safe jwks_uri")
+    return found

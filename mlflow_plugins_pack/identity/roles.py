@@ -1,0 +1,80 @@
+"""Who has a role in MLflow's basic-auth database: so that its roles can be a policy's groups."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+_logger = logging.getLogger(__name__)
+ROLE = "role:"
+DEFAULT_WORKSPACE = "default"
+KEEP_SECONDS = 3.0
+
+
+def members_of_role(role: str) -> frozenset[str]:
+    """Return the names of the users who have a role; nobody outside the basic-auth app.
+
+    Args:
+        role: Its name, or ``WORKSPACE/NAME``: an admin of another workspace may make a role of
+            the same name, which must not count here.
+    """
+    app = sys.modules.get("mlflow.server.auth")
+    store = getattr(app, "store", None)
+    if store is None:
+        return frozenset()
+    workspace, _, name = role.rpartition("/")
+    workspace = workspace or DEFAULT_WORKSPACE
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        found = {
+            user.username
+            for user, roles in store.list_users_with_roles()
+            if any(held.name == name and held.workspace == workspace for held in roles)
+        }
+    except (MlflowException, SQLAlchemyError) as exc:
+        # Fewer people count then, never more.
+        _logger.warning("The members of the role %r cannot be read: %s", role, type(exc).__name__)
+        return frozenset()
+    return frozenset(found)
+
+
+class Directory:
+    """Expands ``role:NAME`` among a group's members; what it read is kept for 3 seconds."""
+
+    def __init__(
+        self,
+        members: Callable[[str], frozenset[str]] = members_of_role,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._members, self._clock = members, clock
+        self._kept: dict[str, tuple[float, frozenset[str]]] = {}
+        self._lock = threading.Lock()
+
+    def expand(self, groups: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
+        """Return the groups with people only."""
+        return {
+            name: sorted({person for member in members for person in self._people(member)})
+            for name, members in groups.items()
+        }
+
+    def _people(self, member: str) -> Iterable[str]:
+        if not member.startswith(ROLE):
+            return (member,)
+        now = self._clock()
+        with self._lock:
+            kept = self._kept.get(member)
+        if kept is None or now - kept[0] > KEEP_SECONDS:
+            kept = now, self._members(member.removeprefix(ROLE))
+            with self._lock:
+                self._kept[member] = kept
+        return kept[1]
+
+
+def has_roles(groups: Mapping[str, Iterable[str]]) -> bool:
+    """Tell whether any group's members depend on the basic-auth database."""
+    return any(member.startswith(ROLE) for members in groups.values() for member in members)
