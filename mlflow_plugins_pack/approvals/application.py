@@ -54,8 +54,11 @@ def apply(
         if target.kind == "alias" and before is not None and before.uid != version.uid:
             text = f"REPLACED by version {version.version}"
             registry.project(session, before, target, text)
+            registry.project_digest(session, before, target, None)
+        registry.project_digest(session, version, target, request.digest)
     else:
         ledger.ungrant(version, target, version.version)
+        registry.project_digest(session, version, target, None)
     if version.stage != "None" and target.key != f"stage:{version.stage}":
         _leave(ledger, version, Target("stage", version.stage), act, request)
     for other in archived:
@@ -79,6 +82,7 @@ def _leave(ledger: Ledger, version: Version, target: Target, act: Act, request: 
     if act.target.kind != "stage" or not any(rule.protected(target) for rule in rules):
         return
     ledger.ungrant(version, target, version.version)
+    registry.project_digest(ledger.session, version, target, None)
     ledger.record(
         "SYSTEM_TRANSITION",
         version,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from mlflow_plugins_pack.approvals.ledger import Request, comments_on, find_requ
 from mlflow_plugins_pack.approvals.store import stock_uri
 from mlflow_plugins_pack.approvals.tables import audit as audit_table
 from mlflow_plugins_pack.approvals.tables import comments, requests
+from mlflow_plugins_pack.approvals.trial import PastAct, SeenTag
 from mlflow_plugins_pack.errors import ConfigurationError, NotServedYetError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 
@@ -164,3 +166,44 @@ def audit_entries(
     if until is not None:
         query = query.where(table.c.ts <= until)
     return [dict(row._mapping) for row in reversed(connection.execute(query).all())]
+
+
+def past_acts(connection: sa.Connection) -> list[PastAct]:
+    """Return every approved change that was made, oldest first, with what was known then."""
+    requested = {request.id: request for request in find_requests(connection)}
+    tags: dict[tuple[str, str, int], dict[str, SeenTag]] = {}
+    acts = []
+    query = (
+        sa.select(audit_table)
+        .where(audit_table.c.action.in_(("CHECK_TAG", "APPLIED")))
+        .order_by(audit_table.c.seq)
+    )
+    for row in connection.execute(query):
+        after = json.loads(row.after or "{}")
+        version = (row.workspace, row.name, row.version)
+        if row.action == "CHECK_TAG":
+            seen = SeenTag(after.get("value"), row.actor, row.ts)
+            tags.setdefault(version, {})[after.get("tag", "")] = seen
+            continue
+        request = requested.get(row.request_id)
+        if request is None:
+            continue
+        cast = votes(connection, request.id)
+        acts.append(
+            PastAct(
+                workspace=row.workspace,
+                name=row.name,
+                version=row.version,
+                target=request.target,
+                action=request.action,
+                ts=row.ts,
+                actor=row.actor,
+                requester=request.requester,
+                creator=request.creator,
+                run_user=request.run_user,
+                approvals=tuple(vote.approver for vote in cast if vote.verdict == "approve"),
+                basis=after.get("basis"),
+                tags=dict(tags.get(version, {})),
+            )
+        )
+    return acts

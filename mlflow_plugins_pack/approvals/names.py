@@ -15,6 +15,8 @@ from functools import lru_cache
 from typing import Literal
 
 PROJECTION_PREFIX = "mlflow_approvals."
+DIGEST_SUFFIX = ".digest"
+"""Ends the projection tag that holds the digest with which a target was approved."""
 COMMAND_PREFIX = "approvals."
 COMMANDS = ("request", "approve", "withdraw", "reject", "cancel", "comment", "break_glass")
 STAGES = ("None", "Staging", "Production", "Archived")

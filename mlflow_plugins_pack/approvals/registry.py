@@ -23,6 +23,7 @@ from mlflow.store.model_registry.dbmodels.models import (
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.names import (
+    DIGEST_SUFFIX,
     PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,
     Target,
@@ -267,7 +268,23 @@ def actual_tag_key(session: Session, version: Version, key: str) -> str:
 
 def project(session: Session, version: Version, target: Target, text: str) -> None:
     """Show a target's state as a tag of the version; people and filters read it, nothing else."""
-    key = PROJECTION_PREFIX + target.tag
+    _show(session, version, PROJECTION_PREFIX + target.tag, text)
+
+
+def project_digest(session: Session, version: Version, target: Target, digest: str | None) -> None:
+    """Show the digest with which the version holds a target, for whoever deploys it; None: it
+    holds it no more.
+    """
+    key = PROJECTION_PREFIX + target.tag + DIGEST_SUFFIX
+    if digest is None:
+        session.execute(
+            sa.delete(_version_tags).where(*_tag_where(version), _version_tags.c.key == key)
+        )
+    else:
+        _show(session, version, key, digest)
+
+
+def _show(session: Session, version: Version, key: str, text: str) -> None:
     updated = session.execute(
         sa.update(_version_tags)
         .where(*_tag_where(version), _version_tags.c.key == key)

@@ -6,21 +6,27 @@ from projection tags. Against a database it reads the tables.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
 
-from mlflow_plugins_pack.approvals.names import PROJECTION_PREFIX, PROMPT_FLAG_TAG, parse_target
+from mlflow_plugins_pack.approvals.names import DIGEST_SUFFIX, PROJECTION_PREFIX, PROMPT_FLAG_TAG
 from mlflow_plugins_pack.cli.approvals_audit import audit, drift
 from mlflow_plugins_pack.cli.approvals_events import events
 from mlflow_plugins_pack.cli.approvals_guards import guards
-from mlflow_plugins_pack.cli.approvals_place import is_server, registry_of
+from mlflow_plugins_pack.cli.approvals_pipeline import apply, verify, wait
+from mlflow_plugins_pack.cli.approvals_place import (
+    client_of,
+    is_prompt_of,
+    is_server,
+    parse_version,
+    registry_of,
+    target_argument,
+)
+from mlflow_plugins_pack.cli.approvals_policy import policy
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
 from mlflow_plugins_pack.errors import ConfigurationError, NoOpenRequestError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
-
-_MODEL_VERSION = re.compile(r"(?:models:/|prompts:/)?(?P<name>[^/:]+)/(?P<version>[1-9]\d*)")
 
 
 @click.group()
@@ -28,33 +34,8 @@ def approvals() -> None:
     """Review and promote versions."""
 
 
-for _command_group in (audit, drift, events, guards):
-    approvals.add_command(_command_group)
-
-
-def _parse_version(_ctx: click.Context, _param: click.Parameter, text: str) -> tuple[str, int]:
-    match = _MODEL_VERSION.fullmatch(text)
-    if match is None:
-        raise click.BadParameter("expected models:/NAME/VERSION, such as models:/fraud-eu/7")
-    return match["name"], int(match["version"])
-
-
-def _parse_target(_ctx: click.Context, _param: click.Parameter, text: str) -> str:
-    try:
-        return parse_target(text).tag
-    except ValueError as exc:
-        raise click.BadParameter(f"{exc}; expected prod or stage:Production") from exc
-
-
-def _client(uri: str) -> Any:
-    from mlflow import MlflowClient
-
-    return MlflowClient(tracking_uri=uri if is_server(uri) else None, registry_uri=uri)
-
-
-def _is_prompt(client: Any, name: str) -> bool:
-    """Tell whether the name is a prompt's: stock clients have methods of their own for these."""
-    return client.get_prompt(name) is not None
+for _part in (audit, drift, events, guards, policy, wait, apply, verify):
+    approvals.add_command(_part)
 
 
 @approvals.command("list")
@@ -91,7 +72,7 @@ _WAITING = ("PENDING", "APPROVED")
 
 def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:
     """Return a row for each projection tag that a server shows."""
-    client = _client(uri)
+    client = client_of(uri)
     rows = []
     # A search leaves prompts out unless it asks for them.
     for extra in ("", f"tags.`{PROMPT_FLAG_TAG}` = 'true'"):
@@ -110,7 +91,7 @@ def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:
                         "state": value,
                     }
                     for key, value in sorted(version.tags.items())
-                    if key.startswith(PROJECTION_PREFIX)
+                    if key.startswith(PROJECTION_PREFIX) and not key.endswith(DIGEST_SUFFIX)
                 ]
             token = page.token
             if not token:
@@ -119,7 +100,7 @@ def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:
 
 
 @approvals.command()
-@click.argument("model_version", callback=_parse_version)
+@click.argument("model_version", callback=parse_version)
 @json_option
 @registry_options
 def show(
@@ -129,8 +110,8 @@ def show(
     name, version = model_version
     uri = registry_of(tracking_uri, registry_store_uri)
     if is_server(uri):
-        client = _client(uri)
-        is_prompt = _is_prompt(client, name)
+        client = client_of(uri)
+        is_prompt = is_prompt_of(client, name)
         if is_prompt:
             found = client.get_prompt_version(name, version)
         else:
@@ -138,7 +119,7 @@ def show(
         rows = [
             {"target": key.removeprefix(PROJECTION_PREFIX), "state": value}
             for key, value in sorted(found.tags.items())
-            if key.startswith(PROJECTION_PREFIX)
+            if key.startswith(PROJECTION_PREFIX) and not key.endswith(DIGEST_SUFFIX)
         ]
         shown = {"model": name, "version": version, "aliases": list(found.aliases)}
         shown |= {"stage": None if is_prompt else found.current_stage, "targets": rows}
@@ -198,8 +179,8 @@ def _print_request(request: dict[str, Any]) -> None:
 
 def _command(name: str, summary: str, done: str) -> None:
     @approvals.command(name, help=summary)
-    @click.argument("model_version", callback=_parse_version)
-    @click.argument("target", callback=_parse_target)
+    @click.argument("model_version", callback=parse_version)
+    @click.argument("target", callback=target_argument)
     @click.option("-m", "--message", default="", help="Why; kept with the request.")
     @registry_options
     def run(
@@ -216,8 +197,8 @@ def _command(name: str, summary: str, done: str) -> None:
                 f"{without_credentials(uri)!r} opens the stock registry, which knows no approvals. "
                 "Nothing was changed. Give a server's address, where you are signed in."
             )
-        client = _client(uri)
-        is_prompt = _is_prompt(client, model)
+        client = client_of(uri)
+        is_prompt = is_prompt_of(client, model)
         key, value = f"approvals.{name.replace('-', '_')}", f"{target}: {message}"
         if is_prompt:
             client.set_prompt_version_tag(model, version, key, value)
@@ -253,21 +234,3 @@ _command(
     "Cancelled the request of {version} for {target}.",
 )
 _command("comment", "Comment on MODEL_VERSION and TARGET.", "Commented on {version} for {target}.")
-
-
-@approvals.group()
-def policy() -> None:
-    """Look after the policy file."""
-
-
-@policy.command("validate")
-@click.argument("file", type=click.Path(), required=False)
-def policy_validate(file: str | None) -> None:
-    """Check FILE, or the policy file in force here; names every mistake with its line."""
-    from pathlib import Path
-
-    from mlflow_plugins_pack.approvals.policy_source import policy_path, read_policy
-
-    path = Path(file).absolute() if file else policy_path()
-    found = read_policy(path)
-    click.echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")

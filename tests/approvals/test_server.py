@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -33,6 +35,7 @@ policies:
     approvals: [{group: ml-leads, count: 1}, {group: risk, count: 1}]
     checks: [{tag: tests, equals: passed, writers: ["group:ci"], max_age: 7d}]
 """
+PACK = (sys.executable, "-c", "from mlflow_plugins_pack.cli.main import main; main()")
 PEOPLE = ("alice", "bob", "carol", "dave", "erin", "svc-ci")
 
 
@@ -311,11 +314,92 @@ def test_command_line_over_http_and_database(site: Site) -> None:
     assert checked.exit_code == 0
     assert "The audit log is intact" in checked.output
     other = call("erin", "audit", "verify", *over_http)
-    assert "This is checked in the database itself" in str(other.exception)
+    assert "This is done in the database itself" in str(other.exception)
     rejected = call("carol", "reject", model, "prod", "-m", "too early", *over_http)
     assert "REJECTED: by carol: too early" in rejected.output
     again = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
     assert "was rejected (by carol: too early)" in again.message
+
+
+def test_the_steps_of_a_pipeline(site: Site) -> None:
+    name = "fraud-steps"
+    version = site.new_version(name, "weights")
+    run = CliRunner()
+    model = f"models:/{name}/{version}"
+
+    def step(user: str, *arguments: str) -> tuple[int, str]:
+        with site.as_user(user):
+            done = run.invoke(cli, ["approvals", *arguments, "--tracking-uri", site.server.url])
+        if isinstance(done.exception, MlflowException):
+            return 1, done.exception.message
+        return done.exit_code, done.output
+
+    wait = ("wait", model, "prod", "--timeout", "0s", "--interval", "1s")
+    code, said = step("svc-ci", *wait)
+    assert (code, "no request of models:/fraud-steps/1 for prod waits: there is none" in said) == (
+        1,
+        True,
+    )
+    code, said = step("svc-ci", "apply", model, "prod")
+    assert (code, "APPROVAL_REQUIRED" in said) == (1, True)
+    code, said = step("svc-ci", *wait)
+    assert (code, "prod: PENDING 0/2" in said) == (3, True)
+    code, said = step("svc-ci", "verify", model, "prod")
+    assert (code, "is not prod (its state: PENDING 0/2)" in said) == (1, True)
+    site.tag("svc-ci", name, version, "tests", "passed")
+    with ThreadPoolExecutor(1) as pool:
+        # The stock client takes the user from the environment: one process waits, one votes.
+        waiting = pool.submit(
+            subprocess.run,
+            [*PACK, "approvals", "wait", model, "prod", "--timeout", "120s", "--interval", "1s"],
+            env=servers.clean_environment(
+                MLFLOW_TRACKING_URI=site.server.url,
+                MLFLOW_TRACKING_USERNAME="svc-ci",
+                MLFLOW_TRACKING_PASSWORD=servers.PASSWORD,
+                MLFLOW_DISABLE_TELEMETRY="true",
+            ),
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        for user in ("bob", "dave"):
+            site.say(user, "approve", name, version, "prod: good")
+        done = waiting.result()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "prod: APPROVED 2/2 (bob, dave)" in done.stdout
+    assert step("svc-ci", "apply", model, "prod") == (0, f"{model} is prod.\n")
+    code, said = step("svc-ci", "verify", f"models:/{name}@prod")
+    assert (code, "its bytes are those approved, sha256:" in said) == (0, True), said
+    with site.as_user("erin"):
+        run_id = site.client.get_model_version(name, str(version)).run_id
+        site.client.log_text(run_id, "evil weights", "model/weights.txt")
+    code, said = step("svc-ci", "verify", model, "prod")
+    assert (code, "are not those approved as prod" in said) == (1, True)
+    other = site.new_version("fraud-steps-2", "weights")
+    code, said = step("svc-ci", "verify", f"models:/fraud-steps-2/{other}", "prod")
+    assert (code, "nobody has asked" in said) == (1, True)
+
+
+def test_prompts_are_verified_too(site: Site) -> None:
+    name = "house-verified"
+    with site.as_user("alice"):
+        site.client.register_prompt(name, "Be kind.")
+    with site.as_user("svc-ci"):
+        site.client.set_prompt_version_tag(name, 1, "tests", "passed")
+    run = CliRunner()
+    over_http = ["--tracking-uri", site.server.url]
+    for user, command in (("erin", "request"), ("bob", "approve"), ("dave", "approve")):
+        with site.as_user(user):
+            run.invoke(cli, ["approvals", command, f"prompts:/{name}/1", "prod", *over_http])
+    with site.as_user("erin"):
+        done = run.invoke(cli, ["approvals", "apply", f"prompts:/{name}/1", "prod", *over_http])
+        assert done.exit_code == 0, done.output
+        done = run.invoke(
+            cli,
+            ["approvals", "verify", f"prompts:/{name}@prod", *over_http],
+            catch_exceptions=False,
+        )
+    assert done.exit_code == 0, done.output
 
 
 def test_a_changed_policy_is_in_force_in_every_worker(site: Site) -> None:
