@@ -13,6 +13,7 @@ import click
 
 from mlflow_plugins_pack.approvals.names import PROJECTION_PREFIX, PROMPT_FLAG_TAG, parse_target
 from mlflow_plugins_pack.cli.approvals_audit import audit, drift
+from mlflow_plugins_pack.cli.approvals_events import events
 from mlflow_plugins_pack.cli.approvals_guards import guards
 from mlflow_plugins_pack.cli.approvals_place import is_server, registry_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
@@ -27,7 +28,7 @@ def approvals() -> None:
     """Review and promote versions."""
 
 
-for _command_group in (audit, drift, guards):
+for _command_group in (audit, drift, events, guards):
     approvals.add_command(_command_group)
 
 
