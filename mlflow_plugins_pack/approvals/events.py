@@ -47,6 +47,8 @@ _BY_ACTION: Mapping[str, Event] = {
     "EXPIRED": "request.expired",
     "STALE": "request.stale",
     "SUPERSEDED": "request.superseded",
+    "APPLIED": "request.applied",
+    "GLASS_BROKEN": "break_glass",
     "DRIFT": "drift",
 }
 
@@ -76,7 +78,7 @@ class Webhook(Strict):
 
     url: Annotated[str, Field(max_length=1000)]
     secret: Secret
-    events: list[Event] = list(get_args(Event))
+    events: list[Event] = Field(default_factory=lambda: list(get_args(Event)))
     allow_private: bool = False
 
     @model_validator(mode="after")
@@ -106,7 +108,7 @@ class Webhook(Strict):
 class Events(Strict):
     """The policy file's section ``events``."""
 
-    webhooks: list[Webhook] = []
+    webhooks: list[Webhook] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _each_once(self) -> Events:
@@ -118,9 +120,6 @@ class Events(Strict):
 
 def event_of(entry: Mapping[str, Any]) -> Event | None:
     """Return the event that an audit entry is, if any."""
-    if entry["action"] == "APPLIED":
-        basis = str(json.loads(entry["after"] or "{}").get("basis"))
-        return "break_glass" if basis.startswith("break") else "request.applied"
     return _BY_ACTION.get(entry["action"])
 
 

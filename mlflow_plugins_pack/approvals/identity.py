@@ -6,8 +6,6 @@ bodies, headers or ``request.authorization``: nobody verified those.
 
 from __future__ import annotations
 
-import os
-
 from mlflow_plugins_pack.identity.settings import Identity
 
 
@@ -28,10 +26,3 @@ def in_server() -> bool:
     import flask
 
     return bool(flask.has_request_context())
-
-
-def is_server_process() -> bool:
-    """Tell whether this process is one of a server's, whose environment has the server's stores."""
-    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
-
-    return BACKEND_STORE_URI_ENV_VAR in os.environ

@@ -35,6 +35,13 @@ ACTOR = "system:drift"
 _BATCH = 50
 
 
+def is_server_process() -> bool:
+    """Tell whether this process is one of a server's, whose environment has the server's stores."""
+    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
+
+    return BACKEND_STORE_URI_ENV_VAR in os.environ
+
+
 class Keeper:
     """The background work of one store.
 

@@ -19,13 +19,13 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import application, guards, identity, messages, registry, schema
+from mlflow_plugins_pack.approvals import application, guards, messages, registry, schema
 from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
 from mlflow_plugins_pack.approvals.checks import TagCheck
 from mlflow_plugins_pack.approvals.desk import Desk
 from mlflow_plugins_pack.approvals.gate import Gate, now_ms
 from mlflow_plugins_pack.approvals.guards import GuardedPolicy
-from mlflow_plugins_pack.approvals.keeper import Keeper
+from mlflow_plugins_pack.approvals.keeper import Keeper, is_server_process
 from mlflow_plugins_pack.approvals.ledger import find_requests, open_request, votes
 from mlflow_plugins_pack.approvals.names import (
     PROMPT_FLAG_TAG,
@@ -137,7 +137,7 @@ class ApprovalStoreMixin(_Base):
         self.gate = Gate(self._transactions, policies, self._get_active_workspace)
         self.desk = Desk(self.gate, self._write)
         self.keeper = Keeper(self._transactions, policies.current, now_ms)
-        if identity.is_server_process():
+        if is_server_process():
             self.keeper.start()
 
     def _write(self, act: Act) -> Any:

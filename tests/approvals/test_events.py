@@ -33,12 +33,13 @@ from tests.approvals.acting import signed_in
 
 POLICY = """
 version: 1
-groups: {leads: [bob]}
+groups: {leads: [bob], oncall: [zoe]}
 policies:
   - name: prod
     match: {models: ["gov-*"]}
     targets: {aliases: [prod]}
     approvals: [{group: leads}]
+    break_glass: {group: oncall, expires_after: 24h, post_review: {approvals: 1}}
 events:
   webhooks:
     - {url: "URL", secret: {env: HOOK_SECRET}}
@@ -206,6 +207,13 @@ def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
     assert site.keeper.step()
     assert receiver.told()[7:] == ["drift"]
     assert json.loads(receiver.got[7][1])["data"]["after"]["kind"] == "unapproved"
+
+
+def test_a_broken_glass_is_told(site: Site) -> None:
+    site.say("zoe", "break_glass", "gov-glass", site.version("gov-glass"))
+    site.keeper.step()
+    told = site.receiver.told()
+    assert told.index("break_glass") < told.index("request.applied")
 
 
 def test_a_failed_delivery_is_repeated_later_and_later(site: Site) -> None:
