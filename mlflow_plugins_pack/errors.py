@@ -23,7 +23,8 @@
         │       ├── StorageCredentialsError  there are no credentials, or wrong ones
         │       └── StorageUnavailableError  no answer, too slow, full
         ├── LineageError             plugin 2
-        │   └── LineageNotRecordedError  the run has no lineage
+        │   ├── LineageNotRecordedError  the run has no lineage
+        │   └── LineageTargetError       what was asked about names nothing
         ├── AuthError                plugin 3
         │   ├── AuthConfigError          the profiles file, or a setting beside it
         │   ├── AuthConflictError        two things want to sign the same request in
@@ -206,6 +207,10 @@ class LineageNotRecordedError(LineageError):
     """The run has no lineage to show."""
 
     status = RESOURCE_DOES_NOT_EXIST
+
+
+class LineageTargetError(LineageError):
+    """What was asked about is no run, model, file, URI or digest."""
 
 
 # --- plugin 3: auth -----------------------------------------------------------------------------
