@@ -273,7 +273,8 @@ def _mark(path: str) -> tuple[str, tuple[object, ...]]:
     """Return the full path, and what changes whenever the profiles there do."""
     if path is ENVIRONMENT:
         return path, environment.mark()
-    path = os.path.expanduser(path)
+    if path.startswith("~"):
+        path = os.path.expanduser(path)
     return path, mark_of(path) if os.path.isabs(path) else ()
 
 
