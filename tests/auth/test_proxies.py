@@ -94,7 +94,6 @@ def test_tokens_that_do_not_hold_do_not_pass(
         "xremoteuser",
         "X-Remote-User",
         "X_Remote_User",
-        
         "XRemote-User",
     ],
 )
