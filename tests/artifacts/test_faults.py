@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import threading
+import subprocess
+import sys
 import time
 import uuid
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts import store as store_module
 from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.store import Store, open_store
+from mlflow_plugins_pack.artifacts.store import open_store
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     StorageCredentialsError,
@@ -255,8 +256,6 @@ def test_clock_that_is_wrong_by_a_month(tmp_path, source, monkeypatch, hours):
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 3 MiB."""
-    import subprocess
-
     folder = tmp_path / "disk"
     folder.mkdir()
     mounted = subprocess.run(
@@ -291,40 +290,53 @@ def test_disk_that_fills_up(small_disk, tmp_path):
 # --- two hosts ------------------------------------------------------------------------------------
 
 
-def test_two_hosts_at_once_store_what_stock_stores(proxy, root, tmp_path, monkeypatch):
-    """Separate caches, the same runs and folders, at once, over a network that fails."""
-    stock = f"file://{tmp_path}/stock"
+HOST = """
+import random, sys
+from pathlib import Path
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+number, folder, stock, ours, *runs = sys.argv[1:]
+for turn in range(8):
+    source = Path(folder) / f"{number}-{turn}"
+    (source / "sub").mkdir(parents=True)
+    (source / "sub" / f"own-{number}-{turn}").write_bytes(random.Random(turn).randbytes(100_000))
+    (source / "shared.txt").write_bytes(b"the same")
+    for base in (stock, ours):
+        repository = get_artifact_repository(f"{base}/{runs[turn % 2]}")
+        repository.log_artifacts(str(source), f"t{turn}")
+        if turn % 3 == 2:
+            repository.delete_artifacts(f"t{turn}/sub/own-{number}-{turn}")
+"""
+
+
+def test_two_hosts_at_once_store_what_stock_stores(proxy, root, moto, tmp_path):
+    """Processes with caches of their own, the same runs, at once, over a network that fails."""
+    stock = moto.new_root()
     runs = [f"1/{uuid.uuid4().hex}/artifacts" for _ in range(2)]
-    proxy.faults += [Fault("slow down", "PUT", "/packs/", times=2), Fault("500", "GET", "", 2)]
-    failures: list[BaseException] = []
-
-    def host(number: int) -> None:
-        try:
-            found = open_store(parse_location(root))
-            mine = Store(found.backend, found.location, found.format)
-            monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / f"h{number}"))
-            del mine
-            for turn in range(6):
-                folder = tmp_path / f"src-{number}-{turn}"
-                folder.mkdir()
-                (folder / f"own-{number}-{turn}").write_bytes(random_bytes(100_000, seed=turn))
-                (folder / "shared.txt").write_bytes(b"the same")
-                for base in (stock, root):
-                    get_artifact_repository(f"{base}/{runs[turn % 2]}").log_artifacts(
-                        str(folder), f"t{turn}"
-                    )
-        except BaseException as exc:
-            failures.append(exc)
-
-    threads = [threading.Thread(target=host, args=(n,)) for n in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(120)
-    assert failures == []
+    proxy.faults += [Fault("slow down", "PUT", "/packs/", 2), Fault("cut answer", "GET", "/.m/", 2)]
+    hosts = [
+        subprocess.Popen(
+            [sys.executable, "-c", HOST, str(number), str(tmp_path), stock, root, *runs],
+            env=servers.clean_environment(
+                **moto.environment
+                | {
+                    "MLFLOW_S3_ENDPOINT_URL": proxy.url,
+                    "MLFLOW_PACK_ARTIFACT_CACHE_DIR": str(tmp_path / f"cache-{number}"),
+                }
+            ),
+        )
+        for number in range(2)
+    ]
+    try:
+        assert [host.wait(120) for host in hosts] == [0, 0]
+    finally:
+        for host in hosts:
+            host.kill()
+            host.wait()
     for run in runs:
         ours, theirs = (get_artifact_repository(f"{base}/{run}") for base in (root, stock))
-        assert listing(ours) == listing(theirs)
-        for path, *_ in listing(ours):
-            assert listing(ours, str(path)) == listing(theirs, str(path))
+        folders: list[str | None] = [None]
+        while folders:
+            path = folders.pop()
+            assert listing(ours, path) == listing(theirs, path)
+            folders += [str(found) for found, is_dir, _ in listing(ours, path) if is_dir]
         assert content(ours.download_artifacts("")) == content(theirs.download_artifacts(""))
