@@ -295,7 +295,7 @@ import random, sys
 from pathlib import Path
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 number, folder, stock, ours, *runs = sys.argv[1:]
-for turn in range(8):
+for turn in range(5):
     source = Path(folder) / f"{number}-{turn}"
     (source / "sub").mkdir(parents=True)
     (source / "sub" / f"own-{number}-{turn}").write_bytes(random.Random(turn).randbytes(100_000))
