@@ -547,6 +547,8 @@ def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Stor
         store = _stores.get(_at(identity, root.path))
         if store is None or store.format != store_format:
             store = _stores[_at(identity, root.path)] = Store(backend, root, store_format)
+        # Credentials and settings may be newer than the store's first client.
+        store.backend = backend
         _stores[_at(identity, start)] = store
         return store
 
