@@ -133,9 +133,10 @@ LINEAGE_ENABLED: Setting[bool] = Setting(
 )
 LINEAGE_CAPTURE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_CAPTURE",
-    ("audit", "wrap", "boto", "azure", "http", "sql", "spool"),
+    ("audit", "wrap", "boto", "azure", "http", "sql", "mlflow", "spool"),
     parse_list,
-    "Capture layers that are on, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `spool`.",
+    "Capture layers that are on, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `mlflow`, "
+    "`spool`.",
 )
 LINEAGE_INCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_INCLUDE",
@@ -166,6 +167,18 @@ LINEAGE_MAX_INPUTS: Setting[int] = Setting(
 )
 LINEAGE_REDACT: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_REDACT", False, parse_bool, "Write the home folder as `~`."
+)
+LINEAGE_EARLY: Setting[bool] = Setting(
+    "MLFLOW_PACK_LINEAGE_EARLY",
+    False,
+    parse_bool,
+    "Begin to capture when Python starts; needs `mlflow-pack lineage early install` once.",
+)
+LINEAGE_OPENLINEAGE_URL: Setting[str] = Setting(
+    "MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL",
+    "",
+    str,
+    "Where each finished run is reported as an OpenLineage event; nowhere if not set.",
 )
 LINEAGE_FLUSH_SECONDS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_FLUSH_SECONDS",

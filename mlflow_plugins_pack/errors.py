@@ -11,6 +11,7 @@
         │   ├── ArtifactPathError        a path climbs, is absolute, encoded or malformed
         │   ├── ArtifactNotFoundError    there is no such artifact
         │   ├── ArtifactConflictError    a file is in the way of a folder, or the reverse
+        │   ├── ArtifactLockedError      it is locked, mostly because somebody approved it
         │   ├── ArtifactChangedError     a local file changed while it was being read
         │   ├── ArtifactCorruptError     stored bytes do not have the hash they should have
         │   ├── StoreFormatError         a store was written in a format this version cannot read
@@ -22,7 +23,8 @@
         │       ├── StorageCredentialsError  there are no credentials, or wrong ones
         │       └── StorageUnavailableError  no answer, too slow, full
         ├── LineageError             plugin 2
-        │   └── LineageNotRecordedError  the run has no lineage
+        │   ├── LineageNotRecordedError  the run has no lineage
+        │   └── LineageTargetError       what was asked about names nothing
         ├── AuthError                plugin 3
         │   ├── AuthConfigError          the profiles file, or a setting beside it
         │   ├── AuthConflictError        two things want to sign the same request in
@@ -126,6 +128,13 @@ class ArtifactConflictError(ArtifactError):
     status = RESOURCE_CONFLICT
 
 
+class ArtifactLockedError(ArtifactError):
+    """The artifact is locked, mostly because somebody approved exactly these bytes."""
+
+    status = PERMISSION_DENIED
+    code = "CONTENT_LOCKED"
+
+
 class ArtifactChangedError(ArtifactError):
     """A local file changed while it was being read; nothing was committed."""
 
@@ -198,6 +207,10 @@ class LineageNotRecordedError(LineageError):
     """The run has no lineage to show."""
 
     status = RESOURCE_DOES_NOT_EXIST
+
+
+class LineageTargetError(LineageError):
+    """What was asked about is no run, model, file, URI or digest."""
 
 
 # --- plugin 3: auth -----------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def verify_chain(
     return Verification(last_seq, last_hash)
 
 
-def append(session: Session, *, ts: int, action: str, **values: Any) -> None:
+def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str, Any]:
     """Add an entry at the end, in the caller's transaction.
 
     Args:
@@ -90,6 +90,9 @@ def append(session: Session, *, ts: int, action: str, **values: Any) -> None:
         ts: Milliseconds since the epoch.
         action: What happened, such as APPLIED.
         values: Further columns; ``before`` and ``after`` may be mappings and are kept as JSON.
+
+    Returns:
+        The entry as it was written.
     """
     seq, prev_hash = session.execute(
         sa.select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == 1).with_for_update()
@@ -104,6 +107,7 @@ def append(session: Session, *, ts: int, action: str, **values: Any) -> None:
     session.execute(
         sa.update(audit_head).where(audit_head.c.id == 1).values(seq=seq + 1, hash=entry["hash"])
     )
+    return entry
 
 
 def verify(connection: Connection) -> Verification:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import audit
+from mlflow_plugins_pack.approvals import audit, outbox
 from mlflow_plugins_pack.approvals.names import Target, open_key, parse_target
 from mlflow_plugins_pack.approvals.policy import Policy
 from mlflow_plugins_pack.approvals.registry import Version
@@ -225,11 +225,12 @@ class Ledger:
         self.policy = policy
 
     def record(self, action: str, about: Version | None = None, /, **values: Any) -> None:
-        """Append an audit entry, about a version or with a name of its own."""
+        """Append an audit entry, about a version or with its own names; webhooks learn of it."""
         if about is not None:
             values |= {"workspace": about.workspace, "name": about.name, "version": about.version}
         values.setdefault("policy_sha", self.policy.sha256)
-        audit.append(self.session, ts=self.now_ms, action=action, actor=self.actor, **values)
+        values |= {"ts": self.now_ms, "action": action, "actor": self.actor}
+        outbox.enqueue(self.session, self.policy, audit.append(self.session, **values))
 
     def _record_request(self, action: str, request: Request, **values: Any) -> None:
         self.record(

@@ -15,6 +15,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from mlflow_plugins_pack.approvals.checks import Check, From, TagCheck
+from mlflow_plugins_pack.approvals.events import Events
 from mlflow_plugins_pack.approvals.freeze import Freeze
 from mlflow_plugins_pack.approvals.names import (
     PROTECTABLE_STAGES,
@@ -186,6 +187,7 @@ class PolicyFile(Strict):
     groups: dict[Name, list[Name]] = {}
     defaults: Defaults = Defaults()
     policies: list[PolicyRule]
+    events: Events = Events()
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,9 @@ from mlflow_plugins_pack.approvals import application, guards, messages, registr
 from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
 from mlflow_plugins_pack.approvals.checks import TagCheck
 from mlflow_plugins_pack.approvals.desk import Desk
-from mlflow_plugins_pack.approvals.gate import Gate
+from mlflow_plugins_pack.approvals.gate import Gate, now_ms
 from mlflow_plugins_pack.approvals.guards import GuardedPolicy
+from mlflow_plugins_pack.approvals.keeper import Keeper, is_server_process
 from mlflow_plugins_pack.approvals.ledger import find_requests, open_request, votes
 from mlflow_plugins_pack.approvals.names import (
     PROMPT_FLAG_TAG,
@@ -135,6 +136,9 @@ class ApprovalStoreMixin(_Base):
         self.ManagedSessionMaker: Callable[..., Any] = self._transactions.joining(stock_maker)
         self.gate = Gate(self._transactions, policies, self._get_active_workspace)
         self.desk = Desk(self.gate, self._write)
+        self.keeper = Keeper(self._transactions, policies.current, now_ms)
+        if is_server_process():
+            self.keeper.start()
 
     def _write(self, act: Act) -> Any:
         """Make an approved change the stock way."""

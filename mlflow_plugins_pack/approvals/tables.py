@@ -150,6 +150,31 @@ guard_passes = Table(
     Column("name", String(256), primary_key=True),
 )
 
+outbox = Table(
+    "mpp_outbox",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("seq", BigInteger, nullable=False),
+    Column("event", String(40), nullable=False),
+    Column("url", String(1000), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("next_at", BigInteger, nullable=False),
+    Column("delivered_at", BigInteger),
+    Column("last_error", String(500)),
+    Index("mpp_outbox_by_state", "state", "next_at"),
+)
+
+lease = Table(
+    "mpp_lease",
+    metadata,
+    Column("name", String(32), primary_key=True),
+    Column("holder", String(80), nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+)
+
 policies = Table(
     "mpp_policy",
     metadata,
@@ -177,6 +202,7 @@ audit = Table(
     Column("prev_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
     Index("mpp_audit_by_name", "workspace", "name"),
+    Index("mpp_audit_by_request", "request_id"),
 )
 
 audit_head = Table(

@@ -209,14 +209,23 @@ COMBINED_SUFFIX = "-c"
 """Ends the name of a segment that stands for others, so that a listing alone tells it."""
 
 
+LOCKS_SUFFIX = "-l"
+"""Ends the name of a segment that has to do with locks, so that writers need not read others."""
+
+
 def is_segment_name(name: str) -> bool:
     """Tell whether the last part of a key is a manifest segment's name."""
-    return is_ulid(name.removesuffix(COMBINED_SUFFIX))
+    return is_ulid(name.removesuffix(LOCKS_SUFFIX).removesuffix(COMBINED_SUFFIX))
+
+
+def has_locks(name: str) -> bool:
+    """Tell whether a segment of this name locks or unlocks something."""
+    return name.endswith(LOCKS_SUFFIX)
 
 
 def is_combined(name: str) -> bool:
     """Tell whether a segment of this name stands for others."""
-    return name.endswith(COMBINED_SUFFIX)
+    return name.removesuffix(LOCKS_SUFFIX).endswith(COMBINED_SUFFIX)
 
 
 @dataclass(frozen=True)

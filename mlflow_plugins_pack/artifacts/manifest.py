@@ -40,6 +40,7 @@ _RECIPE_CHUNK = struct.Struct(">H32sIIIB")
 CHUNKS_PER_RECIPE_PART = 4096
 
 _MAX_FILE_BYTES = 1 << 60
+MAX_REASON_LENGTH = 1000
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,23 @@ class Tombstone:
     path: str
 
 
-Operation = FileEntry | Folder | Tombstone
+@dataclass(frozen=True)
+class Lock:
+    """What is at and under a path may not be changed, for a reason; an empty path: everything."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unlock:
+    """A lock with this reason no longer holds."""
+
+    path: str
+    reason: str
+
+
+Operation = FileEntry | Folder | Tombstone | Lock | Unlock
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ class Segment:
 
     Attributes:
         scope: The scope it belongs to.
-        name: A ULID; for a combined segment with a suffix.
+        name: A ULID; with a suffix for a combined segment, and one for a segment about locks.
         operations: In the order in which they take effect.
         replaces: For a combined segment, every segment whose effect it holds, those included
             that earlier combined ones stood for. They no longer count.
@@ -126,6 +143,10 @@ def encode_segment(segment: Segment) -> bytes:
             operations.append({"delete": operation.path})
         elif isinstance(operation, Folder):
             operations.append({"mkdir": operation.path})
+        elif isinstance(operation, Lock):
+            operations.append({"lock": operation.path, "reason": operation.reason})
+        elif isinstance(operation, Unlock):
+            operations.append({"unlock": operation.path, "reason": operation.reason})
         else:
             line: dict[str, Any] = {
                 "put": operation.path,
@@ -236,6 +257,12 @@ def _path_of(value: Any) -> str:
 def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation:
     if "delete" in line:
         return Tombstone("" if line["delete"] == "" else _path_of(line["delete"]))
+    if "lock" in line or "unlock" in line:
+        kind, path = (Lock, line["lock"]) if "lock" in line else (Unlock, line["unlock"])
+        reason = line["reason"]
+        if not isinstance(reason, str) or len(reason) > MAX_REASON_LENGTH:
+            raise ValueError("a reason that is no short text")
+        return kind("" if path == "" else _path_of(path), reason)
     if "mkdir" in line:
         return Folder(_path_of(line["mkdir"]))
 

@@ -129,3 +129,33 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):
         from mlflow_plugins_pack.artifacts import repository
 
         return repository.content_digest(self._location(), artifact_path)
+
+    def lock(self, reason: str, artifact_path: str | None = None) -> None:
+        """Refuse every change of what is at and under a path, until `unlock` with this reason.
+
+        Logging over it, into it and deleting it are refused with CONTENT_LOCKED and the reason,
+        whoever asks. Several reasons may hold at once. No data is read.
+
+        Args:
+            reason: Why, for those who are refused, and which lock this is: at most 1,000
+                characters. Locking again for the same reason changes nothing.
+            artifact_path: A folder or file of one run or model; everything if not given.
+
+        Raises:
+            ArtifactNotFoundError: If there is nothing to lock.
+        """
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.lock(self._location(), artifact_path, reason)
+
+    def unlock(self, reason: str, artifact_path: str | None = None) -> None:
+        """Take back the lock that was made with the same reason and path; absent is no error."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        repository.unlock(self._location(), artifact_path, reason)
+
+    def locks(self, artifact_path: str | None = None) -> dict[str, list[str]]:
+        """Return the reasons of the locks that concern a path, by the path that is locked."""
+        from mlflow_plugins_pack.artifacts import repository
+
+        return repository.locks(self._location(), artifact_path)

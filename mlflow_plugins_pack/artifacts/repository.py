@@ -18,7 +18,15 @@ from mlflow_plugins_pack.artifacts import layout, session
 from mlflow_plugins_pack.artifacts.digest import digest_files
 from mlflow_plugins_pack.artifacts.download import download, download_one
 from mlflow_plugins_pack.artifacts.location import Location, parse_location
-from mlflow_plugins_pack.artifacts.manifest import FileEntry, Folder, Operation, Tombstone
+from mlflow_plugins_pack.artifacts.manifest import (
+    MAX_REASON_LENGTH,
+    FileEntry,
+    Folder,
+    Lock,
+    Operation,
+    Tombstone,
+    Unlock,
+)
 from mlflow_plugins_pack.artifacts.roots import check_allowed
 from mlflow_plugins_pack.artifacts.session import MissingPackError, StreamWriter, UploadSession
 from mlflow_plugins_pack.artifacts.store import Store, find_store, open_store
@@ -340,10 +348,12 @@ def delete(location: Location, path: str | None) -> None:
     if scope:
         _delete_in(store, scope, inner)
         return
+    below = [found for found in store.scopes_under(full) if found]
+    for found in below:
+        store.refuse_locked(found, [Tombstone("")])
     _delete_in(store, "", full)
-    for found in store.scopes_under(full):
-        if found:
-            _delete_in(store, found, "")
+    for found in below:
+        _delete_in(store, found, "")
 
 
 def _delete_in(store: Store, scope: str, inner: str) -> None:
@@ -356,3 +366,63 @@ def _delete_in(store: Store, scope: str, inner: str) -> None:
         # On a disk the folder around a deleted file stays.
         operations.append(Folder(parent))
     store.commit(scope, operations)
+
+
+# --- locking --------------------------------------------------------------------------------------
+
+
+def lock(location: Location, path: str | None, reason: str) -> None:
+    """Refuse changes of a file or folder from now on, until the lock with this reason goes.
+
+    Raises:
+        ArtifactNotFoundError: If there is no such artifact.
+        ArtifactPathError: If the path holds several runs, or the reason is too long.
+    """
+    if not reason or len(reason) > MAX_REASON_LENGTH:
+        raise ArtifactPathError(
+            f"A lock needs a reason of 1 to {MAX_REASON_LENGTH} characters. Nothing was locked."
+        )
+    reading = _Reading(location, layout.normalize_path(path))
+    if reading.store is None or not any(True for _ in reading.view.under(reading.full)):
+        raise reading.missing()
+    store, scope, inner = _lockable(location, path)
+    if Lock(inner, reason) not in store.view(scope).locks:
+        store.commit(scope, [Lock(inner, reason)])
+
+
+def unlock(location: Location, path: str | None, reason: str) -> None:
+    """Take back the lock with this path and reason; if there is none, that is no error."""
+    if find_store(location) is None:
+        return
+    store, scope, inner = _lockable(location, path)
+    if Lock(inner, reason) in store.view(scope).locks:
+        store.commit(scope, [Unlock(inner, reason)])
+
+
+def locks(location: Location, path: str | None) -> dict[str, list[str]]:
+    """Return the reasons of all locks that forbid changes at or under a path, by locked path."""
+    if find_store(location) is None:
+        return {}
+    store, scope, inner = _lockable(location, path)
+    found: dict[str, list[str]] = {}
+    for held in sorted(store.view(scope).locks, key=lambda held: (held.path, held.reason)):
+        if layout.relative_to(held.path, inner) is None and (
+            layout.relative_to(inner, held.path) is None
+        ):
+            continue
+        full = layout.join(scope, held.path)
+        shown = layout.relative_to(full, _prefix(store, location))
+        found.setdefault("" if shown is None else shown, []).append(held.reason)
+    return found
+
+
+def _lockable(location: Location, path: str | None) -> tuple[Store, str, str]:
+    store, prefix = _open(location)
+    full = layout.join(prefix, layout.normalize_path(path))
+    scope, inner = layout.split_scope(full)
+    if not scope and any(store.scopes_under(full)):
+        raise ArtifactPathError(
+            f"{full!r} holds several runs, models or traces; each is locked by itself. Nothing "
+            f"was locked or unlocked."
+        )
+    return store, scope, inner

@@ -274,6 +274,9 @@ class UploadSession:
                 if f.size
             ]
         )
+        if len(resolved) > 1:
+            for scope, operations in resolved.items():
+                self._store.refuse_locked(scope, operations, listing[scope].result())
         for scope, operations in resolved.items():
             self._store.commit(scope, operations, listing[scope].result())
         # Only now a collection that began meanwhile can see what this call needs: whoever of the

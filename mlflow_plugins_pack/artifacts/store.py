@@ -22,8 +22,10 @@ from mlflow_plugins_pack.artifacts.index import Delta, decode_delta, encode_delt
 from mlflow_plugins_pack.artifacts.index_cache import IndexCache
 from mlflow_plugins_pack.artifacts.location import Location
 from mlflow_plugins_pack.artifacts.manifest import (
+    Lock,
     Operation,
     Segment,
+    Unlock,
     decode_segment,
     encode_segment,
 )
@@ -32,6 +34,7 @@ from mlflow_plugins_pack.artifacts.store_format import StoreFormat, decode_forma
 from mlflow_plugins_pack.artifacts.view import View, live_combined, merge
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
+    ArtifactLockedError,
     PackError,
     StorageDeniedError,
 )
@@ -160,11 +163,35 @@ class Store:
             The new segment's name.
         """
         names = self.segment_names(scope) if names is None else names
+        self.refuse_locked(scope, operations, names)
         name = self._next_ulid(names)
+        if any(isinstance(operation, Lock | Unlock) for operation in operations):
+            name += layout.LOCKS_SUFFIX
         self._write_segment(Segment(scope, name, tuple(operations)))
         if len(names) + 1 >= COMBINE_FROM_SEGMENTS:
             self.combine(scope)
         return name
+
+    def refuse_locked(
+        self, scope: str, operations: Sequence[Operation], names: Sequence[str] | None = None
+    ) -> None:
+        """Refuse operations on what is locked; `commit` does, a caller may before it begins.
+
+        Raises:
+            ArtifactLockedError: With the lock's reason.
+        """
+        names = self.segment_names(scope) if names is None else names
+        if not any(map(layout.has_locks, names)):
+            return
+        view = self.view(scope)
+        for operation in operations:
+            lock = view.lock_on(operation)
+            if lock is not None:
+                raise ArtifactLockedError(
+                    f"{layout.join(scope, operation.path) or 'Everything'!r} cannot be changed: "
+                    f"{layout.join(scope, lock.path)!r} is locked ({lock.reason}). Nothing was "
+                    f"changed. Log to another path or run; who locked it can release it."
+                )
 
     def _write_segment(self, segment: Segment) -> None:
         key = self.key(layout.segment_key(segment.scope, segment.name))
@@ -205,11 +232,13 @@ class Store:
             return
         last = max(segments, key=lambda s: s.order)
         names = sorted(replaced | {segment.name for segment in segments})
+        view = merge(segments)
+        suffix = layout.COMBINED_SUFFIX + (layout.LOCKS_SUFFIX if view.locks else "")
         self._write_segment(
             Segment(
                 scope,
-                self._next_ulid(names) + layout.COMBINED_SUFFIX,
-                merge(segments).compacted(),
+                self._next_ulid(names) + suffix,
+                view.compacted(),
                 replaces=tuple(names),
                 as_of=last.as_of or last.name,
             )

@@ -9,8 +9,11 @@ from mlflow_plugins_pack.artifacts import layout
 from mlflow_plugins_pack.artifacts.manifest import (
     FileEntry,
     Folder,
+    Lock,
     Operation,
     Segment,
+    Tombstone,
+    Unlock,
 )
 
 
@@ -21,28 +24,64 @@ class View:
     Attributes:
         files: By path.
         folders: Paths of folders that were made explicitly.
+        locks: What may not be changed.
     """
 
     files: dict[str, FileEntry] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
+    locks: set[Lock] = field(default_factory=set)
 
     def apply(self, operations: Iterable[Operation]) -> None:
-        """Let operations take effect in their order."""
+        """Let operations take effect in their order.
+
+        What changes something locked has none: a writer that did not yet see the lock when it
+        committed must not change what was locked.
+        """
         for operation in operations:
             if isinstance(operation, FileEntry):
-                self.files[operation.path] = operation
+                if self.lock_on(operation) is None:
+                    self.files[operation.path] = operation
             elif isinstance(operation, Folder):
-                self.folders.add(operation.path)
-            else:
+                if self.lock_on(operation) is None:
+                    self.folders.add(operation.path)
+            elif isinstance(operation, Tombstone):
                 self._delete(operation.path)
+            elif isinstance(operation, Lock):
+                self.locks.add(operation)
+            else:
+                self.locks.discard(Lock(operation.path, operation.reason))
 
     def _delete(self, path: str) -> None:
-        if path in self.files and path not in self.folders:
+        if path in self.files and path not in self.folders and not self.locks:
             # The usual case, without a walk over all paths.
             del self.files[path]
         for known in [p for p in self.files if layout.relative_to(p, path) is not None]:
-            del self.files[known]
-        self.folders = {p for p in self.folders if layout.relative_to(p, path) is None}
+            if self._lock_over(known) is None:
+                del self.files[known]
+        self.folders = {
+            p
+            for p in self.folders
+            if layout.relative_to(p, path) is None or self._lock_over(p) is not None
+        }
+
+    def _lock_over(self, path: str) -> Lock | None:
+        return next(
+            (lock for lock in self.locks if layout.relative_to(path, lock.path) is not None), None
+        )
+
+    def lock_on(self, operation: Operation) -> Lock | None:
+        """Return a lock that forbids an operation, None if there is none."""
+        if isinstance(operation, Lock | Unlock):
+            return None
+        over = self._lock_over(operation.path)
+        if isinstance(operation, Tombstone) and over is None:
+            under = (
+                k for k in self.locks if layout.relative_to(k.path, operation.path) is not None
+            )
+            return next(under, None)
+        if isinstance(operation, Folder) and operation.path in self.all_folders():
+            return None
+        return over
 
     def is_empty(self) -> bool:
         """Tell whether there is neither a file nor a folder."""
@@ -113,6 +152,8 @@ class View:
         return (
             *(Folder(path) for path in sorted(self.folders)),
             *(self.files[path] for path in sorted(self.files)),
+            # Last: the files before them are what they lock.
+            *sorted(self.locks, key=lambda lock: (lock.path, lock.reason)),
         )
 
 

@@ -27,7 +27,7 @@ from mlflow_plugins_pack.auth.location import (
 from mlflow_plugins_pack.auth.origin import parse_target
 from mlflow_plugins_pack.auth.profiles import Profile
 from mlflow_plugins_pack.auth.sources import Source, open_source
-from mlflow_plugins_pack.auth.sources._base import SourceError
+from mlflow_plugins_pack.auth.sources._base import SourceDownError, SourceError
 from mlflow_plugins_pack.auth.tokens import Credential, State, Step
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 
@@ -179,25 +179,33 @@ class Manager:
     def _fetch(self, slot: Slot, stamp: object) -> None:
         """Ask the source and note the outcome; the slot's lock is held.
 
-        The stamp was taken before: a secret rotated while it was read is then read again.
+        The stamp was taken before: a secret rotated while it was read is then read again. While
+        what gives the secret is down, the old credential serves; once that has ended, requests
+        wait for a while instead of failing a job that has run for hours.
         """
-        try:
-            credential = slot.source.fetch()
-        except SourceError as exc:
-            problem = str(exc)
-        else:
-            slot.state = tokens.fetched(slot.state, credential, time.monotonic(), stamp)
-            return
-        slot.state = tokens.failed(slot.state, problem, time.monotonic(), stamp)
-        if self._still_valid(slot, stamp):
-            _logger.warning(
-                "Profile %s: its credential could not be refreshed (%s); the old one is used "
-                "while it is valid.",
-                slot.name,
-                problem,
-            )
-            return
-        raise no_credential(slot, problem)
+        while True:
+            is_down = False
+            try:
+                credential = slot.source.fetch()
+            except SourceError as exc:
+                problem, is_down = str(exc), isinstance(exc, SourceDownError)
+            else:
+                slot.state = tokens.fetched(slot.state, credential, time.monotonic(), stamp)
+                return
+            slot.state = tokens.failed(slot.state, problem, time.monotonic(), stamp)
+            if self._still_valid(slot, stamp):
+                _logger.warning(
+                    "Profile %s: its credential could not be refreshed (%s); the old one is used "
+                    "while it is valid.",
+                    slot.name,
+                    problem,
+                )
+                return
+            wait = tokens.outage_wait(slot.state, time.monotonic()) if is_down else None
+            if wait is None:
+                raise no_credential(slot, problem)
+            _logger.warning("Profile %s: waiting for its source (%s).", slot.name, problem)
+            time.sleep(wait)
 
     def _still_valid(self, slot: Slot, stamp: object) -> bool:
         state = slot.state
@@ -273,7 +281,8 @@ def _mark(path: str) -> tuple[str, tuple[object, ...]]:
     """Return the full path, and what changes whenever the profiles there do."""
     if path is ENVIRONMENT:
         return path, environment.mark()
-    path = os.path.expanduser(path)
+    if path.startswith("~"):
+        path = os.path.expanduser(path)
     return path, mark_of(path) if os.path.isabs(path) else ()
 
 

@@ -7,6 +7,7 @@ the worst outcome is a request without credentials.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import re
 from dataclasses import dataclass
@@ -180,6 +181,7 @@ def _to_ascii(authority: str) -> str:
         raise ValueError("its international host name is not valid") from None
 
 
+@functools.lru_cache(maxsize=256)  # each request asks, about few hosts
 def _host(text: str) -> str | None:
     folded = text.lower()
     if folded.startswith("["):

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from mlflow_plugins_pack.auth.sources._base import SourceError
+from mlflow_plugins_pack.auth.sources._base import SourceDownError, SourceError
 from mlflow_plugins_pack.auth.stored import Stored, dump, parse
 
 _logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class TokenStore(Protocol):
         """Exclude the other processes from renewing while the block runs.
 
         Raises:
-            SourceError: If another holds it for too long.
+            SourceDownError: If another holds it for too long.
         """
 
 
@@ -151,7 +151,7 @@ class FileStore:
                     break
                 except BlockingIOError:
                     if time.monotonic() > deadline:
-                        raise SourceError(
+                        raise SourceDownError(
                             f"another process has been renewing the token for "
                             f"{patience_seconds:g} s (it holds {path})"
                         ) from None

@@ -16,9 +16,11 @@ from typing import Any
 from mlflow_plugins_pack.auth.redaction import Secret
 
 ADVISORY_SECONDS = 300.0
-ADVISORY_SHARE = 0.2
+ADVISORY_SHARE = 0.05
 MANDATORY_SECONDS = 10.0
-MANDATORY_SHARE = 0.05
+MANDATORY_SHARE = 0.02
+OUTAGE_SECONDS = 60.0
+"""How long after the end of a credential a source that is down is waited for."""
 LONGEST_LIFE_SECONDS = 366 * 86400.0
 REJECTED_PAUSE_SECONDS = 10.0
 """How long the source is not asked again once the server refused all that it gives."""
@@ -147,6 +149,20 @@ def failed(state: State, error: str, now: float, stamp: object) -> State:
     usable = state.credential is not None and now < state.expires_at
     rest = min(0.5 * 2 ** min(failures - 1, 10), 60.0 if usable else 4.0)
     return replace(state, failures=failures, retry_at=now + rest, error=error, failed_stamp=stamp)
+
+
+def outage_wait(state: State, now: float) -> float | None:
+    """Return how long to wait before a source that is down is asked again.
+
+    A job that has been running is worth waiting for; whoever never had a credential gets the
+    error at once.
+
+    Returns:
+        Seconds; None if the outage lasts too long or there was no credential before.
+    """
+    if state.credential is None or now >= state.expires_at + OUTAGE_SECONDS:
+        return None
+    return max(0.0, state.retry_at - now)
 
 
 def rejected(state: State, now: float) -> State:

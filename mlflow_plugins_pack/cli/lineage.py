@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_plugins_pack.cli import lineage_asking as asking
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, tracking_options
 
 if TYPE_CHECKING:
@@ -41,6 +42,40 @@ def show(run: str, tracking_uri: str | None, as_json: bool) -> None:
             f"\n{graph.dropped} more files were seen beyond MLFLOW_PACK_LINEAGE_MAX_INPUTS "
             f"and are not listed."
         )
+
+
+lineage.add_command(asking.upstream)
+lineage.add_command(asking.downstream)
+lineage.add_command(asking.who_used)
+lineage.add_command(asking.diff)
+lineage.add_command(asking.verify)
+lineage.add_command(asking.export)
+
+
+@lineage.group()
+def early() -> None:
+    """Capture from the start of Python, for programs that read before they import mlflow."""
+
+
+@early.command("install")
+def early_install() -> None:
+    """Write a one-line .pth file into this environment; it acts where the setting is on."""
+    from mlflow_plugins_pack.lineage import early as starter
+
+    click.echo(f"Wrote {starter.install()}.")
+    click.echo(
+        "Programs of this environment capture from their start if MLFLOW_PACK_LINEAGE_EARLY=true, "
+        "and so do the Python programs that a captured one starts."
+    )
+
+
+@early.command("uninstall")
+def early_uninstall() -> None:
+    """Remove that file."""
+    from mlflow_plugins_pack.lineage import early as starter
+
+    was_there = starter.uninstall()
+    click.echo(f"Removed {starter.path()}." if was_there else "It was not installed.")
 
 
 @lineage.command()
@@ -113,6 +148,6 @@ def _facts(graph: Graph) -> list[tuple[str, str]]:
                 ", ".join(coverage.get("layers", [])) + (f"; blind to {blind}" if blind else ""),
             )
         )
-    if graph.upstream_runs:
-        lines.append(("upstream", ", ".join(graph.upstream_runs)))
+    if above := (*graph.upstream_runs, *graph.upstream_models):
+        lines.append(("upstream", ", ".join(above)))
     return lines

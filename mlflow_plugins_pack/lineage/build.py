@@ -27,6 +27,7 @@ from mlflow_plugins_pack.lineage.record import Window
 _HASH_SECONDS = 10.0
 """Longest that the end of a run hashes in full; the background usually did it before."""
 _SAMPLE_SECONDS = 5.0
+_UPSTREAM = ("runs:/", "models:/")
 
 
 class GraphBuilder:
@@ -69,12 +70,16 @@ class GraphBuilder:
             self._input(event, window, deadline, shared=shared)
             for scope, shared in ((window.own, False), (window.shared, True))
             for event in scope.reads.values()
+            if not event.where.startswith(_UPSTREAM)
         ]
+        fetched = [place for place in window.own.reads if place.startswith(_UPSTREAM)]
+        runs = [place.removeprefix("runs:/") for place in fetched if place.startswith("runs:/")]
         outputs = [self._output(event, deadline) for event in window.own.writes.values()]
         return Graph(
             inputs=tuple(sorted(inputs, key=lambda e: e.uri)),
             outputs=tuple(sorted((e for e in outputs if e is not None), key=lambda e: e.uri)),
-            upstream_runs=window.upstream,
+            upstream_runs=tuple(dict.fromkeys((*window.upstream, *runs))),
+            upstream_models=tuple(place for place in fetched if place.startswith("models:/")),
             dropped=dropped,
             facts={**(self._facts or {}), "coverage": coverage(layers)},
         )

@@ -47,7 +47,9 @@ class Delivery:
         """Whether the server did not answer a moment ago."""
         return time.monotonic() < self._paused_until
 
-    def deliver(self, run_id: str, graph: Graph, tracking_uri: str) -> None:
+    def deliver(
+        self, run_id: str, graph: Graph, tracking_uri: str, status: str | None = None
+    ) -> None:
         """Write a record for good, or keep it locally and warn once."""
         problem: BaseException | str | None
         if self.is_paused:
@@ -59,7 +61,7 @@ class Delivery:
                 with self._muted():
                     try:
                         with self._lock:
-                            self._write(run_id, graph, tracking_uri)
+                            self._write(run_id, graph, tracking_uri, status=status)
                         outcome.append(None)
                     except BaseException as exc:  # noqa: BLE001  # reported to the waiting thread
                         outcome.append(exc)
@@ -89,13 +91,24 @@ class Delivery:
                 self._write(run_id, graph, tracking_uri, interim=True)
 
     def _write(
-        self, run_id: str, graph: Graph, tracking_uri: str, *, interim: bool = False
+        self,
+        run_id: str,
+        graph: Graph,
+        tracking_uri: str,
+        *,
+        interim: bool = False,
+        status: str | None = None,
     ) -> None:
         from mlflow_plugins_pack.lineage import flush
 
         base = self._bases.get(run_id)
         merged, remembered = flush.deliver(
-            run_id, graph, tracking_uri=tracking_uri, base=base, interim=interim
+            run_id,
+            graph,
+            tracking_uri=tracking_uri,
+            base=base,
+            interim=interim,
+            status=status,
         )
         self._bases[run_id] = remembered if interim else merged
         while len(self._bases) > _MEMORY_RUNS:

@@ -9,9 +9,11 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlflow_plugins_pack.lineage import emit
 from mlflow_plugins_pack.lineage.graph import (
     DATA,
     MODEL,
@@ -30,7 +32,13 @@ _SOURCE_CHARACTERS = 65_000
 
 
 def deliver(
-    run_id: str, graph: Graph, *, tracking_uri: str, base: Graph | None, interim: bool = False
+    run_id: str,
+    graph: Graph,
+    *,
+    tracking_uri: str,
+    base: Graph | None,
+    interim: bool = False,
+    status: str | None = None,
 ) -> tuple[Graph, Graph]:
     """Write a run's record, joined with what the run has already; repeating it changes nothing.
 
@@ -40,6 +48,7 @@ def deliver(
         tracking_uri: Where the run is.
         base: What the run had before, if known; else it is fetched.
         interim: The run goes on: write tags only.
+        status: The status that the run is about to get; None if it has it.
 
     Returns:
         The record as written, and what the run had before.
@@ -53,7 +62,7 @@ def deliver(
     run = client.get_run(run_id)
     if base is None:
         base = read(client, run) or Graph()
-    merged = base.union(graph)
+    merged = _resolve(client, run, base.union(graph))
     tags = to_tags(merged)
     _write_tags(client, run_id, tags)
     if interim:
@@ -61,10 +70,12 @@ def deliver(
     parts: list[Callable[[], None]] = [
         lambda: _tag_models(client, run, tags),
         lambda: _tag_search_children(client, run, merged, tags),
+        lambda: _tag_versions(client, run_id, tags),
     ]
     if merged.inputs or merged.outputs:
         parts.insert(0, lambda: _write_datasets(client, run_id, merged))
         parts.insert(1, lambda: _write_artifact(client, run_id, merged))
+    emit.report(client, run, merged, status)
     failures = []
     for part in parts:
         try:
@@ -84,9 +95,41 @@ def _write_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
 
 def _tag_models(client: Any, run: Any, tags: dict[str, str]) -> None:
     """Give the models that the run logged the run's lineage: they outlive it in the registry."""
+    for model_id in _logged_models(run):
+        client.set_logged_model_tags(model_id, tags)
+
+
+def _tag_versions(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    """Give the run's lineage to the versions that were registered while the run went on."""
+    if "mlflow.tracking._model_registry.client" not in sys.modules:
+        return
+    from mlflow_plugins_pack.lineage.capture.upstream import copy_tags
+
+    for version in client.search_model_versions(f"run_id='{run_id}'"):
+        copy_tags(client, version, tags)
+
+
+def _resolve(client: Any, run: Any, graph: Graph) -> Graph:
+    """Name the runs behind logged models that were fetched, and leave out what is its own."""
+    runs, models = [*graph.upstream_runs], []
+    own = {f"models:/{model_id}" for model_id in _logged_models(run)}
+    for model in graph.upstream_models:
+        if "/" in model.removeprefix("models:/"):
+            models.append(model)
+        elif model not in own:
+            # A logged model that is gone stays named.
+            try:
+                found = client.get_logged_model(model.removeprefix("models:/"))
+                runs.append(str(found.source_run_id))
+            except Exception:  # noqa: BLE001
+                models.append(model)
+    others = dict.fromkeys(run_id for run_id in runs if run_id not in ("", run.info.run_id))
+    return replace(graph, upstream_runs=tuple(others), upstream_models=tuple(models))
+
+
+def _logged_models(run: Any) -> list[str]:
     outputs = getattr(run, "outputs", None)
-    for model in getattr(outputs, "model_outputs", None) or ():
-        client.set_logged_model_tags(model.model_id, tags)
+    return [str(m.model_id) for m in getattr(outputs, "model_outputs", None) or ()]
 
 
 def _tag_search_children(client: Any, run: Any, graph: Graph, tags: dict[str, str]) -> None:
@@ -206,6 +249,7 @@ def graph_from_tags(tags: dict[str, str]) -> Graph:
         inputs=entries("inputs"),
         outputs=entries("outputs"),
         upstream_runs=tuple(map(str, parsed("upstream.runs", []))),
+        upstream_models=tuple(map(str, parsed("upstream.models", []))),
         dropped=int(parsed("truncated", {}).get("dropped", 0)),
         facts={k: parsed(k, {}) for k in ("code", "env", "coverage") if k in tags},
     )

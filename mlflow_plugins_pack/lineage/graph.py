@@ -122,13 +122,15 @@ class Graph:
     Attributes:
         inputs: In the order of their URIs.
         outputs: In the order of their URIs.
-        upstream_runs: Runs whose files this run read.
+        upstream_runs: Runs whose files this run read, or whose artifacts it fetched.
+        upstream_models: Model versions that it fetched, as ``models:/name/3``.
         dropped: Files that were seen beyond the limit and are not listed.
     """
 
     inputs: tuple[Entry, ...] = ()
     outputs: tuple[Entry, ...] = ()
     upstream_runs: tuple[str, ...] = ()
+    upstream_models: tuple[str, ...] = ()
     dropped: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
 
@@ -138,6 +140,7 @@ class Graph:
             inputs=_union(self.inputs, newer.inputs),
             outputs=_union(self.outputs, newer.outputs),
             upstream_runs=tuple(dict.fromkeys((*self.upstream_runs, *newer.upstream_runs))),
+            upstream_models=tuple(dict.fromkeys((*self.upstream_models, *newer.upstream_models))),
             dropped=self.dropped + newer.dropped,
             facts={**self.facts, **newer.facts},
         )
@@ -150,6 +153,7 @@ class Graph:
             "inputs": [entry.to_json() for entry in self.inputs],
             "outputs": [entry.to_json() for entry in self.outputs],
             "upstream_runs": list(self.upstream_runs),
+            "upstream_models": list(self.upstream_models),
             "dropped": self.dropped,
             **self.facts,
         }
@@ -161,6 +165,7 @@ class Graph:
             inputs=tuple(Entry.from_json(entry) for entry in value.get("inputs", ())),
             outputs=tuple(Entry.from_json(entry) for entry in value.get("outputs", ())),
             upstream_runs=tuple(value.get("upstream_runs", ())),
+            upstream_models=tuple(value.get("upstream_models", ())),
             dropped=int(value.get("dropped", 0)),
             facts={key: value[key] for key in ("code", "env", "coverage") if key in value},
         )

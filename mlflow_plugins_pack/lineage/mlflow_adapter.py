@@ -97,12 +97,26 @@ def tracking_uri() -> str:
 
 def run_id_being_ended() -> str | None:
     """Return the id of the run whose end the calling thread is sending, found on the call stack."""
+    found = _update_being_sent()
+    return str(found.get("run_id")) if found and found.get("end_time") else None
+
+
+def status_being_set() -> str | None:
+    """Return the status, such as ``FAILED``, that the calling thread is giving a run, or None."""
+    found = _update_being_sent()
+    if found is None or not found.get("end_time"):
+        return None
+    from mlflow.entities import RunStatus
+
+    value = found.get("run_status")
+    return str(RunStatus.to_string(value)) if isinstance(value, int) else str(value)
+
+
+def _update_being_sent() -> dict[str, Any] | None:
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "update_run_info" and "run_status" in frame.f_locals:
-            if frame.f_locals.get("end_time"):
-                return str(frame.f_locals.get("run_id"))
-            return None
+            return dict(frame.f_locals)
         frame = frame.f_back  # type: ignore[assignment]
     return None
 

@@ -363,7 +363,8 @@ class Session:
                     dropped = window.own.dropped + self._uncounted(run_id, thread)
                 graph = self._build(window, dropped)
                 tracking_uri = self._attached.get(run_id) or adapter.tracking_uri()
-                self._delivery.deliver(run_id, graph, tracking_uri)
+                status = adapter.status_being_set()
+                self._delivery.deliver(run_id, graph, tracking_uri, status)
             finally:
                 with self._lock:
                     self._recorder.close(run_id, thread)

@@ -92,13 +92,12 @@ def to_tags(graph: Graph) -> dict[str, str]:
     """Return the tags of a run; every value but the two plain ones is JSON."""
     inputs, lost_inputs = fit(graph.inputs)
     outputs, lost_outputs = fit(graph.outputs)
-    upstream = list(graph.upstream_runs)
-    while len(dump(upstream)) > LIMIT_BYTES:
-        upstream.pop()
+    upstream, models = _fit_names(graph.upstream_runs), _fit_names(graph.upstream_models)
     truncated = {
         "inputs": lost_inputs,
         "outputs": lost_outputs,
         "upstream": len(graph.upstream_runs) - len(upstream),
+        "upstream_models": len(graph.upstream_models) - len(models),
         "dropped": graph.dropped,
         "rolled_up": sum(e.files or 0 for e in (*inputs, *outputs)),
     }
@@ -108,6 +107,7 @@ def to_tags(graph: Graph) -> dict[str, str]:
         "inputs": dump_entries(inputs),
         "outputs": dump_entries(outputs),
         "upstream.runs": dump(upstream) if upstream else None,
+        "upstream.models": dump(models) if models else None,
         "truncated": dump({k: v for k, v in truncated.items() if v})
         if any(truncated.values())
         else None,
@@ -116,6 +116,16 @@ def to_tags(graph: Graph) -> dict[str, str]:
         if fact in graph.facts:
             tags[fact] = _fit_mapping(graph.facts[fact])
     return {PREFIX + key: value for key, value in tags.items() if value is not None}
+
+
+def _fit_names(names: tuple[str, ...]) -> list[str]:
+    kept, size = [], 2
+    for name in names:
+        size += len(dump(name)) + 1
+        if size > LIMIT_BYTES:
+            break
+        kept.append(name)
+    return kept
 
 
 def _fit_mapping(value: dict[str, Any]) -> str:

@@ -24,8 +24,10 @@ from mlflow_plugins_pack.artifacts.location import parse_location
 from mlflow_plugins_pack.artifacts.manifest import (
     FileEntry,
     Folder,
+    Lock,
     Segment,
     Tombstone,
+    Unlock,
     decode_recipe_part,
     decode_segment,
     encode_recipe_part,
@@ -556,3 +558,21 @@ def test_digest_does_not_depend_on_order(files):
         for p, n, h in sorted(listed, key=lambda line: line[0].encode())
     )
     assert digest_files(listed) == f"sha256:{hashlib.sha256(text).hexdigest()}"
+
+
+def test_a_write_that_did_not_see_the_lock_changes_nothing():
+    entry = FileEntry("m/f", 1, b"\1" * 32, 0, inline=b"a")
+    changed = FileEntry("m/f", 1, b"\2" * 32, 0, inline=b"b")
+    found = view.View()
+    found.apply([entry, Folder("m/e"), Lock("m", "r"), Lock("m", "s"), Unlock("m", "s")])
+    before = (dict(found.files), set(found.folders))
+    found.apply([changed, Folder("m/x"), Tombstone("m/f"), Tombstone("m"), Tombstone("")])
+    assert (found.files, found.folders) == before
+    found.apply([FileEntry("n", 1, b"\1" * 32, 0, inline=b"a"), Tombstone("n"), Folder("m")])
+    assert set(found.files) == {"m/f"}
+    again = view.View()
+    again.apply(found.compacted())
+    assert (again.files, again.folders, again.locks) == (found.files, found.folders, found.locks)
+    found.apply([Unlock("m", "r"), changed, Tombstone("m/e")])
+    assert found.files == {"m/f": changed}
+    assert found.folders == {"m"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -41,17 +42,27 @@ class Recorder:
     """A server that records all it receives and answers by a rule."""
 
     port: int
+    scheme: str = "http"
     rule: Rule = ok
     dates: Callable[[], str] | None = None
     seen: list[Seen] = field(default_factory=list)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
 
 @contextlib.contextmanager
-def recording() -> Iterator[Recorder]:
+def recording(
+    certificate: tuple[Path, Path] | None = None, clients: Path | None = None
+) -> Iterator[Recorder]:
+    """Run a recorder.
+
+    Args:
+        certificate: Files of its certificate and key, to speak TLS.
+        clients: The authority whose certificates it asks its clients for.
+    """
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
@@ -83,11 +94,22 @@ def recording() -> Iterator[Recorder]:
         def log_message(self, *args: object) -> None:
             pass
 
-    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"):
+    for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "CONNECT"):
         setattr(Handler, f"do_{method}", Handler._any)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
-    recorder = Recorder(server.server_port)
+    recorder = Recorder(server.server_port, "https" if certificate else "http")
+    if certificate is not None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        if clients is not None:
+            context.load_verify_locations(clients)
+            context.verify_mode = ssl.CERT_REQUIRED
+        # The handshake happens in the connection's own thread.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        server.handle_error = lambda request, address: None  # type: ignore[method-assign]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -30,8 +30,8 @@ def test_nothing_yet_is_fetched_and_a_static_one_is_used_for_ever() -> None:
     ("age", "step"),
     [
         (0, Step.USE),
-        (3299, Step.USE),
-        (3301, Step.REFRESH_AHEAD),
+        (3419, Step.USE),
+        (3421, Step.REFRESH_AHEAD),
         (3589, Step.REFRESH_AHEAD),
         (3591, Step.FETCH),
         (3601, Step.FETCH),
@@ -45,9 +45,26 @@ def test_windows_of_an_hour(age: float, step: Step) -> None:
 def test_a_short_life_is_mostly_used() -> None:
     """A 20 s token must not live in its refresh window."""
     state = tokens.fetched(State(), credential(life=20), 0, None)
-    assert next_step(state, 15, None) is Step.USE
-    assert next_step(state, 17, None) is Step.REFRESH_AHEAD
-    assert next_step(state, 19.5, None) is Step.FETCH
+    assert next_step(state, 18.9, None) is Step.USE
+    assert next_step(state, 19.1, None) is Step.REFRESH_AHEAD
+    assert next_step(state, 19.7, None) is Step.FETCH
+
+
+def test_the_windows_are_those_of_the_whole_life() -> None:
+    """A token that another process had before is not worn to its very end."""
+    old = Credential((("Authorization", Secret("t")),), 0.9, age_seconds=19.1)
+    state = tokens.fetched(State(), old, 0, None)
+    assert next_step(state, 0, None) is Step.REFRESH_AHEAD
+    assert next_step(state, 0.6, None) is Step.FETCH
+
+
+def test_an_outage_is_waited_for_by_those_who_had_a_credential() -> None:
+    assert tokens.outage_wait(tokens.failed(State(), "down", 0, None), 0) is None
+    state = tokens.fetched(State(), credential(life=20), 0, None)
+    state = tokens.failed(state, "down", 21, None)
+    assert tokens.outage_wait(state, 21) == 0.5
+    assert tokens.outage_wait(state, 79) == 0
+    assert tokens.outage_wait(state, 20 + tokens.OUTAGE_SECONDS) is None
 
 
 @given(st.none() | seconds, seconds, seconds)
@@ -61,7 +78,7 @@ def test_an_expired_credential_is_never_used(life: float | None, start: float, a
 def test_a_failure_keeps_what_is_valid_and_rests_longer_each_time() -> None:
     state = tokens.fetched(State(), credential(life=3600), 0, None)
     rests = []
-    now = 3400.0
+    now = 3430.0
     for _ in range(12):
         state = tokens.failed(state, "down", now, None)
         rests.append(state.retry_at - now)
@@ -69,7 +86,7 @@ def test_a_failure_keeps_what_is_valid_and_rests_longer_each_time() -> None:
     assert rests == sorted(rests)
     assert rests[0] == 0.5
     assert rests[-1] == 60
-    assert next_step(state, 3470, None) is Step.REFRESH_AHEAD
+    assert next_step(state, 3500, None) is Step.REFRESH_AHEAD
 
 
 def test_without_a_valid_one_rests_stay_short_and_end_when_the_secret_changes() -> None:

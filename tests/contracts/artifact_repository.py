@@ -350,6 +350,67 @@ class ArtifactRepositoryContract:
         with pytest.raises(MlflowException):
             repository.content_digest("missing")
 
+    # --- locks -----------------------------------------------------------------------------------
+
+    def test_locked_content_cannot_be_changed(self, root, repository, write):
+        for name in ("model/a", "model/sub/b", "other"):
+            path = write(name, name.encode())
+        repository.log_artifacts(str(path.parent))
+        digest = repository.content_digest("model")
+        repository.lock("approved for alias 'prod'", "model")
+        repository.lock("approved for alias 'prod'", "model")
+        repository.lock("audit", "model/sub")
+        assert repository.locks() == {
+            "model": ["approved for alias 'prod'"],
+            "model/sub": ["audit"],
+        }
+        new = write("new", b"new")
+        refused = [
+            lambda: repository.log_artifact(str(path.parent / "model/a"), "model"),
+            lambda: repository.log_artifact(str(new), "model/sub"),
+            lambda: repository.log_artifacts(str(path.parent)),
+            lambda: repository.log_artifact_from_stream(io.BytesIO(b"x"), "a", "model"),
+            lambda: repository.delete_artifacts("model/a"),
+            lambda: repository.delete_artifacts("model"),
+            lambda: repository.delete_artifacts(),
+            lambda: get_artifact_repository(root).delete_artifacts(),
+        ]
+        for call in refused:
+            with pytest.raises(MlflowException, match=r"CONTENT_LOCKED.*approved for alias") as e:
+                call()
+            assert e.value.error_code == "PERMISSION_DENIED"
+        assert repository.content_digest("model") == digest
+        repository.log_artifact(str(new))
+        repository.delete_artifacts("other")
+        for number in range(40):
+            repository.log_artifact(str(write(f"f{number}", b"1")))
+        assert repository.content_digest("model") == digest
+        with pytest.raises(MlflowException, match="CONTENT_LOCKED"):
+            repository.delete_artifacts("model")
+        repository.unlock("approved for alias 'prod'", "model")
+        repository.unlock("never there", "model")
+        repository.log_artifact(str(new), "model")
+        with pytest.raises(MlflowException, match=r"CONTENT_LOCKED.*audit"):
+            repository.delete_artifacts("model")
+        repository.unlock("audit", "model/sub")
+        repository.delete_artifacts()
+        assert listing(repository) == []
+        assert repository.locks() == {}
+
+    def test_lock_needs_something_to_lock(self, root, repository, write):
+        assert repository.locks() == {}
+        repository.unlock("x")
+        repository.log_artifact(str(write("f", b"1")))
+        with pytest.raises(MlflowException) as caught:
+            repository.lock("x", "missing")
+        assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
+        for reason, repo in (("", repository), ("x" * 1001, repository)):
+            with pytest.raises(MlflowException) as caught:
+                repo.lock(reason)
+            assert caught.value.error_code == "INVALID_PARAMETER_VALUE"
+        with pytest.raises(MlflowException, match="each is locked by itself"):
+            get_artifact_repository(root).lock("x")
+
 
 def pretend_server(monkeypatch: pytest.MonkeyPatch, destination: str) -> None:
     """Make this process look as one of `mlflow server`'s workers does."""

@@ -586,8 +586,8 @@ class RegistryStoreContract:
             )
         with WorkspaceContext("team-b"):
             assert self.holder(name) == one
-            kinds = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
-            assert kinds == {("team-b", one, "unapproved"), ("team-a", one, "taken_away")}
+            strays = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
+            assert strays == {("team-b", one, "unapproved"), ("team-a", one, "taken_away")}
             text = self.refused(
                 errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_plugins_pack.auth.profiles import Tls
 from mlflow_plugins_pack.auth.redaction import redact
-from mlflow_plugins_pack.auth.sources._base import SourceError
+from mlflow_plugins_pack.auth.sources._base import SourceDownError, SourceError
 
 _LARGEST_BYTES = 1 << 20
 
@@ -85,7 +85,7 @@ class Transport:
     ) -> tuple[int, dict[str, Any]]:
         import requests
 
-        problem, status, kind, body = "", 0, "", b""
+        problem, is_lasting, status, kind, body = "", True, 0, "", b""
         try:
             with requests.Session() as session:
                 answer = session.request(
@@ -104,9 +104,9 @@ class Transport:
                 status, kind = answer.status_code, answer.headers.get("Content-Type", "")
                 body = self._read(answer)
         except (requests.RequestException, OSError) as exc:
-            problem = _explain(exc)
+            problem, is_lasting = _explain(exc), isinstance(exc, requests.exceptions.SSLError)
         if problem:  # raised outside the handler: the error holds the request and its secrets
-            raise SourceError(f"{url} {problem}")
+            raise (SourceError if is_lasting else SourceDownError)(f"{url} {problem}")
         if may_be_empty and not body.strip():
             return status, {}
         return status, _parse(url, status, kind, body)
@@ -126,13 +126,14 @@ def _parse(url: str, status: int, kind: str, body: bytes) -> dict[str, Any]:
     if 300 <= status < 400:
         raise SourceError(f"{url} answered with a redirect, which is not followed with secrets")
     if status == 429 or status >= 500:
-        raise SourceError(f"{url} is busy or out of order (status {status})")
+        raise SourceDownError(f"{url} is busy or out of order (status {status})")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if isinstance(document, dict):
         return document
+    # A gateway's page, mostly: it stands there while what is behind it is down.
     what = "a web page" if "html" in kind.lower() else "something else than a JSON object"
     raise SourceError(f"{url} answered with {what} (status {status}); is the issuer right?")
 

@@ -22,6 +22,10 @@ class SourceError(Exception):
     """A secret cannot be had; the text says why and what to do, without the secret."""
 
 
+class SourceDownError(SourceError):
+    """What gives the secret does not answer just now: it may in a moment."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """One secret as it was read.

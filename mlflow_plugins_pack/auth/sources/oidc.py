@@ -18,7 +18,11 @@ from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError
 from mlflow_plugins_pack.auth.profiles import OidcProfile
 from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import SourceError, header_value
+from mlflow_plugins_pack.auth.sources._base import (
+    SourceDownError,
+    SourceError,
+    header_value,
+)
 from mlflow_plugins_pack.auth.store import FileStore, KeyringStore, MemoryStore, TokenStore
 from mlflow_plugins_pack.auth.stored import Stored
 from mlflow_plugins_pack.auth.tokens import Credential
@@ -193,7 +197,8 @@ class OidcSource:
         Raises:
             SourceError: The problem, where a person's sign-in would be lost.
         """
-        if self._profile.needs_person or isinstance(self.store, MemoryStore):
+        is_lasting = not isinstance(problem, SourceDownError)
+        if self._profile.needs_person or isinstance(self.store, MemoryStore) or not is_lasting:
             raise problem
         _logger.warning(
             "Profile %s: tokens cannot be shared between processes (%s); this one keeps its own.",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 _CAPTURE = "mlflow_plugins_pack.lineage.capture"
 
-LAYERS = ("audit", "wrap", "boto", "azure", "http", "sql", "spool")
+LAYERS = ("audit", "wrap", "boto", "azure", "http", "sql", "mlflow", "spool")
 
 _ARROW = ("", ".parquet.core", ".dataset", ".csv", ".json", ".feather", ".orc")
 WAITS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -39,6 +39,14 @@ WAITS: dict[str, dict[str, tuple[str, ...]]] = {
         f"{_CAPTURE}.http": ("requests.sessions", "urllib.request", "httpx", "aiohttp.client")
     },
     "sql": {f"{_CAPTURE}.sql": ("sqlalchemy",)},
+    "mlflow": {
+        f"{_CAPTURE}.upstream": (
+            "mlflow.store.artifact.runs_artifact_repo",
+            "mlflow.store.artifact.models_artifact_repo",
+            "mlflow.tracking.client",
+            "mlflow.tracking._model_registry.client",
+        )
+    },
     "spool": {
         f"{_CAPTURE}.children": (
             "multiprocessing.spawn",

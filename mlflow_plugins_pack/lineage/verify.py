@@ -1,0 +1,144 @@
+"""Looks again at what a run read: are the contents still those?"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_plugins_pack.lineage.capture.audit import file_state
+from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
+from mlflow_plugins_pack.lineage.graph import FULL, SAMPLED, Entry, path_of
+
+SAME, CHANGED, MISSING, UNKNOWN = "same", "changed", "missing", "unknown"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One input looked at again.
+
+    Attributes:
+        entry: As it was recorded.
+        result: ``same``, ``changed``, ``missing``, or ``unknown`` if nothing can tell.
+        reason: Why, in words.
+    """
+
+    entry: Entry
+    result: str
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it for scripts."""
+        return {**self.entry.to_json(), "result": self.result, "reason": self.reason}
+
+
+def check(entry: Entry, fingerprinter: Fingerprinter) -> Check:
+    """Compare one entry with what is there now; never raises."""
+    if entry.changed:
+        return Check(entry, CHANGED, "it had changed already when the run ended")
+    try:
+        if entry.uri.startswith("file://"):
+            return _check_file(entry, fingerprinter)
+        if entry.uri.startswith("s3://"):
+            return _check_s3(entry)
+        if entry.uri.startswith(("http://", "https://")):
+            return _check_http(entry)
+        if entry.uri.startswith("wasbs://"):
+            return _check_azure(entry)
+    except Exception as exc:  # noqa: BLE001  # the answer says so
+        return Check(entry, UNKNOWN, f"{type(exc).__name__}: {str(exc)[:200]}")
+    return Check(entry, UNKNOWN, "nothing tells the content of such a place")
+
+
+def _check_file(entry: Entry, fingerprinter: Fingerprinter) -> Check:
+    path = path_of(entry.uri, os.path.expanduser("~"))  # noqa: PTH111
+    if entry.uri.endswith("/"):
+        return _check_folder(entry, path)
+    state = file_state(path)
+    if state is None:
+        return Check(entry, MISSING, "there is no such file")
+    if entry.size is not None and state.size != entry.size:
+        return Check(entry, CHANGED, f"it has {state.size} bytes, not {entry.size}")
+    if entry.coverage in (FULL, SAMPLED) and entry.digest:
+        made = fingerprinter.fingerprint(path, state, full=entry.coverage == FULL)
+        if made is None:
+            return Check(entry, UNKNOWN, "it cannot be read")
+        words = "of every byte" if made.coverage == FULL else "of samples"
+        return Check(entry, SAME if made.digest == entry.digest else CHANGED, f"digest {words}")
+    if state.mtime_ns // 1_000_000_000 != entry.modified:
+        return Check(entry, UNKNOWN, "it was touched since, and its content was never hashed")
+    return Check(entry, SAME, "size and time; its content was never hashed")
+
+
+def _check_folder(entry: Entry, path: str) -> Check:
+    if not os.path.isdir(path):  # noqa: PTH112
+        return Check(entry, MISSING, "there is no such folder")
+    version = (entry.version or "").removeprefix("delta:")
+    if version.isdigit() and entry.version != version:
+        log = os.path.join(path, "_delta_log", f"{int(version):020}.json")  # noqa: PTH118
+        if os.path.exists(log):  # noqa: PTH110
+            return Check(entry, SAME, f"the table still has its version {version}")
+        return Check(entry, UNKNOWN, f"version {version} is no longer in the table's log")
+    return Check(entry, UNKNOWN, "a folder; its files are in the full record")
+
+
+def _check_s3(entry: Entry) -> Check:
+    import boto3
+    from botocore.exceptions import ClientError
+
+    bucket, _, key = _decoded(entry.uri.removeprefix("s3://")).partition("/")
+    client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
+    try:
+        head = client.head_object(Bucket=bucket, Key=key)
+        if entry.version in (head.get("VersionId"), str(head.get("ETag", "")).strip('"')):
+            return Check(entry, SAME, "the newest version is the one that was read")
+        if not entry.version:
+            return Check(entry, UNKNOWN, "no version was recorded")
+    except ClientError as exc:
+        if exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
+            raise
+        if not entry.version:
+            return Check(entry, MISSING, "there is no such object")
+    try:
+        client.head_object(Bucket=bucket, Key=key, VersionId=entry.version)
+    except ClientError:
+        return Check(entry, CHANGED, "the version that was read is gone")
+    return Check(entry, CHANGED, "there is a newer version; the one that was read is still kept")
+
+
+def _check_http(entry: Entry) -> Check:
+    if not entry.version:
+        return Check(entry, UNKNOWN, "the server gave no entity tag")
+    import requests
+
+    answer = requests.head(entry.uri, timeout=20, allow_redirects=True)
+    if answer.status_code == 404:
+        return Check(entry, MISSING, "the server has no such file")
+    tag = answer.headers.get("ETag", "").removeprefix("W/").strip('"')
+    if not tag:
+        return Check(entry, UNKNOWN, f"the server answered {answer.status_code}, no entity tag")
+    return Check(entry, SAME if tag == entry.version else CHANGED, "entity tag")
+
+
+def _check_azure(entry: Entry) -> Check:
+    from azure.core.exceptions import ResourceNotFoundError
+    from azure.storage.blob import BlobServiceClient
+
+    text = os.environ.get("AZURE_STORAGE_CONNECTION_STRING")
+    if not text:
+        return Check(entry, UNKNOWN, "AZURE_STORAGE_CONNECTION_STRING is not set")
+    place, _, key = _decoded(entry.uri.removeprefix("wasbs://")).partition("/")
+    with BlobServiceClient.from_connection_string(text) as service:
+        blob = service.get_blob_client(place.partition("@")[0], key)
+        try:
+            found = blob.get_blob_properties()
+        except ResourceNotFoundError:
+            return Check(entry, MISSING, "there is no such blob")
+    now = (found.version_id, str(found.etag or "").strip('"'))
+    return Check(entry, SAME if entry.version in now else CHANGED, "version or entity tag")
+
+
+def _decoded(text: str) -> str:
+    from urllib.parse import unquote
+
+    return unquote(text)
