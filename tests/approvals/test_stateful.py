@@ -226,11 +226,18 @@ class Registry(RuleBasedStateMachine):
         data=st.data(),
         aim=st.sampled_from(TARGETS),
         asker=st.sampled_from(["frank", "bob", "dave"]),
-        meanwhile=st.sampled_from(["nothing", "nothing", "overwritten", "stricter", "later"]),
+        meanwhile=st.sampled_from(
+            ["nothing", "overwritten", "overwritten", "own", "stricter", "later"]
+        ),
     )
     def go_the_right_way(self, data: st.DataObject, aim: str, asker: str, meanwhile: str) -> None:
         """Random people rarely agree; these do, where the policy of the moment lets them."""
         number = data.draw(st.sampled_from(self.versions()))
+        if meanwhile == "overwritten":
+            self.write_policy(1, 1, (), "on_set")
+        elif meanwhile == "own":
+            asker = "bob"
+            self.write_policy(2, 2, (), "on_set")  # everybody's vote is needed, the asker's too
         self.act("alice", lambda: self._tag(number, "tests", "passed"))
         self.act(asker, lambda: self._tag(number, "approvals.request", f"{aim}: please"))
         for user in ("bob", "carol", "dave", "erin"):
