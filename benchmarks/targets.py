@@ -87,21 +87,33 @@ class S3:
 # The server answers in two writes; with Nagle's algorithm on, each GET and LIST would wait 40 ms
 # for a delayed acknowledgement, which no real S3 does and which hides what is measured.
 _LOCALBUCKET = """
-import socketserver, localbucket
+import http.server, socketserver, sys, time
+import localbucket
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+delay_seconds = float(sys.argv.pop())
+parse = http.server.BaseHTTPRequestHandler.parse_request
+def parse_request(handler):
+    time.sleep(delay_seconds)
+    return parse(handler)
+if delay_seconds:
+    http.server.BaseHTTPRequestHandler.parse_request = parse_request
 localbucket.main()
 """
+
+DELAY_SECONDS = {"s3": 0.0, "s3-20ms": 0.020}
+"""How long the server waits before it answers a request. On loopback nothing else waits, while a
+bucket answers a small request in some 10 to 50 ms."""
 
 
 @contextlib.contextmanager
 def target(kind: str, folder: Path) -> Iterator[Target]:
-    """Start a target, ``s3`` or ``disk``, below a folder."""
+    """Start a target, ``disk`` or one of `DELAY_SECONDS`, below a folder."""
     if kind == "disk":
         yield Disk(folder / "disk")
         return
     from tests import servers
 
-    if importlib.util.find_spec("localbucket") is None:
+    if importlib.util.find_spec("localbucket") is None and not DELAY_SECONDS[kind]:
         # Slower than localbucket, and keeps everything in memory.
         with servers.moto() as store:
             yield S3(store.environment["MLFLOW_S3_ENDPOINT_URL"])
@@ -109,7 +121,10 @@ def target(kind: str, folder: Path) -> Iterator[Target]:
     data, port = folder / "buckets", servers.free_port()
     data.mkdir(parents=True)
     with servers.running(
-        [sys.executable, "-c", _LOCALBUCKET, str(data), "--port", str(port)],
+        [
+            sys.executable,
+            *("-c", _LOCALBUCKET, str(data), "--port", str(port), str(DELAY_SECONDS[kind])),
+        ],
         log=folder / "localbucket.log",
         ready=lambda: servers.accepts_connections(port),
     ):

@@ -125,6 +125,12 @@ ARTIFACT_CACHE_DIR: Setting[str] = Setting(
     "Folder of the artifact store's local index cache; else `$XDG_CACHE_HOME/mlflow-pack`, "
     "else `~/.cache/mlflow-pack`.",
 )
+ARTIFACT_CACHE_BYTES: Setting[int] = Setting(
+    "MLFLOW_PACK_ARTIFACT_CACHE_BYTES",
+    0,
+    parse_count,
+    "Most bytes of downloaded files that are kept there for the next download; 0 for none.",
+)
 
 # --- lineage ------------------------------------------------------------------------------------
 

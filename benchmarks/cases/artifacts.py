@@ -191,13 +191,19 @@ _STORIES: tuple[tuple[str, str, Maker, dict[str, str]], ...] = (
     ("again", "200 MiB that are there already", same_again, {"stored": ">= 100x"}),
 )
 
+_KINDS = {
+    "s3": "S3 on loopback",
+    "s3-20ms": "S3 that takes 20 ms to answer",
+    "disk": "local disk",
+}
+
 CASES = tuple(
     Case(
         f"artifacts-{name}-{kind}",
-        f"{summary}, {'S3 on loopback' if kind == 's3' else 'local disk'}",
+        f"{summary}, {where}",
         3,
-        partial(_run, kind, maker, goals if kind == "s3" else {}),
+        partial(_run, kind, maker, {} if kind == "disk" else goals),
     )
-    for kind in ("s3", "disk")
+    for kind, where in _KINDS.items()
     for name, summary, maker, goals in _STORIES
 )

@@ -31,6 +31,7 @@ from mlflow_plugins_pack.artifacts.pack import (
     decode_chunk,
     decode_unchecked,
 )
+from mlflow_plugins_pack.artifacts.read_cache import open_cache
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 
@@ -104,7 +105,7 @@ def download(
     try:
         os.mkdir(staging, 0o700)
         try:
-            _stage(store, [entry for entry, _ in listed], staging, file_done)
+            _obtain(store, [entry for entry, _ in listed], staging, file_done)
             _publish([place for _, place in listed], staging, folder)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
@@ -120,7 +121,7 @@ def download_one(store: Store, entry: FileEntry, local_path: str) -> None:
     try:
         os.mkdir(temporary, 0o700)
         try:
-            _stage(store, [entry], temporary, lambda: None)
+            _obtain(store, [entry], temporary, lambda: None)
             os.replace(_staged(temporary, 0), local_path)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -139,6 +140,25 @@ def _publish(places: list[str], staging: str, folder: str) -> None:
             os.makedirs(parent, exist_ok=True)
             checked.add(parent)
         os.replace(_staged(staging, number), target)
+
+
+def _obtain(
+    store: Store, entries: list[FileEntry], staging: str, file_done: Callable[[], None]
+) -> None:
+    """Stage files, those that this host has kept from its cache."""
+    cache = open_cache()
+    if cache is None:
+        _stage(store, entries, staging, file_done)
+        return
+    missing = [n for n, e in enumerate(entries) if not cache.take(e, _staged(staging, n))]
+    for _ in range(len(entries) - len(missing)):
+        file_done()
+    fetched = os.path.join(staging, "fetched")
+    os.mkdir(fetched)
+    _stage(store, [entries[n] for n in missing], fetched, file_done)
+    for position, number in enumerate(missing):
+        cache.keep(entries[number], _staged(fetched, position))
+        os.replace(_staged(fetched, position), _staged(staging, number))
 
 
 def _stage(

@@ -111,6 +111,19 @@ class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):
 
         self.log_artifact_from_stream(io.BytesIO(data), TRACE_ARCHIVAL_FILENAME)
 
+    def open_artifact(self, artifact_path: str) -> BinaryIO:
+        """Open a stored file for reading, seekable, where only a part of it is needed.
+
+        Only the chunks that a read touches are fetched, and each is checked. The file as it was
+        when it was opened is read, whatever is logged meanwhile.
+
+        Raises:
+            ArtifactNotFoundError: If there is no such file.
+        """
+        from mlflow_plugins_pack.artifacts import repository
+
+        return repository.open_artifact(self._location(), artifact_path)
+
     def content_digest(self, artifact_path: str | None = None) -> str:
         r"""Return the digest of all files under a path from the manifest, without reading data.
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import os
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future
+from typing import Any
 
 from mlflow_plugins_pack.artifacts import transfer
 from mlflow_plugins_pack.artifacts.download import (
@@ -18,6 +21,7 @@ from mlflow_plugins_pack.artifacts.pack import Chunk
 from mlflow_plugins_pack.artifacts.store import Store
 
 _CHUNKS_AHEAD = 16
+_BUFFER_BYTES = 256 * 1024
 
 
 def read_file(store: Store, entry: FileEntry) -> Iterator[bytes | memoryview]:
@@ -66,6 +70,50 @@ def read_range(
     finally:
         for _, _, future in ahead:
             future.cancel()
+
+
+class ArtifactFile(io.RawIOBase):
+    """A stored file as Python reads files: seekable, read where it is asked for."""
+
+    def __init__(self, store: Store, entry: FileEntry) -> None:
+        super().__init__()
+        self._store, self._entry = store, entry
+        self._at = 0
+
+    def readable(self) -> bool:
+        """Tell that it can be read."""
+        return True
+
+    def seekable(self) -> bool:
+        """Tell that it can be read from anywhere."""
+        return True
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to a place; returns it."""
+        base = {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._entry.size}[whence]
+        if base + offset < 0:
+            raise ValueError(f"there is no place {base + offset} in a file")
+        self._at = base + offset
+        return self._at
+
+    def tell(self) -> int:
+        """Return the place where the next read begins."""
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; returns how many bytes came."""
+        target = memoryview(buffer).cast("B")
+        filled = 0
+        for data in read_range(self._store, self._entry, self._at, len(target)):
+            target[filled : filled + len(data)] = data
+            filled += len(data)
+        self._at += filled
+        return filled
+
+
+def open_file(store: Store, entry: FileEntry) -> io.BufferedReader:
+    """Return a stored file opened for reading; every chunk is checked when it is read."""
+    return io.BufferedReader(ArtifactFile(store, entry), _BUFFER_BYTES)
 
 
 def _touched(store: Store, entry: FileEntry, start: int, end: int) -> Iterator[tuple[int, Chunk]]:

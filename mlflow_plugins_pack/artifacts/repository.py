@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import posixpath
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from mlflow_plugins_pack.artifacts.manifest import (
     Tombstone,
     Unlock,
 )
+from mlflow_plugins_pack.artifacts.reading import open_file
 from mlflow_plugins_pack.artifacts.roots import check_allowed
 from mlflow_plugins_pack.artifacts.session import MissingPackError, StreamWriter, UploadSession
 from mlflow_plugins_pack.artifacts.store import Store, find_store, open_store
@@ -311,6 +313,15 @@ def download_file(location: Location, path: str, local_path: str) -> None:
     if entry is None or reading.store is None:
         raise reading.missing()
     download_one(reading.store, entry, os.fspath(local_path))
+
+
+def open_artifact(location: Location, path: str) -> io.BufferedReader:
+    """Open one file for reading, without downloading it."""
+    reading = _Reading(location, layout.normalize_path(path))
+    entry = reading.view.files.get(reading.full)
+    if entry is None or reading.store is None:
+        raise reading.missing()
+    return open_file(reading.store, entry)
 
 
 def content_digest(location: Location, path: str | None) -> str:

@@ -255,17 +255,18 @@ class UploadSession:
             StorageError: If the storage failed; then nothing is visible.
         """
         self._refuse_conflicts()
-        # Beside the last pack's upload.
+        # Asked beside the last pack's upload.
         listing = {
             scope: transfer.submit(self._store.segment_names, scope) for scope in self._operations
         }
+        condemned = transfer.submit(self._store.condemned) if self._knows_index else None
         self._close_pack()
         resolved = {
             scope: [self._resolve_operation(operation) for operation in operations]
             for scope, operations in self._operations.items()
         }
         self._uploads.finish()
-        self._settle(resolved)
+        self._settle(resolved, condemned)
         files = [self._resolve_entry(entry) for entry in self._new_files.values()]
         self._write_delta(
             [
@@ -283,13 +284,23 @@ class UploadSession:
         # two does not see the other is seen by it (see `garbage`).
         self._settle(resolved)
 
-    def _settle(self, resolved: dict[str, list[Operation]]) -> None:
-        """Make sure that nothing of this call leans on a pack that is gone or will be removed."""
+    def _settle(
+        self,
+        resolved: dict[str, list[Operation]],
+        condemned: Future[frozenset[bytes]] | None = None,
+    ) -> None:
+        """Make sure that nothing of this call leans on a pack that is gone or will be removed.
+
+        Args:
+            resolved: What the call is about to commit, or has just committed.
+            condemned: The packs that will be, if they have been asked for already.
+        """
         if not self._knows_index:
             return
         leaning = self._confirm_packs(resolved)
         for _ in range(_SETTLE_ROUNDS):
-            leaving = leaning & self._store.condemned()
+            leaving = leaning & (condemned.result() if condemned else self._store.condemned())
+            condemned = None
             if not leaving:
                 return
             copied = copy_chunks(self._store, self._chunks_in(leaving, resolved))

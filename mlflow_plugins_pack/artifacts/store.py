@@ -286,7 +286,7 @@ class Store:
 
     def refresh_index(self) -> None:
         """Learn what other writers added to the index, and what a collection condemned."""
-        self.condemned()
+        condemned = transfer.submit(self.condemned)
         for _ in range(_RELISTS):
             listed = self._list_deltas()
             try:
@@ -298,6 +298,7 @@ class Store:
         else:
             self.index.clear()
         self._small_deltas = _small(listed) - self.index.replaced()
+        condemned.result()
 
     def missing_packs(self, packs: Iterable[bytes]) -> list[bytes]:
         """Return those of the packs that are not there; what was seen lately is not asked again."""
@@ -546,6 +547,8 @@ def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Stor
         store = _stores.get(_at(identity, root.path))
         if store is None or store.format != store_format:
             store = _stores[_at(identity, root.path)] = Store(backend, root, store_format)
+        # Credentials and settings may be newer than the store's first client.
+        store.backend = backend
         _stores[_at(identity, start)] = store
         return store
 

@@ -109,7 +109,7 @@ def test_nothing_is_lost_in_any_order_of_events():
     """`python -m tests.artifacts.schedules 10000` and TEST_SCHEDULES look further."""
     undo = schedules.patch()
     try:
-        for seed in range(int(os.environ.get("TEST_SCHEDULES", "150"))):
+        for seed in range(int(os.environ.get("TEST_SCHEDULES", "120"))):
             schedules.run_schedule(seed)
     finally:
         undo()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -13,8 +15,12 @@ from botocore.client import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    FlexibleChecksumError,
+    IncompleteReadError,
     NoCredentialsError,
     PartialCredentialsError,
+    ReadTimeoutError,
+    ResponseStreamingError,
 )
 from mlflow.environment_variables import (
     MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT,
@@ -33,6 +39,7 @@ from mlflow_plugins_pack.artifacts.backends._base import (
 )
 from mlflow_plugins_pack.artifacts.location import Location
 from mlflow_plugins_pack.errors import (
+    ArtifactCorruptError,
     ConfigurationError,
     StorageCredentialsError,
     StorageDeniedError,
@@ -43,6 +50,14 @@ from mlflow_plugins_pack.errors import (
 
 _CONNECTIONS = 32
 _ATTEMPTS = 6
+_BACKOFF_SECONDS = 20
+_BROKE_OFF = (
+    FlexibleChecksumError,
+    IncompleteReadError,
+    ReadTimeoutError,
+    ResponseStreamingError,
+)
+"""Faults of an answer's body, which boto3 does not retry by itself."""
 _DELETE_BATCH = 1000
 _CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
 
@@ -102,8 +117,7 @@ class S3Backend(Backend):
             end = "" if length is None else str(start + length - 1)
             arguments["Range"] = f"bytes={start}-{end}"
         try:
-            answer = self._client.get_object(Bucket=self._bucket, Key=key, **arguments)
-            data: bytes = answer["Body"].read()
+            return self._read_body(key, arguments)
         except ClientError as exc:
             code = _code_of(exc)
             if code in ("InvalidRange", "416"):
@@ -113,9 +127,28 @@ class S3Backend(Backend):
                     f"There is no object {key!r} in {self._bucket!r}."
                 ) from exc
             raise self._translate(exc, key, "read") from exc
+        except FlexibleChecksumError as exc:
+            raise ArtifactCorruptError(
+                f"The object {key!r} in the S3 bucket {self._bucket!r} does not have the checksum "
+                f"that it was stored with: {exc}. Nothing was read from it and nothing was "
+                f"changed. Run `mlflow-pack artifacts fsck --read-data` on the store."
+            ) from exc
         except BotoCoreError as exc:
             raise self._translate(exc, key, "read") from exc
-        return data
+
+    def _read_body(self, key: str, arguments: dict[str, Any]) -> bytes:
+        """Read an object; what breaks off after the answer has begun is for us to repeat."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                answer = self._client.get_object(Bucket=self._bucket, Key=key, **arguments)
+                data: bytes = answer["Body"].read()
+                return data
+            except _BROKE_OFF:
+                if attempt == _ATTEMPTS:
+                    raise
+                # Full jitter, as boto3's own retries: many readers must not come back at once.
+                time.sleep(random.uniform(0, min(_BACKOFF_SECONDS, 2**attempt / 10)))  # noqa: S311
+        raise AssertionError("unreachable")
 
     def write(self, key: str, data: Buffer) -> None:
         try:

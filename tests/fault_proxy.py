@@ -1,0 +1,179 @@
+"""A real HTTP proxy that misbehaves as it is told: cuts, errors, delays, flipped bits."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import urlsplit
+
+_HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
+_SLOW_DOWN = (
+    b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.'
+    b"</Message></Error>"
+)
+_FAILED = (
+    b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>We failed.</Message></Error>'
+)
+_EXPIRED = (
+    b'<?xml version="1.0"?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.'
+    b"</Message></Error>"
+)
+
+
+@dataclass
+class Fault:
+    """What to do with the requests that match, and how often.
+
+    Attributes:
+        what: ``cut request`` (the server never sees it), ``cut answer`` (it does, the client gets
+            half), ``500``, ``slow down`` (503), ``429``, ``expired``, ``slow`` (a byte now and
+            then), ``flip answer``, ``flip request``.
+        method: ``GET``, ``PUT``, ...
+        part: Text that the path contains, such as ``/packs/``.
+        times: How many requests; a negative number for all.
+    """
+
+    what: str
+    method: str
+    part: str
+    times: int = 1
+
+    def applies(self, method: str, path: str) -> bool:
+        return bool(self.times) and method == self.method and self.part in path
+
+
+@dataclass
+class FaultProxy:
+    """The proxy's address, what it does wrong and what it has done.
+
+    Attributes:
+        url: Where clients connect.
+        faults: To be done; each is used up.
+        done: Path of every request that a fault hit.
+        seconds_per_answer: For ``slow``.
+    """
+
+    url: str = ""
+    faults: list[Fault] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    seconds_per_answer: float = 1
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def pick(self, method: str, path: str) -> str:
+        with self._lock:
+            for fault in self.faults:
+                if fault.applies(method, path):
+                    fault.times -= 1
+                    self.done.append(path)
+                    return fault.what
+        return ""
+
+
+@contextlib.contextmanager
+def fault_proxy(target: str) -> Iterator[FaultProxy]:
+    """Forward requests to the target, with faults, until the block ends."""
+    host = urlsplit(target).netloc
+    proxy = FaultProxy()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _forward(self) -> None:
+            what = proxy.pick(self.command, self.path)
+            if self.headers.get("Expect", "").lower() == "100-continue":
+                pass  # BaseHTTPRequestHandler has answered it already.
+            length = int(self.headers.get("Content-Length", 0))
+            if what == "cut request":
+                self.rfile.read(length // 2)
+                self._hang_up()
+                return
+            body = self.rfile.read(length)
+            canned = {
+                "500": (500, _FAILED),
+                "slow down": (503, _SLOW_DOWN),
+                "429": (429, _SLOW_DOWN),
+                "expired": (400, _EXPIRED),
+            }.get(what)
+            if canned is not None:
+                self._answer(canned[0], [("Content-Type", "application/xml")], canned[1])
+                return
+            if what == "flip request" and body:
+                body = _flipped(body)
+            connection = http.client.HTTPConnection(host, timeout=120)
+            sent = {n: v for n, v in self.headers.items() if n.lower() not in _HOP_BY_HOP}
+            connection.request(self.command, self.path, body or None, sent)
+            answer = connection.getresponse()
+            content = answer.read()
+            connection.close()
+            headers = [
+                (n, v)
+                for n, v in answer.getheaders()
+                if n.lower() not in _HOP_BY_HOP | {"content-length", "date", "server"}
+            ]
+            if what == "flip answer" and content:
+                content = _flipped(content)
+            self._answer(answer.status, headers, content, what, answer.getheader("Content-Length"))
+
+        def _answer(
+            self,
+            status: int,
+            headers: list[tuple[str, str]],
+            content: bytes,
+            what: str = "",
+            announced: str | None = None,
+        ) -> None:
+            self.send_response(status)
+            for name, value in headers:
+                self.send_header(name, value)
+            is_head = self.command == "HEAD"
+            self.send_header("Content-Length", announced or "0" if is_head else str(len(content)))
+            self.end_headers()
+            if is_head:
+                return
+            if what == "cut answer":
+                self.wfile.write(content[: len(content) // 2])
+                self._hang_up()
+            elif what == "slow":
+                for start in range(0, len(content), max(1, len(content) // 10)):
+                    time.sleep(proxy.seconds_per_answer / 10)
+                    self.wfile.write(content[start : start + max(1, len(content) // 10)])
+            else:
+                self.wfile.write(content)
+
+        def _hang_up(self) -> None:
+            self.close_connection = True
+            self.wfile.flush()
+            with contextlib.suppress(OSError):
+                self.connection.shutdown(2)
+
+        do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = _forward  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            pass
+
+        def handle(self) -> None:
+            with contextlib.suppress(ConnectionError):
+                super().handle()
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    proxy.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield proxy
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _flipped(data: bytes) -> bytes:
+    middle = len(data) // 2
+    return data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
