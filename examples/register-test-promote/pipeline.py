@@ -1,4 +1,4 @@
-"""The three steps of a release pipeline, on the stock MLflow client."""
+"""The steps of a release pipeline, on the stock MLflow client."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ ALIAS = "prod"
 STATE = f"mlflow_approvals.{ALIAS}"
 """The tag in which the server shows where the promotion stands; read-only."""
 
-DONE, REFUSED, STILL_WAITING = 0, 1, 3
+DONE, REFUSED, STILL_WAITING, ROLLED_BACK = 0, 1, 3, 4
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -23,13 +23,16 @@ def register(run_id: str, name: str) -> int:
     return DONE
 
 
+def score(model: str, data: str, target: str) -> float:
+    """Return a model's accuracy on labelled data."""
+    labelled = pd.read_csv(data)
+    predicted = mlflow.pyfunc.load_model(model).predict(labelled.drop(columns=target))
+    return float((predicted == labelled[target]).mean())
+
+
 def test(name: str, version: str, data: str, target: str, at_least: float) -> int:
     """Load the version as a consumer would, score it, and say in a tag whether it passed."""
-    held_out = pd.read_csv(data)
-    predicted = mlflow.pyfunc.load_model(f"models:/{name}/{version}").predict(
-        held_out.drop(columns=target)
-    )
-    accuracy = float((predicted == held_out[target]).mean())
+    accuracy = score(f"models:/{name}/{version}", data, target)
     verdict = "passed" if accuracy >= at_least else "failed"
     mlflow.MlflowClient().set_model_version_tag(name, version, "tests", verdict)
     print(f"accuracy {accuracy:.3f}, tests {verdict}")
@@ -67,6 +70,25 @@ def promote(name: str, version: str, wait_seconds: float) -> int:
             time.sleep(min(2.0, max(0.1, wait_seconds / 100)))
 
 
+def watch(name: str, data: str, target: str, at_least: float) -> int:
+    """Score what production serves on fresh data; where it fails, go back to what it replaced."""
+    client = mlflow.MlflowClient()
+    current = client.get_model_version_by_alias(name, ALIAS).version
+    accuracy = score(f"models:/{name}@{ALIAS}", data, target)
+    print(f"version {current}: accuracy {accuracy:.3f}")
+    if accuracy >= at_least:
+        return DONE
+    replaced = f"REPLACED by version {current}"
+    for version in client.search_model_versions(f"name = '{name}'"):
+        if version.tags.get(STATE) == replaced:
+            # The policy lets anybody go back to an approved holder, at once and unchanged.
+            client.set_registered_model_alias(name, ALIAS, version.version)
+            print(f"@{ALIAS} of {name} is version {version.version} again")
+            return ROLLED_BACK
+    print(f"version {current} has replaced nothing that could be gone back to", file=sys.stderr)
+    return REFUSED
+
+
 def duration(text: str) -> float:
     """Read 30s, 15m, 24h or 2d."""
     return float(text[:-1]) * SECONDS[text[-1]]
@@ -82,13 +104,16 @@ def main() -> int:
     testing = steps.add_parser("test")
     testing.add_argument("name")
     testing.add_argument("version")
-    testing.add_argument("--data", required=True, metavar="CSV")
-    testing.add_argument("--target", required=True, metavar="COLUMN")
-    testing.add_argument("--at-least", type=float, default=0.9, metavar="ACCURACY")
     promoting = steps.add_parser("promote")
     promoting.add_argument("name")
     promoting.add_argument("version")
     promoting.add_argument("--wait", type=duration, default=0.0, metavar="DURATION")
+    watching = steps.add_parser("watch")
+    watching.add_argument("name")
+    for step in (testing, watching):
+        step.add_argument("--data", required=True, metavar="CSV")
+        step.add_argument("--target", required=True, metavar="COLUMN")
+        step.add_argument("--at-least", type=float, default=0.9, metavar="ACCURACY")
     arguments = parser.parse_args()
     if arguments.step == "register":
         return register(arguments.run_id, arguments.name)
@@ -100,6 +125,8 @@ def main() -> int:
             arguments.target,
             arguments.at_least,
         )
+    if arguments.step == "watch":
+        return watch(arguments.name, arguments.data, arguments.target, arguments.at_least)
     return promote(arguments.name, arguments.version, arguments.wait)
 
 

@@ -277,6 +277,8 @@ class Desk:
                 continue
             if outcome is None:
                 continue
+            if verb is not None:
+                gate.sync_lock(act.version, act.target)
             if outcome.refusal is not None:
                 raise outcome.refusal
             return

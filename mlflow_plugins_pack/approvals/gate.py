@@ -20,6 +20,7 @@ from mlflow_plugins_pack.approvals import (
     evidence,
     guards,
     identity,
+    locks,
     messages,
     registry,
     requirements,
@@ -53,6 +54,8 @@ from mlflow_plugins_pack.approvals.workflow import State, tally
 from mlflow_plugins_pack.errors import (
     ApprovalError,
     ApprovalRequiredError,
+    ChecksFailedError,
+    FrozenError,
     HolderChangedError,
     IdentityRequiredError,
     RegistryBusyError,
@@ -60,6 +63,8 @@ from mlflow_plugins_pack.errors import (
 )
 
 _START_OVER = 8
+# Refusals that leave every request as it was, and so every lock.
+_CHANGED_NOTHING = (ApprovalRequiredError, ChecksFailedError, FrozenError)
 
 
 class Gate:
@@ -190,6 +195,8 @@ class Gate:
                 )
             except LookAgainError:
                 continue
+            if act is not None and not isinstance(outcome.refusal, _CHANGED_NOTHING):
+                self.sync_lock(act.version, act.target)
             if outcome.refusal is not None:
                 outcome.refusal.is_recorded = outcome.filed
                 if act is not None:
@@ -222,6 +229,13 @@ class Gate:
     def _seen(self, session: Session, act: Act, request: Request | None) -> Seen:
         tags = registry.version_tags(session, act.version) if act.version.is_prompt else {}
         return Seen(act, request, tags, self._holder(session, act))
+
+    def sync_lock(self, version: Version, target: Target) -> None:
+        """Lock the version's files if it is approved for the target, else let go of them."""
+        approved = self.transactions.read(
+            lambda s: is_approved(s, version, [target], now_ms()) is not None
+        )
+        locks.set_lock(version, target, is_approved=approved)
 
     def require_identity(self, act: Act) -> None:
         """Refuse a caller who is nobody."""

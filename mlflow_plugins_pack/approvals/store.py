@@ -19,7 +19,7 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import application, guards, messages, registry, schema
+from mlflow_plugins_pack.approvals import application, guards, locks, messages, registry, schema
 from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
 from mlflow_plugins_pack.approvals.checks import TagCheck
 from mlflow_plugins_pack.approvals.desk import Desk
@@ -349,7 +349,7 @@ class ApprovalStoreMixin(_Base):
             return self._write_free(name, write)
         number = _validate_model_version(version)
 
-        def work(session: Session) -> None:
+        def work(session: Session) -> Version | None:
             workspace = self.gate.workspace()
             registry.lock_model(session, workspace, name)
             held = [(t, v) for t, v in self.gate.held(session, name) if v.version == number]
@@ -368,8 +368,17 @@ class ApprovalStoreMixin(_Base):
                 waiting = find_requests(session, version_uid=found.uid, only_open=True)
                 self.gate.close_all(ledger, waiting, State.STALE, "the version was deleted")
                 ledger.record("VERSION_DELETED", found)
+            return found
 
-        return self._transactions.write(work)
+        found = self._transactions.write(work)
+        return self._unlock([found] if found is not None else [])
+
+    def _unlock(self, versions: list[Version]) -> None:
+        """Let go of the files of versions that are no more."""
+        for version in versions:
+            for rule in self.gate.rules_about(version):
+                for target in rule.all_targets():
+                    locks.set_lock(version, target, is_approved=False)
 
     @_recording
     def delete_registered_model(self, name: str) -> None:
@@ -382,7 +391,7 @@ class ApprovalStoreMixin(_Base):
         if not self.gate.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
 
-        def work(session: Session) -> None:
+        def work(session: Session) -> list[Version]:
             workspace = self.gate.workspace()
             registry.lock_model(session, workspace, name)
             if held := self.gate.held(session, name):
@@ -391,14 +400,16 @@ class ApprovalStoreMixin(_Base):
                         what=f"'{name}'", held=[(target, v.version) for target, v in held]
                     )
                 )
+            gone = registry.all_versions(session, workspace, name)
             with guards.admitted(session, workspace, name):
                 write()
             ledger = self.gate.ledger(session)
             waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
             self.gate.close_all(ledger, waiting, State.STALE, "the model was deleted")
             ledger.record("MODEL_DELETED", workspace=workspace, name=name)
+            return gone
 
-        return self._transactions.write(work)
+        return self._unlock(self._transactions.write(work))
 
     @_recording
     def rename_registered_model(self, name: str, new_name: str) -> Any:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 from mlflow.entities.model_registry import ModelVersionTag
+from mlflow.exceptions import MlflowException
 from mlflow.server import handlers
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
 from mlflow_plugins_pack import errors
@@ -453,3 +455,42 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
         bench.store.desk.edit_comment(comment_id, None)
     assert comments() == []
     assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
+
+
+# --- locks ------------------------------------------------------------------------------------
+
+
+def test_approved_files_are_locked_where_the_repository_can(bench: Bench, tmp_path: Path) -> None:
+    bench.edit(RULE, RULE + "    demote: {approvals: 0}\n")
+    (tmp_path / "new").write_text("weights")
+    location = f"cas-file://{tmp_path / 'store'}/run/artifacts/model"
+    repository = get_artifact_repository(location)
+    repository.log_artifact(str(tmp_path / "new"))
+    with signed_in("alice"):
+        bench.store.create_registered_model("gov-a")
+        bench.store.create_model_version("gov-a", location)
+        bench.store.create_model_version("gov-a", location)  # as a copy does
+
+    def is_locked() -> bool:
+        try:
+            repository.log_artifact(str(tmp_path / "new"), "more")
+        except MlflowException as exc:
+            return "approved as alias 'prod': models:/gov-a/" in exc.message
+        return False
+
+    bench.say("erin", "request", 1)
+    assert not is_locked()  # asking is free, and must not stop anybody
+    bench.say("erin", "cancel", 1)
+    bench.say("erin", "request", 1)
+    bench.say("bob", "approve", 1)
+    assert is_locked()
+    bench.say("bob", "reject", 1)
+    assert not is_locked()
+    promote(bench, 1)
+    promote(bench, 2)
+    assert is_locked()
+    with signed_in("erin"):
+        bench.store.delete_registered_model_alias("gov-a", "prod")
+        assert is_locked()  # version 1 may still be gone back to
+        bench.store.delete_model_version("gov-a", 1)
+    assert not is_locked()

@@ -256,3 +256,19 @@ def test_register_test_promote(tmp_path: Path, team: servers.MlflowServer) -> No
     promoting.join()
     assert results[0].returncode == 0, results[0].stdout + results[0].stderr
     assert results[0].stdout.strip().endswith("@prod of pricing is version 1")
+
+    # Version 2 fails on fresh data, and the pipeline goes back to version 1 without asking anybody.
+    client = mlflow.MlflowClient(tracking_uri=team.url)
+    with servers.credentials("alice", PASSWORD):
+        source = client.get_model_version("pricing", "1")
+        client.create_model_version("pricing", source.source, source.run_id)
+    with servers.credentials("svc-ci", PASSWORD):
+        client.set_model_version_tag("pricing", "2", "approvals.request", "prod: better")
+    with servers.credentials("bob", PASSWORD):
+        client.set_model_version_tag("pricing", "2", "approvals.approve", "prod: looked fine")
+        client.set_registered_model_alias("pricing", "prod", "2")
+    watch = [sys.executable, script, "watch", "pricing", "--data", "held_out.csv"]
+    watch += ["--target", "target", "--at-least", "1.01"]
+    failing = run(*watch, folder=tmp_path, **as_user("svc-ci"))
+    assert failing.returncode == 4, failing.stdout + failing.stderr
+    assert failing.stdout.strip().endswith("@prod of pricing is version 1 again")

@@ -1,0 +1,42 @@
+"""Has an approved version's files kept as they are, where the artifact repository can do that.
+
+A repository that can has ``lock(reason, path)`` and ``unlock(reason, path)``; others are left
+alone, and their files are found changed when they are read the next time. A lock is set after the
+approval is committed, and never decides anything: the digest does.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from mlflow_plugins_pack.approvals import digest
+from mlflow_plugins_pack.approvals.names import Target
+from mlflow_plugins_pack.approvals.registry import Version
+
+_logger = logging.getLogger(__name__)
+
+
+def set_lock(version: Version, target: Target, *, is_approved: bool) -> None:
+    """Lock the files of an approved version, or let go of those of one that is not.
+
+    What cannot be locked or unlocked is logged: the registry has decided already.
+    """
+    if not version.has_files:
+        return
+    try:
+        repository, path = digest.repository_for(version.storage_location or version.source or "")
+        act = getattr(repository, "lock" if is_approved else "unlock", None)
+        if callable(act):
+            act(_reason(version, target), path)
+    except Exception as exc:  # noqa: BLE001 - see above; a store may fail in any way
+        verb = "locked" if is_approved else "unlocked"
+        what = f"models:/{version.name}/{version.version}"
+        _logger.warning("The files of %s could not be %s: %s", what, verb, exc)
+
+
+def _reason(version: Version, target: Target) -> str:
+    # The identity is in it, so that a version made anew has no say about the locks of the old one.
+    return (
+        f"approved as {target}: models:/{version.name}/{version.version} "
+        f"(workspace {version.workspace}, {version.uid[:12]})"
+    )
