@@ -14,6 +14,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
@@ -33,7 +34,7 @@ def served(
     store = folder / "store"
     uri = f"cas-file://{store}"
     where = {"artifacts": uri} if request.param == "proxied" else {"default_artifact_root": uri}
-    with servers.mlflow_server(folder, workers=2, **where) as server:
+    with servers.mlflow_server(folder, workers=4, **where) as server:
         yield server, store, request.param
 
 
@@ -148,13 +149,41 @@ def test_gc_removes_deleted_runs_only(client, served, tmp_path):
         client.get_run(runs[0].run_id)
     local = mlflow.artifacts.download_artifacts(run_id=runs[1].run_id, artifact_path="f")
     assert Path(local).read_bytes() == kept_file.read_bytes()
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
     experiment = client.get_run(runs[1].run_id).info.experiment_id
     gone = get_artifact_repository(
         f"cas-file://{served[1]}/{experiment}/{runs[0].run_id}/artifacts"
     )
     assert gone.list_artifacts() == []
+
+
+def test_locked_artifacts_over_the_server(client, served, tmp_path):
+    with mlflow.start_run() as run:
+        mlflow.log_text("approved", "x.txt")
+    info = run.info
+    repository = get_artifact_repository(
+        f"cas-file://{served[1]}/{info.experiment_id}/{info.run_id}/artifacts"
+    )
+    repository.lock("approved for alias 'prod'")
+    digest = repository.content_digest()
+    for name in ("x.txt", "y.txt"):
+        with pytest.raises(Exception, match="CONTENT_LOCKED"):
+            client.log_text(info.run_id, "other", name)
+    client.delete_run(info.run_id)
+    environment = servers.clean_environment(
+        MLFLOW_TRACKING_URI=served[0].url, HOME=str(tmp_path), MLFLOW_DISABLE_TELEMETRY="true"
+    )
+    collected = subprocess.run(
+        [
+            *(sys.executable, "-m", "mlflow", "gc", "--run-ids", info.run_id),
+            *("--backend-store-uri", f"sqlite:///{served[1].parent / 'mlflow.db'}"),
+        ],
+        env=environment,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    assert "CONTENT_LOCKED" in collected.stdout + collected.stderr
+    assert repository.content_digest() == digest
 
 
 def test_missing_artifact_is_a_404(client, served):

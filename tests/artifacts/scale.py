@@ -1,0 +1,99 @@
+"""What a call costs as the store grows: synthetic runs and index, real calls beside them.
+
+    python -m tests.artifacts.scale [--runs 10 100 1000 10000] [--gib 1 10 100]
+
+Prints milliseconds of listing, logging and downloading in one run, with the index cache of the
+host warm and cold, and how much memory the process takes for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+CHUNK_BYTES = 64 * 1024
+CHUNKS_PER_PACK = 256
+FILES_PER_RUN = 10
+
+
+def grow(root: str, runs: int, gib: int) -> None:
+    """Add manifests of runs, and an index of as many GiB, without the packs."""
+    from mlflow_plugins_pack.artifacts import layout
+    from mlflow_plugins_pack.artifacts.index import Delta, encode_delta
+    from mlflow_plugins_pack.artifacts.location import parse_location
+    from mlflow_plugins_pack.artifacts.manifest import FileEntry
+    from mlflow_plugins_pack.artifacts.pack import Chunk, Record
+    from mlflow_plugins_pack.artifacts.store import open_store
+
+    store = open_store(parse_location(root))
+    chance = random.Random(1)
+    packs = gib * (1 << 30) // CHUNK_BYTES // CHUNKS_PER_PACK
+    for start in range(0, packs, 64):
+        delta = Delta()
+        for _ in range(start, min(packs, start + 64)):
+            delta.packs[chance.randbytes(32)] = [
+                Record(0, 0, chance.randbytes(32), 8 + n * CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES)
+                for n in range(CHUNKS_PER_PACK)
+            ]
+        name = layout.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
+        store.backend.write(store.key(layout.index_key(name)), encode_delta(delta))
+    pack = chance.randbytes(32)
+    for _ in range(runs):
+        chunk = Chunk(pack, chance.randbytes(32), 8, CHUNK_BYTES, CHUNK_BYTES, 0)
+        entries = [
+            FileEntry(f"f{n}", CHUNK_BYTES, chance.randbytes(32), 0, chunks=(chunk,))
+            for n in range(FILES_PER_RUN)
+        ]
+        store.commit(f"1/{uuid.UUID(int=chance.getrandbits(128)).hex}/artifacts", entries)
+
+
+def measure(root: str, folder: str) -> None:
+    """Time calls in a run of this process's own; prints one line."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    repository = get_artifact_repository(f"{root}/1/{uuid.uuid4().hex}/artifacts")
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cells = []
+    for turn in range(2):
+        path = Path(folder, f"new-{uuid.uuid4().hex}")
+        path.write_bytes(os.urandom(200_000))
+        for call in (
+            lambda path=path: repository.log_artifact(str(path)),
+            lambda: repository.list_artifacts(),
+            lambda path=path: repository.download_artifacts(path.name),
+        ):
+            began = time.perf_counter()
+            call()
+            cells.append(f"{(time.perf_counter() - began) * 1000:.0f}")
+        del turn
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    print(f"first {'/'.join(cells[:3])}  then {'/'.join(cells[3:])} ms  +{grown:.0f} MiB")
+
+
+def main(runs: list[int], gibs: list[int]) -> None:
+    print("log/list/download of one file in a run of its own")
+    for count, gib in [(n, gibs[0]) for n in runs] + [(runs[0], n) for n in gibs[1:]]:
+        with tempfile.TemporaryDirectory(prefix="scale-") as folder:
+            root = f"cas-file://{folder}/store"
+            environment = {**os.environ, "MLFLOW_PACK_ARTIFACT_CACHE_DIR": f"{folder}/cache"}
+            for code in (f"grow({root!r}, {count}, {gib})", f"measure({root!r}, {folder!r})"):
+                if code.startswith("measure"):
+                    print(f"{count:6} runs, {gib:4} GiB: ", end="", flush=True)
+                call = f"from tests.artifacts.scale import grow, measure; {code}"
+                subprocess.run([sys.executable, "-c", call], check=True, env=environment)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--runs", type=int, nargs="+", default=[10, 100, 1000, 10000])
+    parser.add_argument("--gib", type=int, nargs="+", default=[1, 10, 100])
+    arguments = parser.parse_args()
+    main(arguments.runs, arguments.gib)
