@@ -65,9 +65,7 @@ class View:
         }
 
     def _lock_over(self, path: str) -> Lock | None:
-        return next(
-            (lock for lock in self.locks if layout.relative_to(path, lock.path) is not None), None
-        )
+        return _outermost(k for k in self.locks if layout.relative_to(path, k.path) is not None)
 
     def lock_on(self, operation: Operation) -> Lock | None:
         """Return a lock that forbids an operation, None if there is none."""
@@ -75,10 +73,9 @@ class View:
             return None
         over = self._lock_over(operation.path)
         if isinstance(operation, Tombstone) and over is None:
-            under = (
+            return _outermost(
                 k for k in self.locks if layout.relative_to(k.path, operation.path) is not None
             )
-            return next(under, None)
         if isinstance(operation, Folder) and operation.path in self.all_folders():
             return None
         return over
@@ -155,6 +152,11 @@ class View:
             # Last: the files before them are what they lock.
             *sorted(self.locks, key=lambda lock: (lock.path, lock.reason)),
         )
+
+
+def _outermost(locks: Iterable[Lock]) -> Lock | None:
+    # Always the same one, so that a refusal reads the same each time.
+    return min(locks, key=lambda lock: (lock.path, lock.reason), default=None)
 
 
 def live_combined(combined: Iterable[Segment]) -> tuple[list[Segment], set[str]]:
