@@ -33,15 +33,43 @@ def connected(uri: str) -> Iterator[sa.Connection]:
 
 @contextlib.contextmanager
 def served(uri: str) -> Iterator[sa.Engine]:
-    """Open the database behind an ``approval-`` or a stock URI.
+    """Open a database that has the approvals' tables, as this version needs them.
 
     Raises:
         NotServedYetError: If it was never served with an approval- URI.
         ConfigurationError: If it cannot be reached.
     """
-    plain = stock_uri(uri) if is_pack_uri(REGISTRY_WORD, uri) else uri
+    with opened(uri) as engine:
+        with engine.connect() as connection:
+            found = schema.current_revision(connection)
+        if found is None:
+            raise NotServedYetError(
+                f"The database {without_credentials(uri)!r} has no approvals tables. Nothing "
+                "was changed. Serve it once with an approval- URI; the server makes them."
+            )
+        if found != schema.head_revision():
+            raise ConfigurationError(
+                f"The approvals tables of {without_credentials(uri)!r} are at revision {found}, "
+                f"and this version needs {schema.head_revision()}. Nothing was changed. Run "
+                "mlflow-pack approvals db upgrade, or start the server once."
+            )
+        yield engine
+
+
+def plain_uri(uri: str) -> str:
+    """Return the database's own URI behind an ``approval-`` or a stock URI."""
+    return stock_uri(uri) if is_pack_uri(REGISTRY_WORD, uri) else uri
+
+
+@contextlib.contextmanager
+def opened(uri: str) -> Iterator[sa.Engine]:
+    """Open the database behind an ``approval-`` or a stock URI.
+
+    Raises:
+        ConfigurationError: If it cannot be reached.
+    """
     try:
-        engine = sa.create_engine(plain)
+        engine = sa.create_engine(plain_uri(uri))
     except (sa.exc.ArgumentError, ImportError) as exc:
         raise ConfigurationError(
             f"{without_credentials(uri)!r} is not a database URI that can be opened here ({exc}). "
@@ -51,18 +79,6 @@ def served(uri: str) -> Iterator[sa.Engine]:
     try:
         if engine.dialect.name == "sqlite":
             _refuse_missing_file(engine, uri)
-        with engine.connect() as connection:
-            if schema.current_revision(connection) is None:
-                raise NotServedYetError(
-                    f"The database {without_credentials(uri)!r} has no approvals tables. Nothing "
-                    "was changed. Serve it once with an approval- URI; the server makes them."
-                )
-            if (found := schema.current_revision(connection)) != schema.head_revision():
-                raise ConfigurationError(
-                    f"The approvals tables of {without_credentials(uri)!r} are at revision "
-                    f"{found}, and this version needs {schema.head_revision()}. Nothing was "
-                    "changed. Run mlflow-pack approvals db upgrade, or start the server once."
-                )
         yield engine
     except sa.exc.OperationalError as exc:
         raise ConfigurationError(

@@ -39,7 +39,7 @@ _READ_BYTES = 4 * 1024 * 1024
 """One range read is about this long, raw and stored."""
 _GAP_BYTES = 64 * 1024
 """Bytes between two wanted chunks that are read rather than asked around."""
-_BYTES_AHEAD = 40 * 1024 * 1024
+_BYTES_AHEAD = 32 * 1024 * 1024
 _READS = 2
 """Wrong bytes are read once more, since they may have gone wrong on the way."""
 

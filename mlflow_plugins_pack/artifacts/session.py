@@ -51,7 +51,7 @@ PACK_BYTES = 16 * 1024 * 1024
 """A pack is closed once it is this long: large enough for a bucket, small enough for memory."""
 
 UPLOADS_AT_ONCE = 3
-READ_BYTES = 4 * 1024 * 1024
+READ_BYTES = 2 * 1024 * 1024
 _BLOCKS_AHEAD = 2
 """So many blocks of a file are cut while the chunks before them are still being hashed."""
 _HAND_OVER_BYTES = 256 * 1024

@@ -16,8 +16,11 @@ T = TypeVar("T")
 
 IO_THREADS = 8
 CPU_THREADS = 2
+UPLOADS_OF_ALL = 6
+"""Large writes under way in one process, whoever started them: they are held in memory."""
 
 _pools: dict[tuple[int, str], ThreadPoolExecutor] = {}
+_places: dict[int, threading.BoundedSemaphore] = {}
 _lock = threading.Lock()
 
 
@@ -40,10 +43,16 @@ def compute(call: Callable[..., T], *arguments: Any) -> Future[T]:
     return _pool("cpu", CPU_THREADS).submit(call, *arguments)
 
 
-class Uploads:
-    """Writes under way, at most ``limit`` at a time.
+def _upload_places() -> threading.BoundedSemaphore:
+    # A place that a thread held when the process was forked would never come back in the child.
+    with _lock:
+        return _places.setdefault(os.getpid(), threading.BoundedSemaphore(UPLOADS_OF_ALL))
 
-    Submitting beyond the limit waits, so that the bytes held in memory stay bounded.
+
+class Uploads:
+    """Large writes under way, at most ``limit`` at a time, and `UPLOADS_OF_ALL` in the process.
+
+    Submitting beyond that waits, so that the bytes held in memory stay bounded.
     """
 
     def __init__(self, limit: int) -> None:
@@ -58,7 +67,15 @@ class Uploads:
         """
         while len(self._running) >= self._limit:
             self._collect(return_when="FIRST_COMPLETED")
-        self._running.append(submit(call, *arguments))
+        places = _upload_places()
+        places.acquire()
+        try:
+            running = submit(call, *arguments)
+        except BaseException:
+            places.release()
+            raise
+        running.add_done_callback(lambda _: places.release())
+        self._running.append(running)
 
     def finish(self) -> None:
         """Wait for all writes.

@@ -50,6 +50,20 @@ class Slot:
 
 
 @dataclass(frozen=True)
+class Replacement:
+    """A credential instead of one that was refused.
+
+    Attributes:
+        credential: The credential.
+        is_new: It was made just now; else another thread or process had it before, and it may
+            have been refused by now too.
+    """
+
+    credential: Credential
+    is_new: bool
+
+
+@dataclass(frozen=True)
 class _Loaded:
     path: str
     mark: tuple[object, ...]
@@ -125,12 +139,15 @@ class Manager:
             stamp = slot.source.stamp()
             step = tokens.next_step(slot.state, time.monotonic(), stamp)
             if step is Step.FAIL:
-                raise no_credential(slot, slot.state.error or "it failed a moment ago")
+                wait = tokens.outage_wait(slot.state, time.monotonic())
+                if wait is None:
+                    raise no_credential(slot, slot.state.error or "it failed a moment ago")
+                time.sleep(wait)
             if step is not Step.USE:
                 self._fetch(slot, stamp)
             return self._usable(slot)
 
-    def replace_rejected(self, name: str, used: Credential) -> Credential | None:
+    def replace_rejected(self, name: str, used: Credential) -> Replacement | None:
         """Return another credential after the server refused one with a 401.
 
         Args:
@@ -138,8 +155,8 @@ class Manager:
             used: The credential that was refused.
 
         Returns:
-            A credential that differs, or None if the source has no other. However many threads
-            ask about the same one, the source is asked once.
+            One that differs, or None if the source has no other. However many threads ask about
+            the same one, the source is asked once.
 
         Raises:
             CredentialError: If the source fails and nothing valid is left.
@@ -148,7 +165,7 @@ class Manager:
         with slot.lock:
             current = slot.state.credential
             if current is not None and current.headers != used.headers:
-                return current
+                return Replacement(current, is_new=False)
             if not tokens.may_refetch_after_rejection(slot.state, time.monotonic()):
                 return None
             self._fetch(slot, slot.source.stamp())
@@ -157,7 +174,7 @@ class Manager:
                 slot.state = tokens.rejected(slot.state, time.monotonic())
                 return None
             _logger.debug("Profile %s: the server refused a credential; got a new one.", name)
-            return current
+            return Replacement(current, is_new=current.age_seconds == 0)
 
     def warn_once(self, name: str, kind: str, message: str) -> None:
         """Log a warning once a process for each profile and kind."""
@@ -184,7 +201,6 @@ class Manager:
         wait for a while instead of failing a job that has run for hours.
         """
         while True:
-            is_down = False
             try:
                 credential = slot.source.fetch()
             except SourceError as exc:
@@ -192,7 +208,8 @@ class Manager:
             else:
                 slot.state = tokens.fetched(slot.state, credential, time.monotonic(), stamp)
                 return
-            slot.state = tokens.failed(slot.state, problem, time.monotonic(), stamp)
+            now = time.monotonic()
+            slot.state = tokens.failed(slot.state, problem, now, stamp, is_down=is_down)
             if self._still_valid(slot, stamp):
                 _logger.warning(
                     "Profile %s: its credential could not be refreshed (%s); the old one is used "
@@ -201,7 +218,7 @@ class Manager:
                     problem,
                 )
                 return
-            wait = tokens.outage_wait(slot.state, time.monotonic()) if is_down else None
+            wait = tokens.outage_wait(slot.state, time.monotonic())
             if wait is None:
                 raise no_credential(slot, problem)
             _logger.warning("Profile %s: waiting for its source (%s).", slot.name, problem)

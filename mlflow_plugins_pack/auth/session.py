@@ -105,15 +105,31 @@ class _Follow:
         return any(request.headers.get(header) == value.reveal() for header, value in self._headers)
 
     def _retry(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
-        """Send the request once more if the source has another credential by now."""
+        """Send the request once more if the source has another credential by now.
+
+        Once more again if that one was refused too and somebody else had it before.
+        """
         self._retried = True
         original, manager = response.request, get_manager()
-        if not self._is_ours(original.url) or not _is_resendable(original):
-            return response
-        credential = manager.replace_rejected(self._slot.name, self._credential)
-        if credential is None:
-            return response
-        _ = response.content  # frees the connection for the second try
+        for _ in range(2):
+            if not self._is_ours(original.url) or not _is_resendable(original):
+                break
+            replacement = manager.replace_rejected(self._slot.name, self._credential)
+            if replacement is None:
+                break
+            response = self._send_again(response, original, replacement.credential, kwargs)
+            if response.status_code != requests.codes.unauthorized or replacement.is_new:
+                break
+        return response
+
+    def _send_again(
+        self,
+        response: requests.Response,
+        original: requests.PreparedRequest,
+        credential: Credential,
+        kwargs: dict[str, Any],
+    ) -> requests.Response:
+        _ = response.content  # frees the connection for the next try
         response.close()
         # `requests` derives a redirect from the original, so that one is brought up to date.
         self._take_off(original)
@@ -124,7 +140,7 @@ class _Follow:
         if hasattr(again.body, "seek"):
             rewind_body(again)
         second: requests.Response = response.connection.send(again, **kwargs)
-        second.history.append(response)
+        second.history.extend([*response.history, response])
         second.request = again
         return second
 

@@ -46,7 +46,8 @@ class Credential:
     Attributes:
         headers: Header names and their values.
         lifetime_seconds: From the moment it was fetched; None if the source does not know.
-        age_seconds: How old it was by then: another process may have had it before.
+        age_seconds: How old it was by then; 0 if it was made for us, more if another process had
+            it before.
         who: Whom it signs in, as the source knows; None if it does not.
         source: Which of several sources gave it; empty if there is one.
         sign: Makes the headers of one request, where each needs its own; `headers` holds what
@@ -77,6 +78,7 @@ class State:
         retry_at: Before this moment a failed source is not asked again.
         error: Why the last fetch failed.
         failed_stamp: The source's mark then; another mark ends the rest.
+        is_down: It failed because what gives the secret did not answer.
         rejected_at: When the server last refused the current credential and the source had no
             other.
     """
@@ -88,6 +90,7 @@ class State:
     retry_at: float = 0.0
     error: str | None = field(default=None, repr=False)
     failed_stamp: object = None
+    is_down: bool = False
     rejected_at: float = -math.inf
 
     @property
@@ -139,7 +142,7 @@ def fetched(state: State, credential: Credential, now: float, stamp: object) -> 
     )
 
 
-def failed(state: State, error: str, now: float, stamp: object) -> State:
+def failed(state: State, error: str, now: float, stamp: object, *, is_down: bool = False) -> State:
     """Return the state after a fetch that failed; a credential still valid is kept.
 
     Rests double from half a second. Without a valid credential they stay short: the person who
@@ -148,7 +151,14 @@ def failed(state: State, error: str, now: float, stamp: object) -> State:
     failures = state.failures + 1
     usable = state.credential is not None and now < state.expires_at
     rest = min(0.5 * 2 ** min(failures - 1, 10), 60.0 if usable else 4.0)
-    return replace(state, failures=failures, retry_at=now + rest, error=error, failed_stamp=stamp)
+    return replace(
+        state,
+        failures=failures,
+        retry_at=now + rest,
+        error=error,
+        failed_stamp=stamp,
+        is_down=is_down,
+    )
 
 
 def outage_wait(state: State, now: float) -> float | None:
@@ -158,9 +168,10 @@ def outage_wait(state: State, now: float) -> float | None:
     error at once.
 
     Returns:
-        Seconds; None if the outage lasts too long or there was no credential before.
+        Seconds; None if it is not down, or for too long, or there was no credential before.
     """
-    if state.credential is None or now >= state.expires_at + OUTAGE_SECONDS:
+    is_over = state.credential is None or now >= state.expires_at + OUTAGE_SECONDS
+    if is_over or not state.is_down:
         return None
     return max(0.0, state.retry_at - now)
 

@@ -12,6 +12,7 @@ import click
 
 from mlflow_plugins_pack.approvals.names import DIGEST_SUFFIX, PROJECTION_PREFIX, PROMPT_FLAG_TAG
 from mlflow_plugins_pack.cli.approvals_audit import audit, drift
+from mlflow_plugins_pack.cli.approvals_db import db
 from mlflow_plugins_pack.cli.approvals_events import events
 from mlflow_plugins_pack.cli.approvals_guards import guards
 from mlflow_plugins_pack.cli.approvals_pipeline import apply, verify, wait
@@ -34,7 +35,7 @@ def approvals() -> None:
     """Review and promote versions."""
 
 
-for _part in (audit, drift, events, guards, policy, wait, apply, verify):
+for _part in (audit, db, drift, events, guards, policy, wait, apply, verify):
     approvals.add_command(_part)
 
 

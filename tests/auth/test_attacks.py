@@ -1,11 +1,19 @@
-"""Nothing that a profile keeps reaches a host that it does not name; faults send nothing."""
+"""Nothing that a profile keeps reaches a host that it does not name; faults send nothing.
+
+What needs more than a hostile server is beside this file: look-alike addresses in test_origin.py,
+token files that are damaged, foreign, open or links in test_store.py, a provider in trouble in
+test_oidc.py, answers to a sign-in that are another's in test_login.py, names smuggled past proxies
+in test_proxies.py, forged tokens in tests/identity.
+"""
 
 from __future__ import annotations
 
 import io
+import json
 import logging
 import pickle
 import sys
+import time
 import traceback
 import types
 from collections.abc import Callable, Iterator
@@ -18,9 +26,15 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from mlflow_plugins_pack.auth.manager import get_manager
+from mlflow_plugins_pack.auth.manager import Manager, get_manager
+from mlflow_plugins_pack.auth.profiles import OidcProfile
 from mlflow_plugins_pack.auth.session import PackAuth
-from tests.auth.parts import JSON, Answer, Recorder, Seen, write_profiles
+from mlflow_plugins_pack.auth.sources import open_oidc
+from mlflow_plugins_pack.auth.sources.oidc import OidcSource
+from tests.auth.certificates import Authority
+from tests.auth.parts import JSON, Answer, Recorder, Seen, recording, write_profiles
+from tests.auth.test_oidc import machine
+from tests.oidc import OidcProvider
 
 Profiles = Callable[[str], Path]
 SECRET = "planted-secret-4711"
@@ -148,6 +162,69 @@ def test_an_artifact_uri_at_another_host_gets_no_secret(
     assert not any(seen.has(SECRET) for seen in evil.seen)
 
 
+def test_a_model_whose_source_is_at_another_host_gets_no_secret(
+    signed_in: object, evil: Recorder, named: Recorder, tmp_path: Path
+) -> None:
+    """A server of today refuses such a source; an older, edited or hostile one hands it out."""
+    address = evil.url.removeprefix("http://")
+    source = f"mlflow-artifacts://{address}/1/model"
+    version = {"name": "m", "version": "1", "source": source, "status": "READY"}
+
+    def rule(seen: Seen) -> Answer:
+        if "get-download-uri" in seen.path:
+            return 200, JSON, json.dumps({"artifact_uri": source}).encode()
+        return 200, JSON, json.dumps({"model_version": version}).encode()
+
+    named.rule = rule
+    evil.rule = lambda seen: (200, JSON, b'{"files": []}')
+    mlflow.set_tracking_uri(named.url)
+    try:
+        mlflow.artifacts.download_artifacts(artifact_uri="models:/m/1", dst_path=str(tmp_path))
+    except MlflowException:
+        pass
+    finally:
+        mlflow.set_tracking_uri(None)
+    assert evil.seen, "the attack did not reach the other host"
+    assert not any(seen.has(SECRET) for seen in evil.seen)
+
+
+def test_a_redirect_to_another_name_of_the_host_carries_no_secret(
+    signed_in: Callable[..., requests.Response], named: Recorder
+) -> None:
+    named.rule = lambda seen: (
+        (200, JSON, b"{}")
+        if seen.path == "/next"
+        else (302, {"Location": f"http://localhost:{named.port}/next"}, b"")
+    )
+    signed_in()
+    assert named.seen[1].path == "/next"
+    assert not named.seen[1].has(SECRET)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_out_of_tls_carries_no_secret(
+    profiles: Profiles,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    evil: Recorder,
+    status: int,
+) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    authority = Authority(tmp_path)
+    with recording(certificate=authority.issue("server")) as secure:
+        profiles(
+            f'[profile.prod]\nhosts = ["{secure.url}"]\nsource = "env"\nenv = "TOKEN"\n'
+            f'tls = {{ ca = "{authority.ca}" }}\n'
+        )
+        secure.rule = redirect_to(f"{evil.url}/plain", status)
+        http_request(MlflowHostCreds(secure.url), ARTIFACT, "GET")
+        with pytest.raises(MlflowException, match="Nothing was sent there"):
+            http_request(MlflowHostCreds(secure.url), API, "GET")
+        assert all(seen.has(SECRET) for seen in secure.seen)
+    assert len(evil.seen) == 1
+    assert not evil.seen[0].has(SECRET)
+
+
 def test_the_deployments_client_gives_no_secret_to_its_target(
     signed_in: object, evil: Recorder
 ) -> None:
@@ -254,7 +331,21 @@ def conflict_netrc(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> dic
     return {}
 
 
-@pytest.mark.parametrize("conflict", [conflict_token, conflict_user, conflict_netrc])
+def conflict_file(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> dict[str, Any]:
+    """Stock MLflow reads ~/.mlflow/credentials where it makes the host's credentials."""
+    from mlflow.utils.credentials import get_default_host_creds
+
+    monkeypatch.setenv("HOME", str(home))
+    (home / ".mlflow").mkdir()
+    (home / ".mlflow" / "credentials").write_text(
+        "[mlflow]\nmlflow_tracking_username = other\nmlflow_tracking_password = other-password\n"
+    )
+    found = get_default_host_creds(url)
+    assert found.username == "other"
+    return {"username": found.username, "password": found.password}
+
+
+@pytest.mark.parametrize("conflict", [conflict_token, conflict_user, conflict_file, conflict_netrc])
 def test_the_profile_wins_over_other_credentials_with_one_warning(
     named: Recorder,
     profiles: Profiles,
@@ -391,6 +482,24 @@ def test_a_token_that_no_header_may_carry_is_refused(
     with pytest.raises(MlflowException, match="has no credential"):
         http_request(MlflowHostCreds(named.url), API, "GET")
     assert named.seen == []
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_wrong_by_an_hour_costs_a_fetch_and_no_more(
+    provider: OidcProvider, profiles: Profiles, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Another process, whose clock is wrong, or after the clock was set."""
+    monkeypatch.setenv("CLIENT_SECRET", "planted-client-secret")
+    profiles(machine(provider.issuer))
+    wanted = Manager().profile("ci")
+    assert isinstance(wanted, OidcProfile)
+    before = len(provider.grants())
+    right = open_oidc("ci", wanted)
+    wrong = OidcSource("ci", right.provider, lambda: time.time() + hours * 3600)
+    first, second = right.fetch(), wrong.fetch()
+    assert len(provider.grants()) == before + 2
+    assert first.headers != second.headers
+    assert second.lifetime_seconds == pytest.approx(3600, abs=5)
 
 
 def test_planted_secrets_appear_nowhere(

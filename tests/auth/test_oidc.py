@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import os
 import subprocess
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -16,8 +18,10 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
+from mlflow_plugins_pack.auth import manager
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.auth.sources.claims import claims_of
+from mlflow_plugins_pack.auth.tokens import Step, next_step
 from mlflow_plugins_pack.errors import CredentialError
 from tests.auth.parts import JSON, Recorder, Seen
 from tests.oidc import AUDIENCE, SECRET, OidcProvider
@@ -117,10 +121,12 @@ def test_processes_share_a_token_and_a_new_one_is_fetched_after_a_refusal(
     assert len(provider.grants()) == before + 1
     newer = first.replace_rejected("ci", first.credential("ci"))
     assert newer is not None
+    assert newer.is_new
     # The other is refused with the same token a moment later and takes the first one's newer.
     found = second.replace_rejected("ci", second.credential("ci"))
     assert found is not None
-    assert found.headers == newer.headers
+    assert found.credential.headers == newer.credential.headers
+    assert not found.is_new
     assert len(provider.grants()) == before + 2
 
 
@@ -342,3 +348,32 @@ def test_fork_while_another_thread_renews(provider: OidcProvider, profiles: Prof
         with pytest.raises(Exception, match="another process"), source.store.lock(source._key, 0.1):
             pass  # the child's end has not freed the parent's lock
     assert token_of(manager)
+
+
+def test_who_had_a_token_waits_while_the_provider_is_down(
+    provider: OidcProvider, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the end of its token's life, in the middle of the rest after a failure."""
+    profiles(machine(provider.issuer))
+    current = Manager()
+    token = token_of(current)
+    provider.fault("down")
+    slot = current._slot("ci")
+    for seconds, expected in ((3500, Step.USE), (3700, Step.FAIL)):
+        past = slot.state.fetched_at - seconds
+        slot.state = dataclasses.replace(slot.state, fetched_at=past)
+        if seconds == 3500:
+            assert token_of(current) == token
+        assert next_step(slot.state, time.monotonic(), None) is expected
+        slot.state = dataclasses.replace(slot.state, fetched_at=past + seconds)
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            provider.fault(None)
+
+    monkeypatch.setattr(manager.time, "sleep", wait)
+    slot.state = dataclasses.replace(slot.state, fetched_at=slot.state.fetched_at - 3605)
+    assert token_of(current) != token
+    assert len(waits) >= 3

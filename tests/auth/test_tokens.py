@@ -59,9 +59,10 @@ def test_the_windows_are_those_of_the_whole_life() -> None:
 
 
 def test_an_outage_is_waited_for_by_those_who_had_a_credential() -> None:
-    assert tokens.outage_wait(tokens.failed(State(), "down", 0, None), 0) is None
+    assert tokens.outage_wait(tokens.failed(State(), "down", 0, None, is_down=True), 0) is None
     state = tokens.fetched(State(), credential(life=20), 0, None)
-    state = tokens.failed(state, "down", 21, None)
+    assert tokens.outage_wait(tokens.failed(state, "refused", 21, None), 21) is None
+    state = tokens.failed(state, "down", 21, None, is_down=True)
     assert tokens.outage_wait(state, 21) == 0.5
     assert tokens.outage_wait(state, 79) == 0
     assert tokens.outage_wait(state, 20 + tokens.OUTAGE_SECONDS) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import random
@@ -152,7 +153,9 @@ class S3Backend(Backend):
 
     def write(self, key: str, data: Buffer) -> None:
         try:
-            self._client.put_object(Bucket=self._bucket, Key=key, Body=data, **self._to_write)
+            self._client.put_object(
+                Bucket=self._bucket, Key=key, Body=_Body(data), **self._to_write
+            )
         except (ClientError, BotoCoreError) as exc:
             raise self._translate(exc, key, "write") from exc
 
@@ -247,6 +250,34 @@ class S3Backend(Backend):
             f"Could not {doing} {key!r} in the S3 bucket {self._bucket!r}: {exc}; {advice}. "
             f"What was committed before is unchanged."
         )
+
+
+class _Body(io.RawIOBase):
+    """A buffer as a file, since botocore copies a buffer to make it one."""
+
+    def __init__(self, data: Buffer) -> None:
+        self._data = memoryview(data)
+        self._at = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        piece = self._data[self._at : self._at + len(buffer)]
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: len(self._data)}[whence]
+        self._at = max(0, start + offset)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
 
 
 def _code_of(exc: ClientError) -> str:

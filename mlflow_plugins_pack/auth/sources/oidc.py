@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from mlflow_plugins_pack.auth.location import token_folder
 from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
@@ -60,13 +61,13 @@ class OidcSource:
     def fetch(self) -> Credential:
         """Return the store's token if it is new to us and fresh, else renew it."""
         stored = self._read()
-        if not self._will_do(stored):
-            with self._locked():
-                stored = self._read()
-                if not self._will_do(stored):
-                    stored = self._renew(stored)
-        assert stored is not None  # noqa: S101 - `_will_do` says so
-        return self._credential(stored)
+        if stored is not None and self._will_do(stored):
+            return self._credential(stored)
+        with self._locked():
+            stored = self._read()
+            if stored is not None and self._will_do(stored):
+                return self._credential(stored)
+            return replace(self._credential(self._renew(stored)), age_seconds=0.0)
 
     def signed_in(self, answer: Answer, who: str | None) -> Credential:
         """Keep the answer of a dialogue with a person.
@@ -111,12 +112,9 @@ class OidcSource:
             self._fall_back(exc)
             return None
 
-    def _will_do(self, stored: Stored | None) -> bool:
-        return (
-            stored is not None
-            and (self._given is None or stored.token != self._given.reveal())
-            and stored.is_fresh(self._clock())
-        )
+    def _will_do(self, stored: Stored) -> bool:
+        is_new = self._given is None or stored.token != self._given.reveal()
+        return is_new and stored.is_fresh(self._clock())
 
     def _renew(self, stored: Stored | None) -> Stored:
         if self._profile.needs_person:

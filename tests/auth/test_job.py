@@ -1,0 +1,137 @@
+"""A stock training job behind nginx with tokens of 20 s: nobody ever sees a 401.
+
+MLFLOW_PACK_JOB_SECONDS makes it last longer; the default is short.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.auth.parts import write_profiles
+from tests.auth.proxies import Verifier, nginx_auth_request, verifying
+from tests.oidc import SECRET, OidcProvider, oidc_provider
+
+# Read before the fixtures clean the environment.
+JOB_SECONDS = float(os.environ.get("MLFLOW_PACK_JOB_SECONDS", "30"))
+TOKEN_SECONDS = 20
+PROCESSES, THREADS = 4, 4
+
+
+@dataclass
+class Site:
+    """A stock server behind nginx, and the provider whose tokens nginx wants."""
+
+    url: str
+    provider: OidcProvider
+    verifier: Verifier
+    environment: dict[str, str]
+
+    @contextlib.contextmanager
+    def job(self, seconds: float) -> Iterator[None]:
+        """Run the job's processes until all have ended, well."""
+        command = [sys.executable, "-m", "tests.auth.job", str(seconds), str(THREADS)]
+        with contextlib.ExitStack() as stack:
+            processes = []
+            for _ in range(PROCESSES):
+                process = subprocess.Popen(
+                    command,
+                    env=self.environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                )
+                stack.enter_context(process)
+                stack.callback(process.kill)
+                processes.append(process)
+            yield
+            self.finish(processes)
+
+    def finish(self, processes: list[subprocess.Popen[str]]) -> None:
+        """Wait for them; each must have met no error, and told no secret."""
+        for process in processes:
+            output, _ = process.communicate(timeout=JOB_SECONDS + 240)
+            assert process.returncode == 0, output[-6000:]
+            assert SECRET not in output
+            assert " 401" not in output
+            assert "Traceback" not in output, output[-6000:]
+
+
+@pytest.fixture(scope="module")
+def parts(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[str, OidcProvider, Verifier, Path]]:
+    folder = tmp_path_factory.mktemp("job")
+    with (
+        oidc_provider(folder / "oidc", token_seconds=TOKEN_SECONDS) as provider,
+        verifying(provider) as verifier,
+        servers.mlflow_server(folder / "server", workers=2) as server,
+        nginx_auth_request(folder / "nginx", server.url, verifier) as url,
+    ):
+        yield url, provider, verifier, folder
+
+
+@pytest.fixture
+def site(parts: tuple[str, OidcProvider, Verifier, Path], tmp_path: Path) -> Site:
+    url, provider, verifier, _ = parts
+    verifier.refused.clear()
+    config = write_profiles(
+        tmp_path / "auth.toml",
+        f'[profile.job]\nhosts = ["{url}"]\nsource = "oidc"\nissuer = "{provider.issuer}"\n'
+        'client_id = "machine"\nclient_secret = { env = "CLIENT_SECRET" }\nscope = "mlflow"\n',
+    )
+    environment = servers.clean_environment(
+        MLFLOW_TRACKING_URI=url,
+        MLFLOW_PACK_AUTH_CONFIG=str(config),
+        MLFLOW_PACK_LINEAGE_ENABLED="false",
+        MLFLOW_DISABLE_TELEMETRY="true",
+        CLIENT_SECRET=SECRET,
+        HOME=str(tmp_path),
+        XDG_STATE_HOME=str(tmp_path / "state"),
+    )
+    return Site(url, provider, verifier, environment)
+
+
+def fetched(site: Site, since: float) -> list[float]:
+    """Return when tokens were given, since a moment."""
+    times = [float(str(grant["at"])) for grant in site.provider.grants()]
+    return [moment for moment in times if moment >= since]
+
+
+@pytest.mark.timeout(JOB_SECONDS + 500)
+def test_a_job_of_four_processes_fetches_no_more_tokens_than_it_must(site: Site) -> None:
+    began = time.time()
+    with site.job(JOB_SECONDS):
+        pass
+    moments = fetched(site, began)
+    # From the first request that needed one to the last moment, one token after the other.
+    needed = math.ceil((time.time() - moments[0]) / TOKEN_SECONDS)
+    assert len(moments) <= needed + 1, moments
+
+
+@pytest.mark.timeout(JOB_SECONDS + 500)
+def test_a_job_outlives_an_outage_and_a_revocation(site: Site) -> None:
+    """The provider is down for 15 s across an expiry; then all tokens are revoked."""
+    began = time.time()
+    with site.job(JOB_SECONDS + 20):
+        servers.wait_until(lambda: bool(fetched(site, began)), "the first token")
+        servers.wait_until(lambda: bool(site.verifier.accepted), "the first request")
+        first = fetched(site, began)[0]
+        time.sleep(max(0.0, first + TOKEN_SECONDS - 8 - time.time()))  # the token's own time
+        site.provider.fault("down")
+        time.sleep(15)
+        site.provider.fault(None)
+        servers.wait_until(lambda: len(fetched(site, began)) > 1, "the token after the outage")
+        site.verifier.revoke_all()
+    # nginx did refuse, by the revocation at least; the job never noticed.
+    assert site.verifier.refused
