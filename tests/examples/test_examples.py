@@ -260,8 +260,7 @@ def test_register_test_promote(tmp_path: Path, team: servers.MlflowServer) -> No
     # Version 2 fails on fresh data, and the pipeline goes back to version 1 without asking anybody.
     client = mlflow.MlflowClient(tracking_uri=team.url)
     with servers.credentials("alice", PASSWORD):
-        source = client.get_model_version("pricing", "1")
-        client.create_model_version("pricing", source.source, source.run_id)
+        client.copy_model_version("models:/pricing/1", "pricing")
     with servers.credentials("svc-ci", PASSWORD):
         client.set_model_version_tag("pricing", "2", "approvals.request", "prod: better")
     with servers.credentials("bob", PASSWORD):
