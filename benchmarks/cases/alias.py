@@ -1,4 +1,4 @@
-"""What enforcing approvals costs an alias that no policy protects, on each database."""
+"""What enforcing approvals costs an alias, free or protected and approved, on each database."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+
+from mlflow.entities.model_registry import ModelVersionTag
 
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
 
@@ -71,7 +73,91 @@ def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
         return interleave(sides, [figure], blocks, options.progress)
 
 
-CASES = tuple(
-    Case(f"alias-{kind}", f"alias of an unprotected model, {kind}", 20, partial(_run, kind))
-    for kind in ("sqlite", "postgresql", "mariadb")
+class _Guarded:
+    """A store and a model whose prod alias moves between two versions, each move approved."""
+
+    def __init__(self, uri: str, folder: Path) -> None:
+        from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+        from mlflow_plugins_pack.approvals.plugin import build_store
+
+        self.is_ours = uri.startswith("approval-")
+        self.store = build_store(uri) if self.is_ours else SqlAlchemyStore(uri)
+        self.store.create_registered_model("guarded-a")
+        for version in ("1", "2"):
+            source = folder / f"{'pack' if self.is_ours else 'stock'}-{version}"
+            source.mkdir()
+            (source / "weights").write_text(version)
+            self.store.create_model_version("guarded-a", str(source))
+        self.next = 1
+
+    def move(self, name: str, count: int) -> Sample:
+        """Time the moves alone: what people do before them takes them hours."""
+        from tests.approvals.acting import signed_in
+
+        seconds = 0.0
+        for _ in range(count):
+            if self.is_ours:
+                for user, command in (("erin", "request"), ("bob", "approve")):
+                    with signed_in(user):
+                        tag = ModelVersionTag(f"approvals.{command}", "prod: fine")
+                        self.store.set_model_version_tag("guarded-a", self.next, tag)
+            with signed_in("erin"), stopwatch() as watch:
+                self.store.set_registered_model_alias("guarded-a", "prod", self.next)
+            seconds += watch.wall_seconds
+            self.next = 3 - self.next
+        return {name: seconds / count * 1000}
+
+
+def _run_protected(kind: str, guards: bool, options: Options, blocks: int) -> list[Figure]:
+    figure = Figure(f"approved alias write, {kind}", "ms", goal=">= 0.5x")
+    with (
+        tempfile.TemporaryDirectory(dir=options.work, prefix="benchmark-") as name,
+        _databases(kind, Path(name)) as (stock_uri, plain_uri),
+    ):
+        policy = Path(name) / "policy.yaml"
+        policy.write_text(POLICY)
+        os.environ["MLFLOW_PACK_APPROVALS_POLICY"] = str(policy)
+        stock = _Guarded(stock_uri, Path(name))
+        pack = _Guarded(f"approval-{plain_uri}", Path(name))
+        if guards:
+            from mlflow_plugins_pack.approvals.guards import install
+            from mlflow_plugins_pack.approvals.policy_source import read_policy
+
+            figure.name += ", guards on"
+            install(pack.store.engine, read_policy(policy), 1)
+        count = options.count(WRITES // 2)
+        sides = {
+            side: partial(guarded.move, figure.name, count)
+            for side, guarded in ((STOCK, stock), (PACK, pack))
+        }
+        for warm_up in sides.values():
+            warm_up()
+        return interleave(sides, [figure], blocks, options.progress)
+
+
+_KINDS = ("sqlite", "postgresql", "mariadb")
+CASES = (
+    *(
+        Case(f"alias-{kind}", f"alias of an unprotected model, {kind}", 20, partial(_run, kind))
+        for kind in _KINDS
+    ),
+    *(
+        Case(
+            f"approved-{kind}",
+            f"protected alias with an approval that is there, {kind}",
+            12,
+            partial(_run_protected, kind, False),
+        )
+        for kind in _KINDS
+    ),
+    *(
+        Case(
+            f"guarded-{kind}",
+            f"the same with database guards, {kind}",
+            12,
+            partial(_run_protected, kind, True),
+        )
+        for kind in _KINDS
+    ),
 )

@@ -28,6 +28,8 @@ from mlflow_plugins_pack.approvals.transactions import Transactions
 _logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0
+PAUSE_SECONDS = 30.0
+"""After a failure."""
 LEASE_MS = 30_000
 DRIFT_MS = 60_000
 LEASE = "keeper"
@@ -67,12 +69,14 @@ class Keeper:
     def _run(self) -> None:
         pause = threading.Event()
         while True:
+            seconds = POLL_SECONDS
             try:
                 self.step()
             except Exception:
-                # The next round tries again; the server must go on.
+                # The server must go on, and a database that is away for long fills no log.
+                seconds = PAUSE_SECONDS
                 _logger.warning("Events and drift were not looked after", exc_info=True)
-            pause.wait(POLL_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+            pause.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def step(self) -> bool:
         """Do what is due, if this process may; False if another one does."""
