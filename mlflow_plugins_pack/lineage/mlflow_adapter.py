@@ -35,10 +35,16 @@ class ReportingDict(dict):  # type: ignore[type-arg]
         return super().__contains__(key)
 
 
+_fluent: Any | None = None
+
+
 def fluent() -> Any | None:
     """Return ``mlflow.tracking.fluent`` once its import is complete, else None."""
-    module = sys.modules.get("mlflow.tracking.fluent")
-    return module if module is not None and hasattr(module, "end_run") else None
+    global _fluent  # asked at every open
+    if _fluent is None:
+        module = sys.modules.get("mlflow.tracking.fluent")
+        _fluent = module if module is not None and hasattr(module, "end_run") else None
+    return _fluent
 
 
 def watch_run_ends(ended: Callable[[str], None]) -> bool:
