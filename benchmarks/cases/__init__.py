@@ -7,6 +7,7 @@ from benchmarks.cases import (
     lineage,
     lineage_coverage,
     lineage_scripts,
+    lineage_search,
     request,
 )
 
@@ -18,4 +19,4 @@ CASES = (
     lineage.CASE,
     *lineage_scripts.CASES,
 )
-SURVEYS = (lineage_coverage.SURVEY,)
+SURVEYS = (lineage_coverage.SURVEY, lineage_search.SURVEY)
