@@ -65,16 +65,18 @@ def main(arguments: list[str] | None = None) -> int:
         text = survey.run(options, parsed.only)
         print(f"\n{text}", flush=True)
         if parsed.write:
-            parsed.write.write_text(_with_machine(survey.summary, facts, text))
+            _replace_figures(parsed.write, facts, text)
     if parsed.json:
         parsed.json.write_text(json.dumps({"machine": facts, "cases": documents}, indent=2) + "\n")
     return 0
 
 
-def _with_machine(summary: str, facts: dict[str, object], text: str) -> str:
+def _replace_figures(page: Path, facts: dict[str, object], text: str) -> None:
+    """Write tables into a page below its prose, which ends where the figures' origin begins."""
     names = ("python", "mlflow", "pack", "when")
     where = ", ".join(f"{name} {facts[name]}" for name in names)
-    return f"# Measured: {summary}\n\n{where}\n\n{text}\n"
+    prose = page.read_text().partition("\npython ")[0] if page.exists() else "# Measured\n"
+    page.write_text(f"{prose}\n{where}\n\n{text}\n")
 
 
 if __name__ == "__main__":

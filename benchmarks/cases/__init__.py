@@ -1,6 +1,22 @@
 """Every benchmark, in the order of the README's table."""
 
-from benchmarks.cases import alias, artifacts, imports, lineage, lineage_coverage, request
+from benchmarks.cases import (
+    alias,
+    artifacts,
+    imports,
+    lineage,
+    lineage_coverage,
+    lineage_scripts,
+    lineage_search,
+    request,
+)
 
-CASES = (*artifacts.CASES, *alias.CASES, request.CASE, imports.CASE, lineage.CASE)
-SURVEYS = (lineage_coverage.SURVEY,)
+CASES = (
+    *artifacts.CASES,
+    *alias.CASES,
+    request.CASE,
+    imports.CASE,
+    lineage.CASE,
+    *lineage_scripts.CASES,
+)
+SURVEYS = (lineage_coverage.SURVEY, lineage_search.SURVEY)

@@ -126,13 +126,13 @@ def place_of(target: str) -> Place | None:
     if "://" not in local:
         from mlflow_plugins_pack import config
         from mlflow_plugins_pack.lineage.capture.audit import file_state
-        from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
+        from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter, cache_folder
 
         path = os.path.abspath(local)  # noqa: PTH100
         state = file_state(path)
         if state is not None:
             full = state.size <= config.LINEAGE_HASH_MAX_BYTES.get()
-            made = Fingerprinter().fingerprint(path, state, full=full)
+            made = Fingerprinter(cache_folder()).fingerprint(path, state, full=full)
             return Place(made.digest if made else None, file_uri(path))
         if not target.startswith("file://"):
             raise LineageTargetError(
@@ -169,23 +169,23 @@ def who_used(
             f"searched. For what was made from a run, use `mlflow-pack lineage downstream`."
         )
     explorer = Explorer(tracking_uri, registry_uri)
-    rows = []
-    for run, entry in explorer.readers(digest=place.digest, uri=place.uri):
+    models = (network.MODEL, network.VERSION, network.ALIAS)
+
+    def row(found: tuple[Any, Entry]) -> dict[str, Any]:
+        run, entry = found
         made = Network()
         explorer.add_models(run, made)
-        models = (network.MODEL, network.VERSION, network.ALIAS)
-        rows.append(
-            {
-                "run": run.info.run_id,
-                "name": run.info.run_name,
-                "status": run.info.status,
-                "started": run.info.start_time,
-                "uri": entry.uri,
-                "changed": entry.changed,
-                "models": [node.key for kind in models for node in made.of_kind(kind)],
-            }
-        )
-    return rows
+        return {
+            "run": run.info.run_id,
+            "name": run.info.run_name,
+            "status": run.info.status,
+            "started": run.info.start_time,
+            "uri": entry.uri,
+            "changed": entry.changed,
+            "models": [node.key for kind in models for node in made.of_kind(kind)],
+        }
+
+    return explorer.each(row, explorer.readers(digest=place.digest, uri=place.uri))
 
 
 def upstream(

@@ -13,7 +13,7 @@ from mlflow_plugins_pack.lineage.capture import imports
 from mlflow_plugins_pack.lineage.capture.audit import file_state
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState
 from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
-from mlflow_plugins_pack.lineage.fingerprint import Fingerprint, Fingerprinter
+from mlflow_plugins_pack.lineage.fingerprint import Fingerprint, Fingerprinter, cache_folder
 from mlflow_plugins_pack.lineage.graph import (
     INTERMEDIATE,
     STAT,
@@ -43,7 +43,7 @@ class GraphBuilder:
         self._hash_files = hash_files
         self._full_bytes = full_bytes
         self._home = home
-        self._fingerprinter = Fingerprinter()
+        self._fingerprinter = Fingerprinter(cache_folder())
         self._facts: dict[str, Any] | None = None
         self._facts_lock = threading.Lock()
 

@@ -116,12 +116,13 @@ class Explorer:
             if run.info.run_id not in known and holds:
                 runs.append(run)
         chosen = runs[:_DOCUMENTS]
-        graphs = self._map(lambda run: flush.read(self.client, run), chosen)
+        graphs = self.each(lambda run: flush.read(self.client, run), chosen)
         for run, graph in zip(chosen, graphs, strict=True):
             if graph is not None:
                 yield run, graph
 
-    def _map(self, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    def each(self, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Return a function's results for all items, some requests at a time."""
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="lineage") as pool:
             return list(pool.map(work, items))
 
@@ -195,7 +196,7 @@ class Explorer:
         if len(graph.outputs) > len(outputs):
             answer.note(f"Not every output of run {run_id} was searched for.")
         found = []
-        readers = self._map(lambda e: self.readers(digest=e.digest, uri=None), outputs)
+        readers = self.each(lambda e: self.readers(digest=e.digest, uri=None), outputs)
         for entry, users in zip(outputs, readers, strict=True):
             key = add_data(entry, answer)
             answer.join(run_id, key, network.WROTE)
@@ -239,7 +240,7 @@ class Explorer:
         hashed = [entry for entry in inputs if entry.digest]
         if len(hashed) > _SEARCHES:
             answer.note(f"Not every input of run {run_id} was searched for.")
-        makers = self._map(lambda e: self.writers(digest=e.digest, uri=None), hashed[:_SEARCHES])
+        makers = self.each(lambda e: self.writers(digest=e.digest, uri=None), hashed[:_SEARCHES])
         for entry, users in zip(hashed, makers, strict=False):
             for user, _ in users:
                 if user.info.run_id != run_id:

@@ -1,8 +1,14 @@
-"""Digests of local files: full up to a size, sampled above it, and never hashed twice unchanged."""
+"""Digests of local files: full up to a size, sampled above it, and never hashed twice unchanged.
+
+Digests of large files outlive the process: a small file in the user's cache holds each, under the
+name of the path and with the state (device, inode, size, times) that it was made for.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import os
 from collections import OrderedDict
 from typing import BinaryIO, NamedTuple
@@ -13,6 +19,8 @@ from mlflow_plugins_pack.lineage.graph import FULL, SAMPLED
 _BLOCK_BYTES = 1 << 20
 _SAMPLE_BLOCKS = 64
 _CACHE_LIMIT = 100_000
+_LARGE_BYTES = 8 << 20
+"""From this size on, a look into the cache's folder pays."""
 
 
 class Fingerprint(NamedTuple):
@@ -28,9 +36,14 @@ class Fingerprint(NamedTuple):
 
 
 class Fingerprinter:
-    """Hashes files and remembers what it hashed by device, inode, size and times."""
+    """Hashes files and remembers what it hashed by device, inode, size and times.
 
-    def __init__(self) -> None:
+    Args:
+        folder: Where digests of large files are kept for other processes; nowhere if None.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._folder = folder
         self._known: OrderedDict[tuple[FileState, bool], Fingerprint] = OrderedDict()
 
     def cached(self, state: FileState, *, full: bool) -> Fingerprint | None:
@@ -50,6 +63,8 @@ class Fingerprinter:
         """
         if known := self._known.get((state, full)):
             return known
+        if kept := self._kept(path, state, full=full):
+            return kept
         try:
             with open(path, "rb", buffering=0) as file:  # noqa: PTH123
                 made = _hash_all(file) if full else _hash_sample(file, state.size)
@@ -61,7 +76,43 @@ class Fingerprinter:
         while len(self._known) >= _CACHE_LIMIT:
             self._known.popitem(last=False)
         self._known[state, full] = made
+        self._keep(path, state, made, full=full)
         return made
+
+    def _place(self, path: str, *, full: bool) -> str:
+        name = hashlib.sha256(os.fsencode(path) + (b"\0full" if full else b"\0sampled"))
+        return f"{self._folder}/{name.hexdigest()[:40]}.json"
+
+    def _kept(self, path: str, state: FileState, *, full: bool) -> Fingerprint | None:
+        """Return the digest that an earlier process made of the file in this very state."""
+        if state.size < _LARGE_BYTES or self._folder is None:
+            return None
+        with contextlib.suppress(OSError, ValueError, TypeError, LookupError):
+            with open(self._place(path, full=full), encoding="ascii") as file:  # noqa: PTH123
+                held = json.load(file)
+            if held["state"] == list(state):
+                made = Fingerprint(str(held["digest"]), str(held["coverage"]))
+                self._known[state, full] = made
+                return made
+        return None
+
+    def _keep(self, path: str, state: FileState, made: Fingerprint, *, full: bool) -> None:
+        if state.size < _LARGE_BYTES or self._folder is None:
+            return
+        with contextlib.suppress(OSError):
+            os.makedirs(self._folder, 0o700, exist_ok=True)  # noqa: PTH103
+            place = self._place(path, full=full)
+            temporary = f"{place}.{os.getpid()}"
+            held = {"state": list(state), "digest": made.digest, "coverage": made.coverage}
+            with open(temporary, "w", encoding="ascii") as file:  # noqa: PTH123
+                json.dump(held, file)
+            os.replace(temporary, place)  # noqa: PTH105
+
+
+def cache_folder() -> str:
+    """Return where digests of large files are kept: in the user's cache."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
+    return f"{base}/mlflow-pack/digests"
 
 
 def _hash_all(file: BinaryIO) -> Fingerprint:

@@ -21,7 +21,7 @@ from mlflow_plugins_pack.lineage.graph import (
     Graph,
     last_name,
 )
-from mlflow_plugins_pack.lineage.tags import PREFIX, fit, to_tags
+from mlflow_plugins_pack.lineage.tags import PREFIX, to_tags
 
 ARTIFACT = "lineage/lineage.json"
 CONTEXT = "read"
@@ -73,7 +73,7 @@ def deliver(
         lambda: _tag_versions(client, run_id, tags),
     ]
     if merged.inputs or merged.outputs:
-        parts.insert(0, lambda: _write_datasets(client, run_id, merged))
+        parts.insert(0, lambda: _write_datasets(client, run_id, tags))
         parts.insert(1, lambda: _write_artifact(client, run_id, merged))
     emit.report(client, run, merged, status)
     failures = []
@@ -151,17 +151,18 @@ def _tag_search_children(client: Any, run: Any, graph: Graph, tags: dict[str, st
             if f"{PREFIX}inputs" not in child.data.tags and child.info.status != "RUNNING":
                 _write_tags(client, child.info.run_id, tags)
                 if graph.inputs:
-                    _write_datasets(client, child.info.run_id, graph)
+                    _write_datasets(client, child.info.run_id, tags)
         token = page.token
         if not token:
             return
 
 
-def _write_datasets(client: Any, run_id: str, graph: Graph) -> None:
+def _write_datasets(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    """Log what the tag of the inputs lists, configuration apart, as datasets."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    data = [entry for entry in graph.inputs if entry.role in (DATA, MODEL)]
-    shown, _ = fit(data)
+    listed = graph_from_tags({"inputs": tags[f"{PREFIX}inputs"]}).inputs
+    shown = [entry for entry in listed if entry.role in (DATA, MODEL)]
     datasets = []
     for entry in shown[:_DATASET_LIMIT]:
         source_type, source = _source(entry)
@@ -201,7 +202,7 @@ def _write_artifact(client: Any, run_id: str, graph: Graph) -> None:
     folder, name = ARTIFACT.split("/")
     with tempfile.TemporaryDirectory(prefix="lineage-") as temporary:
         path = Path(temporary) / name
-        path.write_text(json.dumps(graph.to_json(), indent=1) + "\n", encoding="ascii")
+        path.write_text(json.dumps(graph.to_json()) + "\n", encoding="ascii")
         client.log_artifact(run_id, str(path), folder)
 
 

@@ -7,6 +7,8 @@ What is used, and what happens should a later MLflow lack it:
   takes its place. Without it, runs on a database URI are written at the end of the process.
 - ``fluent._active_run_stack``: the active runs of all threads. Without it, reads of threads that
   have no run of their own are attributed to no run.
+- ``set_terminated`` and ``update_run_info`` on the call stack: which run is ended, and how.
+  Without them, an OpenLineage event says ``OTHER``, and attached runs end with their block.
 - ``fluent._last_active_run_id``: the run that this thread is ending. Without it, records are
   written just after a run is marked as finished, not just before.
 """
@@ -35,10 +37,16 @@ class ReportingDict(dict):  # type: ignore[type-arg]
         return super().__contains__(key)
 
 
+_fluent: Any | None = None
+
+
 def fluent() -> Any | None:
     """Return ``mlflow.tracking.fluent`` once its import is complete, else None."""
-    module = sys.modules.get("mlflow.tracking.fluent")
-    return module if module is not None and hasattr(module, "end_run") else None
+    global _fluent  # asked at every open
+    if _fluent is None:
+        module = sys.modules.get("mlflow.tracking.fluent")
+        _fluent = module if module is not None and hasattr(module, "end_run") else None
+    return _fluent
 
 
 def watch_run_ends(ended: Callable[[str], None]) -> bool:
@@ -97,25 +105,21 @@ def tracking_uri() -> str:
 
 def run_id_being_ended() -> str | None:
     """Return the id of the run whose end the calling thread is sending, found on the call stack."""
-    found = _update_being_sent()
+    found = _locals_of("update_run_info", "run_status")
     return str(found.get("run_id")) if found and found.get("end_time") else None
 
 
 def status_being_set() -> str | None:
-    """Return the status, such as ``FAILED``, that the calling thread is giving a run, or None."""
-    found = _update_being_sent()
-    if found is None or not found.get("end_time"):
-        return None
-    from mlflow.entities import RunStatus
-
-    value = found.get("run_status")
-    return str(RunStatus.to_string(value)) if isinstance(value, int) else str(value)
+    """Return the status, such as ``FAILED``, that the calling thread is ending a run with."""
+    found = _locals_of("set_terminated", "status")
+    return str(found["status"] or "FINISHED") if found else None
 
 
-def _update_being_sent() -> dict[str, Any] | None:
+def _locals_of(function: str, variable: str) -> dict[str, Any] | None:
+    """Return the variables of the nearest caller of that name that has such a variable."""
     frame = sys._getframe(1)
     while frame is not None:
-        if frame.f_code.co_name == "update_run_info" and "run_status" in frame.f_locals:
+        if frame.f_code.co_name == function and variable in frame.f_locals:
             return dict(frame.f_locals)
         frame = frame.f_back  # type: ignore[assignment]
     return None

@@ -22,10 +22,13 @@ from mlflow_plugins_pack.lineage.graph import (
 LIMIT_BYTES = 7_800
 PREFIX = "lineage."
 
+# Made once: `json.dumps` would make an encoder for each of ten thousand entries.
+_encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
+
 
 def dump(value: Any) -> str:
     """Return compact JSON in ASCII, so that characters and bytes count the same."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=True)
+    return _encode(value)
 
 
 def dump_entries(entries: Iterable[Entry]) -> str:

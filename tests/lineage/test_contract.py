@@ -74,6 +74,43 @@ def test_store_reports_the_end_of_a_run_in_a_frame_that_is_found() -> None:
     assert adapter.run_id_being_ended() is None
 
 
+def test_status_is_on_the_call_stack_while_a_run_is_ended() -> None:
+    from mlflow.tracking._tracking_service.client import TrackingServiceClient
+
+    parameters = list(inspect.signature(TrackingServiceClient.set_terminated).parameters)
+    assert parameters[:3] == ["self", "run_id", "status"]
+
+    def set_terminated(run_id: str, status: str | None) -> str | None:
+        return adapter.status_being_set()
+
+    assert set_terminated("abc", "FAILED") == "FAILED"
+    assert set_terminated("abc", None) == "FINISHED"
+    assert adapter.status_being_set() is None
+
+
+def test_what_is_fetched_ends_in_methods_that_are_there() -> None:
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+    from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+    from mlflow.tracking._model_registry.client import ModelRegistryClient
+    from mlflow.utils.autologging_utils import safety
+
+    from mlflow_plugins_pack.lineage.capture import frames
+
+    run_id = "0" * 32
+    assert RunsArtifactRepository.parse_runs_uri(f"runs:/{run_id}/a/b")[0] == run_id
+    for method in (
+        RunsArtifactRepository.download_artifacts,
+        ModelsArtifactRepository.download_artifacts,
+        ModelRegistryClient.create_model_version,
+        mlflow.MlflowClient.download_artifacts,
+    ):
+        assert callable(method)
+    source = inspect.getsource(ModelsArtifactRepository.__init__)
+    assert "self.model_name" in source
+    assert "self.model_version" in source
+    assert str(safety.__file__).endswith(frames._ORIGINAL_CALLED)
+
+
 def test_limits_are_those_that_the_tags_are_made_for() -> None:
     from mlflow.utils import validation
 

@@ -24,18 +24,13 @@ from mlflow_plugins_pack.lineage.capture.layers import WAITS
 CROSS_SECTION = (
     "azure_blob",
     "duckdb_database",
-    "duckdb_sql",
     "h5py_file",
     "http_requests",
     "joblib_parallel",
-    "polars_eager",
     "polars_lazy",
     "postgresql_statements",
-    "processes_forkserver",
     "processes_spawn",
-    "pyarrow_ipc",
     "pyarrow_tables",
-    "s3_pyarrow",
     "subprocess_logging",
 )
 

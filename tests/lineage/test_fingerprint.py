@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_plugins_pack.lineage import fingerprint
 from mlflow_plugins_pack.lineage.capture.audit import file_state
 from mlflow_plugins_pack.lineage.capture.event import FileState
 from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
@@ -73,3 +74,43 @@ def test_only_regular_files_have_a_state(tmp_path: Path) -> None:
     assert file_state(str(tmp_path)) is None
     assert file_state(str(tmp_path / "absent")) is None
     assert file_state("/nul\0byte") is None
+
+
+def test_large_file_is_hashed_once_by_all_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, folder = tmp_path / "large", str(tmp_path / "cache")
+    path.write_bytes(bytes(9 << 20))
+    state = file_state(str(path))
+    assert state is not None
+    hashed: list[str] = []
+    hash_all = fingerprint._hash_all
+    monkeypatch.setattr(
+        fingerprint, "_hash_all", lambda file: hashed.append(file.name) or hash_all(file)
+    )
+    # Each new object stands for a process of its own.
+    made = {fingerprint.Fingerprinter(folder).fingerprint(str(path), state, full=True)}
+    for _ in range(50):
+        made.add(fingerprint.Fingerprinter(folder).fingerprint(str(path), state, full=True))
+    assert len(made) == len(hashed) == 1
+    path.write_bytes(b"x" * (9 << 20))
+    other = file_state(str(path))
+    assert other is not None
+    made.add(fingerprint.Fingerprinter(folder).fingerprint(str(path), other, full=True))
+    assert len(made) == len(hashed) == 2
+
+
+def test_broken_cache_only_costs_time(tmp_path: Path) -> None:
+    path, folder = tmp_path / "large", tmp_path / "cache"
+    path.write_bytes(bytes(9 << 20))
+    state = file_state(str(path))
+    assert state is not None
+    first = fingerprint.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
+    for kept in folder.iterdir():
+        kept.write_text("[]")
+    again = fingerprint.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
+    (tmp_path / "file").touch()
+    beside = fingerprint.Fingerprinter(str(tmp_path / "file" / "no")).fingerprint(
+        str(path), state, full=True
+    )
+    assert first == again == beside

@@ -33,6 +33,8 @@ _NOISY_PACKAGE_MODULES = re.compile(
     r"(matplotlib/font_manager\.py|joblib/(memory|_store_backends|_memmapping_reducer)\.py)"
 )
 _SITE = re.compile(r".*/(?:site|dist)-packages/(?P<rest>(?P<package>[^/]+?)(?:\.py|/.*))")
+# Autologging calls the person's function from here; what that opens is theirs, not MLflow's.
+_ORIGINAL_CALLED = "/mlflow/utils/autologging_utils/safety.py"
 _OWN = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 _STDLIB = tuple(
     f"{path}/" for name in ("stdlib", "platstdlib") if (path := sysconfig.get_path(name))
@@ -70,6 +72,8 @@ def _judge(filename: str) -> int:
     if filename.startswith(f"{_OWN}/"):
         # The wrapped readers stand between a person's call and the library.
         return _NEUTRAL if filename.startswith(f"{_OWN}/lineage/capture/") else _NOISE
+    if filename.endswith(_ORIGINAL_CALLED):
+        return _USER
     if site := _SITE.fullmatch(filename):
         noisy = site["package"] in _NOISY_PACKAGES or _NOISY_PACKAGE_MODULES.match(site["rest"])
         return _NOISE if noisy else _NEUTRAL

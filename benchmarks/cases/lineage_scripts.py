@@ -1,0 +1,131 @@
+"""What lineage adds to whole programs: a training, and a script that opens 100,000 files.
+
+One block of either is one run from its start to its end, the record's writing included. All
+processor time of the process counts, the background thread's too.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
+
+FILES = 100_000
+TREES = 60
+
+_WRITE = """
+import os, sys
+from PIL import Image
+place, count = sys.argv[1], int(sys.argv[2])
+for index in range(count):
+    if index % 1000 == 0:
+        os.makedirs(f"{place}/{index // 1000:03}")
+    image = Image.linear_gradient("L").resize((28, 28)).rotate(index % 360)
+    image.save(f"{place}/{index // 1000:03}/{index:06}.png")
+"""
+
+
+def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
+    from benchmarks.worker import environment, worker
+
+    files, trees = options.count(FILES), options.count(TREES)
+    with tempfile.TemporaryDirectory(prefix="lineage-", dir=Path.home()) as name:
+        module = "benchmarks.cases.lineage_scripts"
+        if kind == "opens":
+            arguments = [sys.executable, "-c", _WRITE, f"{name}/files", str(files)]
+            subprocess.run(arguments, check=True, env=environment(pack=False))
+        with (
+            worker(module, kind, name, "stock", str(trees), pack=False) as stock,
+            worker(module, kind, name, "pack", str(trees), pack=True) as pack,
+        ):
+            stock(), pack()  # imports, caches and the experiment's first run
+            goal = "+2 %" if kind == "training" else "+10 %"
+            return interleave(
+                {STOCK: stock, PACK: pack},
+                [Figure("processor", "s", goal=goal), Figure("wall", "s")],
+                blocks,
+                options.progress,
+            )
+
+
+CASES = (
+    Case(
+        "lineage-training",
+        "a training run of some seconds that reads CSV and parquet, autologged",
+        30,
+        partial(_run, "training"),
+    ),
+    Case(
+        "lineage-opens",
+        "a run that opens and decodes 100,000 images of 28 x 28",
+        10,
+        partial(_run, "opens"),
+    ),
+)
+
+
+def main() -> None:
+    """Be a worker: one run a request."""
+    import mlflow
+
+    from benchmarks.worker import serve
+
+    kind, folder, side, trees = sys.argv[1], Path(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+    place = folder / side
+    place.mkdir()
+    mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
+    mlflow.create_experiment("benchmark", (place / "artifacts").as_uri())
+    mlflow.set_experiment("benchmark")
+    work = partial(_train, place, trees) if kind == "training" else partial(_open, folder)
+
+    def measure() -> Sample:
+        with stopwatch() as watch:
+            work()
+        return {"processor": watch.cpu_seconds, "wall": watch.wall_seconds}
+
+    serve(measure)
+
+
+def _train(place: Path, trees: int) -> None:
+    import mlflow
+    import pandas
+    from sklearn.datasets import make_classification
+    from sklearn.ensemble import RandomForestClassifier
+
+    source = place.parent / f"train-{place.name}"
+    if not source.exists():
+        source.mkdir()
+        x, y = make_classification(20_000, 30, random_state=0)
+        frame = pandas.DataFrame(x).add_prefix("x").assign(target=y)
+        frame.iloc[:10_000].to_csv(source / "first.csv", index=False)
+        frame.iloc[10_000:].to_parquet(source / "second.parquet", index=False)
+    mlflow.sklearn.autolog(log_models=False, log_datasets=False)
+    with mlflow.start_run():
+        frame = pandas.concat(
+            [pandas.read_csv(source / "first.csv"), pandas.read_parquet(source / "second.parquet")]
+        )
+        model = RandomForestClassifier(trees, random_state=0)
+        model.fit(frame.drop(columns="target"), frame["target"])
+
+
+def _open(folder: Path) -> None:
+    import mlflow
+    import numpy
+    from PIL import Image
+
+    with mlflow.start_run():
+        total = 0.0
+        for part in sorted(os.listdir(folder / "files")):
+            for name in os.listdir(folder / "files" / part):
+                with Image.open(f"{folder}/files/{part}/{name}") as image:
+                    total += float(numpy.asarray(image).mean())
+        mlflow.log_metric("mean", total)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,173 @@
+"""How long questions take on a server with 10,000 runs.
+
+The runs are real rows of a real tracking database, each with the tags and the dataset that a run
+with lineage has; they are inserted directly, since logging ten thousand runs takes an hour.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.frame import Options, Survey
+
+RUNS = 10_000
+EXPERIMENTS = 20
+INPUTS = 12
+FILES = 2_000
+
+
+def fill(database: str, runs: int) -> list[str]:
+    """Insert runs into a tracking database that has its tables; return their ids."""
+    import sqlalchemy
+
+    from mlflow_plugins_pack.lineage.flush import dataset_digest
+    from mlflow_plugins_pack.lineage.graph import Graph
+    from mlflow_plugins_pack.lineage.tags import to_tags
+
+    engine = sqlalchemy.create_engine(database)
+    tables = sqlalchemy.MetaData()
+    tables.reflect(engine)
+    rows: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("experiments", "runs", "tags", "datasets", "inputs", "input_tags")
+    }
+    now = int(time.time() * 1000)
+    for index in range(1, EXPERIMENTS + 1):
+        rows["experiments"].append(
+            {
+                "experiment_id": index,
+                "name": f"experiment {index}",
+                "artifact_location": f"file:///nowhere/{index}",
+                "lifecycle_stage": "active",
+                "creation_time": now,
+                "last_update_time": now,
+                "workspace": "default",
+            }
+        )
+    ids = []
+    known: dict[tuple[int, str], str] = {}
+    for index in range(runs):
+        run_id, experiment = uuid.uuid4().hex, 1 + index % EXPERIMENTS
+        ids.append(run_id)
+        rows["runs"].append(
+            {
+                "run_uuid": run_id,
+                "name": f"run {index}",
+                "experiment_id": experiment,
+                "user_id": "bench",
+                "status": "FINISHED",
+                "start_time": now + index,
+                "end_time": now + index + 1,
+                "lifecycle_stage": "active",
+                "source_type": "LOCAL",
+                "artifact_uri": f"file:///nowhere/{experiment}/{run_id}",
+            }
+        )
+        inputs = tuple(_entry("train", (index * 7 + k * 131) % FILES) for k in range(INPUTS))
+        graph = Graph(inputs=inputs, outputs=(_entry("scores", 1_000_000 + index),))
+        for key, value in to_tags(graph).items():
+            rows["tags"].append({"key": key, "value": value, "run_uuid": run_id})
+        for entry in inputs:
+            digest = dataset_digest(entry)
+            dataset = known.get((experiment, digest))
+            if dataset is None:
+                dataset = known[experiment, digest] = uuid.uuid4().hex
+                rows["datasets"].append(
+                    {
+                        "dataset_uuid": dataset,
+                        "experiment_id": experiment,
+                        "name": f"{digest[:8]}.parquet",
+                        "digest": digest,
+                        "dataset_source_type": "local",
+                        "dataset_source": "{}",
+                    }
+                )
+            source = uuid.uuid4().hex
+            rows["inputs"].append(
+                {
+                    "input_uuid": source,
+                    "source_type": "DATASET",
+                    "source_id": dataset,
+                    "destination_type": "RUN",
+                    "destination_id": run_id,
+                    "step": 0,
+                }
+            )
+            rows["input_tags"].append(
+                {"input_uuid": source, "name": "mlflow.data.context", "value": "read"}
+            )
+    with engine.begin() as connection:
+        for name, values in rows.items():
+            table = tables.tables[name]
+            kept = [{k: v for k, v in row.items() if k in table.c} for row in values]
+            for start in range(0, len(kept), 5_000):
+                connection.execute(table.insert(), kept[start : start + 5_000])
+    engine.dispose()
+    return ids
+
+
+def _entry(folder: str, number: int) -> Any:
+    from mlflow_plugins_pack.lineage.graph import FULL, Entry
+
+    return Entry(
+        f"file:///data/{folder}/part-{number % 90}/rows-{number:07}.parquet",
+        digest=f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}",
+        size=number,
+        modified=1_700_000_000,
+        coverage=FULL,
+    )
+
+
+def _run(options: Options, _only: str) -> str:
+    import mlflow
+
+    from mlflow_plugins_pack.lineage import ask
+    from tests.servers import mlflow_server
+
+    runs = options.count(RUNS)
+    lines = ["| question | answer | seconds |", "|---|---|---|"]
+
+    def timed(question: str, work: Callable[[], Any], words: Callable[[Any], str]) -> None:
+        began = time.perf_counter()
+        answer = work()
+        seconds = time.perf_counter() - began
+        lines.append(f"| {question} | {words(answer)} | {seconds:.2f} |")
+        options.progress(lines[-1])
+
+    with tempfile.TemporaryDirectory(prefix="search-") as name:
+        database = f"sqlite:///{name}/mlflow.db"
+        mlflow.MlflowClient(database).search_experiments()
+        ids = fill(database, runs)
+        with mlflow_server(
+            Path(name) / "server", backend=database, MLFLOW_PACK_LINEAGE_ENABLED="false"
+        ) as server:
+            uri = server.url
+            mlflow.MlflowClient(uri).search_experiments()
+            one, rare = _entry("train", 7), _entry("scores", 1_000_000)
+
+            def count(rows: Any) -> str:
+                return f"{len(rows)} runs"
+
+            def nodes(network: Any) -> str:
+                return f"{len(network.nodes)} nodes"
+
+            timed("who-used, a digest", lambda: ask.who_used(one.digest, tracking_uri=uri), count)
+            timed("who-used, a URI", lambda: ask.who_used(one.uri, tracking_uri=uri), count)
+            timed(
+                "who-used, a file nobody read",
+                lambda: ask.who_used(rare.digest, tracking_uri=uri),
+                count,
+            )
+            timed("upstream of a run", lambda: ask.upstream(ids[0], tracking_uri=uri), nodes)
+            timed("downstream of a run", lambda: ask.downstream(ids[0], tracking_uri=uri), nodes)
+    return f"{runs} runs with {INPUTS} inputs each, SQLite, one server process\n\n" + "\n".join(
+        lines
+    )
+
+
+SURVEY = Survey("lineage-search", "questions over a server with 10,000 runs", _run)
