@@ -166,8 +166,10 @@ class Manager:
             current = slot.state.credential
             if current is not None and current.headers != used.headers:
                 return Replacement(current, is_new=False)
-            if not tokens.may_refetch_after_rejection(slot.state, time.monotonic()):
+            now = time.monotonic()
+            if not tokens.may_refetch_after_rejection(slot.state, now):
                 return None
+            slot.state = tokens.refused(slot.state, now)
             self._fetch(slot, slot.source.stamp())
             current = slot.state.credential
             if current is None or current.headers == used.headers:

@@ -81,6 +81,7 @@ class State:
         is_down: It failed because what gives the secret did not answer.
         rejected_at: When the server last refused the current credential and the source had no
             other.
+        ended_at: When the server refused the credential and the source was to give another.
     """
 
     credential: Credential | None = None
@@ -92,13 +93,14 @@ class State:
     failed_stamp: object = None
     is_down: bool = False
     rejected_at: float = -math.inf
+    ended_at: float = math.inf
 
     @property
     def expires_at(self) -> float:
         """When the credential ends; infinity if unknown."""
         if self.credential is None or self.credential.lifetime_seconds is None:
-            return math.inf
-        return self.fetched_at + self.credential.lifetime_seconds
+            return self.ended_at
+        return min(self.ended_at, self.fetched_at + self.credential.lifetime_seconds)
 
 
 def next_step(state: State, now: float, stamp: object) -> Step:
@@ -174,6 +176,11 @@ def outage_wait(state: State, now: float) -> float | None:
     if is_over or not state.is_down:
         return None
     return max(0.0, state.retry_at - now)
+
+
+def refused(state: State, now: float) -> State:
+    """Return the state once the server refused the credential: it has ended, whatever its life."""
+    return replace(state, ended_at=min(state.ended_at, now))
 
 
 def rejected(state: State, now: float) -> State:

@@ -23,7 +23,8 @@ from tests.auth.proxies import Verifier, nginx_auth_request, verifying
 from tests.oidc import SECRET, OidcProvider, oidc_provider
 
 # Read before the fixtures clean the environment.
-JOB_SECONDS = float(os.environ.get("MLFLOW_PACK_JOB_SECONDS", "30"))
+IS_LONG = bool(os.environ.get("MLFLOW_PACK_JOB_SECONDS"))
+JOB_SECONDS = float(os.environ.get("MLFLOW_PACK_JOB_SECONDS") or "40")
 TOKEN_SECONDS = 20
 PROCESSES, THREADS = 4, 4
 
@@ -109,29 +110,28 @@ def fetched(site: Site, since: float) -> list[float]:
 
 
 @pytest.mark.timeout(JOB_SECONDS + 500)
-def test_a_job_of_four_processes_fetches_no_more_tokens_than_it_must(site: Site) -> None:
+@pytest.mark.parametrize("trouble", [True, False] if IS_LONG else [True])
+def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) -> None:
+    """Nor a failure when the provider is down for 15 s, and then all tokens are revoked."""
     began = time.time()
     with site.job(JOB_SECONDS):
-        pass
+        if trouble:
+            make_trouble(site, began)
     moments = fetched(site, began)
     # From the first request that needed one to the last moment, one token after the other.
     needed = math.ceil((time.time() - moments[0]) / TOKEN_SECONDS)
-    assert len(moments) <= needed + 1, moments
+    assert len(moments) <= needed + 1 + trouble, moments
+    if trouble:
+        assert site.verifier.refused  # nginx did refuse; the job never noticed
 
 
-@pytest.mark.timeout(JOB_SECONDS + 500)
-def test_a_job_outlives_an_outage_and_a_revocation(site: Site) -> None:
-    """The provider is down for 15 s across an expiry; then all tokens are revoked."""
-    began = time.time()
-    with site.job(JOB_SECONDS + 20):
-        servers.wait_until(lambda: bool(fetched(site, began)), "the first token")
-        servers.wait_until(lambda: bool(site.verifier.accepted), "the first request")
-        first = fetched(site, began)[0]
-        time.sleep(max(0.0, first + TOKEN_SECONDS - 8 - time.time()))  # the token's own time
-        site.provider.fault("down")
-        time.sleep(15)
-        site.provider.fault(None)
-        servers.wait_until(lambda: len(fetched(site, began)) > 1, "the token after the outage")
-        site.verifier.revoke_all()
-    # nginx did refuse, by the revocation at least; the job never noticed.
-    assert site.verifier.refused
+def make_trouble(site: Site, began: float) -> None:
+    """Let the provider be down across the end of a token, then revoke what it gave."""
+    servers.wait_until(lambda: bool(site.verifier.accepted), "the first request")
+    first = fetched(site, began)[0]
+    time.sleep(max(0.0, first + TOKEN_SECONDS - 8 - time.time()))  # the token's own time
+    site.provider.fault("down")
+    time.sleep(15)
+    site.provider.fault(None)
+    servers.wait_until(lambda: len(fetched(site, began)) > 1, "the token after the outage")
+    site.verifier.revoke_all()

@@ -377,3 +377,28 @@ def test_who_had_a_token_waits_while_the_provider_is_down(
     slot.state = dataclasses.replace(slot.state, fetched_at=slot.state.fetched_at - 3605)
     assert token_of(current) != token
     assert len(waits) >= 3
+
+
+def test_a_token_refused_while_the_provider_is_down_is_waited_for(
+    provider: OidcProvider, profiles: Profiles, named: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Revoked in the middle of an outage: the job waits, and never sees the 401."""
+    profiles(machine(provider.issuer, named.url))
+    http_request(MlflowHostCreds(named.url), API, "GET")
+    revoked = named.seen[0].headers["Authorization"]
+    named.rule = lambda seen: (
+        (401 if seen.headers["Authorization"] == revoked else 200),
+        JSON,
+        b"{}",
+    )
+    provider.fault("down")
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2:
+            provider.fault(None)
+
+    monkeypatch.setattr(manager.time, "sleep", wait)
+    assert http_request(MlflowHostCreds(named.url), API, "GET").status_code == 200
+    assert len(waits) >= 2

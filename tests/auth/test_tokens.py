@@ -100,6 +100,17 @@ def test_without_a_valid_one_rests_stay_short_and_end_when_the_secret_changes() 
     assert next_step(state, 104, "mark") is Step.FETCH
 
 
+def test_a_refused_credential_has_ended_until_the_source_gives_it_again() -> None:
+    for life in (None, 3600):
+        state = tokens.refused(tokens.fetched(State(), credential(life=life), 0, None), 5)
+        assert next_step(state, 5, None) is Step.FETCH
+        down = tokens.failed(state, "down", 6, None, is_down=True)
+        assert tokens.outage_wait(down, 6) == 0.5
+        assert tokens.outage_wait(down, 5 + tokens.OUTAGE_SECONDS) is None
+        again = tokens.fetched(down, credential(life=life), 7, None)
+        assert next_step(again, 7, None) is Step.USE
+
+
 def test_a_rejected_credential_is_not_asked_for_again_at_once() -> None:
     state = tokens.fetched(State(), credential("a"), 0, None)
     assert tokens.may_refetch_after_rejection(state, 1)

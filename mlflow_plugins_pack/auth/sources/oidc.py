@@ -75,7 +75,7 @@ class OidcSource:
         Raises:
             SourceError: If it cannot be kept, or holds no token that can be sent.
         """
-        stored = self._stored(answer, None, who)
+        stored = self._stored(answer, None, who, self._clock())
         credential = self._credential(stored)
         with self._locked():
             self.store.write(self._key, stored)
@@ -120,7 +120,8 @@ class OidcSource:
         if self._profile.needs_person:
             fresh = self._refreshed(stored)
         else:
-            fresh = self._stored(self.provider.grant(), None, self._profile.client_id)
+            asked_at = self._clock()
+            fresh = self._stored(self.provider.grant(), None, self._profile.client_id, asked_at)
         try:
             self.store.write(self._key, fresh)
         except SourceError as exc:
@@ -134,6 +135,7 @@ class OidcSource:
             raise SourceError(f"nobody is signed in; {login}")
         if not stored.refresh_token:
             raise SourceError(f"the sign-in has ended, and came without a refresh token; {login}")
+        asked_at = self._clock()
         try:
             answer = self.provider.refresh(stored.refresh_token)
         except OAuthError as exc:
@@ -141,12 +143,17 @@ class OidcSource:
                 raise
             problem = str(exc)
         else:
-            return self._stored(answer, stored.refresh_token, stored.who)
+            return self._stored(answer, stored.refresh_token, stored.who, asked_at)
         self.store.erase(self._key)
         raise SourceError(f"the sign-in has ended ({problem}); {login}")
 
-    def _stored(self, answer: Answer, refresh_token: str | None, who: str | None) -> Stored:
-        now = self._clock()
+    def _stored(
+        self, answer: Answer, refresh_token: str | None, who: str | None, asked_at: float
+    ) -> Stored:
+        """Return what is kept of an answer.
+
+        Its life counts from the question: however late the answer came, the token is not older.
+        """
         token = answer.access_token
         if self._profile.token == "id_token":
             if answer.id_token is None:
@@ -157,8 +164,8 @@ class OidcSource:
         life = answer.lifetime_seconds
         return Stored(
             token.reveal(),
-            now,
-            None if life is None else now + life,
+            asked_at,
+            None if life is None else asked_at + life,
             answer.refresh_token.reveal() if answer.refresh_token else refresh_token,
             who,
         )
