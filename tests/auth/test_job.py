@@ -1,6 +1,6 @@
 """A stock training job behind nginx with tokens of 20 s: nobody ever sees a 401.
 
-MLFLOW_PACK_JOB_SECONDS makes it last longer; the default is short.
+MLFLOW_PACK_JOB_SECONDS makes it last longer, and adds an outage of the provider and a revocation.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def fetched(site: Site, since: float) -> list[float]:
 
 
 @pytest.mark.timeout(JOB_SECONDS + 500)
-@pytest.mark.parametrize("trouble", [True, False] if IS_LONG else [True])
+@pytest.mark.parametrize("trouble", [False, True] if IS_LONG else [False])
 def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) -> None:
     """Nor a failure when the provider is down for 15 s, and then all tokens are revoked."""
     began = time.time()
