@@ -64,7 +64,9 @@ def test_the_list_names_every_case() -> None:
     ]
 
 
-@pytest.mark.parametrize("group", ["artifacts-", "alias-sqlite", "request", "import", "lineage"])
+@pytest.mark.parametrize(
+    "group", ["artifacts-", "alias-sqlite", "request", "import", "lineage", "runs-"]
+)
 def test_each_case_runs(group: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = run(
