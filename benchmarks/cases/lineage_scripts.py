@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
 
 FILES = 100_000
-TREES = 60
+TREES = 20
 
 _WRITE = """
 import os, sys
@@ -55,13 +55,13 @@ def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
 
 CASES = (
     Case(
-        "lineage-training",
+        "runs-training",
         "a training run of some seconds that reads CSV and parquet, autologged",
         30,
         partial(_run, "training"),
     ),
     Case(
-        "lineage-opens",
+        "runs-opens",
         "a run that opens and decodes 100,000 images of 28 x 28",
         10,
         partial(_run, "opens"),

@@ -65,7 +65,8 @@ def test_the_list_names_every_case() -> None:
 
 
 @pytest.mark.parametrize(
-    "group", ["artifacts-", "alias-sqlite", "approved-sqlite", "request", "import", "lineage"]
+    "group",
+    ["artifacts-", "alias-sqlite", "approved-sqlite", "request", "import", "lineage", "runs-"],
 )
 def test_each_case_runs(group: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
