@@ -214,21 +214,22 @@ def test_raw_sql_is_refused(guarded: Guarded, held: dict[str, Any], attack: str)
 
 
 def test_replacing_rows_is_refused(guarded: Guarded, held: dict[str, Any]) -> None:
-    verb = {"sqlite": "INSERT OR REPLACE", "mysql": "REPLACE"}.get(guarded.engine.dialect.name)
-    if verb is None:
-        pytest.skip("PostgreSQL has no REPLACE")
-    for statement in (
-        (
-            f"{verb} INTO model_versions (workspace, name, version, current_stage, source) "
-            "VALUES ('default', '{name}', {one}, 'None', 's3://evil')"
-        ),
-        (
-            f"{verb} INTO registered_model_aliases (workspace, name, alias, version) "
-            "VALUES ('default', '{name}', 'prod', {two})"
-        ),
-    ):
+    dialect = guarded.engine.dialect.name
+    verb = {"sqlite": "INSERT OR REPLACE", "mysql": "REPLACE"}.get(dialect, "INSERT")
+    version = (
+        "INTO model_versions (workspace, name, version, current_stage, source) "
+        "VALUES ('default', '{name}', {one}, 'None', 's3://evil')"
+    )
+    alias = (
+        "INTO registered_model_aliases (workspace, name, alias, version) "
+        "VALUES ('default', '{name}', 'prod', {two})"
+    )
+    if dialect == "postgresql":
+        version += " ON CONFLICT (workspace, name, version) DO UPDATE SET source = excluded.source"
+        alias += " ON CONFLICT (workspace, name, alias) DO UPDATE SET version = excluded.version"
+    for statement in (version, alias):
         with refused(guarded):
-            guarded.run(statement.format(**held))
+            guarded.run(f"{verb} {statement}".format(**held))
 
 
 def test_the_text_of_a_prompt_in_production_is_fixed(guarded: Guarded) -> None:

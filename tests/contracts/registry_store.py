@@ -567,8 +567,6 @@ class RegistryStoreContract:
 
     def test_no_approval_survives_a_change_of_workspace(self) -> None:
         """MLflow moves models between workspaces by raw updates when one is deleted."""
-        if not self.store.supports_workspaces:
-            pytest.skip("there is nowhere to move to without workspaces")
         from mlflow.utils.workspace_context import WorkspaceContext
 
         name = new_name()
