@@ -169,7 +169,15 @@ class Manager:
             now = time.monotonic()
             if not tokens.may_refetch_after_rejection(slot.state, now):
                 return None
-            slot.state = tokens.refused(slot.state, now)
+            ended = tokens.refused(slot.state, now)
+            if now < ended.retry_at:
+                # It rests after a failure. The credential was good until now, and ended on the
+                # way: with a source that is down, wait as a request that comes now would.
+                wait = tokens.outage_wait(ended, now)
+                if wait is None:
+                    return None
+                time.sleep(wait)
+            slot.state = ended
             self._fetch(slot, slot.source.stamp())
             current = slot.state.credential
             if current is None or current.headers == used.headers:

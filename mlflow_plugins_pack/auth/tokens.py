@@ -190,7 +190,7 @@ def rejected(state: State, now: float) -> State:
 
 def may_refetch_after_rejection(state: State, now: float) -> bool:
     """Tell whether asking the source again may help after the server answered 401."""
-    return now >= state.retry_at and now - state.rejected_at >= REJECTED_PAUSE_SECONDS
+    return now - state.rejected_at >= REJECTED_PAUSE_SECONDS
 
 
 def parse_lifetime(value: object) -> float | None:

@@ -127,7 +127,7 @@ def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) ->
 
 def make_trouble(site: Site, began: float) -> None:
     """Let the provider be down across the end of a token, then revoke what it gave."""
-    servers.wait_until(lambda: bool(site.verifier.accepted), "the first request")
+    servers.wait_until(lambda: bool(fetched(site, began)), "the first token")
     first = fetched(site, began)[0]
     time.sleep(max(0.0, first + TOKEN_SECONDS - 8 - time.time()))  # the token's own time
     site.provider.fault("down")
