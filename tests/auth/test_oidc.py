@@ -375,10 +375,18 @@ def test_who_had_a_token_waits_while_the_provider_is_down(
     assert len(waits) >= 3
 
 
+@pytest.mark.parametrize("is_resting", [False, True])
 def test_a_token_refused_while_the_provider_is_down_is_waited_for(
-    provider: OidcProvider, profiles: Profiles, named: Recorder, monkeypatch: pytest.MonkeyPatch
+    provider: OidcProvider,
+    profiles: Profiles,
+    named: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    is_resting: bool,
 ) -> None:
-    """Revoked in the middle of an outage: the job waits, and never sees the 401."""
+    """Revoked or ended on the way in an outage: the job waits, and never sees the 401.
+
+    Resting: the outage was noticed before, when the token was to be refreshed ahead.
+    """
     profiles(machine(provider.issuer, named.url))
     http_request(MlflowHostCreds(named.url), API, "GET")
     revoked = named.seen[0].headers["Authorization"]
@@ -388,6 +396,9 @@ def test_a_token_refused_while_the_provider_is_down_is_waited_for(
         b"{}",
     )
     provider.fault("down")
+    if is_resting:
+        slot = manager.get_manager()._slot("ci")
+        slot.state = tokens.failed(slot.state, "down", time.monotonic() + 100, None, is_down=True)
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
