@@ -119,7 +119,10 @@ def history(client: MlflowClient) -> dict[str, Any]:
         "runs": runs,
         "logged_models": [model.to_dictionary() for model in models],
         "versions": [dict(version) for version in versions],
-        "registered": [dict(model) for model in client.search_registered_models()],
+        "registered": [
+            {**dict(model), "latest_versions": [dict(version) for version in model.latest_versions]}
+            for model in client.search_registered_models()
+        ],
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import RestException
+from requests.exceptions import HTTPError
 
 from mlflow_plugins_pack.approvals.inspection import connected, requests_in
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
@@ -24,7 +25,7 @@ policies:
 """
 
 
-def test_a_file_overwritten_after_the_vote_makes_the_approval_stale(tmp_path: Path) -> None:
+def test_what_is_voted_on_cannot_be_changed_or_the_approval_is_stale(tmp_path: Path) -> None:
     (tmp_path / "policy.yaml").write_text(POLICY)
     database = f"approval-sqlite:///{tmp_path / 'mlflow.db'}"
     with servers.mlflow_server(
@@ -54,6 +55,12 @@ def test_a_file_overwritten_after_the_vote_makes_the_approval_stale(tmp_path: Pa
         with servers.credentials("bob", servers.PASSWORD):
             client.set_model_version_tag("fraud", "1", "approvals.approve", "prod: looked at it")
         with servers.credentials("alice", servers.PASSWORD):
+            with pytest.raises(HTTPError, match=r"CONTENT_LOCKED: .* \(approved as alias 'prod'"):
+                client.log_text(run.run_id, "other weights", "model/weights.txt")
+            # Who may write to the storage itself can take the lock off, and change the bytes.
+            for path, reasons in repository.locks().items():
+                for reason in reasons:
+                    repository.unlock(reason, path)
             client.log_text(run.run_id, "other weights", "model/weights.txt")
             with pytest.raises(RestException, match="STALE_APPROVAL: "):
                 client.set_registered_model_alias("fraud", "prod", "1")

@@ -362,11 +362,14 @@ def test_the_run_tells_what_it_read(day_of: Callable[[str], Day], data: tuple[Pa
     pytest.fail("no run named search")
 
 
-# What lineage looks up: whose run it is, and which run a model that was read came from. The last
-# one is the job itself, listing the folder that lineage wrote.
+# What lineage looks up: whose run it is, which run a model that was read came from, and which
+# versions were made of the run. The third is the job itself, listing the folder that lineage wrote.
 LINEAGE_READS = re.compile(
     r'\["GET", "/api/2\.0/(mlflow/runs/get\?|mlflow/logged-models/m-<id>"'
-    r"|mlflow-artifacts/artifacts\?path=1%2F<id>%2Fartifacts%2Flineage)"
+    r"|mlflow-artifacts/artifacts\?path=1%2F<id>%2Fartifacts%2Flineage"
+    r"|mlflow/model-versions/search\?filter=run_id%3D%27[0-9a-f]{32}%27"
+    # Asked by stock's client before it changes a version's tags, which a prompt has not.
+    r"|mlflow/registered-models/get\?name=)"
     r'|\["POST", "/api/2\.0/mlflow/(runs|logged-models)/search"'
 )
 
@@ -411,6 +414,10 @@ def without_lineage(history: dict[str, Any]) -> dict[str, Any]:
         ]
     for model in copy["logged_models"]:
         prune(model["tags"])
+    # Lineage goes along with what is registered.
+    versions = [v for model in copy["registered"] for v in model["latest_versions"]]
+    for version in (*copy["versions"], *versions):
+        prune(version["tags"])
     return copy
 
 
