@@ -100,7 +100,7 @@ if delay_seconds:
 localbucket.main()
 """
 
-DELAY_SECONDS = {"s3": 0.0, "s3-20ms": 0.020}
+DELAY_SECONDS = {"s3": 0.0, "far-s3": 0.020}
 """How long the server waits before it answers a request. On loopback nothing else waits, while a
 bucket answers a small request in some 10 to 50 ms."""
 

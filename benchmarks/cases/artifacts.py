@@ -193,7 +193,7 @@ _STORIES: tuple[tuple[str, str, Maker, dict[str, str]], ...] = (
 
 _KINDS = {
     "s3": "S3 on loopback",
-    "s3-20ms": "S3 that takes 20 ms to answer",
+    "far-s3": "S3 that takes 20 ms to answer",
     "disk": "local disk",
 }
 
