@@ -41,7 +41,7 @@ def _forgetful_mlflow() -> Iterator[None]:
 def _clean_environment(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Start each test without anything that configures MLflow, a cloud or the pack."""
+    """Start each test in an empty folder, with nothing that configures MLflow, a cloud or us."""
     for name in list(os.environ):
         if name == "MLFLOW_PACK_REQUIRE":
             continue
@@ -53,6 +53,8 @@ def _clean_environment(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(empty / ".config"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+    # MLflow's defaults are relative: ./mlflow.db and ./mlruns would reach the next test.
+    monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 
 
 @pytest.fixture(scope="session")

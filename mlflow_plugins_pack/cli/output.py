@@ -64,4 +64,9 @@ def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_
         table.add_column(column, overflow="fold")
     for row in listed:
         table.add_row(*("" if row.get(c) is None else str(row.get(c)) for c in columns))
-    Console(soft_wrap=False, highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        # What reads a pipe wants whole words: a folded path cannot be searched for.
+        boundless = console.options.update(max_width=1_000_000)
+        console.width = max(console.width, console.measure(table, options=boundless).maximum)
+    console.print(table)

@@ -47,6 +47,7 @@ class Site:
             for _ in range(PROCESSES):
                 process = subprocess.Popen(
                     command,
+                    cwd=Path(__file__).parents[2],
                     env=self.environment,
                     stdout=subprocess.PIPE,
                     stderr=subprocess.STDOUT,

@@ -137,6 +137,7 @@ def in_processes(count: int, profile: str) -> list[str]:
         capture_output=True,
         text=True,
         timeout=200,
+        cwd=Path(__file__).parents[2],
         env=dict(os.environ),
     )
     assert done.returncode == 0, done.stderr
