@@ -15,19 +15,25 @@ from dataclasses import dataclass, field
 from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.backends._base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.download import read_recipe
-from mlflow_plugins_pack.artifacts.index import Delta, KnownFile, decode_delta, encode_delta
+from mlflow_plugins_pack.artifacts.index import (
+    Delta,
+    KnownFile,
+    decode_delta,
+    encode_delta,
+    split_delta,
+)
 from mlflow_plugins_pack.artifacts.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.pack import (
     HEADER,
     Chunk,
     Record,
     decode_chunk,
+    decode_records,
+    encode_records,
 )
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.artifacts.tables import pack_name, read_table
 from mlflow_plugins_pack.errors import ArtifactError, StorageError
-
-_FILES_PER_DELTA = 100_000
 
 
 @dataclass(frozen=True)
@@ -213,12 +219,12 @@ def _check_index(
     deltas: dict[str, Delta], packs: dict[bytes, list[Record]], report: Report
 ) -> None:
     for name, delta in deltas.items():
-        for pack, records in delta.packs.items():
+        for pack, table in delta.packs.items():
             there = set(packs.get(pack, ()))
             if pack not in packs:
                 what = f"it names the pack {pack.hex()}, which is missing or damaged"
                 report.add("index", layout.index_key(name), what)
-            elif any(record not in there for record in records):
+            elif any(record not in there for record in decode_records(table)):
                 what = f"it says of the pack {pack.hex()} what is not, or no longer, so"
                 report.add("index", layout.index_key(name), what)
 
@@ -251,14 +257,8 @@ def _write_index(
     store: Store, packs: dict[bytes, list[Record]], files: list[KnownFile], old: Iterable[str]
 ) -> None:
     names = set()
-    first = Delta(dict(packs), files[:_FILES_PER_DELTA])
-    rest = [
-        Delta(files=files[start : start + _FILES_PER_DELTA])
-        for start in range(_FILES_PER_DELTA, len(files), _FILES_PER_DELTA)
-    ]
-    for delta in (first, *rest):
-        if delta.is_empty():
-            continue
+    tables = {name: encode_records(records) for name, records in packs.items()}
+    for delta in split_delta(Delta(tables, files)):
         name = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
         store.backend.write(store.key(layout.index_key(name)), encode_delta(delta))
         names.add(name)

@@ -15,12 +15,13 @@ and it can be rebuilt from the tails of the packs.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts import layout
-from mlflow_plugins_pack.artifacts.pack import RECORD, Chunk, Record, decode_records, encode_records
+from mlflow_plugins_pack.artifacts.pack import RECORD, Chunk
 from mlflow_plugins_pack.errors import ArtifactCorruptError, StoreFormatError
 
 MAGIC = b"MPINDX01"
@@ -28,6 +29,9 @@ _COUNT = struct.Struct(">I")
 _PACK = struct.Struct(">32sI")
 _FILE = struct.Struct(">32sQBH")
 PLACE = struct.Struct(">32s32sIIIB")
+
+MAX_DELTA_BYTES = 2 * 1024 * 1024
+"""Several are held in memory while an index is loaded; some 2.5 GiB of a store fit into one."""
 
 
 @dataclass(frozen=True)
@@ -52,12 +56,13 @@ class Delta:
     """What one index object says.
 
     Attributes:
-        packs: Records by pack name.
+        packs: Tables by pack name, as they stand in the packs: an index of a large store is not
+            taken apart where it is only passed on.
         files: Files known as a whole.
         replaces: Names of deltas whose content this one repeats.
     """
 
-    packs: dict[bytes, Sequence[Record]] = field(default_factory=dict)
+    packs: dict[bytes, bytes] = field(default_factory=dict)
     files: list[KnownFile] = field(default_factory=list)
     replaces: tuple[str, ...] = ()
 
@@ -81,14 +86,54 @@ def encode_delta(delta: Delta) -> bytes:
     out = [MAGIC, _COUNT.pack(len(delta.replaces))]
     out += [name.encode() for name in delta.replaces]
     out.append(_COUNT.pack(len(delta.packs)))
-    for name, records in delta.packs.items():
-        out += [_PACK.pack(name, len(records)), encode_records(records)]
+    for name, table in delta.packs.items():
+        out += [_PACK.pack(name, len(table) // RECORD.size), table]
     out.append(_COUNT.pack(len(delta.files)))
     for known in delta.files:
         out.append(_FILE.pack(known.sha256, known.size, known.is_recipe, len(known.places)))
         out.append(encode_places(known.places))
     body = b"".join(out)
     return body + hashlib.sha256(body).digest()
+
+
+def split_delta(delta: Delta, max_bytes: int = MAX_DELTA_BYTES) -> Iterator[Delta]:
+    """Give deltas that say together what one says, each of bounded length unless one entry is not.
+
+    The last one carries ``replaces``: whoever sees it sees that the others are there too.
+    """
+    packs = ((_PACK.size + len(t), Delta({n: t})) for n, t in delta.packs.items())
+    files = ((_FILE.size + len(f.places) * PLACE.size, Delta(files=[f])) for f in delta.files)
+    piece, length = Delta(), 0
+    for weight, entry in itertools.chain(packs, files):
+        if length and length + weight > max_bytes:
+            yield piece
+            piece, length = Delta(), 0
+        piece.packs.update(entry.packs)
+        piece.files += entry.files
+        length += weight
+    piece.replaces = delta.replaces
+    if not piece.is_empty() or piece.replaces:
+        yield piece
+
+
+def group_deltas(sizes: Mapping[str, int], max_bytes: int = MAX_DELTA_BYTES) -> Iterator[list[str]]:
+    """Give the names of deltas, oldest first, that each make up one of bounded length together.
+
+    Args:
+        sizes: In bytes, by name.
+        max_bytes: The bound.
+    """
+    group: list[str] = []
+    length = 0
+    for name in sorted(sizes):
+        if length + sizes[name] > max_bytes:
+            if len(group) > 1:
+                yield group
+            group, length = [], 0
+        group.append(name)
+        length += sizes[name]
+    if len(group) > 1:
+        yield group
 
 
 def decode_delta(data: bytes, ulid: str) -> Delta:
@@ -112,7 +157,7 @@ def decode_delta(data: bytes, ulid: str) -> Delta:
         delta = Delta(replaces=replaces)
         for _ in range(reader.count()):
             name, records = _PACK.unpack(reader.take(_PACK.size))
-            delta.packs[name] = decode_records(reader.take(records * RECORD.size))
+            delta.packs[name] = reader.take(records * RECORD.size)
         for _ in range(reader.count()):
             sha256, size, is_recipe, places = _FILE.unpack(reader.take(_FILE.size))
             chunks = decode_places(reader.take(places * PLACE.size))

@@ -110,15 +110,15 @@ class PackBuilder:
         self._records.append(record)
         return record
 
-    def finish(self) -> tuple[bytes, bytearray, list[Record]]:
-        """Return the pack's name, its bytes and its records."""
+    def finish(self) -> tuple[bytes, bytearray, bytes]:
+        """Return the pack's name, its bytes and its table's."""
         salt = secrets.token_bytes(SALT_BYTES)
         self.add(KIND_DATA, CODEC_RAW, hashlib.sha256(salt).digest(), salt, SALT_BYTES)
         table = encode_records(self._records)
         name = hashlib.sha256(table).digest()
         self._data += table
         self._data += FOOTER.pack(len(self._records), name, FOOTER_MAGIC)
-        return name, self._data, self._records
+        return name, self._data, table
 
 
 def encode_records(records: Iterable[Record]) -> bytes:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from mlflow_plugins_pack.artifacts import layout
 from mlflow_plugins_pack.artifacts.download import read_chunk
 from mlflow_plugins_pack.artifacts.index import Delta
-from mlflow_plugins_pack.artifacts.pack import Chunk, Compressor, PackBuilder, Record
+from mlflow_plugins_pack.artifacts.pack import Chunk, Compressor, PackBuilder
 from mlflow_plugins_pack.artifacts.store import Store
 
 _PACK_BYTES = 16 * 1024 * 1024
@@ -41,7 +41,7 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
     """
     compressor = Compressor()
     builder = PackBuilder()
-    written: dict[bytes, list[Record]] = {}
+    written: dict[bytes, bytes] = {}
     length = 0
     unreadable = []
 
@@ -49,10 +49,10 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
         nonlocal builder
         if builder.is_empty:
             return 0
-        name, data, records = builder.finish()
+        name, data, table = builder.finish()
         builder = PackBuilder()
         store.backend.write(store.key(layout.pack_key(name)), data)
-        written[name] = records
+        written[name] = table
         return len(data)
 
     for kind, chunk in wanted:

@@ -35,7 +35,6 @@ from mlflow_plugins_pack.artifacts.pack import (
     Chunk,
     Compressor,
     PackBuilder,
-    Record,
 )
 from mlflow_plugins_pack.artifacts.salvage import copy_chunks
 from mlflow_plugins_pack.artifacts.store import Store
@@ -86,7 +85,7 @@ class UploadSession:
         self._compressor = Compressor()
         self._builder = PackBuilder()
         self._pack_names: list[bytes] = []
-        self._unwritten: dict[bytes, list[Record]] = {}
+        self._unwritten: dict[bytes, bytes] = {}
         self._new_chunks: dict[bytes, Chunk] = {}
         self._new_files: dict[bytes, FileEntry] = {}
         self._operations: dict[str, list[Operation]] = {}
@@ -218,14 +217,14 @@ class UploadSession:
     def _close_pack(self) -> None:
         if self._builder.is_empty:
             return
-        name, data, records = self._builder.finish()
+        name, data, table = self._builder.finish()
         self._builder = PackBuilder()
         self._pack_names.append(name)
         self._store.note_pack(name)
         self._uploads.submit(
             self._store.backend.write, self._store.key(layout.pack_key(name)), data
         )
-        self._unwritten[name] = records
+        self._unwritten[name] = table
         if len(self._unwritten) >= _PACKS_PER_DELTA:
             self._write_delta(files=[])
 

@@ -18,7 +18,13 @@ from mlflow_plugins_pack.artifacts.backends import open_backend
 from mlflow_plugins_pack.artifacts.backends._base import Backend, ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.chunking import ChunkerParameters
 from mlflow_plugins_pack.artifacts.garbage import CondemnedList, decode_list
-from mlflow_plugins_pack.artifacts.index import Delta, decode_delta, encode_delta
+from mlflow_plugins_pack.artifacts.index import (
+    Delta,
+    decode_delta,
+    encode_delta,
+    group_deltas,
+    split_delta,
+)
 from mlflow_plugins_pack.artifacts.index_cache import IndexCache
 from mlflow_plugins_pack.artifacts.location import Location
 from mlflow_plugins_pack.artifacts.manifest import (
@@ -91,7 +97,7 @@ class Store:
         self.format = store_format
         self.index = IndexCache(store_format.store_id)
         self._seen_packs: dict[bytes, float] = {}
-        self._small_deltas: set[str] = set()
+        self._small_deltas: dict[str, int] = {}
         self._gone_packs: set[bytes] = set()
         self._lists: dict[str, CondemnedList] = {}
 
@@ -297,7 +303,7 @@ class Store:
                 continue
         else:
             self.index.clear()
-        self._small_deltas = _small(listed) - self.index.replaced()
+        self._small_deltas = self._living_small(listed)
         condemned.result()
 
     def missing_packs(self, packs: Iterable[bytes]) -> list[bytes]:
@@ -408,15 +414,17 @@ class Store:
                 yield name, delta
 
     def rewrite_deltas(self, names: Sequence[str], combined: Delta) -> None:
-        """Put one delta in the place of others and remove these.
+        """Put one delta, or as many as it takes, in the place of others and remove these.
 
         Args:
             names: The others.
             combined: If it says that it replaces them, caches keep what they took from them; else
                 they load everything anew.
         """
-        self._add_delta(combined)
-        self._small_deltas.difference_update(names)
+        for piece in split_delta(combined):
+            self._add_delta(piece)
+        for name in names:
+            self._small_deltas.pop(name, None)
         self.backend.delete(self.key(layout.index_key(name)) for name in names)
 
     def write_delta(self, delta: Delta) -> None:
@@ -425,9 +433,18 @@ class Store:
         # Most calls are spared a listing: what the last one showed says when it is time.
         if len(self._small_deltas) < COMBINE_FROM_DELTAS:
             return
-        self._small_deltas = _small(self._list_deltas()) - self.index.replaced()
+        self._small_deltas = self._living_small(self._list_deltas())
         if len(self._small_deltas) >= COMBINE_FROM_DELTAS:
-            self._combine_deltas(sorted(self._small_deltas))
+            for names in group_deltas(self._small_deltas):
+                self._combine_deltas(names)
+
+    def _living_small(self, listed: dict[str, int]) -> dict[str, int]:
+        replaced = self.index.replaced()
+        return {
+            name: size
+            for name, size in listed.items()
+            if size < SMALL_DELTA_BYTES and name not in replaced
+        }
 
     def _add_delta(self, delta: Delta) -> None:
         ulid = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
@@ -435,7 +452,7 @@ class Store:
         self.backend.write(self.key(layout.index_key(ulid)), data)
         self.index.add(ulid, delta)
         if len(data) < SMALL_DELTA_BYTES:
-            self._small_deltas.add(ulid)
+            self._small_deltas[ulid] = len(data)
 
     def _combine_deltas(self, names: list[str]) -> None:
         """Put one delta in the place of many small ones.
@@ -459,10 +476,6 @@ class Store:
 
 def _last_part(stored: Stored) -> str:
     return stored.key.rpartition("/")[2]
-
-
-def _small(deltas: dict[str, int]) -> set[str]:
-    return {name for name, size in deltas.items() if size < SMALL_DELTA_BYTES}
 
 
 # --- finding and opening --------------------------------------------------------------------------

@@ -414,7 +414,7 @@ def patch() -> Callable[[], None]:
         put(module, "time", clock)
         put(module, "secrets", chance)
     put(pack, "secrets", chance)
-    put(index_cache, "_open_file", lambda store_id: index_cache._prepare(_memory_database()))
+    put(index_cache, "_open_file", lambda store_id: index_cache._open_private())
     restore = inline_pools()
 
     def undo() -> None:
@@ -423,12 +423,6 @@ def patch() -> Callable[[], None]:
             setattr(module, name, value)
 
     return undo
-
-
-def _memory_database() -> Any:
-    import sqlite3
-
-    return sqlite3.connect(":memory:", check_same_thread=False)
 
 
 class NoCache:

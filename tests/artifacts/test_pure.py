@@ -19,7 +19,14 @@ from mlflow_plugins_pack.artifacts.chunking import (
 )
 from mlflow_plugins_pack.artifacts.digest import digest_files
 from mlflow_plugins_pack.artifacts.gear import GEAR, MASKS
-from mlflow_plugins_pack.artifacts.index import Delta, KnownFile, decode_delta, encode_delta
+from mlflow_plugins_pack.artifacts.index import (
+    Delta,
+    KnownFile,
+    decode_delta,
+    encode_delta,
+    group_deltas,
+    split_delta,
+)
 from mlflow_plugins_pack.artifacts.location import parse_location
 from mlflow_plugins_pack.artifacts.manifest import (
     FileEntry,
@@ -42,8 +49,11 @@ from mlflow_plugins_pack.artifacts.pack import (
     Chunk,
     Compressor,
     PackBuilder,
+    Record,
     decode_chunk,
+    decode_records,
     decode_tail,
+    encode_records,
     tail_length,
 )
 from mlflow_plugins_pack.artifacts.roots import check_allowed
@@ -307,7 +317,8 @@ def test_pack_describes_itself():
     for data in datas:
         codec, stored = compressor.encode(data)
         builder.add(KIND_DATA, codec, hashlib.sha256(data).digest(), stored, len(data))
-    name, packed, records = builder.finish()
+    name, packed, table = builder.finish()
+    records = decode_records(table)
     assert [r.codec for r in records[:-1]] == [CODEC_ZSTD, CODEC_RAW]
     length = tail_length(bytes(packed[-FOOTER.size :]), len(packed), "it")
     assert decode_tail(bytes(packed[-length:]), name, "it") == records
@@ -457,9 +468,9 @@ def test_recipe_comes_back(found, own):
 def test_index_delta_comes_back_and_damage_is_found():
     builder = PackBuilder()
     builder.add(KIND_DATA, 0, b"\1" * 32, b"x" * 10, 10)
-    name, _, records = builder.finish()
-    place = records[0].at(name)
-    delta = Delta({name: records}, [KnownFile(b"\7" * 32, 10, False, (place,))], (ULIDS[3],))
+    name, _, table = builder.finish()
+    place = decode_records(table)[0].at(name)
+    delta = Delta({name: table}, [KnownFile(b"\7" * 32, 10, False, (place,))], (ULIDS[3],))
     data = encode_delta(delta)
     assert decode_delta(data, ULIDS[0]) == delta
     for at in range(0, len(data), 7):
@@ -469,6 +480,39 @@ def test_index_delta_comes_back_and_damage_is_found():
             decode_delta(bytes(damaged), ULIDS[0])
     with pytest.raises(ArtifactCorruptError):
         decode_delta(data[:40], ULIDS[0])
+
+
+@given(st.integers(0, 6), st.integers(0, 6), st.integers(1, 900), st.booleans())
+def test_split_index_says_the_same(packs, files, max_bytes, replacing):
+    place = Chunk(b"\1" * 32, b"\2" * 32, 8, 9, 9, 0)
+    delta = Delta(
+        {
+            bytes([n]) * 32: encode_records([Record(0, 0, b"\3" * 32, 8, 9, 9)] * n)
+            for n in range(packs)
+        },
+        [KnownFile(bytes([n]) * 32, 9, False, (place,) * n) for n in range(files)],
+        (ULIDS[3],) if replacing else (),
+    )
+    pieces = list(split_delta(delta, max_bytes))
+    assert {k: v for piece in pieces for k, v in piece.packs.items()} == delta.packs
+    assert [f for piece in pieces for f in piece.files] == delta.files
+    assert [piece.replaces for piece in pieces] == [()] * (len(pieces) - 1) + (
+        [delta.replaces] if pieces else []
+    )
+    assert (not pieces) == (delta.is_empty() and not replacing)
+    for piece in pieces:
+        entries = len(piece.packs) + len(piece.files)
+        assert entries <= 1 or len(encode_delta(piece)) <= max_bytes + 8 + 3 * 4 + 26 + 32
+
+
+@given(st.lists(st.integers(1, 100), max_size=8), st.integers(50, 300))
+def test_grouped_deltas_fit_into_one_each(lengths, max_bytes):
+    sizes = {f"{n:026}": length for n, length in enumerate(lengths)}
+    groups = list(group_deltas(sizes, max_bytes))
+    named = [name for group in groups for name in group]
+    assert named == sorted(set(named))
+    assert all(len(g) > 1 and sum(sizes[n] for n in g) <= max_bytes for g in groups)
+    assert sum(lengths) > max_bytes or named == sorted(sizes) or len(sizes) < 2
 
 
 # --- views ----------------------------------------------------------------------------------------

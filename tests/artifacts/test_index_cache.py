@@ -1,0 +1,189 @@
+"""The host's copy of the index: loaded in one go, in bounded memory, and never a wrong answer."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+
+import pytest
+
+from mlflow_plugins_pack.artifacts import index_cache, layout
+from mlflow_plugins_pack.artifacts.index import Delta, KnownFile
+from mlflow_plugins_pack.artifacts.index_cache import IndexCache
+from mlflow_plugins_pack.artifacts.pack import Chunk, Record, encode_records
+
+CHUNKS = 5
+
+
+def hash_of(pack: int, chunk: int) -> bytes:
+    return random.Random(pack * 1000 + chunk).randbytes(32)
+
+
+def pack_of(number: int) -> bytes:
+    return random.Random(-1 - number).randbytes(32)
+
+
+def delta_of(*packs: int, replaces: tuple[str, ...] = ()) -> Delta:
+    records = {
+        pack_of(p): [Record(0, 0, hash_of(p, n), 8 + 10 * n, 10, 10) for n in range(CHUNKS)]
+        for p in packs
+    }
+    files = [
+        KnownFile(hash_of(p, 999), 10, False, (records[pack_of(p)][0].at(pack_of(p)),))
+        for p in packs
+    ]
+    return Delta({k: encode_records(v) for k, v in records.items()}, files, replaces)
+
+
+def name_of(number: int) -> str:
+    return layout.make_ulid(1, number.to_bytes(10, "big"))
+
+
+class Deltas:
+    """What a store lists, and how often each was asked for."""
+
+    def __init__(self, *numbers: int) -> None:
+        self.deltas = {name_of(n): delta_of(n) for n in numbers}
+        self.loaded: list[str] = []
+        self.fails_at: str | None = None
+
+    def load(self, names: list[str]) -> Iterator[Delta | None]:
+        for name in names:
+            if name == self.fails_at:
+                raise OSError("the network is down")
+            self.loaded.append(name)
+            yield self.deltas[name]
+
+    def bring(self, cache: IndexCache) -> None:
+        cache.refresh(list(self.deltas), self.load)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path))
+
+
+def knows(cache: IndexCache, *packs: int) -> bool:
+    found = cache.find_chunks([hash_of(p, n) for p in packs for n in range(CHUNKS)])
+    return found == {
+        hash_of(p, n): Chunk(pack_of(p), hash_of(p, n), 8 + 10 * n, 10, 10, 0)
+        for p in packs
+        for n in range(CHUNKS)
+    }
+
+
+def test_many_deltas_are_one_transaction():
+    cache, store = IndexCache("s"), Deltas(*range(50))
+    cache.refresh([], store.load)
+    said: list[str] = []
+    assert cache._database is not None
+    cache._database.set_trace_callback(said.append)
+    store.bring(cache)
+    assert knows(cache, *range(50))
+    assert sum(s.startswith("COMMIT") for s in said) == 1
+    # Rows reach the large table in the order of its keys, and by nothing else.
+    assert sum("INTO chunks" in s for s in said) == 1
+    store.bring(IndexCache("s"))
+    assert store.loaded == sorted(store.deltas)
+
+
+def test_what_came_before_a_failure_is_kept(monkeypatch):
+    cache, store = IndexCache("s"), Deltas(*range(9))
+    monkeypatch.setattr(index_cache, "_ROWS_AT_ONCE", 3 * CHUNKS)
+    store.fails_at = name_of(7)
+    with pytest.raises(OSError, match="the network is down"):
+        store.bring(cache)
+    assert knows(cache, *range(7))
+    store.fails_at = None
+    store.bring(cache)
+    assert knows(cache, *range(9))
+    assert store.loaded == sorted(store.deltas)
+
+
+def test_forgotten_pack_bequeaths_nothing_to_the_next():
+    cache, store = IndexCache("s"), Deltas(0, 1)
+    store.bring(cache)
+    cache.forget([pack_of(1)], [])
+    assert knows(cache, 0)
+    assert not cache.find_chunks([hash_of(1, n) for n in range(CHUNKS)])
+    assert cache.find_file(hash_of(1, 999)) is None
+    assert cache.find_file(hash_of(0, 999)) is not None
+    cache.add(name_of(2), delta_of(2))
+    assert not cache.find_chunks([hash_of(1, n) for n in range(CHUNKS)])
+    assert knows(cache, 0, 2)
+    # Somebody stored it again, under another delta's name.
+    cache.add(name_of(3), delta_of(1))
+    assert knows(cache, 0, 1, 2)
+
+
+def test_replaced_deltas_are_not_read_again_and_collected_ones_start_anew():
+    cache, store = IndexCache("s"), Deltas(0, 1, 2)
+    store.bring(cache)
+    store.deltas = {name_of(9): delta_of(0, 1, 2, replaces=tuple(store.deltas))}
+    store.loaded.clear()
+    store.bring(cache)
+    assert store.loaded == [name_of(9)]
+    assert knows(cache, 0, 1, 2)
+    other = IndexCache("another host's")
+    store.bring(other)
+    assert knows(other, 0, 1, 2)
+    store.deltas = {name_of(10): delta_of(0)}
+    store.bring(cache)
+    assert knows(cache, 0)
+    assert not cache.find_chunks([hash_of(1, 0)])
+
+
+def test_what_is_known_is_not_taken_in_again():
+    cache, store = IndexCache("s"), Deltas(0, 1)
+    store.bring(cache)
+    # Its content cannot differ: that it is wrong here shows that it was not looked at.
+    cache.add(name_of(5), delta_of(7, replaces=tuple(store.deltas)))
+    assert knows(cache, 0, 1)
+    assert not cache.find_chunks([hash_of(7, 0)])
+    assert cache.replaced() == set(store.deltas)
+    cache.add(name_of(6), delta_of(8, replaces=(name_of(5), name_of(4))))
+    assert knows(cache, 0, 1, 8)
+
+
+def test_cache_file_that_is_none_is_done_without(tmp_path, caplog):
+    (tmp_path / "artifact-index-s.sqlite").write_bytes(os.urandom(5000))
+    cache, store = IndexCache("s"), Deltas(0, 1)
+    store.bring(cache)
+    assert knows(cache, 0, 1)
+    assert "may be deleted at any time" in caplog.text or not caplog.text
+
+
+def test_large_index_is_loaded_in_bounded_memory():
+    """The index of 20 GiB takes 19 MiB on disk; what the process takes does not grow with it."""
+    code = """
+        import random, resource
+        from mlflow_plugins_pack.artifacts.index import Delta
+        from mlflow_plugins_pack.artifacts.index_cache import IndexCache
+        from mlflow_plugins_pack.artifacts.pack import Record, encode_records
+
+        chance = random.Random(1)
+
+        def load(names):
+            for _ in names:
+                yield Delta({
+                    chance.randbytes(32): encode_records(
+                        Record(0, 0, chance.randbytes(32), 8, 9, 9) for n in range(256)
+                    )
+                    for n in range(32)
+                })
+
+        peaks = []
+        for count in (4, 40):
+            IndexCache(f"store-{count}").refresh([f"{n:026}" for n in range(count)], load)
+            peaks.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+        print(*peaks)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], check=True, capture_output=True, text=True
+    )
+    small, large = map(int, ran.stdout.split())
+    assert large - small <= 32, ran.stdout
