@@ -215,7 +215,8 @@ def mlflow_server(
     if app_name:
         command += ["--app-name", app_name]
         settings.setdefault("MLFLOW_FLASK_SERVER_SECRET_KEY", "only-for-tests")
-        settings.setdefault("MLFLOW_AUTH_CONFIG_PATH", str(write_auth_config(folder)))
+        if "MLFLOW_AUTH_CONFIG_PATH" not in settings:
+            settings["MLFLOW_AUTH_CONFIG_PATH"] = str(write_auth_config(folder))
     command += options
     log = folder / f"server-{port}.log"
     url = f"http://127.0.0.1:{port}"
@@ -235,12 +236,12 @@ PASSWORD = "a long password 1"
 ADMIN = ("admin", "only-for-tests-1")
 
 
-def write_auth_config(folder: Path) -> Path:
-    """Write basic-auth's configuration: everybody signed in may edit everything."""
+def write_auth_config(folder: Path, permission: str = "EDIT") -> Path:
+    """Write basic-auth's configuration: what everybody signed in may do to everything."""
     path = folder / "basic_auth.ini"
     path.write_text(
         "[mlflow]\n"
-        "default_permission = EDIT\n"
+        f"default_permission = {permission}\n"
         "auth_cache_ttl_seconds = 60\n"
         f"database_uri = sqlite:///{folder / 'basic_auth.db'}\n"
         f"admin_username = {ADMIN[0]}\n"

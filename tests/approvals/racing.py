@@ -1,28 +1,23 @@
-"""One of several processes that race on one registry: ``python -m tests.approvals.racing``.
-
-Takes a database URL, a seed, a number of threads and of rounds; prints what every call came to as
-JSON. It stands for a server's worker: it has a store of its own and threads that call it.
-"""
+"""Random calls of random people on one server, and what came of them."""
 
 from __future__ import annotations
 
 import collections
-import json
 import random
-import sys
 import threading
-import time
 import traceback
 from typing import Any
 
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.rest_store import RestStore
+from mlflow.utils.rest_utils import MlflowHostCreds
 
-from mlflow_plugins_pack.approvals.plugin import build_store
-from tests.approvals.acting import signed_in
+from tests import servers
 
 MODELS = ("gov-a", "gov-b")
 VERSIONS = (1, 2)
+PEOPLE = ("bob", "carol", "dave", "erin", "zoe")
 POLICY = """
 version: 1
 groups: {leads: [bob, carol], risk: [dave]}
@@ -46,68 +41,70 @@ STEPS = (
 )
 
 
-class Racer:
-    """Makes random calls and remembers what came of them."""
+class Race:
+    """Threads of stock REST clients that all start at once.
 
-    def __init__(self, store: Any) -> None:
-        self.store = store
+    Attributes:
+        outcomes: How often each step came to what.
+        voted: Whose vote for what was taken: (user, model, version).
+        broken: What no answer may be: a server error, or none at all.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._stores = {user: _client(url, user) for user in PEOPLE}
+        self._lock = threading.Lock()
         self.outcomes: collections.Counter[str] = collections.Counter()
         self.voted: set[tuple[str, str, int]] = set()
         self.broken: list[str] = []
 
-    def call(self, user: str, step: str, name: str, version: int) -> None:
-        store = self.store
-        with signed_in(user):
-            if step == "set":
-                store.set_registered_model_alias(name, "prod", version)
-            elif step == "unset":
-                store.delete_registered_model_alias(name, "prod")
-            elif step in ("stage", "unstage"):
-                stage = "Production" if step == "stage" else "Archived"
-                store.transition_model_version_stage(name, version, stage, step == "stage")
-            else:
-                tag = ModelVersionTag(f"approvals.{step}", "prod: race")
-                store.set_model_version_tag(name, version, tag)
+    def run(self, threads: int, rounds: int) -> None:
+        """Have so many threads make so many calls each."""
+        start = threading.Barrier(threads)
 
-    def run(self, seed: int, rounds: int) -> None:
-        luck = random.Random(seed)
-        for _ in range(rounds):
-            user, step = luck.choice(STEPS)
-            name, version = luck.choice(MODELS), luck.choice(VERSIONS)
-            try:
-                self.call(user, step, name, version)
-            except MlflowException as exc:
-                if exc.get_http_status_code() >= 500:
-                    self.broken.append(f"{user} {step} {name}/{version}: {exc.message}")
-                self.outcomes[f"{step}: {exc.message.split(':')[0]}"] += 1
-            except Exception:
-                self.broken.append(traceback.format_exc())
-            else:
-                self.outcomes[f"{step}: done"] += 1
-                if step == "approve":
-                    self.voted.add((user, name, version))
+        def calls(seed: int) -> None:
+            luck = random.Random(seed)
+            start.wait()
+            for _ in range(rounds):
+                self._step(*luck.choice(STEPS), luck.choice(MODELS), luck.choice(VERSIONS))
 
+        racers = [threading.Thread(target=calls, args=(seed,)) for seed in range(threads)]
+        for racer in racers:
+            racer.start()
+        for racer in racers:
+            racer.join()
 
-def main(url: str, seed: int, threads: int, rounds: int, start_at: float) -> None:
-    racer = Racer(build_store(f"approval-{url}"))
-    workers = [
-        threading.Thread(target=racer.run, args=(seed * 1000 + index, rounds))
-        for index in range(threads)
-    ]
-    time.sleep(max(0.0, start_at - time.time()))  # all processes at once, as far as that goes
-    began = time.monotonic()
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    found = {
-        "outcomes": racer.outcomes,
-        "voted": sorted(racer.voted),
-        "broken": racer.broken,
-        "seconds": time.monotonic() - began,
-    }
-    json.dump(found, sys.stdout)
+    def _step(self, user: str, step: str, name: str, version: int) -> None:
+        came, broke = "done", None
+        try:
+            self._call(user, step, name, version)
+        except MlflowException as exc:
+            came = exc.message.partition(": ")[2].partition(":")[0]
+            if exc.get_http_status_code() >= 500:
+                broke = f"{user} {step} {name}/{version}: {exc.message}"
+        except Exception:
+            came, broke = "broken", traceback.format_exc()
+        with self._lock:
+            self.outcomes[f"{step}: {came}"] += 1
+            if broke is not None:
+                self.broken.append(broke)
+            elif (step, came) == ("approve", "done"):
+                self.voted.add((user, name, version))
+
+    def _call(self, user: str, step: str, name: str, version: int) -> None:
+        store = self._stores[user]
+        if step == "set":
+            store.set_registered_model_alias(name, "prod", str(version))
+        elif step == "unset":
+            store.delete_registered_model_alias(name, "prod")
+        elif step in ("stage", "unstage"):
+            stage = "Production" if step == "stage" else "Archived"
+            store.transition_model_version_stage(name, str(version), stage, step == "stage")
+        else:
+            tag = ModelVersionTag(f"approvals.{step}", "prod: race")
+            store.set_model_version_tag(name, str(version), tag)
 
 
-if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:5]), float(sys.argv[5]))
+def _client(url: str, user: str) -> Any:
+    # What the stock client talks through; unlike it, each has credentials of its own.
+    creds = MlflowHostCreds(url, username=user, password=servers.PASSWORD)
+    return RestStore(lambda: creds)
