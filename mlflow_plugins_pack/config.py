@@ -131,6 +131,19 @@ ARTIFACT_CACHE_BYTES: Setting[int] = Setting(
     parse_count,
     "Most bytes of downloaded files that are kept there for the next download; 0 for none.",
 )
+ARTIFACT_KEYS: Setting[tuple[str, ...]] = Setting(
+    "MLFLOW_PACK_ARTIFACT_KEYS",
+    (),
+    parse_list,
+    "Where the keys of encrypted artifact stores are, the newest first: `env:NAME`, "
+    "`file:/path` (mode 0600) or `command:PROGRAM ARGUMENTS`; older ones still open.",
+)
+ARTIFACT_ENCRYPT: Setting[bool] = Setting(
+    "MLFLOW_PACK_ARTIFACT_ENCRYPT",
+    False,
+    parse_bool,
+    "Encrypt artifact stores that the first upload makes, and upload to no other.",
+)
 
 # --- lineage ------------------------------------------------------------------------------------
 

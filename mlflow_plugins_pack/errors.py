@@ -6,6 +6,7 @@
     └── PackError                    anything below; what happened, what was not changed, what next
         ├── ConfigurationError       a setting, file or URI is wrong
         │   ├── UnsupportedUriError  the scheme or its stock part is not one we serve
+        │   ├── ArtifactKeyError     an encrypted store, and no key or a wrong one
         │   └── NotServedYetError    a database that no server with our registry has opened yet
         ├── ArtifactError            plugin 1
         │   ├── ArtifactPathError        a path climbs, is absolute, encoded or malformed
@@ -97,6 +98,10 @@ class ConfigurationError(PackError):
 
 class UnsupportedUriError(ConfigurationError):
     """The URI's scheme is not one the pack serves, or its stock part is malformed."""
+
+
+class ArtifactKeyError(ConfigurationError):
+    """An artifact store is encrypted and no key that is given opens it, or it ought to be."""
 
 
 class NotServedYetError(ConfigurationError):

@@ -18,7 +18,6 @@ from mlflow_plugins_pack.artifacts.download import read_recipe
 from mlflow_plugins_pack.artifacts.index import (
     Delta,
     KnownFile,
-    decode_delta,
     encode_delta,
     split_delta,
 )
@@ -150,7 +149,7 @@ def _read_index(store: Store, report: Report) -> Iterator[tuple[str, Delta]]:
             report.add("index", stored.key, "no index object has such a name")
             continue
         try:
-            yield name, decode_delta(store.backend.read(stored.key), name)
+            yield name, store.read_delta(name)
         except ObjectMissingError:
             continue
         except ArtifactError as exc:
@@ -208,7 +207,7 @@ def _read_pack(
     good = []
     for record in inside:
         stored = data[record.offset : record.offset + record.stored]
-        if decode_chunk(record.at(name), stored) is None:
+        if decode_chunk(record.at(name), stored, store.sealer) is None:
             bad.append(record)
         else:
             good.append(record)
@@ -260,7 +259,7 @@ def _write_index(
     tables = {name: encode_records(records) for name, records in packs.items()}
     for delta in split_delta(Delta(tables, files)):
         name = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-        store.backend.write(store.key(layout.index_key(name)), encode_delta(delta))
+        store.write_object(layout.index_key(name), encode_delta(delta))
         names.add(name)
     store.backend.delete(store.key(layout.index_key(name)) for name in old if name not in names)
     store.index.clear()

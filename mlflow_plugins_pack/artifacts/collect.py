@@ -97,6 +97,12 @@ def collect(
         return collection.done
 
 
+def write_condemned(store: Store, packs: frozenset[bytes]) -> None:
+    """Condemn packs: once the grace period is over, a collection copies what is needed of them."""
+    ulid = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+    store.backend.write(store.key(layout.condemned_key(ulid)), encode_list(CondemnedList(packs)))
+
+
 @dataclass
 class _Marked:
     """What manifests need.
@@ -217,10 +223,7 @@ class _Collection:
         chosen = self._choose(packs, self.store.condemned())
         if chosen:
             self._renew()
-            ulid = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-            key = self.store.key(layout.condemned_key(ulid))
-            names = frozenset(pack.name for pack in chosen)
-            self.store.backend.write(key, encode_list(CondemnedList(names)))
+            write_condemned(self.store, frozenset(pack.name for pack in chosen))
         self.done.condemned_packs = len(chosen)
         self.done.condemned_bytes = sum(pack.size for pack in chosen)
 

@@ -6,7 +6,9 @@ import secrets
 
 from mlflow.exceptions import MlflowException
 
+from mlflow_plugins_pack import config
 from mlflow_plugins_pack.artifacts import layout
+from mlflow_plugins_pack.artifacts.keys import read_master_keys
 from mlflow_plugins_pack.artifacts.location import parse_location
 from mlflow_plugins_pack.artifacts.store import backend_of, find_store
 from mlflow_plugins_pack.findings import Finding
@@ -27,6 +29,12 @@ def check(uri: str) -> list[Finding]:
     try:
         location = parse_location(uri)
         store = find_store(location)
+        if store is None:
+            is_encrypted = config.ARTIFACT_ENCRYPT.get()
+            if is_encrypted:
+                read_master_keys()
+        else:
+            is_encrypted = store.sealer.is_secret
         backend = backend_of(location)
         probe = layout.join(location.path, f".mlflow-pack-doctor-{secrets.token_hex(8)}")
         backend.write(probe, _PROBE_BYTES)
@@ -39,6 +47,7 @@ def check(uri: str) -> list[Finding]:
     if not is_same:
         message = "an object that was just written reads back different. Do not use this storage."
         return [Finding("error", subject, message)]
+    kind = "the encrypted store" if is_encrypted else "the store"
     if store is None:
-        return [Finding("ok", subject, "writable; the first upload will make the store")]
-    return [Finding("ok", subject, f"writable; the store is {store.location.uri}")]
+        return [Finding("ok", subject, f"writable; the first upload will make {kind}")]
+    return [Finding("ok", subject, f"writable; {kind} is {store.location.uri}")]

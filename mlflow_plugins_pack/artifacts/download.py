@@ -32,6 +32,7 @@ from mlflow_plugins_pack.artifacts.pack import (
     decode_unchecked,
 )
 from mlflow_plugins_pack.artifacts.read_cache import open_cache
+from mlflow_plugins_pack.artifacts.sealing import Sealer
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 
@@ -207,7 +208,7 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
                 continue
             chunk = item.chunk
             data: _Data = os.pread(file.fileno(), chunk.raw, item.offset)
-            if hashlib.sha256(data).digest() != chunk.sha256:
+            if store.sealer.chunk_id(data) != chunk.sha256:
                 found = read_at(store, chunk) or read_elsewhere(store, chunk)
                 if found is None:
                     raise unreadable(store, entry, chunk)
@@ -376,7 +377,7 @@ def _read_group(store: Store, group: _Group, staging: str) -> list[tuple[int, _D
         return []
     pieces: list[tuple[int, _Data]] = []
     for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
-        for offset, data in _join(_decode(list(wanteds), stored, group.start)):
+        for offset, data in _join(_decode(list(wanteds), stored, group.start, store.sealer)):
             _write(_staged(staging, number), data, offset)
             pieces.append((number, data))
     return pieces
@@ -402,7 +403,9 @@ def _one(run: list[_Data]) -> _Data:
     return run[0] if len(run) == 1 else b"".join(run)
 
 
-def _decode(wanted: list[_Wanted], stored: memoryview, start: int) -> Iterator[tuple[int, _Data]]:
+def _decode(
+    wanted: list[_Wanted], stored: memoryview, start: int, sealer: Sealer
+) -> Iterator[tuple[int, _Data]]:
     """Give offsets and bytes of one file's chunks; one that cannot be decoded is left out.
 
     Chunks that are stored side by side as they are come as one piece, without a copy.
@@ -425,7 +428,7 @@ def _decode(wanted: list[_Wanted], stored: memoryview, start: int) -> Iterator[t
             yield offset, stored[begin:end]
             continue
         if chunk not in known:
-            known[chunk] = decode_unchecked(chunk, stored[begin:end])
+            known[chunk] = decode_unchecked(chunk, stored[begin:end], sealer)
         data = known[chunk]
         if data is not None:
             yield offset, data
@@ -441,7 +444,7 @@ def read_at(store: Store, chunk: Chunk) -> _Data | None:
         except ObjectMissingError:
             store.note_gone(chunk.pack)
             return None
-        if (data := decode_chunk(chunk, stored)) is not None:
+        if (data := decode_chunk(chunk, stored, store.sealer)) is not None:
             return data
     return None
 

@@ -19,6 +19,7 @@ PACK_PREFIX = ".cas/packs/"
 INDEX_PREFIX = ".cas/index/"
 COLLECTION_PREFIX = ".cas/gc/"
 LEASE_KEY = ".cas/gc/lease"
+KEYS_PREFIX = ".cas/keys/"
 OWN_FOLDER = ".cas"
 SEGMENT_FOLDER = ".m"
 

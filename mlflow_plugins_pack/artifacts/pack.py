@@ -22,6 +22,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from mlflow_plugins_pack.artifacts.sealing import PLAIN, TABLE_PURPOSE, Sealer, chunk_purpose
 from mlflow_plugins_pack.errors import ArtifactCorruptError, StoreFormatError
 
 HEADER = b"MPPACK01"
@@ -36,6 +37,8 @@ SALT_BYTES = 16
 
 CODEC_RAW = 0
 CODEC_ZSTD = 1
+CODEC_SEALED = 2
+"""Added to one of the others where the encoded bytes are encrypted."""
 
 MAX_CHUNK_BYTES = 16 * 1024 * 1024
 """No chunk is longer, whatever a table says: a reader allocates no more than this at once."""
@@ -54,7 +57,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         pack: The pack's name; `SELF` inside a recipe means the pack that the recipe is in.
-        sha256: Hash of the raw bytes: the truth, while the place is a hint that may grow old.
+        sha256: Hash of the raw bytes, keyed in an encrypted store: the truth, while the place is
+            a hint that may grow old.
         offset: Of the stored bytes in the pack.
         stored: Their length.
         raw: Length once decoded.
@@ -89,9 +93,10 @@ class Record:
 
 
 class PackBuilder:
-    """Collects chunks until they make a pack."""
+    """Collects chunks until they make a pack, and seals them where the store is encrypted."""
 
-    def __init__(self) -> None:
+    def __init__(self, sealer: Sealer) -> None:
+        self._sealer = sealer
         self._data = bytearray(HEADER)
         self._records: list[Record] = []
 
@@ -104,19 +109,23 @@ class PackBuilder:
         return not self._records
 
     def add(self, kind: int, codec: int, sha256: bytes, stored: Any, raw: int) -> Record:
-        """Append a chunk's stored bytes."""
+        """Append a chunk's encoded bytes."""
+        if self._sealer.is_secret:
+            codec |= CODEC_SEALED
+            stored = self._sealer.seal(chunk_purpose(sha256, codec), stored)
         record = Record(kind, codec, sha256, len(self._data), len(stored), raw)
         self._data += stored
         self._records.append(record)
         return record
 
     def finish(self) -> tuple[bytes, bytearray, bytes]:
-        """Return the pack's name, its bytes and its table's."""
+        """Return the pack's name, its bytes, and the table's as they are when opened."""
         salt = secrets.token_bytes(SALT_BYTES)
-        self.add(KIND_DATA, CODEC_RAW, hashlib.sha256(salt).digest(), salt, SALT_BYTES)
+        self.add(KIND_DATA, CODEC_RAW, self._sealer.chunk_id(salt), salt, SALT_BYTES)
         table = encode_records(self._records)
-        name = hashlib.sha256(table).digest()
-        self._data += table
+        sealed = self._sealer.seal(TABLE_PURPOSE, table)
+        name = hashlib.sha256(sealed).digest()
+        self._data += sealed
         self._data += FOOTER.pack(len(self._records), name, FOOTER_MAGIC)
         return name, self._data, table
 
@@ -133,7 +142,7 @@ def decode_records(table: bytes | memoryview) -> list[Record]:
     return [Record(*fields) for fields in RECORD.iter_unpack(table)]
 
 
-def tail_length(footer: bytes, pack_bytes: int, what: str) -> int:
+def tail_length(footer: bytes, pack_bytes: int, what: str, sealer: Sealer = PLAIN) -> int:
     """Return how long table and footer are together, from the footer alone.
 
     Raises:
@@ -141,22 +150,26 @@ def tail_length(footer: bytes, pack_bytes: int, what: str) -> int:
     """
     if len(footer) == FOOTER.size:
         count, _, magic = FOOTER.unpack(footer)
-        length: int = count * RECORD.size + FOOTER.size
+        length: int = count * RECORD.size + sealer.overhead + FOOTER.size
         if magic == FOOTER_MAGIC and count <= MAX_RECORDS and length <= pack_bytes - len(HEADER):
             return length
     raise ArtifactCorruptError(f"{what} does not end as a pack does: it is cut off or overwritten.")
 
 
-def decode_tail(tail: bytes, name: bytes, what: str) -> list[Record]:
+def decode_tail(tail: bytes, name: bytes, what: str, sealer: Sealer = PLAIN) -> list[Record]:
     """Read table and footer of the pack with the given name.
 
     Raises:
-        ArtifactCorruptError: If the table does not have the hash that is the pack's name.
+        ArtifactCorruptError: If the table does not have the hash that is the pack's name, or the
+            store's keys do not open it.
     """
     table = tail[: -FOOTER.size]
     if hashlib.sha256(table).digest() != name:
         raise ArtifactCorruptError(f"The table of {what} does not have the hash in its name.")
-    return decode_records(table)
+    opened = sealer.open(TABLE_PURPOSE, table)
+    if opened is None:
+        raise ArtifactCorruptError(f"The table of {what} cannot be opened with the store's keys.")
+    return decode_records(opened)
 
 
 class Compressor:
@@ -185,7 +198,9 @@ class Compressor:
         return CODEC_RAW, raw
 
 
-def decode_chunk(chunk: Chunk, stored: bytes | memoryview) -> bytes | memoryview | None:
+def decode_chunk(
+    chunk: Chunk, stored: bytes | memoryview, sealer: Sealer = PLAIN
+) -> bytes | memoryview | None:
     """Decode a chunk and check its hash.
 
     Returns:
@@ -194,11 +209,13 @@ def decode_chunk(chunk: Chunk, stored: bytes | memoryview) -> bytes | memoryview
     Raises:
         StoreFormatError: If the codec is unknown.
     """
-    raw = decode_unchecked(chunk, stored)
-    return raw if raw is not None and hashlib.sha256(raw).digest() == chunk.sha256 else None
+    raw = decode_unchecked(chunk, stored, sealer)
+    return raw if raw is not None and sealer.chunk_id(raw) == chunk.sha256 else None
 
 
-def decode_unchecked(chunk: Chunk, stored: bytes | memoryview) -> bytes | memoryview | None:
+def decode_unchecked(
+    chunk: Chunk, stored: bytes | memoryview, sealer: Sealer = PLAIN
+) -> bytes | memoryview | None:
     """Decode a chunk whose bytes are checked as part of a larger whole.
 
     Returns:
@@ -209,12 +226,14 @@ def decode_unchecked(chunk: Chunk, stored: bytes | memoryview) -> bytes | memory
     """
     if len(stored) != chunk.stored or chunk.raw > MAX_CHUNK_BYTES:
         return None
-    raw: bytes | memoryview | None
-    if chunk.codec == CODEC_RAW:
-        raw = stored
-    elif chunk.codec == CODEC_ZSTD:
-        raw = decompress(stored, chunk.raw)
-    else:
+    raw: bytes | memoryview | None = stored
+    codec = chunk.codec
+    if sealer.is_secret and codec & CODEC_SEALED:
+        raw = sealer.open(chunk_purpose(chunk.sha256, codec), stored)
+        codec &= ~CODEC_SEALED
+    if codec == CODEC_ZSTD:
+        raw = None if raw is None else decompress(raw, chunk.raw)
+    elif codec != CODEC_RAW:
         raise StoreFormatError(
             f"The chunk {chunk.sha256.hex()} uses encoding {chunk.codec}, which this version of "
             f"mlflow-plugins-pack does not know. Nothing was written. Upgrade the package."

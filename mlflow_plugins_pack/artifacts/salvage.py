@@ -40,7 +40,7 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
         wanted: Kind and place of each chunk; holds one chunk at a time in memory and one pack.
     """
     compressor = Compressor()
-    builder = PackBuilder()
+    builder = PackBuilder(store.sealer)
     written: dict[bytes, bytes] = {}
     length = 0
     unreadable = []
@@ -50,7 +50,7 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
         if builder.is_empty:
             return 0
         name, data, table = builder.finish()
-        builder = PackBuilder()
+        builder = PackBuilder(store.sealer)
         store.backend.write(store.key(layout.pack_key(name)), data)
         written[name] = table
         return len(data)

@@ -83,7 +83,7 @@ class UploadSession:
         self._inline_bytes = inline_bytes
         self._uploads = transfer.Uploads(UPLOADS_AT_ONCE)
         self._compressor = Compressor()
-        self._builder = PackBuilder()
+        self._builder = PackBuilder(store.sealer)
         self._pack_names: list[bytes] = []
         self._unwritten: dict[bytes, bytes] = {}
         self._new_chunks: dict[bytes, Chunk] = {}
@@ -194,7 +194,7 @@ class UploadSession:
                 [self._resolve(chunk, open_pack=SELF) for chunk in part],
             )
             codec, stored = Compressor().encode(data)
-            digest = hashlib.sha256(data).digest()
+            digest = self._store.sealer.chunk_id(data)
             record = self._builder.add(KIND_RECIPE, codec, digest, stored, len(data))
             places.append(record.at(_PENDING.pack(len(self._pack_names))))
         return tuple(places)
@@ -218,7 +218,7 @@ class UploadSession:
         if self._builder.is_empty:
             return
         name, data, table = self._builder.finish()
-        self._builder = PackBuilder()
+        self._builder = PackBuilder(self._store.sealer)
         self._pack_names.append(name)
         self._store.note_pack(name)
         self._uploads.submit(
@@ -434,6 +434,7 @@ class _ChunkSink:
     def __init__(self, session: UploadSession) -> None:
         self._session = session
         session._compressor.start_file()
+        self._chunk_ids = session._store.sealer.chunk_ids
         self._chunker = Chunker(session._store.format.chunker, fast_cutter)
         self._chunks: list[Chunk] = []
         self._whole = hashlib.sha256()
@@ -450,7 +451,7 @@ class _ChunkSink:
 
     def _take(self, pieces: list[memoryview]) -> None:
         total = sum(map(len, pieces))
-        self._cut.append((pieces, _compute(total, _hash_all, pieces)))
+        self._cut.append((pieces, _compute(total, self._chunk_ids, pieces)))
         while len(self._cut) > _BLOCKS_AHEAD:
             self._store_next()
 
@@ -485,10 +486,6 @@ def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Future
     done: Future[T] = Future()
     done.set_result(call(*arguments))
     return done
-
-
-def _hash_all(pieces: list[memoryview]) -> list[bytes]:
-    return [hashlib.sha256(piece).digest() for piece in pieces]
 
 
 def _missing(store: Store, pack: bytes) -> MissingPackError:

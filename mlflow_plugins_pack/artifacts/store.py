@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from mlflow_plugins_pack import config
 from mlflow_plugins_pack.artifacts import layout, transfer
 from mlflow_plugins_pack.artifacts.backends import open_backend
 from mlflow_plugins_pack.artifacts.backends._base import Backend, ObjectMissingError, Stored
@@ -26,6 +27,7 @@ from mlflow_plugins_pack.artifacts.index import (
     split_delta,
 )
 from mlflow_plugins_pack.artifacts.index_cache import IndexCache
+from mlflow_plugins_pack.artifacts.keys import Keyring, read_master_keys
 from mlflow_plugins_pack.artifacts.location import Location
 from mlflow_plugins_pack.artifacts.manifest import (
     Lock,
@@ -36,10 +38,12 @@ from mlflow_plugins_pack.artifacts.manifest import (
     encode_segment,
 )
 from mlflow_plugins_pack.artifacts.pack import Chunk
+from mlflow_plugins_pack.artifacts.sealing import PLAIN, Sealer, make_store_keys
 from mlflow_plugins_pack.artifacts.store_format import StoreFormat, decode_format, encode_format
 from mlflow_plugins_pack.artifacts.view import View, live_combined, merge
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
+    ArtifactKeyError,
     ArtifactLockedError,
     PackError,
     StorageDeniedError,
@@ -56,6 +60,7 @@ SMALL_DELTA_BYTES = 1024 * 1024
 
 _SEGMENT_CACHE_BYTES = 16 * 1024 * 1024
 _PACK_SEEN_SECONDS = 300
+_KEYS_SECONDS = 300
 _RELISTS = 5
 
 
@@ -100,10 +105,55 @@ class Store:
         self._small_deltas: dict[str, int] = {}
         self._gone_packs: set[bytes] = set()
         self._lists: dict[str, CondemnedList] = {}
+        self._sealer: Sealer | None = None
+        self._keys_read = 0.0
 
     def key(self, name: str) -> str:
         """Return the backend's key of one of the store's own keys."""
         return layout.join(self.location.path, name)
+
+    @property
+    def sealer(self) -> Sealer:
+        """What encrypts and decrypts all that the store holds; does nothing in a plain store.
+
+        Raises:
+            ArtifactKeyError: If the store is encrypted and no key that is given opens it.
+        """
+        if not self.format.is_encrypted:
+            return PLAIN
+        now = time.monotonic()
+        if self._sealer is None:
+            self._sealer, self._keys_read = self.keyring.sealer(), now
+        elif now - self._keys_read > _KEYS_SECONDS:
+            # Another process may have added a data key; until that is known, the old one is good.
+            self._keys_read = now
+            try:
+                self._sealer = self.keyring.sealer()
+            except PackError as exc:
+                _logger.warning("%s Going on with the keys that were read before.", exc.message)
+        return self._sealer
+
+    def forget_keys(self) -> None:
+        """Read the keyring again before the next use."""
+        self._sealer = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keyring of an encrypted store."""
+        return Keyring(self.backend, self.location.path, self.format.store_id, self.location.uri)
+
+    def read_object(self, key: str) -> bytes:
+        """Return what one of the store's own objects holds, decrypted.
+
+        Raises:
+            ObjectMissingError: If there is none.
+            ArtifactCorruptError: If the store's keys do not open it.
+        """
+        return self.sealer.open_object(key, self.backend.read(self.key(key)))
+
+    def write_object(self, key: str, data: bytes) -> None:
+        """Create or replace one of the store's own objects, encrypted where all are."""
+        self.backend.write(self.key(key), self.sealer.seal_object(key, data))
 
     # --- manifests ---
 
@@ -147,9 +197,10 @@ class Store:
 
     def _segment(self, scope: str, name: str) -> Segment:
         key = (self.format.store_id, scope, name)
-        segment = _segments.get(key)
+        # What was read before is not for one who has no key now.
+        segment = _segments.get(key) if self.sealer else None
         if segment is None:
-            data = self.backend.read(self.key(layout.segment_key(scope, name)))
+            data = self.read_object(layout.segment_key(scope, name))
             segment = decode_segment(data, scope, name)
             # Parsed, a segment takes several times its compressed size.
             _segments.put(key, segment, len(data) * 8)
@@ -200,8 +251,9 @@ class Store:
                 )
 
     def _write_segment(self, segment: Segment) -> None:
-        key = self.key(layout.segment_key(segment.scope, segment.name))
-        if not self.backend.write_if_absent(key, encode_segment(segment)):
+        key = layout.segment_key(segment.scope, segment.name)
+        data = self.sealer.seal_object(key, encode_segment(segment))
+        if not self.backend.write_if_absent(self.key(key), data):
             raise ArtifactCorruptError(
                 f"There is already a manifest segment {key!r}, under a name that only chance can "
                 f"repeat. Nothing was committed. Try again."
@@ -290,6 +342,15 @@ class Store:
 
     # --- index ---
 
+    def read_delta(self, name: str) -> Delta:
+        """Return an index delta.
+
+        Raises:
+            ObjectMissingError: If there is none.
+            ArtifactCorruptError: If it is damaged.
+        """
+        return decode_delta(self.read_object(layout.index_key(name)), name)
+
     def refresh_index(self) -> None:
         """Learn what other writers added to the index, and what a collection condemned."""
         condemned = transfer.submit(self.condemned)
@@ -324,6 +385,10 @@ class Store:
         return {
             name: stored.size for stored in listed if layout.is_ulid(name := _last_part(stored))
         }
+
+    def index_names(self) -> list[str]:
+        """Return the names of all index deltas."""
+        return list(self._list_deltas())
 
     def places_of(self, chunk: Chunk) -> Iterator[Chunk]:
         """Give places of a chunk other than the one given: a place in a manifest may grow old."""
@@ -390,9 +455,8 @@ class Store:
         """Give deltas in the order of their names, None for one that cannot be read."""
 
         def load(name: str) -> Delta | None:
-            data = self.backend.read(self.key(layout.index_key(name)))
             try:
-                return decode_delta(data, name)
+                return self.read_delta(name)
             except ArtifactCorruptError as exc:
                 # The index only saves uploads: damage to it must not stop anybody's work.
                 _logger.warning("%s Going on without it.", exc.message)
@@ -449,7 +513,7 @@ class Store:
     def _add_delta(self, delta: Delta) -> None:
         ulid = layout.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
         data = encode_delta(delta)
-        self.backend.write(self.key(layout.index_key(ulid)), data)
+        self.write_object(layout.index_key(ulid), data)
         self.index.add(ulid, delta)
         if len(data) < SMALL_DELTA_BYTES:
             self._small_deltas[ulid] = len(data)
@@ -494,7 +558,8 @@ def _fingerprint(location: Location) -> tuple[Any, ...]:
     settings: tuple[Any, ...] = ()
     if location.scheme != "file":
         settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS)))
-    return (os.getpid(), location.scheme, location.container, settings)
+    keys = os.environ.get(config.ARTIFACT_KEYS.name)
+    return (os.getpid(), location.scheme, location.container, settings, keys)
 
 
 def _at(identity: tuple[Any, ...], path: str) -> tuple[Any, ...]:
@@ -567,22 +632,53 @@ def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Stor
 
 
 def open_store(location: Location) -> Store:
-    """Return the store that a location belongs to, made if there is none yet."""
+    """Return the store that a location belongs to, to write to it; made if there is none yet.
+
+    Raises:
+        ArtifactKeyError: If only encrypted stores may be written to, and it is not one.
+    """
     store = find_store(location)
+    is_required = config.ARTIFACT_ENCRYPT.get()
     if store is None:
-        store = create_store(location.at(layout.default_root(location.path)))
+        root = location.at(layout.default_root(location.path))
+        store = create_store(root, is_encrypted=is_required)
+    if is_required and not store.format.is_encrypted:
+        # Else whoever can replace the format file would make everybody write in the clear.
+        raise ArtifactKeyError(
+            f"The artifact store {store.location.uri} is not encrypted, and "
+            f"{config.ARTIFACT_ENCRYPT.name} is set. Nothing was written. Copy it into an "
+            f"encrypted one with `mlflow-pack artifacts migrate`, or unset the setting."
+        )
     return store
 
 
-def create_store(root: Location) -> Store:
-    """Make a store, or return the one that another process has just made at the same place."""
+def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
+    """Make a store, or return the one that another process has just made at the same place.
+
+    Raises:
+        ArtifactKeyError: If it is to be encrypted, and there is no key.
+    """
     backend = backend_of(root)
     key = layout.join(root.path, layout.FORMAT_KEY)
-    fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters())
+    fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_encrypted)
+    if is_encrypted:
+        # First: whoever finds the format file finds the keys too.
+        masters = read_master_keys()
+        if not masters:
+            raise ArtifactKeyError(
+                f"An encrypted store at {root.uri} needs a key, and {config.ARTIFACT_KEYS.name} "
+                f"is not set. Nothing was made. Make a key with `openssl rand -base64 32`, keep "
+                f"it in a safe place, and set {config.ARTIFACT_KEYS.name}=file:/path."
+            )
+        keyring = Keyring(backend, root.path, fresh.store_id, root.uri)
+        keyring.write(masters[0], make_store_keys())
     backend.write_if_absent(key, encode_format(fresh))
     # Read back: another process may have been first, or have replaced ours on a server that
     # ignores the condition.
-    return _remember(backend, root, backend.read(key), root.path)
+    store = _remember(backend, root, backend.read(key), root.path)
+    if is_encrypted and store.format.store_id != fresh.store_id:
+        keyring.remove([masters[0].name])
+    return store
 
 
 def honours_conditions(store: Store) -> bool:

@@ -13,6 +13,7 @@ from mlflow_plugins_pack.errors import StoreFormatError
 
 FORMAT_NAME = "mlflow-plugins-pack artifact store"
 FORMAT_VERSION = 1
+CIPHER = "aes-256-gcm"
 _MAX_FORMAT_BYTES = 64 * 1024
 
 
@@ -23,21 +24,25 @@ class StoreFormat:
     Attributes:
         store_id: Names the store in local caches.
         chunker: How files are cut.
+        is_encrypted: Whether all that is written is sealed (see `sealing`).
     """
 
     store_id: str
     chunker: ChunkerParameters
+    is_encrypted: bool = False
 
 
 def encode_format(store_format: StoreFormat) -> bytes:
     """Return the bytes of ``.cas/format.json``."""
-    document = {
+    document: dict[str, Any] = {
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
         "store_id": store_format.store_id,
         "hash": "sha256",
         "chunker": {"algorithm": "fastcdc-2020", **asdict(store_format.chunker)},
     }
+    if store_format.is_encrypted:
+        document["encryption"] = CIPHER
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
@@ -64,6 +69,12 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
                 f"The artifact store {where} uses the hash {document['hash']!r:.40} or a way of "
                 f"cutting files that this version does not know. {advice} Upgrade the package."
             )
+        encryption = document.get("encryption")
+        if encryption not in (None, CIPHER):
+            raise StoreFormatError(
+                f"The artifact store {where} is encrypted in a way, {encryption!r:.40}, that this "
+                f"version does not know. {advice} Upgrade the package."
+            )
         store_id = str(uuid.UUID(document["store_id"]))
         parameters = ChunkerParameters(
             small=CutSizes(**chunker["small"]),
@@ -75,4 +86,4 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
             f"{layout.FORMAT_KEY} of the artifact store {where} cannot be read: {exc}. {advice} "
             f"Restore the file from a backup or from another store of the same version."
         ) from exc
-    return StoreFormat(store_id, parameters)
+    return StoreFormat(store_id, parameters, encryption is not None)

@@ -30,14 +30,25 @@ def read_table(store: Store, name: bytes, size: int) -> tuple[list[Record], int]
         ObjectMissingError: If there is no such pack.
         ArtifactCorruptError: If its tail is not that of a pack of this name.
     """
+    tail = read_tail(store, name, size)
+    what = f"The pack {store.key(layout.pack_key(name))}"
+    return decode_tail(tail, name, what, store.sealer), size - len(tail)
+
+
+def read_tail(store: Store, name: bytes, size: int) -> bytes:
+    """Return the table of a pack, as it is stored, and the footer.
+
+    Raises:
+        ObjectMissingError: If there is no such pack.
+        ArtifactCorruptError: If its footer is not that of a pack.
+    """
     key = store.key(layout.pack_key(name))
     what = f"The pack {key}"
     if size < len(HEADER) + FOOTER.size:
         tail_length(b"", size, what)
     footer = store.backend.read(key, size - FOOTER.size, FOOTER.size)
-    length = tail_length(footer, size, what)
-    records = decode_tail(store.backend.read(key, size - length, length), name, what)
-    return records, size - length
+    length = tail_length(footer, size, what, store.sealer)
+    return store.backend.read(key, size - length, length)
 
 
 def pack_name(text: str) -> bytes | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_plugins_pack import config
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
 from mlflow_plugins_pack.config import parse_duration
 
@@ -26,8 +27,9 @@ def artifacts() -> None:
 
 @artifacts.command()
 @click.argument("uri")
+@click.option("--encrypt", is_flag=True, help="Encrypt it, under MLFLOW_PACK_ARTIFACT_KEYS.")
 @json_option
-def init(uri: str, as_json: bool) -> None:
+def init(uri: str, encrypt: bool, as_json: bool) -> None:
     """Make a store at URI.
 
     Stores are also made by themselves on the first write; this says beforehand whether the
@@ -47,7 +49,15 @@ def init(uri: str, as_json: bool) -> None:
             f"{location.uri} lies inside the store {existing.location.uri}; runs there use that "
             f"store. Nothing was made."
         )
-    store = existing or create_store(location)
+    encrypt = encrypt or config.ARTIFACT_ENCRYPT.get()
+    if existing is not None and encrypt and not existing.format.is_encrypted:
+        raise click.ClickException(
+            f"There already is a store {location.uri}, and it is not encrypted. Nothing was "
+            f"changed. Make an encrypted one elsewhere and copy this one into it with "
+            f"`mlflow-pack artifacts migrate`."
+        )
+    store = existing or create_store(location, is_encrypted=encrypt)
+    is_encrypted = store.sealer.is_secret
     conditional = honours_conditions(store)
     if as_json:
         print_json(
@@ -55,11 +65,15 @@ def init(uri: str, as_json: bool) -> None:
                 "uri": store.location.uri,
                 "store_id": store.format.store_id,
                 "created": existing is None,
+                "encrypted": is_encrypted,
                 "conditional_writes": conditional,
             }
         )
         return
-    click.echo(f"{'Made' if existing is None else 'There already is'} a store {store.location.uri}")
+    click.echo(
+        f"{'Made' if existing is None else 'There already is'} "
+        f"{'an encrypted' if is_encrypted else 'a'} store {store.location.uri}"
+    )
     if not conditional:
         click.echo(
             "Note: this storage ignores conditional writes. The store works on unique names "
@@ -243,6 +257,42 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
             click.echo(f"Kept {where}: {why}", err=True)
     if done.kept:
         sys.exit(1)
+
+
+@artifacts.command()
+@click.argument("uri")
+@click.option("--keep-old", is_flag=True, help="Let the keys that opened it before still open it.")
+@click.option(
+    "--reencrypt",
+    is_flag=True,
+    help="Also encrypt all that is stored anew, under a new data key; needs `artifacts gc` after.",
+)
+@json_option
+def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
+    """Let the newest of MLFLOW_PACK_ARTIFACT_KEYS open the encrypted store at URI.
+
+    Give the new key first and the old one after it, here and on all hosts; run this; then take
+    the old key away. No data is written anew for that: only the store's keyring is. Logging and
+    reading go on meanwhile. If it is interrupted, run it again.
+    """
+    from mlflow_plugins_pack.artifacts.rekey import rekey as change_keys
+
+    done = change_keys(
+        _open(uri), keep_old=keep_old, reencrypt=reencrypt, progress=_progress(as_json)
+    )
+    if as_json:
+        print_json(asdict(done))
+        return
+    click.echo(f"The key {done.key} opens the store.")
+    if done.removed_keys:
+        click.echo(f"Taken away: {', '.join(done.removed_keys)}.")
+    if reencrypt:
+        click.echo(
+            f"Data key {done.data_keys} is in use. Sealed anew: {done.rewritten_objects} manifest "
+            f"and index objects. Condemned: {done.condemned_packs} packs, "
+            f"{_human(done.condemned_bytes)}; `mlflow-pack artifacts gc` writes anew what is "
+            f"needed of them, once its grace period is over."
+        )
 
 
 def _copy_command(name: str, help_text: str, check: Callable[[str, str], str | None]) -> None:

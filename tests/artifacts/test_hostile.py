@@ -40,6 +40,7 @@ from mlflow_plugins_pack.artifacts.pack import (
     decode_tail,
     tail_length,
 )
+from mlflow_plugins_pack.artifacts.sealing import PLAIN
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ForbiddenRootError, PackError
 from tests.artifacts.test_commands import run_json
 from tests.contracts.artifact_repository import (
@@ -231,7 +232,7 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
     repository = get_artifact_repository(f"{root}/{SCOPE}")
     repository.log_artifact(str(tmp_path / "f"))
     store = store_module.open_store(parse_location(root))
-    builder = PackBuilder()
+    builder = PackBuilder(PLAIN)
     own = Chunk(b"", b"\1" * 32, 8, 100, 100, 0)
     data = encode_recipe_part(b"\2" * 32, 100, 0, 1, [own])
     sha256 = hashlib.sha256(data).digest()

@@ -57,6 +57,7 @@ from mlflow_plugins_pack.artifacts.pack import (
     tail_length,
 )
 from mlflow_plugins_pack.artifacts.roots import check_allowed
+from mlflow_plugins_pack.artifacts.sealing import PLAIN
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     ArtifactPathError,
@@ -312,7 +313,7 @@ def test_insertion_changes_few_chunks():
 
 
 def test_pack_describes_itself():
-    builder, compressor = PackBuilder(), Compressor()
+    builder, compressor = PackBuilder(PLAIN), Compressor()
     datas = [b"a" * 5000, random.Random(3).randbytes(5000)]
     for data in datas:
         codec, stored = compressor.encode(data)
@@ -466,7 +467,7 @@ def test_recipe_comes_back(found, own):
 
 
 def test_index_delta_comes_back_and_damage_is_found():
-    builder = PackBuilder()
+    builder = PackBuilder(PLAIN)
     builder.add(KIND_DATA, 0, b"\1" * 32, b"x" * 10, 10)
     name, _, table = builder.finish()
     place = decode_records(table)[0].at(name)

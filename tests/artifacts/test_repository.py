@@ -30,3 +30,12 @@ class TestAzure(ArtifactRepositoryContract):
         for name, value in azurite.environment.items():
             monkeypatch.setenv(name, value)
         return f"cas-{azurite.new_root()}"
+
+
+class TestEncrypted(ArtifactRepositoryContract):
+    @pytest.fixture
+    def root(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+        monkeypatch.setenv("ARTIFACT_KEY", "07" * 32)
+        monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_KEYS", "env:ARTIFACT_KEY")
+        monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_ENCRYPT", "true")
+        return f"cas-file://{tmp_path}/store"

@@ -1,0 +1,248 @@
+"""Encryption: all that an encrypted store writes is sealed, and its chunks have keyed names; pure.
+
+::
+
+    sealed   nonce, 24 bytes | AES-256-GCM ciphertext | tag, 16 bytes
+    object   "MPSEAL01" | sealed
+    keyring  "MPKEYS01" | identity key and data keys, 32 bytes each, sealed by a master key
+
+The key of each message is HMAC-SHA256(data key, label | first 12 bytes of the nonce) and the rest
+of the nonce is AES-GCM's: the construction of XAES-256-GCM (c2sp.org/XAES-256-GCM) with HMAC in the
+place of CMAC. Two messages would have to draw the same 192 random bits to share key and nonce,
+which at 2**80 messages has a chance of 2**-32; a store of 1 PiB has some 2**34.
+
+What a message is for, and its name, go in as associated data: a chunk cannot be passed off as
+another one, nor an object be moved to another key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_plugins_pack.errors import ArtifactCorruptError
+
+KEY_BYTES = 32
+OVERHEAD_BYTES = 40
+"""A sealed message is longer than what it holds by nonce and tag."""
+
+OBJECT_MAGIC = b"MPSEAL01"
+KEYRING_MAGIC = b"MPKEYS01"
+
+_NONCE_BYTES = 24
+_HALF = 12
+_MESSAGE_LABEL = b"mlflow-plugins-pack message key\0"
+_MASTER_LABEL = b"mlflow-plugins-pack master key name\0"
+
+Buffer = bytes | bytearray | memoryview
+
+
+class Sealer:
+    """How a plain store writes: as it is, and each chunk named by its sha256."""
+
+    is_secret = False
+    overhead = 0
+    """By how many bytes what is sealed is longer."""
+
+    def chunk_id(self, raw: Buffer) -> bytes:
+        """Return the name of a chunk, which depends on its raw bytes alone."""
+        return hashlib.sha256(raw).digest()
+
+    def chunk_ids(self, pieces: Sequence[Buffer]) -> list[bytes]:
+        """Return the names of several chunks."""
+        return [self.chunk_id(piece) for piece in pieces]
+
+    def seal(self, purpose: bytes, data: Any) -> Any:
+        """Return what is to be stored of some bytes.
+
+        Args:
+            purpose: What they are for, and their name; needed again to open them.
+            data: The bytes.
+        """
+        return data
+
+    def open(self, purpose: bytes, sealed: Any) -> Any:
+        """Return the bytes that were sealed for this purpose, or None if these are not they."""
+        return sealed
+
+    def is_newest(self, purpose: bytes, sealed: Any) -> bool:
+        """Tell whether the key that seals now has sealed this."""
+        return True
+
+    def seal_object(self, key: str, data: bytes) -> bytes:
+        """Return the bytes of an object that will have this key, relative to the store."""
+        return data
+
+    def open_object(self, key: str, data: bytes) -> bytes:
+        """Return what an object holds.
+
+        Raises:
+            ArtifactCorruptError: If it was not written by this store, or not under this key.
+        """
+        return data
+
+
+PLAIN = Sealer()
+
+
+@dataclass(frozen=True, repr=False)
+class StoreKeys:
+    """The keys of one store.
+
+    Attributes:
+        identity: Makes chunks' names; the same for the store's life, or equal chunks would be
+            stored again.
+        data: Seal what is written, the newest last; older ones only open.
+    """
+
+    identity: bytes
+    data: tuple[bytes, ...]
+
+    def __repr__(self) -> str:
+        return f"StoreKeys({len(self.data)} data keys)"
+
+    def with_new_data_key(self) -> StoreKeys:
+        """Return the keys and a new data key that seals from now on."""
+        return StoreKeys(self.identity, (*self.data, secrets.token_bytes(KEY_BYTES)))
+
+
+def make_store_keys() -> StoreKeys:
+    """Return keys for a new store."""
+    return StoreKeys(secrets.token_bytes(KEY_BYTES), (secrets.token_bytes(KEY_BYTES),))
+
+
+class KeyedSealer(Sealer):
+    """How an encrypted store writes.
+
+    Args:
+        keys: The store's.
+        learn: Returns the store's keys as they are now; asked when nothing known opens a message,
+            since another process may have added a data key.
+    """
+
+    is_secret = True
+    overhead = OVERHEAD_BYTES
+
+    def __init__(self, keys: StoreKeys, learn: Callable[[], StoreKeys]) -> None:
+        self._keys = keys
+        self._learn = learn
+
+    def chunk_id(self, raw: Buffer) -> bytes:
+        """Return the chunk's HMAC-SHA256: without the key it says nothing of the bytes."""
+        return hmac.digest(self._keys.identity, raw, "sha256")
+
+    def seal(self, purpose: bytes, data: Any) -> bytes:
+        """Encrypt under the newest data key."""
+        return _encrypt(self._keys.data[-1], purpose, data)
+
+    def open(self, purpose: bytes, sealed: Any) -> bytes | None:
+        """Decrypt under whichever data key fits, the newest first."""
+        known = self._keys
+        for key in reversed(known.data):
+            if (data := _decrypt(key, purpose, sealed)) is not None:
+                return data
+        self._keys = self._learn()
+        for key in self._keys.data[len(known.data) :]:
+            if (data := _decrypt(key, purpose, sealed)) is not None:
+                return data
+        return None
+
+    def is_newest(self, purpose: bytes, sealed: Any) -> bool:
+        """Tell whether the newest data key opens this."""
+        return _decrypt(self._keys.data[-1], purpose, sealed) is not None
+
+    def seal_object(self, key: str, data: bytes) -> bytes:
+        """Encrypt an object, bound to its key."""
+        return OBJECT_MAGIC + self.seal(object_purpose(key), data)
+
+    def open_object(self, key: str, data: bytes) -> bytes:
+        """Decrypt an object."""
+        if data[: len(OBJECT_MAGIC)] == OBJECT_MAGIC:
+            opened = self.open(object_purpose(key), memoryview(data)[len(OBJECT_MAGIC) :])
+            if opened is not None:
+                return opened
+        raise ArtifactCorruptError(
+            f"The object {key} of an encrypted store cannot be opened with the store's keys: it "
+            f"is damaged, or was written or moved there by somebody else. Nothing was read from "
+            f"it and nothing was changed. Run `mlflow-pack artifacts fsck` on the store, and "
+            f"restore the object from a backup."
+        )
+
+
+def object_purpose(key: str) -> bytes:
+    """Return what an object of this key is sealed for."""
+    return b"object\0" + key.encode()
+
+
+def chunk_purpose(chunk_id: bytes, codec: int) -> bytes:
+    """Return what a chunk of this name and encoding is sealed for."""
+    return b"chunk\0" + chunk_id + bytes([codec])
+
+
+TABLE_PURPOSE = b"table\0"
+"""A pack's table; the pack's name is its hash, so it needs no name of its own."""
+
+
+# --- keyrings -------------------------------------------------------------------------------------
+
+
+def master_name(master: bytes) -> str:
+    """Return the name that a master key goes by: it tells keys apart and nothing else."""
+    return hmac.digest(master, _MASTER_LABEL, "sha256").hex()[:16]
+
+
+def wrap_keys(master: bytes, key: str, keys: StoreKeys) -> bytes:
+    """Return the keyring object of a store: its keys, sealed by a master key.
+
+    Args:
+        master: The master key.
+        key: The object's key, relative to the store; it has the store's id in it.
+        keys: The store's keys.
+    """
+    joined = b"".join((keys.identity, *keys.data))
+    return KEYRING_MAGIC + _encrypt(master, object_purpose(key), joined)
+
+
+def unwrap_keys(master: bytes, key: str, data: bytes) -> StoreKeys | None:
+    """Return the keys in a keyring object, or None if this master key did not seal it there."""
+    if data[: len(KEYRING_MAGIC)] != KEYRING_MAGIC:
+        return None
+    joined = _decrypt(master, object_purpose(key), data[len(KEYRING_MAGIC) :])
+    if joined is None or len(joined) < 2 * KEY_BYTES or len(joined) % KEY_BYTES:
+        return None
+    parts = [joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES)]
+    return StoreKeys(parts[0], tuple(parts[1:]))
+
+
+# --- messages -------------------------------------------------------------------------------------
+
+
+def _cipher(key: bytes, nonce: Buffer) -> Any:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    return AESGCM(hmac.digest(key, _MESSAGE_LABEL + bytes(nonce[:_HALF]), "sha256"))
+
+
+def _encrypt(key: bytes, purpose: bytes, data: Buffer) -> bytes:
+    nonce = secrets.token_bytes(_NONCE_BYTES)
+    sealed: bytes = _cipher(key, nonce).encrypt(nonce[_HALF:], data, purpose)
+    return nonce + sealed
+
+
+def _decrypt(key: bytes, purpose: bytes, sealed: Buffer) -> bytes | None:
+    from cryptography.exceptions import InvalidTag
+
+    if len(sealed) < OVERHEAD_BYTES:
+        return None
+    nonce = sealed[:_NONCE_BYTES]
+    try:
+        data: bytes = _cipher(key, nonce).decrypt(
+            nonce[_HALF:], memoryview(sealed)[_NONCE_BYTES:], purpose
+        )
+    except InvalidTag:
+        return None
+    return data
