@@ -37,16 +37,16 @@ from mlflow_plugins_pack.approvals.acts import (
     word_for,
 )
 from mlflow_plugins_pack.approvals.evidence import Evidence
-from mlflow_plugins_pack.approvals.ledger import (
-    Ledger,
+from mlflow_plugins_pack.approvals.ledger import Ledger
+from mlflow_plugins_pack.approvals.names import Target
+from mlflow_plugins_pack.approvals.policy import Policy, PolicyRule
+from mlflow_plugins_pack.approvals.policy_source import PolicySource
+from mlflow_plugins_pack.approvals.records import (
     Request,
     is_approved,
     last_request,
     open_request,
 )
-from mlflow_plugins_pack.approvals.names import Target
-from mlflow_plugins_pack.approvals.policy import Policy, PolicyRule
-from mlflow_plugins_pack.approvals.policy_source import PolicySource
 from mlflow_plugins_pack.approvals.refusals import RefusalLog
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.transactions import Transactions
@@ -228,14 +228,17 @@ class Gate:
 
     def _seen(self, session: Session, act: Act, request: Request | None) -> Seen:
         tags = registry.version_tags(session, act.version) if act.version.is_prompt else {}
-        return Seen(act, request, tags, self._holder(session, act))
+        return Seen(act, request, tags)
 
     def sync_lock(self, version: Version, target: Target) -> None:
         """Lock the version's files if it is approved for the target, else let go of them."""
-        approved = self.transactions.read(
-            lambda s: is_approved(s, version, [target], now_ms()) is not None
+        locks.sync(
+            version,
+            target,
+            lambda: self.transactions.read(
+                lambda s: is_approved(s, version, [target], now_ms()) is not None
+            ),
         )
-        locks.set_lock(version, target, is_approved=approved)
 
     def require_identity(self, act: Act) -> None:
         """Refuse a caller who is nobody."""
@@ -255,12 +258,12 @@ class Gate:
         waits = seen.request is not None and seen.request.state is State.PENDING
         if waits and not insist and not digest.is_cheap(act.version) and act.rule.approvals:
             return None
-        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, seen.holder)
+        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, act.holder)
 
     def evidence(self, act: Act) -> Evidence:
         """Read a version's bytes and its run; slow, so never inside a transaction."""
         seen = self.transactions.read(lambda s: self._seen(s, act, None))
-        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, seen.holder)
+        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, act.holder)
 
     def _decide(
         self,
@@ -278,7 +281,7 @@ class Gate:
         if self.actor() is None or (found is not None and found.uid != act.version.uid):
             raise LookAgainError
         ledger = self.ledger(session)
-        request = open_request(session, act.version, act.target)
+        request = ledger.open_request(act.version, act.target)
         if request is not None:
             request = ledger.expire_if_due(request)
             request = request if request.state.is_open else None
@@ -327,7 +330,7 @@ class Gate:
             action=act.action,
             policy_name=act.rule.name,
             digest=found.digest if found else None,
-            holder=self._holder(ledger.session, act),
+            holder=act.holder,
             stage=act.stage,
             archive_existing=act.archive_existing,
             run_user=found.run_user if found else None,
@@ -346,7 +349,7 @@ class Gate:
         glass, version = act.rule.break_glass, act.version
         if glass is None or found is None:
             raise LookAgainError
-        if (waiting := open_request(ledger.session, version, act.target)) is not None:
+        if (waiting := ledger.open_request(version, act.target)) is not None:
             application.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
         request = self._file(ledger, act, found, reason)
         why = f"{ledger.actor} broke the glass" + (f": {reason}" if reason else "")
@@ -359,7 +362,6 @@ class Gate:
             write,
             Standing(tally((), ()), [], "the glass was broken"),
             "BREAK-GLASS",
-            self._holder(ledger.session, act),
             review_by=review_by,
         )
         review = ledger.file(
@@ -390,11 +392,7 @@ class Gate:
         )
         ledger.confirm_grant(act.version, act.target)
         line = standing.line("BREAK-GLASS REVIEWED")
-        registry.project(ledger.session, act.version, act.target, line)
-
-    @staticmethod
-    def _holder(session: Session, act: Act) -> Version | None:
-        return registry.holder(session, act.version.workspace, act.version.name, act.target)
+        registry.show(ledger.session, registry.shown(act.version, act.target, line))
 
     def advance(self, ledger: Ledger, act: Act, request: Request) -> Request:
         """Count the votes, approve the request if they suffice, and show where it stands."""
@@ -402,7 +400,7 @@ class Gate:
         if request.state is State.PENDING and standing.tally.is_complete:
             request = ledger.move(request, State.APPROVED)
         line = standing.line(word_for(request, request.state))
-        registry.project(ledger.session, act.version, request.target, line)
+        registry.show(ledger.session, registry.shown(act.version, request.target, line))
         return request
 
     def settle(
@@ -416,13 +414,12 @@ class Gate:
         filed: bool,
     ) -> Outcome[T]:
         """Apply an open request if everything holds, else say why not."""
-        session, version = ledger.session, act.version
+        version, now = act.version, act.holder
         about: dict[str, Any] = {
             "target": act.target,
             "name": version.name,
             "version": version.version,
         }
-        now = self._holder(session, act)
         if request.action != act.action or request.holder_uid != (now.uid if now else None):
             application.close(ledger, version, request, State.STALE, "the holder changed")
             return Outcome(
@@ -462,11 +459,11 @@ class Gate:
             )
         if request.state is State.PENDING:
             request = self.advance(ledger, act, request)
-        if (refusal := requirements.obstacle(ledger, act, request, found)) is not None:
+        if (refusal := requirements.obstacle(ledger, act, standing.basis, found)) is not None:
             return Outcome(refusal=refusal)
         word = "APPLIED" if act.action == "promote" else "TAKEN AWAY"
         return Outcome(
-            application.apply(ledger, act, request, write, standing, standing.line(word), now)
+            application.apply(ledger, act, request, write, standing, standing.line(word))
         )
 
     def _stale(self, ledger: Ledger, act: Act, request: Request, why: str) -> Outcome[Any]:

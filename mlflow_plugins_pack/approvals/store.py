@@ -26,7 +26,6 @@ from mlflow_plugins_pack.approvals.desk import Desk
 from mlflow_plugins_pack.approvals.gate import Gate, now_ms
 from mlflow_plugins_pack.approvals.guards import GuardedPolicy
 from mlflow_plugins_pack.approvals.keeper import Keeper, is_server_process
-from mlflow_plugins_pack.approvals.ledger import find_requests, open_request, votes
 from mlflow_plugins_pack.approvals.names import (
     PROMPT_FLAG_TAG,
     STAGES,
@@ -38,6 +37,7 @@ from mlflow_plugins_pack.approvals.names import (
 )
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.policy_source import PolicySource, policy_path
+from mlflow_plugins_pack.approvals.records import find_requests, open_request, votes
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.transactions import Transactions
 from mlflow_plugins_pack.approvals.workflow import State
@@ -185,16 +185,16 @@ class ApprovalStoreMixin(_Base):
         number = _validate_model_version(version)
 
         def plan(session: Session) -> Act | Free | None:
-            found = registry.find_version(session, self.gate.workspace(), name, number)
+            scene = registry.scene(session, self.gate.workspace(), name, number, target)
+            found = scene.version
             protection = self.gate.protection(found, target) if found is not None else None
             if found is None or protection is None:
                 return FREE
             rule, protected = protection
             self._refuse_lookalike(target, protected, found, rule)
-            holder = registry.holder(session, found.workspace, found.name, protected)
-            if holder is not None and holder.uid == found.uid:
+            if scene.holder is not None and scene.holder.uid == found.uid:
                 return None
-            return Act("promote", protected, found, rule)
+            return Act("promote", protected, found, rule, scene)
 
         return self.gate.perform(name, plan, write)
 
@@ -227,7 +227,8 @@ class ApprovalStoreMixin(_Base):
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
-            return Act("demote", target, found, protection[0])
+            scene = registry.Scene(found, (found,), guards.are_installed(session))
+            return Act("demote", target, found, protection[0], scene)
 
         return self.gate.perform(name, plan, write)
 
@@ -250,11 +251,15 @@ class ApprovalStoreMixin(_Base):
         number = version = _validate_model_version(version)
 
         def plan(session: Session) -> Act | Free | None:
-            found = registry.find_version(session, self.gate.workspace(), name, number)
+            scene = registry.scene(
+                session, self.gate.workspace(), name, number, Target("stage", canonical)
+            )
+            found = scene.version
             if found is None or not any(r.targets.stages for r in self.gate.rules_about(found)):
                 return FREE
-            staged = registry.in_stage(session, found.workspace, found.name, canonical)
-            others = archive_existing_versions and any(v.uid != found.uid for v in staged)
+            others = archive_existing_versions and any(
+                other.uid != found.uid for other in scene.holders
+            )
             entered = self.gate.protection(found, Target("stage", canonical))
             left = self.gate.protection(found, Target("stage", found.stage))
             moves = found.stage != canonical
@@ -266,9 +271,10 @@ class ApprovalStoreMixin(_Base):
                 )
             if entered is not None and (moves or others):
                 archive = bool(archive_existing_versions)
-                return Act("promote", entered[1], found, entered[0], canonical, archive)
+                return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
             if left is not None and moves:
-                return Act("demote", left[1], found, left[0], canonical)
+                scene = registry.scene(session, found.workspace, found.name, number, left[1])
+                return Act("demote", left[1], found, left[0], scene, canonical)
             return None
 
         return self.gate.perform(name, plan, write)
@@ -378,7 +384,7 @@ class ApprovalStoreMixin(_Base):
         for version in versions:
             for rule in self.gate.rules_about(version):
                 for target in rule.all_targets():
-                    locks.set_lock(version, target, is_approved=False)
+                    locks.sync(version, target, lambda: False)
 
     @_recording
     def delete_registered_model(self, name: str) -> None:
