@@ -8,7 +8,14 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import application, judgement, messages, registry, requirements
+from mlflow_plugins_pack.approvals import (
+    application,
+    judgement,
+    messages,
+    registry,
+    requirements,
+    settlement,
+)
 from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Outcome, word_for
 from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.gate import Gate
@@ -80,7 +87,7 @@ class Desk:
                     ledger.comment(act.version, text, target=act.target, request_id=request.id)
                 return Outcome()
             self._refuse_holder(act)
-            request = self._gate.file(ledger, act, evidence, comment=text)
+            request = settlement.file(ledger, act, evidence, comment=text)
             return self._apply_if_auto(ledger, act, request, evidence)
 
         self._do(name, version, target, work, verb="asking for approval", needs_bytes=True)
@@ -108,9 +115,9 @@ class Desk:
                     )
                 )
             ledger.vote(request, "approve", text)
-            request = self._gate.advance(ledger, act, request)
+            request = settlement.advance(ledger, act, request)
             if request.action == "review":
-                self._gate.end_review(ledger, act, request)
+                settlement.end_review(ledger, act, request)
                 return Outcome()
             return self._apply_if_auto(ledger, act, request, evidence)
 
@@ -135,7 +142,7 @@ class Desk:
                 raise NoOpenRequestError(
                     messages.nothing_to_withdraw(**about, user=ledger.actor or "")
                 )
-            self._gate.advance(ledger, act, request)
+            settlement.advance(ledger, act, request)
             return Outcome()
 
         self._do(name, version, target, work, verb="withdrawing")
@@ -160,7 +167,7 @@ class Desk:
             if glass.require_reason and not text:
                 raise InvalidCommandError(messages.glass_reason(target=act.target))
             self._refuse_holder(act)
-            self._gate.break_glass(ledger, act, lambda: self._write(act), evidence, text)
+            settlement.break_glass(ledger, act, lambda: self._write(act), evidence, text)
             return Outcome()
 
         self._do(name, version, target, work, verb="breaking the glass", needs_bytes=True)
@@ -393,6 +400,6 @@ class Desk:
         _, basis = requirements.rules_of(ledger, act, request)
         if requirements.obstacle(ledger, act, basis, evidence) is not None:
             return Outcome()  # approved; the stock call applies it once nothing is in the way
-        return self._gate.settle(
+        return settlement.settle(
             ledger, act, request, lambda: self._write(act), evidence, filed=False
         )
