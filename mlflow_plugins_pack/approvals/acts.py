@@ -9,10 +9,10 @@ from typing import Generic, Literal, TypeVar
 
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.ledger import Request
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import PolicyRule
-from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.records import Request
+from mlflow_plugins_pack.approvals.registry import Scene, Version
 from mlflow_plugins_pack.approvals.workflow import State, Tally
 from mlflow_plugins_pack.errors import ApprovalError
 
@@ -30,14 +30,21 @@ class Act:
         rule: The policy that protects the target.
         stage: For stages, the stage that the version is to move to.
         archive_existing: Whether the others in that stage are archived by the same call.
+        scene: The version and the target's holders as they were when this was planned.
     """
 
     action: Literal["promote", "demote"]
     target: Target
     version: Version
     rule: PolicyRule
+    scene: Scene
     stage: str | None = None
     archive_existing: bool = False
+
+    @property
+    def holder(self) -> Version | None:
+        """The version that the target stands for before the act."""
+        return self.scene.holder
 
 
 class Free(Enum):
@@ -91,13 +98,11 @@ class Seen:
         act: What the call would do.
         request: The open request for it.
         tags: The version's, where they are its content.
-        holder: The version that holds the target.
     """
 
     act: Act | Free | None
     request: Request | None = None
     tags: dict[str, str | None] | None = None
-    holder: Version | None = None
 
 
 class LookAgainError(Exception):

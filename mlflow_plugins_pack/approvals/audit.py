@@ -17,6 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from mlflow_plugins_pack.approvals import writes
 from mlflow_plugins_pack.approvals.tables import audit, audit_head
 
 GENESIS = "0" * 64
@@ -82,6 +83,18 @@ def verify_chain(
     return Verification(last_seq, last_hash)
 
 
+_HEAD = "mpp_audit_head"
+_READ_HEAD = (
+    sa.select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == 1).with_for_update()
+)
+_INSERT = sa.insert(audit)
+_MOVE_HEAD = (
+    sa.update(audit_head)
+    .where(audit_head.c.id == 1)
+    .values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
+)
+
+
 def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str, Any]:
     """Add an entry at the end, in the caller's transaction.
 
@@ -94,19 +107,20 @@ def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str
     Returns:
         The entry as it was written.
     """
-    seq, prev_hash = session.execute(
-        sa.select(audit_head.c.seq, audit_head.c.hash).where(audit_head.c.id == 1).with_for_update()
-    ).one()
+    # The locked head is this transaction's alone: it is read once.
+    transaction, seq, prev_hash = session.info.get(_HEAD, (None, 0, ""))
+    if transaction is None or transaction is not session.get_transaction():
+        seq, prev_hash = session.execute(_READ_HEAD).one()
     entry: dict[str, Any] = dict.fromkeys(_HASHED)
     entry.update(values, seq=seq + 1, ts=ts, action=action, prev_hash=prev_hash)
     for name in ("before", "after"):
         if entry[name] is not None:
             entry[name] = rfc8785.dumps(entry[name]).decode()
     entry["hash"] = entry_hash(entry)
-    session.execute(sa.insert(audit).values(entry))
-    session.execute(
-        sa.update(audit_head).where(audit_head.c.id == 1).values(seq=seq + 1, hash=entry["hash"])
-    )
+    writes.write(session, _INSERT, [entry])
+    head = {"new_seq": entry["seq"], "new_hash": entry["hash"]}
+    writes.write(session, _MOVE_HEAD, [head], expected=1)
+    session.info[_HEAD] = (session.get_transaction(), entry["seq"], entry["hash"])
     return entry
 
 

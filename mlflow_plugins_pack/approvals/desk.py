@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import application, judgement, messages, registry, requirements
+from mlflow_plugins_pack.approvals import (
+    application,
+    judgement,
+    messages,
+    registry,
+    requirements,
+    settlement,
+)
 from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Outcome, word_for
 from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.gate import Gate
-from mlflow_plugins_pack.approvals.ledger import (
-    Ledger,
-    Request,
-    last_request,
-    open_request,
-    votes,
-)
+from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target, parse_command
+from mlflow_plugins_pack.approvals.records import Request, last_request, votes
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
     ApprovalError,
@@ -83,8 +86,8 @@ class Desk:
                 if text:
                     ledger.comment(act.version, text, target=act.target, request_id=request.id)
                 return Outcome()
-            self._refuse_holder(ledger, act)
-            request = self._gate.file(ledger, act, evidence, comment=text)
+            self._refuse_holder(act)
+            request = settlement.file(ledger, act, evidence, comment=text)
             return self._apply_if_auto(ledger, act, request, evidence)
 
         self._do(name, version, target, work, verb="asking for approval", needs_bytes=True)
@@ -112,9 +115,9 @@ class Desk:
                     )
                 )
             ledger.vote(request, "approve", text)
-            request = self._gate.advance(ledger, act, request)
+            request = settlement.advance(ledger, act, request)
             if request.action == "review":
-                self._gate.end_review(ledger, act, request)
+                settlement.end_review(ledger, act, request)
                 return Outcome()
             return self._apply_if_auto(ledger, act, request, evidence)
 
@@ -139,7 +142,7 @@ class Desk:
                 raise NoOpenRequestError(
                     messages.nothing_to_withdraw(**about, user=ledger.actor or "")
                 )
-            self._gate.advance(ledger, act, request)
+            settlement.advance(ledger, act, request)
             return Outcome()
 
         self._do(name, version, target, work, verb="withdrawing")
@@ -163,9 +166,8 @@ class Desk:
                 )
             if glass.require_reason and not text:
                 raise InvalidCommandError(messages.glass_reason(target=act.target))
-            self._refuse_holder(ledger, act)
-            act = Act("promote", act.target, act.version, act.rule, stage=act.stage)
-            self._gate.break_glass(ledger, act, lambda: self._write(act), evidence, text)
+            self._refuse_holder(act)
+            settlement.break_glass(ledger, act, lambda: self._write(act), evidence, text)
             return Outcome()
 
         self._do(name, version, target, work, verb="breaking the glass", needs_bytes=True)
@@ -187,7 +189,7 @@ class Desk:
             application.close(ledger, act.version, request, State.REJECTED, reason)
             if request.action == "review":
                 # The version still holds the target, and nobody has approved that: it is drift.
-                ledger.ungrant(act.version, act.target, act.version.version)
+                ledger.ungrant(act.version, act.target)
             return Outcome()
 
         self._do(name, version, target, work, verb="rejecting")
@@ -288,7 +290,8 @@ class Desk:
 
     def _act(self, session: Session, name: str, version: int, target: Target) -> Act:
         workspace = self._gate.workspace()
-        found = registry.find_version(session, workspace, name, version)
+        scene = registry.scene(session, workspace, name, version, target)
+        found = scene.version
         if found is None:
             raise NoOpenRequestError(
                 f"there is no version {version} of '{name}'. {messages.UNCHANGED} "
@@ -298,8 +301,10 @@ class Desk:
         if protection is None:
             raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
         rule, protected = protection
+        if protected != target:
+            scene = registry.scene(session, workspace, name, version, protected)
         stage = protected.name if protected.kind == "stage" else None
-        return Act("promote", protected, found, rule, stage=stage)
+        return Act("promote", protected, found, rule, scene, stage=stage)
 
     def _transact(
         self,
@@ -316,14 +321,10 @@ class Desk:
             return None
         ledger = self._gate.ledger(session)
         request = self._open(ledger, act) or self._open(ledger, act, review=True)
-        if request is not None and request.action == "demote":
-            act = Act("demote", act.target, act.version, act.rule, stage=request.stage)
-        elif request is not None:
-            act = Act(
-                "promote",
-                act.target,
-                act.version,
-                act.rule,
+        if request is not None:
+            act = replace(
+                act,
+                action="demote" if request.action == "demote" else "promote",
                 stage=request.stage,
                 archive_existing=request.archive_existing,
             )
@@ -332,7 +333,7 @@ class Desk:
     @staticmethod
     def _open(ledger: Ledger, act: Act, *, review: bool = False) -> Request | None:
         """Return the open request, or the open review, unless its time has run out just now."""
-        request = open_request(ledger.session, act.version, act.target, review=review)
+        request = ledger.open_request(act.version, act.target, review=review)
         if request is None:
             return None
         before = request.state
@@ -340,17 +341,14 @@ class Desk:
         if request.state is before:
             return request
         text = f"{word_for(request, request.state)}: {request.reason}"
-        registry.project(ledger.session, act.version, act.target, text)
+        registry.show(ledger.session, registry.shown(act.version, act.target, text))
         if review:
-            ledger.ungrant(act.version, act.target, act.version.version)
+            ledger.ungrant(act.version, act.target)
         return None
 
     @staticmethod
-    def _refuse_holder(ledger: Ledger, act: Act) -> None:
-        holder = registry.holder(
-            ledger.session, act.version.workspace, act.version.name, act.target
-        )
-        if holder is not None and holder.uid == act.version.uid:
+    def _refuse_holder(act: Act) -> None:
+        if act.holder is not None and act.holder.uid == act.version.uid:
             raise InvalidCommandError(
                 messages.already_holder(
                     target=act.target, name=act.version.name, version=act.version.version
@@ -399,8 +397,9 @@ class Desk:
         auto = self._gate.policy().defaults.apply == "auto"
         if not auto or request.state is not State.APPROVED:
             return Outcome()
-        if requirements.obstacle(ledger, act, request, evidence) is not None:
+        _, basis = requirements.rules_of(ledger, act, request)
+        if requirements.obstacle(ledger, act, basis, evidence) is not None:
             return Outcome()  # approved; the stock call applies it once nothing is in the way
-        return self._gate.settle(
+        return settlement.settle(
             ledger, act, request, lambda: self._write(act), evidence, filed=False
         )

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator
 
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import (
-    application,
     digest,
     evidence,
     guards,
@@ -23,7 +21,7 @@ from mlflow_plugins_pack.approvals import (
     locks,
     messages,
     registry,
-    requirements,
+    settlement,
 )
 from mlflow_plugins_pack.approvals.acts import (
     Act,
@@ -32,34 +30,29 @@ from mlflow_plugins_pack.approvals.acts import (
     Outcome,
     Plan,
     Seen,
-    Standing,
     T,
-    word_for,
 )
 from mlflow_plugins_pack.approvals.evidence import Evidence
-from mlflow_plugins_pack.approvals.ledger import (
-    Ledger,
-    Request,
-    is_approved,
-    last_request,
-    open_request,
-)
+from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.policy_source import PolicySource
+from mlflow_plugins_pack.approvals.records import (
+    Request,
+    is_approved,
+    open_request,
+)
 from mlflow_plugins_pack.approvals.refusals import RefusalLog
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.transactions import Transactions
-from mlflow_plugins_pack.approvals.workflow import State, tally
+from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
     ApprovalError,
     ApprovalRequiredError,
     ChecksFailedError,
     FrozenError,
-    HolderChangedError,
     IdentityRequiredError,
     RegistryBusyError,
-    StaleApprovalError,
 )
 
 _START_OVER = 8
@@ -228,14 +221,17 @@ class Gate:
 
     def _seen(self, session: Session, act: Act, request: Request | None) -> Seen:
         tags = registry.version_tags(session, act.version) if act.version.is_prompt else {}
-        return Seen(act, request, tags, self._holder(session, act))
+        return Seen(act, request, tags)
 
     def sync_lock(self, version: Version, target: Target) -> None:
         """Lock the version's files if it is approved for the target, else let go of them."""
-        approved = self.transactions.read(
-            lambda s: is_approved(s, version, [target], now_ms()) is not None
+        locks.sync(
+            version,
+            target,
+            lambda: self.transactions.read(
+                lambda s: is_approved(s, version, [target], now_ms()) is not None
+            ),
         )
-        locks.set_lock(version, target, is_approved=approved)
 
     def require_identity(self, act: Act) -> None:
         """Refuse a caller who is nobody."""
@@ -255,12 +251,12 @@ class Gate:
         waits = seen.request is not None and seen.request.state is State.PENDING
         if waits and not insist and not digest.is_cheap(act.version) and act.rule.approvals:
             return None
-        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, seen.holder)
+        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, act.holder)
 
     def evidence(self, act: Act) -> Evidence:
         """Read a version's bytes and its run; slow, so never inside a transaction."""
         seen = self.transactions.read(lambda s: self._seen(s, act, None))
-        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, seen.holder)
+        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, act.holder)
 
     def _decide(
         self,
@@ -278,217 +274,17 @@ class Gate:
         if self.actor() is None or (found is not None and found.uid != act.version.uid):
             raise LookAgainError
         ledger = self.ledger(session)
-        request = open_request(session, act.version, act.target)
+        request = ledger.open_request(act.version, act.target)
         if request is not None:
             request = ledger.expire_if_due(request)
             request = request if request.state.is_open else None
         filed = request is None
         if request is None:
-            refusal = self._after_rejection(session, act, found)
+            refusal = settlement.after_rejection(session, act, found)
             if refusal is not None:
                 return Outcome(refusal=refusal)
-            request = self.file(ledger, act, found, comment=None)
-        return self.settle(ledger, act, request, write, found, filed=filed)
-
-    def _after_rejection(
-        self, session: Session, act: Act, found: Evidence | None
-    ) -> ApprovalError | None:
-        """A rejection stands against calls that only repeat themselves."""
-        last = last_request(session, act.version, act.target)
-        if last is None or last.state is not State.REJECTED or last.action != act.action:
-            return None
-        if found is not None and last.digest != found.digest:
-            return None
-        return ApprovalRequiredError(
-            messages.rejected_before(
-                target=act.target,
-                name=act.version.name,
-                version=act.version.version,
-                policy=act.rule.name,
-                request_id=last.short_id,
-                reason=last.reason or "no reason given",
-            )
-        )
-
-    def file(
-        self, ledger: Ledger, act: Act, found: Evidence | None, *, comment: str | None
-    ) -> Request:
-        """File a request for an act."""
-        return self.advance(ledger, act, self._file(ledger, act, found, comment))
-
-    def _file(
-        self, ledger: Ledger, act: Act, found: Evidence | None, comment: str | None
-    ) -> Request:
-        if act.action == "promote" and found is None:
-            raise LookAgainError
-        return ledger.file(
-            act.version,
-            act.target,
-            action=act.action,
-            policy_name=act.rule.name,
-            digest=found.digest if found else None,
-            holder=self._holder(ledger.session, act),
-            stage=act.stage,
-            archive_existing=act.archive_existing,
-            run_user=found.run_user if found else None,
-            comment=comment,
-        )
-
-    def break_glass(
-        self,
-        ledger: Ledger,
-        act: Act,
-        write: Callable[[], T],
-        found: Evidence | None,
-        reason: str | None,
-    ) -> T:
-        """Make a change that nobody has approved, and file its review."""
-        glass, version = act.rule.break_glass, act.version
-        if glass is None or found is None:
-            raise LookAgainError
-        if (waiting := open_request(ledger.session, version, act.target)) is not None:
-            application.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
-        request = self._file(ledger, act, found, reason)
-        why = f"{ledger.actor} broke the glass" + (f": {reason}" if reason else "")
-        request = ledger.move(request, State.APPROVED, why, recorded_as="GLASS_BROKEN")
-        review_by = ledger.now_ms + glass.expires_after * 1000
-        value = application.apply(
-            ledger,
-            act,
-            request,
-            write,
-            Standing(tally((), ()), [], "the glass was broken"),
-            "BREAK-GLASS",
-            self._holder(ledger.session, act),
-            review_by=review_by,
-        )
-        review = ledger.file(
-            version,
-            act.target,
-            action="review",
-            policy_name=act.rule.name,
-            digest=found.digest,
-            holder=version,
-            stage=None,
-            archive_existing=False,
-            run_user=found.run_user,
-            comment=reason,
-            expires_after=glass.expires_after,
-        )
-        self.advance(ledger, act, review)
-        return value
-
-    def end_review(self, ledger: Ledger, act: Act, review: Request) -> None:
-        """Close the review of a broken glass once enough people have approved it afterwards."""
-        if review.state is not State.APPROVED:
-            return
-        ledger.move(review, State.APPLIED)
-        standing = requirements.standing(ledger, act, review)
-        after = {"action": "review", "approvers": standing.people}
-        ledger.record(
-            "REVIEWED", act.version, target=act.target.key, request_id=review.id, after=after
-        )
-        ledger.confirm_grant(act.version, act.target)
-        line = standing.line("BREAK-GLASS REVIEWED")
-        registry.project(ledger.session, act.version, act.target, line)
-
-    @staticmethod
-    def _holder(session: Session, act: Act) -> Version | None:
-        return registry.holder(session, act.version.workspace, act.version.name, act.target)
-
-    def advance(self, ledger: Ledger, act: Act, request: Request) -> Request:
-        """Count the votes, approve the request if they suffice, and show where it stands."""
-        standing = requirements.standing(ledger, act, request)
-        if request.state is State.PENDING and standing.tally.is_complete:
-            request = ledger.move(request, State.APPROVED)
-        line = standing.line(word_for(request, request.state))
-        registry.project(ledger.session, act.version, request.target, line)
-        return request
-
-    def settle(
-        self,
-        ledger: Ledger,
-        act: Act,
-        request: Request,
-        write: Callable[[], T],
-        found: Evidence | None,
-        *,
-        filed: bool,
-    ) -> Outcome[T]:
-        """Apply an open request if everything holds, else say why not."""
-        session, version = ledger.session, act.version
-        about: dict[str, Any] = {
-            "target": act.target,
-            "name": version.name,
-            "version": version.version,
-        }
-        now = self._holder(session, act)
-        if request.action != act.action or request.holder_uid != (now.uid if now else None):
-            application.close(ledger, version, request, State.STALE, "the holder changed")
-            return Outcome(
-                refusal=HolderChangedError(
-                    messages.holder_changed(
-                        **about,
-                        request_id=request.short_id,
-                        before=request.holder_version,
-                        now=now.version if now else None,
-                    )
-                )
-            )
-        if act.action == "promote" and found is not None and request.digest != found.digest:
-            return self._stale(ledger, act, request, "its files have changed since")
-        if act.archive_existing and not request.archive_existing:
-            text = messages.archive_not_covered(**about, request_id=request.short_id)
-            return Outcome(refusal=ApprovalRequiredError(text))
-        standing = requirements.standing(ledger, act, request)
-        count = standing.tally
-        if not count.is_complete:
-            if request.state is State.APPROVED:
-                return self._stale(ledger, act, request, f"the policy now asks for more ({count})")
-            return Outcome(
-                refusal=ApprovalRequiredError(
-                    messages.approval_required(
-                        **about,
-                        action=act.action,
-                        policy=act.rule.name,
-                        tally=count,
-                        request_id=request.short_id,
-                        state=request.state,
-                        since_ms=request.created_at,
-                        filed=filed,
-                    )
-                ),
-                filed=filed,
-            )
-        if request.state is State.PENDING:
-            request = self.advance(ledger, act, request)
-        if (refusal := requirements.obstacle(ledger, act, request, found)) is not None:
-            return Outcome(refusal=refusal)
-        word = "APPLIED" if act.action == "promote" else "TAKEN AWAY"
-        return Outcome(
-            application.apply(ledger, act, request, write, standing, standing.line(word), now)
-        )
-
-    def _stale(self, ledger: Ledger, act: Act, request: Request, why: str) -> Outcome[Any]:
-        application.close(ledger, act.version, request, State.STALE, why)
-        return Outcome(
-            refusal=StaleApprovalError(
-                messages.stale(
-                    target=act.target,
-                    name=act.version.name,
-                    version=act.version.version,
-                    request_id=request.short_id,
-                    why=why,
-                )
-            )
-        )
-
-    def close_all(
-        self, ledger: Ledger, requests: Sequence[Request], state: State, reason: str
-    ) -> None:
-        """Close requests whose versions are about to go."""
-        for request in requests:
-            application.close(ledger, None, request, state, reason)
+            request = settlement.file(ledger, act, found, comment=None)
+        return settlement.settle(ledger, act, request, write, found, filed=filed)
 
     # --- refusals in the audit log ------------------------------------------------------------
 

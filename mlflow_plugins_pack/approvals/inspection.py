@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from mlflow_plugins_pack.approvals import audit, schema
-from mlflow_plugins_pack.approvals.ledger import Request, comments_on, find_requests, votes
+from mlflow_plugins_pack.approvals.records import Request, comments_on, find_requests, votes
 from mlflow_plugins_pack.approvals.store import stock_uri
 from mlflow_plugins_pack.approvals.tables import audit as audit_table
 from mlflow_plugins_pack.approvals.tables import comments, requests

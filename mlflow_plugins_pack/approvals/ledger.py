@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import audit, outbox
-from mlflow_plugins_pack.approvals.names import Target, open_key, parse_target
+from mlflow_plugins_pack.approvals import audit, outbox, records, writes
+from mlflow_plugins_pack.approvals.names import Target, open_key
 from mlflow_plugins_pack.approvals.policy import Policy
+from mlflow_plugins_pack.approvals.records import Decision, Request
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.tables import (
     check_tags,
@@ -25,204 +25,77 @@ from mlflow_plugins_pack.approvals.tables import (
 )
 from mlflow_plugins_pack.approvals.workflow import State, check_transition, due_state
 
-SHORT_ID = 8
-
-
-@dataclass(frozen=True)
-class Request:
-    """A request as the database has it; one version to one target."""
-
-    id: str
-    workspace: str
-    name: str
-    version: int
-    version_uid: str
-    target: Target
-    action: str
-    state: State
-    reason: str | None
-    requester: str
-    creator: str | None
-    run_user: str | None
-    comment: str | None
-    digest: str | None
-    holder_version: int | None
-    holder_uid: str | None
-    stage: str | None
-    archive_existing: bool
-    policy: str
-    policy_sha: str
-    created_at: int
-    updated_at: int
-    expires_at: int | None
-    valid_until: int | None
-
-    @property
-    def short_id(self) -> str:
-        """The id's beginning, for people."""
-        return self.id[:SHORT_ID]
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One person's vote on a request."""
-
-    approver: str
-    verdict: str
-    comment: str | None
-    ts: int
-
-
-def _to_request(row: Any) -> Request:
-    values = dict(row)
-    del values["open_key"]
-    values["target"] = parse_target(values["target"])
-    values["state"] = State(values["state"])
-    values["archive_existing"] = bool(values["archive_existing"])
-    return Request(**values)
-
-
-def open_request(
-    session: Session, version: Version, target: Target, *, review: bool = False
-) -> Request | None:
-    """Return the open request for a version and target; or the open review of a broken glass."""
-    key = open_key(version.workspace, version.uid, target, review=review)
-    row = session.execute(sa.select(requests).where(requests.c.open_key == key)).first()
-    return None if row is None else _to_request(row._mapping)
-
-
-def last_request(session: Session, version: Version, target: Target) -> Request | None:
-    """Return the newest request for a version and target, open or closed."""
-    row = session.execute(
-        sa.select(requests)
-        .where(requests.c.version_uid == version.uid, requests.c.target == target.key)
-        .order_by(requests.c.created_at.desc(), requests.c.updated_at.desc())
-        .limit(1)
-    ).first()
-    return None if row is None else _to_request(row._mapping)
-
-
-def find_requests(
-    session: Session | sa.Connection,
-    *,
-    workspace: str | None = None,
-    name: str | None = None,
-    version: int | None = None,
-    target: Target | None = None,
-    version_uid: str | None = None,
-    only_open: bool = False,
-) -> list[Request]:
-    """Return the requests that fit, newest first."""
-    query = sa.select(requests).order_by(requests.c.created_at.desc(), requests.c.id)
-    for column, value in (
-        (requests.c.workspace, workspace),
-        (requests.c.name, name),
-        (requests.c.version, version),
-        (requests.c.target, target.key if target else None),
-        (requests.c.version_uid, version_uid),
-    ):
-        if value is not None:
-            query = query.where(column == value)
-    if only_open:
-        query = query.where(requests.c.open_key.is_not(None))
-    return [_to_request(row._mapping) for row in session.execute(query)]
-
-
-@dataclass(frozen=True)
-class Tenure:
-    """A version's last time as the holder of a target.
-
-    Attributes:
-        request: By which it became that.
-        until: When the next approved change of the target was made; None: there was none.
-    """
-
-    request: Request
-    until: int | None
-
-
-def held_before(session: Session, version: Version, target: Target) -> Tenure | None:
-    """Return the last time a version held a target by an approval."""
-    rows = session.execute(
-        sa.select(requests)
-        .where(
-            requests.c.workspace == version.workspace,
-            requests.c.name == version.name,
-            requests.c.target == target.key,
-            requests.c.state == State.APPLIED.value,
-            requests.c.action != "review",
-        )
-        .order_by(requests.c.updated_at, requests.c.created_at)
-    )
-    found = None
-    for row in rows:
-        request = _to_request(row._mapping)
-        if found is not None and found.until is None:
-            found = replace(found, until=request.updated_at)
-        if request.version_uid == version.uid and request.action == "promote":
-            found = Tenure(request, None)
-    return found
-
-
-def is_approved(
-    session: Session, version: Version, targets: Sequence[Target], now_ms: int
-) -> str | None:
-    """Return the digest with which a version is approved for one of the targets, or None.
-
-    Being replaced by another version takes no approval away; being taken away does, and so does a
-    broken glass that was not reviewed in time or was rejected.
-    """
-    rows = session.execute(
-        sa.select(requests)
-        .where(
-            requests.c.version_uid == version.uid,
-            requests.c.target.in_([target.key for target in targets]),
-        )
-        .order_by(requests.c.updated_at, requests.c.created_at)
-    )
-    approved: dict[Target, str | None] = {}
-    for row in rows:
-        request = _to_request(row._mapping)
-        state = due_state(request.state, now_ms, request.expires_at, request.valid_until)
-        if request.action == "promote" and state in (State.APPROVED, State.APPLIED):
-            approved[request.target] = request.digest
-        elif (request.action == "demote" and state is State.APPLIED) or (
-            request.action == "review" and state in (State.REJECTED, State.EXPIRED)
-        ):
-            approved.pop(request.target, None)
-    return next(iter(approved.values()), None)
-
-
-def votes(session: Session | sa.Connection, request_id: str) -> list[Decision]:
-    """Return the votes on a request, oldest first."""
-    query = (
-        sa.select(decisions)
-        .where(decisions.c.request_id == request_id)
-        .order_by(decisions.c.ts, decisions.c.approver)
-    )
-    return [
-        Decision(row.approver, row.verdict, row.comment, row.ts) for row in session.execute(query)
-    ]
-
-
-def comments_on(session: Session | sa.Connection, version_uid: str) -> list[dict[str, Any]]:
-    """Return the comments on a version, oldest first."""
-    query = (
-        sa.select(comments)
-        .where(comments.c.version_uid == version_uid)
-        .order_by(comments.c.ts, comments.c.id)
-    )
-    return [dict(row._mapping) for row in session.execute(query)]
+# Statements are built once: to build one takes Python longer than most databases take to answer.
+_MOVE_OPEN = (
+    sa.update(requests)
+    .where(requests.c.id == sa.bindparam("its_id"), requests.c.state == sa.bindparam("its_state"))
+    .values({name: sa.bindparam(name) for name in ("state", "updated_at", "reason", "valid_until")})
+)
+_CLOSE = _MOVE_OPEN.values(open_key=None)
+_OF_TARGET = (
+    grants.c.workspace == sa.bindparam("workspace"),
+    grants.c.name == sa.bindparam("name"),
+    grants.c.target == sa.bindparam("target"),
+)
+_UNGRANT = sa.delete(grants).where(*_OF_TARGET, grants.c.version == sa.bindparam("number"))
+_UNGRANT_OTHERS = sa.delete(grants).where(*_OF_TARGET, grants.c.version != sa.bindparam("number"))
 
 
 class Ledger:
-    """Writes to the ledger inside one transaction, at one moment, for one person."""
+    """The ledger inside one transaction, at one moment, for one person.
+
+    It is made after the model was locked. What waits for a target is then nobody else's to change,
+    so it is read once and kept up to date by what is written here.
+    """
 
     def __init__(self, session: Session, now_ms: int, actor: str | None, policy: Policy) -> None:
         self.session = session
         self.now_ms = now_ms
         self.actor = actor
         self.policy = policy
+        self._waiting: dict[tuple[str, str, Target], dict[str, Request]] = {}
+        self._votes: dict[str, list[Decision]] = {}
+
+    # --- what waits ---------------------------------------------------------------------------
+
+    def _waits(self, workspace: str, name: str, target: Target) -> dict[str, Request]:
+        key = (workspace, name, target)
+        if key not in self._waiting:
+            found = records.waiting(self.session, workspace, name, target)
+            self._waiting[key] = {request.id: request for request, _ in found}
+            self._votes |= {request.id: votes for request, votes in found}
+        return self._waiting[key]
+
+    def open_request(
+        self, version: Version, target: Target, *, review: bool = False
+    ) -> Request | None:
+        """Return the open request for a version and target; or the open review."""
+        for request in self._waits(version.workspace, version.name, target).values():
+            if request.version_uid == version.uid and (request.action == "review") == review:
+                return request
+        return None
+
+    def rivals(self, request: Request, model: Version, target: Target) -> list[Request]:
+        """Return the other open requests for the same target of the same model, newest first."""
+        waiting = self._waits(model.workspace, model.name, target).values()
+        return [other for other in waiting if other.id != request.id]
+
+    def votes(self, request: Request) -> list[Decision]:
+        """Return the votes on a request, oldest first."""
+        if request.id not in self._votes:
+            self._votes[request.id] = records.votes(self.session, request.id)
+        return self._votes[request.id]
+
+    def _keep(self, request: Request) -> None:
+        waiting = self._waiting.get((request.workspace, request.name, request.target))
+        if waiting is None:
+            return
+        if request.state.is_open:
+            waiting[request.id] = request
+        else:
+            waiting.pop(request.id, None)
+
+    # --- what is written ----------------------------------------------------------------------
 
     def record(self, action: str, about: Version | None = None, /, **values: Any) -> None:
         """Append an audit entry, about a version or with its own names; webhooks learn of it."""
@@ -291,7 +164,9 @@ class Ledger:
             "open_key": open_key(version.workspace, version.uid, target, review=action == "review"),
         }
         self.session.execute(sa.insert(requests).values(values))
-        request = _to_request(values)
+        request = records.to_request(values)
+        self._keep(request)
+        self._votes[request.id] = []
         after: dict[str, Any] = {"action": action, "digest": digest, "comment": comment}
         after |= {"stage": stage, "archive_existing": archive_existing, "uid": version.uid}
         self._record_request(
@@ -321,17 +196,15 @@ class Ledger:
             "updated_at": self.now_ms,
             "reason": reason,
         }
-        if not state.is_open:
-            values["open_key"] = None
         if state is State.APPROVED:
             values["valid_until"] = self.now_ms + self.policy.defaults.approval_valid_for * 1000
-        changed = self.session.execute(
-            sa.update(requests)
-            .where(requests.c.id == request.id, requests.c.state == request.state.value)
-            .values(values)
+        where = {"its_id": request.id, "its_state": request.state.value}
+        writes.write(
+            self.session,
+            _MOVE_OPEN if state.is_open else _CLOSE,
+            [{**where, "valid_until": request.valid_until, **values}],
+            expected=1,
         )
-        if changed.rowcount != 1:  # type: ignore[attr-defined]
-            raise AssertionError("a locked request changed")
         after: dict[str, Any] = {"state": state.value}
         if reason:
             after["reason"] = reason
@@ -343,8 +216,9 @@ class Ledger:
                 after=after,
             )
         del values["state"]
-        values.pop("open_key", None)
-        return replace(request, state=state, **values)
+        moved = replace(request, state=state, **values)
+        self._keep(moved)
+        return moved
 
     def expire_if_due(self, request: Request) -> Request:
         """Close a request whose time has run out."""
@@ -358,7 +232,7 @@ class Ledger:
         """Record the actor's vote; False if it was there already."""
         if self.actor is None:
             raise AssertionError("a vote needs a person")
-        mine = [v for v in votes(self.session, request.id) if v.approver == self.actor]
+        mine = [v for v in self.votes(request) if v.approver == self.actor]
         if mine and mine[0].verdict == verdict:
             return False
         values = {"verdict": verdict, "comment": comment, "ts": self.now_ms}
@@ -371,6 +245,7 @@ class Ledger:
             )
         else:
             self.session.execute(sa.insert(decisions).values(**key, **values))
+        del self._votes[request.id]
         self._record_request("VOTED", request, after={"verdict": verdict, "comment": comment})
         return True
 
@@ -383,6 +258,7 @@ class Ledger:
         )
         if gone.rowcount == 0:  # type: ignore[attr-defined]
             return False
+        self._votes.pop(request.id, None)
         self._record_request("VOTE_WITHDRAWN", request, after={"comment": comment})
         return True
 
@@ -449,22 +325,22 @@ class Ledger:
             exclusive: Nobody else does.
             review_by: When the grant ends unless it is reviewed before.
         """
-        for number in [None] if exclusive else [version.version]:
-            self.ungrant(version, request.target, number)
-        self.session.execute(
-            sa.insert(grants).values(
-                workspace=version.workspace,
-                name=version.name,
-                target=request.target.key,
-                version=version.version,
-                version_uid=version.uid,
-                digest=request.digest,
-                request_id=request.id,
-                granted_by=self.actor,
-                ts=self.now_ms,
-                review_by=review_by,
-            )
-        )
+        row = {
+            "workspace": version.workspace,
+            "name": version.name,
+            "target": request.target.key,
+            "version": version.version,
+            "version_uid": version.uid,
+            "digest": request.digest,
+            "request_id": request.id,
+            "granted_by": self.actor,
+            "ts": self.now_ms,
+            "review_by": review_by,
+        }
+        writes.write(self.session, writes.upsert(self.session, grants), [row])
+        if exclusive:
+            where = {key: row[key] for key in ("workspace", "name", "target")}
+            writes.write(self.session, _UNGRANT_OTHERS, [{**where, "number": version.version}])
 
     def confirm_grant(self, version: Version, target: Target) -> None:
         """Note that a broken glass was reviewed: the grant stays."""
@@ -474,14 +350,10 @@ class Ledger:
             .values(review_by=None)
         )
 
-    def ungrant(self, model: Version, target: Target, number: int | None) -> None:
-        """Take a grant back; of every version if no number is given."""
-        query = sa.delete(grants).where(
-            grants.c.workspace == model.workspace,
-            grants.c.name == model.name,
-            grants.c.target == target.key,
-        )
-        self.session.execute(query if number is None else query.where(grants.c.version == number))
+    def ungrant(self, version: Version, target: Target) -> None:
+        """Take a version's grant back."""
+        where = {"workspace": version.workspace, "name": version.name, "target": target.key}
+        writes.write(self.session, _UNGRANT, [{**where, "number": version.version}])
 
     def creator_of(self, version: Version) -> str | None:
         """Return who registered a version, if that was seen."""
@@ -543,13 +415,3 @@ class Ledger:
                     sha256=self.policy.sha256, text=self.policy.text, ts=self.now_ms
                 )
             )
-
-
-def rivals(
-    session: Session, request: Request | None, model: Version, target: Target
-) -> Sequence[Request]:
-    """Return the other open requests for the same target of the same model."""
-    found = find_requests(
-        session, workspace=model.workspace, name=model.name, target=target, only_open=True
-    )
-    return [other for other in found if request is None or other.id != request.id]

@@ -8,6 +8,7 @@ approval is committed, and never decides anything: the digest does.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from mlflow_plugins_pack.approvals import digest
 from mlflow_plugins_pack.approvals.names import Target
@@ -16,20 +17,27 @@ from mlflow_plugins_pack.approvals.registry import Version
 _logger = logging.getLogger(__name__)
 
 
-def set_lock(version: Version, target: Target, *, is_approved: bool) -> None:
+def sync(version: Version, target: Target, is_approved: Callable[[], bool]) -> None:
     """Lock the files of an approved version, or let go of those of one that is not.
 
     What cannot be locked or unlocked is logged: the registry has decided already.
+
+    Args:
+        version: Whose files.
+        target: For which it is approved or not.
+        is_approved: Tells whether it is; asked only where files can be locked.
     """
     if not version.has_files:
         return
+    verb = "looked up"
     try:
         repository, path = digest.repository_for(version.storage_location or version.source or "")
-        act = getattr(repository, "lock" if is_approved else "unlock", None)
-        if callable(act):
-            act(_reason(version, target), path)
+        if not callable(getattr(repository, "lock", None)):
+            return
+        verb = "locked" if is_approved() else "unlocked"
+        act = repository.lock if verb == "locked" else repository.unlock
+        act(_reason(version, target), path)
     except Exception as exc:  # noqa: BLE001 - see above; a store may fail in any way
-        verb = "locked" if is_approved else "unlocked"
         what = f"models:/{version.name}/{version.version}"
         _logger.warning("The files of %s could not be %s: %s", what, verb, exc)
 

@@ -22,6 +22,7 @@ from mlflow.store.model_registry.dbmodels.models import (
 )
 from sqlalchemy.orm import Session
 
+from mlflow_plugins_pack.approvals import writes
 from mlflow_plugins_pack.approvals.names import (
     DIGEST_SUFFIX,
     PROJECTION_PREFIX,
@@ -29,6 +30,7 @@ from mlflow_plugins_pack.approvals.names import (
     Target,
     version_uid,
 )
+from mlflow_plugins_pack.approvals.tables import guard
 
 _models = SqlRegisteredModel.__table__
 _versions = SqlModelVersion.__table__
@@ -59,18 +61,15 @@ class Version:
     has_files: bool
 
 
-def lock_model(session: Session, workspace: str, name: str) -> bool:
-    """Lock a model against other approvals until the transaction ends; False if there is none.
+def lock_model(session: Session, workspace: str, name: str) -> None:
+    """Lock a model against other approvals until the transaction ends.
 
     Must be the transaction's first statement: in MySQL a snapshot taken before would stay old.
+    Nor may it read anything beside the row: PostgreSQL, having waited for the lock, looks again at
+    that row only. In SQLite the transaction began with the one lock there is.
     """
-    # FOR NO KEY UPDATE where there is such a thing: new versions and tags need not wait.
-    query = (
-        sa.select(_models.c.name)
-        .where(_models.c.workspace == workspace, _models.c.name == name)
-        .with_for_update(key_share=True)
-    )
-    return session.execute(query).first() is not None
+    if session.get_bind().dialect.name != "sqlite":
+        session.execute(_LOCK, {"workspace": workspace, "name": name})
 
 
 def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
@@ -85,32 +84,117 @@ def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
     return _is_true(value)
 
 
-def _select_versions() -> sa.Select[Any]:
-    """Select the versions that are not deleted, each with its model's flag of a prompt."""
-    flag = (
-        sa.select(_model_tags.c.value)
-        .where(
-            _model_tags.c.workspace == _versions.c.workspace,
-            _model_tags.c.name == _versions.c.name,
-            _model_tags.c.key == PROMPT_FLAG_TAG,
-        )
-        .scalar_subquery()
-        .label("prompt_flag")
+# Statements are built once: to build one takes Python longer than most databases take to answer.
+_WORKSPACE: sa.BindParameter[str] = sa.bindparam("workspace")
+_NAME: sa.BindParameter[str] = sa.bindparam("name")
+# FOR NO KEY UPDATE where there is such a thing: new versions and tags need not wait.
+_LOCK = (
+    sa.select(_models.c.name)
+    .where(_models.c.workspace == _WORKSPACE, _models.c.name == _NAME)
+    .with_for_update(key_share=True)
+)
+_FLAG = (
+    sa.select(_model_tags.c.value)
+    .where(
+        _model_tags.c.workspace == _versions.c.workspace,
+        _model_tags.c.name == _versions.c.name,
+        _model_tags.c.key == PROMPT_FLAG_TAG,
     )
-    return sa.select(_versions, flag).where(_versions.c.current_stage != STAGE_DELETED_INTERNAL)
+    .scalar_subquery()
+    .label("prompt_flag")
+)
+_VERSION_FIELDS = (
+    "workspace",
+    "name",
+    "version",
+    "creation_time",
+    "source",
+    "storage_location",
+    "run_id",
+    "current_stage",
+)
+_SELECT = sa.select(*(_versions.c[field] for field in _VERSION_FIELDS), _FLAG).where(
+    _versions.c.current_stage != STAGE_DELETED_INTERNAL
+)
+"""The versions that are not deleted, each with its model's flag of a prompt."""
+_OF_MODEL = _SELECT.where(_versions.c.workspace == _WORKSPACE, _versions.c.name == _NAME).order_by(
+    _versions.c.version
+)
+_BY_NUMBER = _OF_MODEL.where(_versions.c.version == sa.bindparam("number"))
+_ALIASED = (
+    sa.select(_aliases.c.version)
+    .where(
+        _aliases.c.workspace == _WORKSPACE,
+        _aliases.c.name == _NAME,
+        _aliases.c.alias == sa.bindparam("alias"),
+    )
+    .scalar_subquery()
+)
+_BY_ALIAS = _OF_MODEL.where(_versions.c.version == _ALIASED)
+_BY_STAGE = _OF_MODEL.where(_versions.c.current_stage == sa.bindparam("stage"))
+_GUARDED = sa.select(guard.c.id).scalar_subquery().label("guard_id")
+_SCENE_OF_ALIAS = _OF_MODEL.add_columns(_GUARDED, _ALIASED.label("aliased")).where(
+    sa.or_(_versions.c.version == sa.bindparam("number"), _versions.c.version == _ALIASED)
+)
+_SCENE_OF_STAGE = _OF_MODEL.add_columns(_GUARDED).where(
+    sa.or_(
+        _versions.c.version == sa.bindparam("number"),
+        _versions.c.current_stage == sa.bindparam("stage"),
+    )
+)
+_TAGS_OF = (
+    _version_tags.c.workspace == _WORKSPACE,
+    _version_tags.c.name == _NAME,
+    _version_tags.c.version == sa.bindparam("number"),
+)
 
 
-def _read_versions(session: Session, workspace: str, name: str, *where: object) -> list[Version]:
-    rows = session.execute(
-        _select_versions()
-        .where(
-            _versions.c.workspace == workspace,
-            _versions.c.name == name,
-            *where,  # type: ignore[arg-type]
-        )
-        .order_by(_versions.c.version)
+@dataclass(frozen=True)
+class Scene:
+    """A version beside those that a target stands for, as one statement saw them.
+
+    Attributes:
+        version: The version, if it is there.
+        holders: Those the target stands for now, lowest first; of an alias at most one.
+        is_guarded: Whether the database's guards are installed.
+    """
+
+    version: Version | None
+    holders: tuple[Version, ...]
+    is_guarded: bool
+
+    @property
+    def holder(self) -> Version | None:
+        """The one that consumers of the target get."""
+        return self.holders[-1] if self.holders else None
+
+
+def scene(session: Session, workspace: str, name: str, number: int, target: Target) -> Scene:
+    """Look at a version and at who holds a target of its model."""
+    of_alias = target.kind == "alias"
+    where = {"workspace": workspace, "name": name, "number": number, target.kind: target.name}
+    rows = session.execute(_SCENE_OF_ALIAS if of_alias else _SCENE_OF_STAGE, where).all()
+    pairs = [(_from_row(row), row) for row in rows]
+    return Scene(
+        next((version for version, _ in pairs if version.version == number), None),
+        tuple(
+            version
+            for version, row in pairs
+            if (version.version == row.aliased if of_alias else version.stage == target.name)
+        ),
+        any(row.guard_id is not None for row in rows),
     )
-    return [to_version(row, is_prompt_model=_is_true(row.prompt_flag)) for row in rows]
+
+
+def _read_versions(
+    session: Session, query: sa.Select[Any], workspace: str, name: str, **where: object
+) -> list[Version]:
+    rows = session.execute(query, {"workspace": workspace, "name": name, **where})
+    return [_from_row(row) for row in rows]
+
+
+def _from_row(row: Any) -> Version:
+    return to_version(row, is_prompt_model=_is_true(row.prompt_flag))
 
 
 def _is_true(flag: str | None) -> bool:
@@ -144,41 +228,19 @@ def to_version(row: object, *, is_prompt_model: bool) -> Version:
 
 def find_version(session: Session, workspace: str, name: str, version: int) -> Version | None:
     """Return a version, or None if it is not there or deleted."""
-    found = _read_versions(session, workspace, name, _versions.c.version == version)
+    found = _read_versions(session, _BY_NUMBER, workspace, name, number=version)
     return found[0] if found else None
 
 
 def all_versions(session: Session, workspace: str, name: str) -> list[Version]:
     """Return every version of a model, lowest first."""
-    return _read_versions(session, workspace, name)
+    return _read_versions(session, _OF_MODEL, workspace, name)
 
 
 def find_alias(session: Session, workspace: str, name: str, alias: str) -> Version | None:
     """Return the version an alias points at."""
-    number = (
-        sa.select(_aliases.c.version)
-        .where(
-            _aliases.c.workspace == workspace,
-            _aliases.c.name == name,
-            _aliases.c.alias == alias,
-        )
-        .scalar_subquery()
-    )
-    found = _read_versions(session, workspace, name, _versions.c.version == number)
+    found = _read_versions(session, _BY_ALIAS, workspace, name, alias=alias)
     return found[0] if found else None
-
-
-def in_stage(session: Session, workspace: str, name: str, stage: str) -> list[Version]:
-    """Return the versions in a stage, lowest first; `get_latest_versions` gives the last."""
-    return _read_versions(session, workspace, name, _versions.c.current_stage == stage)
-
-
-def holder(session: Session, workspace: str, name: str, target: Target) -> Version | None:
-    """Return the version that a target stands for now."""
-    if target.kind == "alias":
-        return find_alias(session, workspace, name, target.name)
-    staged = in_stage(session, workspace, name, target.name)
-    return staged[-1] if staged else None
 
 
 def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Target, Version]]:
@@ -210,8 +272,7 @@ def copied_from(session: Session, version: Version) -> Version | None:
 
 def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
     """Yield, of all models, every alias with its version and every version with a stage."""
-    query = _select_versions()
-    aliased = query.add_columns(_aliases.c.alias).join(
+    aliased = _SELECT.add_columns(_aliases.c.alias).join(
         _aliases,
         sa.and_(
             _aliases.c.workspace == _versions.c.workspace,
@@ -220,9 +281,9 @@ def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
         ),
     )
     for row in session.execute(aliased):
-        yield Target("alias", row.alias), to_version(row, is_prompt_model=_is_true(row.prompt_flag))
-    for row in session.execute(query.where(_versions.c.current_stage != "None")):
-        version = to_version(row, is_prompt_model=_is_true(row.prompt_flag))
+        yield Target("alias", row.alias), _from_row(row)
+    for row in session.execute(_SELECT.where(_versions.c.current_stage != "None")):
+        version = _from_row(row)
         yield Target("stage", version.stage), version
 
 
@@ -234,20 +295,16 @@ def all_models(session: Session) -> list[tuple[str, str]]:
     return [(row.workspace, row.name) for row in session.execute(query)]
 
 
+_READ_TAGS = sa.select(_version_tags.c.key, _version_tags.c.value).where(*_TAGS_OF)
+
+
 def version_tags(session: Session, version: Version) -> dict[str, str | None]:
     """Return the tags of a version."""
-    rows = session.execute(
-        sa.select(_version_tags.c.key, _version_tags.c.value).where(*_tag_where(version))
-    )
-    return {row.key: row.value for row in rows}
+    return {row.key: row.value for row in session.execute(_READ_TAGS, _where(version))}
 
 
-def _tag_where(version: Version) -> list[sa.ColumnElement[bool]]:
-    return [
-        _version_tags.c.workspace == version.workspace,
-        _version_tags.c.name == version.name,
-        _version_tags.c.version == version.version,
-    ]
+def _where(version: Version) -> dict[str, Any]:
+    return {"workspace": version.workspace, "name": version.name, "number": version.version}
 
 
 def actual_name(session: Session, workspace: str, name: str) -> str:
@@ -261,42 +318,48 @@ def actual_name(session: Session, workspace: str, name: str) -> str:
 
 def actual_tag_key(session: Session, version: Version, key: str) -> str:
     """Return the key of the tag that a write to this key would change."""
-    query = sa.select(_version_tags.c.key).where(*_tag_where(version), _version_tags.c.key == key)
-    found: str | None = session.execute(query).scalar()
+    query = sa.select(_version_tags.c.key).where(*_TAGS_OF, _version_tags.c.key == key)
+    found: str | None = session.execute(query, _where(version)).scalar()
     return found or key
 
 
-def project(session: Session, version: Version, target: Target, text: str) -> None:
-    """Show a target's state as a tag of the version; people and filters read it, nothing else."""
-    _show(session, version, PROJECTION_PREFIX + target.tag, text)
+@dataclass(frozen=True)
+class Shown:
+    """A tag by which a version shows where it stands; people and filters read it, nothing else.
 
-
-def project_digest(session: Session, version: Version, target: Target, digest: str | None) -> None:
-    """Show the digest with which the version holds a target, for whoever deploys it; None: it
-    holds it no more.
+    Attributes:
+        version: Whose.
+        key: Of the tag.
+        text: Its value; None: there is no such tag.
     """
-    key = PROJECTION_PREFIX + target.tag + DIGEST_SUFFIX
-    if digest is None:
-        session.execute(
-            sa.delete(_version_tags).where(*_tag_where(version), _version_tags.c.key == key)
-        )
-    else:
-        _show(session, version, key, digest)
+
+    version: Version
+    key: str
+    text: str | None
 
 
-def _show(session: Session, version: Version, key: str, text: str) -> None:
-    updated = session.execute(
-        sa.update(_version_tags)
-        .where(*_tag_where(version), _version_tags.c.key == key)
-        .values(value=text)
-    )
-    if updated.rowcount == 0:  # type: ignore[attr-defined]
-        session.execute(
-            sa.insert(_version_tags).values(
-                workspace=version.workspace,
-                name=version.name,
-                version=version.version,
-                key=key,
-                value=text,
-            )
-        )
+def shown(version: Version, target: Target, text: str) -> Shown:
+    """Say where a version stands for a target."""
+    return Shown(version, PROJECTION_PREFIX + target.tag, text)
+
+
+def shown_digest(version: Version, target: Target, digest: str | None) -> Shown:
+    """Say with which digest a version holds a target, for whoever deploys it; None: it does not."""
+    return Shown(version, PROJECTION_PREFIX + target.tag + DIGEST_SUFFIX, digest)
+
+
+_DROP_TAG = sa.delete(_version_tags).where(*_TAGS_OF, _version_tags.c.key == sa.bindparam("tag"))
+
+
+def show(session: Session, *tags: Shown) -> None:
+    """Write tags, each version and key at most once."""
+    there = [_tag_row(tag) for tag in tags if tag.text is not None]
+    gone = [{**_where(t.version), "tag": t.key} for t in tags if t.text is None]
+    writes.write(session, writes.upsert(session, _version_tags), there)
+    writes.write(session, _DROP_TAG, gone)
+
+
+def _tag_row(tag: Shown) -> dict[str, Any]:
+    about = tag.version
+    where = {"workspace": about.workspace, "name": about.name, "version": about.version}
+    return {**where, "key": tag.key, "value": tag.text}

@@ -11,14 +11,9 @@ from typing import Any
 from mlflow_plugins_pack.approvals import checks, freeze, judgement, messages, registry
 from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Standing
 from mlflow_plugins_pack.approvals.evidence import Evidence
-from mlflow_plugins_pack.approvals.ledger import (
-    Ledger,
-    Request,
-    held_before,
-    is_approved,
-    votes,
-)
+from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import matches
+from mlflow_plugins_pack.approvals.records import Request, held_before, is_approved
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.workflow import Rule, tally
 from mlflow_plugins_pack.errors import ApprovalError, ChecksFailedError, FrozenError
@@ -28,7 +23,7 @@ ROLLBACK = "rollback"
 
 def standing(ledger: Ledger, act: Act, request: Request) -> Standing:
     """Count a request's votes under the policy in force."""
-    people = judgement.approvers(ledger.policy.defaults, request, votes(ledger.session, request.id))
+    people = judgement.approvers(ledger.policy.defaults, request, ledger.votes(request))
     rules, basis = rules_of(ledger, act, request)
     return Standing(tally(rules, people), people, basis)
 
@@ -58,6 +53,8 @@ def _is_rollback(ledger: Ledger, act: Act, request: Request) -> bool:
 
 def _inherits(ledger: Ledger, act: Act, request: Request) -> Version | None:
     """Return the approved version that this one is a copy of, if the policy trusts it."""
+    if not act.rule.inherit_from:
+        return None
     source = registry.copied_from(ledger.session, act.version)
     if source is None or not any(matches(p, source.name) for p in act.rule.inherit_from):
         return None
@@ -66,11 +63,18 @@ def _inherits(ledger: Ledger, act: Act, request: Request) -> Version | None:
 
 
 def obstacle(
-    ledger: Ledger, act: Act, request: Request, found: Evidence | None
+    ledger: Ledger, act: Act, basis: str | None, found: Evidence | None
 ) -> ApprovalError | None:
-    """Return what else keeps an approved change from being made now, or None."""
+    """Return what else keeps an approved change from being made now, or None.
+
+    Args:
+        ledger: In the transaction that would make it.
+        act: The change.
+        basis: Of its `Standing`: why special rules count.
+        found: What was read of the version.
+    """
     about: dict[str, Any] = {"target": act.target, "name": act.version.name}
-    if rules_of(ledger, act, request)[1] == ROLLBACK:
+    if basis == ROLLBACK:
         if found is None:
             raise LookAgainError
         return None
@@ -105,8 +109,7 @@ def _check_problems(ledger: Ledger, act: Act, found: Evidence) -> list[str]:
         problems += rule.from_.problems(mine)
     if not rule.checks:
         return problems
-    holder = registry.holder(session, version.workspace, version.name, act.target)
-    other = None
+    holder, other = act.holder, None
     if holder is not None and holder.uid != version.uid:
         if found.holder_uid != holder.uid:
             raise LookAgainError

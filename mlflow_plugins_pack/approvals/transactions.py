@@ -45,6 +45,11 @@ class Transactions:
         self._engine = engine
         self._prepare = prepare
         self._sessions = sessionmaker(bind=engine)
+        # PostgreSQL shows each statement of a transaction what is committed by then: one around
+        # them gives a reader nothing, and costs two round trips.
+        alone = engine.dialect.name == "postgresql"
+        reading = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
+        self._reading = sessionmaker(bind=reading)
         self._current: ContextVar[Session | None] = ContextVar("mpp_session", default=None)
         self._on_insert: ContextVar[Callable[[Session, Any], None] | None] = ContextVar(
             "mpp_on_insert", default=None
@@ -85,7 +90,7 @@ class Transactions:
         if (session := self._current.get()) is not None:
             return work(session)
         try:
-            with self._sessions() as session:
+            with self._reading() as session:
                 return work(session)
         except sa.exc.SQLAlchemyError as exc:
             raise _translated(exc) from exc
@@ -123,12 +128,7 @@ class Transactions:
     def _once(self, work: Callable[[Session], T]) -> T:
         with self._sessions() as session:
             if self._engine.dialect.name == "sqlite":
-                # As stock does, and before BEGIN, where they would have no effect.
-                session.execute(sa.text("PRAGMA foreign_keys = ON"))
-                session.execute(sa.text("PRAGMA busy_timeout = 20000"))
-                session.execute(sa.text("PRAGMA case_sensitive_like = true"))
-                # A deferred BEGIN would fail when it turns from reading to writing.
-                session.execute(sa.text("BEGIN IMMEDIATE"))
+                _begin_immediate(session.connection())
             token = self._current.set(session)
             try:
                 result = work(session)
@@ -139,6 +139,24 @@ class Transactions:
             finally:
                 self._current.reset(token)
             return result
+
+
+# What stock sets too, for each session; a connection keeps it. Inside a transaction the first would
+# have no effect.
+_SQLITE_SETTINGS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 20000",
+    "PRAGMA case_sensitive_like = true",
+)
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Begin with the write lock: a deferred BEGIN fails when it turns from reading to writing."""
+    if not connection.info.get("mpp_is_set_up"):
+        for setting in _SQLITE_SETTINGS:
+            connection.exec_driver_sql(setting)
+        connection.info["mpp_is_set_up"] = True
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def _each_new(session: Session, hook: Callable[[Session, Any], None]) -> None:

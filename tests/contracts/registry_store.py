@@ -20,7 +20,7 @@ from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals import audit, drift, inspection, schema
-from mlflow_plugins_pack.approvals.ledger import find_requests
+from mlflow_plugins_pack.approvals.records import find_requests
 from mlflow_plugins_pack.approvals.workflow import State
 from tests.approvals.acting import signed_in
 

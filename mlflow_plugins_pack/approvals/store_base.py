@@ -1,0 +1,78 @@
+"""What the overrides of a stock registry store share."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mlflow.store.db.db_types import MYSQL
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+from mlflow_plugins_pack.approvals import registry
+from mlflow_plugins_pack.approvals.checks import TagCheck
+from mlflow_plugins_pack.approvals.desk import Desk
+from mlflow_plugins_pack.approvals.gate import Gate
+from mlflow_plugins_pack.approvals.transactions import Transactions
+from mlflow_plugins_pack.errors import ApprovalError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    _Base: Any = SqlAlchemyStore
+else:
+    _Base = object
+
+T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
+
+
+def recording(method: F) -> F:
+    """Keep a method's refusals in the audit log, once what it began is undone."""
+    signature = inspect.signature(method)
+
+    @functools.wraps(method)
+    def call(self: Override, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except ApprovalError as refusal:
+            given = signature.bind(self, *args, **kwargs).arguments
+            target = next((f"{k}:{given[k]}" for k in ("alias", "stage") if k in given), None)
+            self.gate.record_refusal(refusal, given["name"], given.get("version"), target)
+            raise
+
+    return cast("F", call)
+
+
+class Override(_Base):
+    """Part of a store that is mixed in before a stock one.
+
+    Attributes:
+        gate: Enforces the policy.
+        desk: Takes requests, votes and comments.
+    """
+
+    gate: Gate
+    desk: Desk
+    _transactions: Transactions
+
+    def _named(self, name: Any) -> Any:
+        """Return the model's name as the database has it.
+
+        MySQL's collations find a model by look-alikes of its name; policies must see the real one.
+        """
+        if not isinstance(name, str) or name.isascii() or self.db_type != MYSQL:
+            return name
+        workspace = self._get_active_workspace()
+        return self._transactions.read(lambda s: registry.actual_name(s, workspace, name))
+
+    def _write_free(self, name: str, write: Callable[[], T], alias: str = "") -> T:
+        """Make a change that no policy is about; guards may think so of letters beyond ASCII."""
+        if f"{name}{alias}".isascii():
+            return write()
+        return self.gate.write_admitted(name, write)
+
+    def _checks(self, name: str, key: str) -> list[TagCheck]:
+        """Return the checks that read a tag of versions of this name, prompt or not."""
+        rules = self.gate.policy().rules_that_may(self._get_active_workspace(), name)
+        return [check for rule in rules for check in rule.tag_checks(key)]

@@ -1,0 +1,152 @@
+"""Aliases and stages: what a registry store's consumers go by, changed only with approval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow.store.db.db_types import MYSQL
+from mlflow.utils.validation import _validate_model_version
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals import (
+    guards,
+    messages,
+    registry,
+)
+from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
+from mlflow_plugins_pack.approvals.names import (
+    STAGES,
+    Target,
+)
+from mlflow_plugins_pack.approvals.policy import PolicyRule
+from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.store_base import Override, recording
+from mlflow_plugins_pack.errors import ApprovalRequiredError
+
+if TYPE_CHECKING:
+    pass
+
+
+class TargetOverrides(Override):
+    """Overrides of what sets, deletes and moves aliases and stages."""
+
+    @recording
+    def set_registered_model_alias(self, name: str, alias: str, version: Any) -> None:
+        """Set an alias; a protected one only with approval."""
+        name = self._named(name)
+        target = Target("alias", alias)
+
+        def write() -> None:
+            super(TargetOverrides, self).set_registered_model_alias(name, alias, version)
+
+        if self.db_type == MYSQL and not alias.isascii() and self.gate.may_protect_aliases(name):
+            raise ApprovalRequiredError(messages.foreign_letters(target=target, name=name))
+        if not self.gate.may_protect(name, target):
+            return self._write_free(name, write, alias)
+        number = _validate_model_version(version)
+
+        def plan(session: Session) -> Act | Free | None:
+            scene = registry.scene(session, self.gate.workspace(), name, number, target)
+            found = scene.version
+            protection = self.gate.protection(found, target) if found is not None else None
+            if found is None or protection is None:
+                return FREE
+            rule, protected = protection
+            self._refuse_lookalike(target, protected, found, rule)
+            if scene.holder is not None and scene.holder.uid == found.uid:
+                return None
+            return Act("promote", protected, found, rule, scene)
+
+        return self.gate.perform(name, plan, write)
+
+    @staticmethod
+    def _refuse_lookalike(
+        given: Target, protected: Target, version: Version, rule: PolicyRule
+    ) -> None:
+        if protected.name != given.name:
+            raise ApprovalRequiredError(
+                messages.spelling(
+                    given=given, protected=protected, name=version.name, policy=rule.name
+                )
+            )
+
+    @recording
+    def delete_registered_model_alias(self, name: str, alias: str) -> None:
+        """Delete an alias; a protected one only with approval."""
+        name = self._named(name)
+        target = Target("alias", alias)
+
+        def write() -> None:
+            super(TargetOverrides, self).delete_registered_model_alias(name, alias)
+
+        if not self.gate.may_protect(name, target):
+            return self._write_free(name, write, alias)
+
+        def plan(session: Session) -> Act | Free | None:
+            found = registry.find_alias(session, self.gate.workspace(), name, alias)
+            protection = self.gate.protection(found, target) if found is not None else None
+            if found is None or protection is None:
+                return None
+            # A look-alike from before the policy may go: it is asked about under its own name.
+            scene = registry.Scene(found, (found,), guards.are_installed(session))
+            return Act("demote", target, found, protection[0], scene)
+
+        return self.gate.perform(name, plan, write)
+
+    @recording
+    def transition_model_version_stage(
+        self, name: str, version: Any, stage: str, archive_existing_versions: bool
+    ) -> Any:
+        """Move a version to a stage; into or out of a protected one only with approval."""
+        name = self._named(name)
+
+        def write() -> Any:
+            return super(TargetOverrides, self).transition_model_version_stage(
+                name, version, stage, archive_existing_versions
+            )
+
+        canonical = next((known for known in STAGES if known.lower() == str(stage).lower()), None)
+        if canonical is None or not self.gate.may_protect(name, None):
+            return self._write_free(name, write)
+        # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
+        number = version = _validate_model_version(version)
+
+        def plan(session: Session) -> Act | Free | None:
+            scene = registry.scene(
+                session, self.gate.workspace(), name, number, Target("stage", canonical)
+            )
+            found = scene.version
+            if found is None or not any(r.targets.stages for r in self.gate.rules_about(found)):
+                return FREE
+            others = archive_existing_versions and any(
+                other.uid != found.uid for other in scene.holders
+            )
+            entered = self.gate.protection(found, Target("stage", canonical))
+            left = self.gate.protection(found, Target("stage", found.stage))
+            moves = found.stage != canonical
+            if moves and entered and left and entered[0] != left[0]:
+                raise ApprovalRequiredError(
+                    messages.two_policies(
+                        left=left[1], entered=entered[1], name=found.name, version=number
+                    )
+                )
+            if entered is not None and (moves or others):
+                archive = bool(archive_existing_versions)
+                return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
+            if left is not None and moves:
+                scene = registry.scene(session, found.workspace, found.name, number, left[1])
+                return Act("demote", left[1], found, left[0], scene, canonical)
+            return None
+
+        return self.gate.perform(name, plan, write)
+
+    def _write(self, act: Act) -> Any:
+        """Make an approved change the stock way."""
+        name, version = act.version.name, act.version.version
+        if act.target.kind == "stage":
+            return super().transition_model_version_stage(
+                name, version, act.stage or act.target.name, act.archive_existing
+            )
+        if act.action == "promote":
+            return super().set_registered_model_alias(name, act.target.name, version)
+        return super().delete_registered_model_alias(name, act.target.name)
