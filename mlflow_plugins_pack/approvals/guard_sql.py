@@ -21,10 +21,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_plugins_pack.approvals.names import fold
+from mlflow_plugins_pack.approvals.names import PROMPT_FLAG_TAG, fold
 from mlflow_plugins_pack.approvals.policy import Policy
 
-TABLES = ("registered_models", "model_versions", "model_version_tags", "registered_model_aliases")
+TABLES = (
+    "registered_models",
+    "registered_model_tags",
+    "model_versions",
+    "model_version_tags",
+    "registered_model_aliases",
+)
 REFUSAL = (
     "mpp_guard: an approval policy protects this; change it through the MLflow server "
     "(see: mlflow-pack approvals guards)"
@@ -196,6 +202,19 @@ def _triggers(dialect: str) -> Iterator[_Trigger]:
         f"(({content('OLD')} AND {held('OLD')}) OR ({content('NEW')} AND {held('NEW')})))",
     )
     yield _Trigger(table, "DELETE", f"({content('OLD')} AND {held('OLD')})")
+
+    # A prompt that is called none is out of the prompts' policies: its alias would be free.
+    table = "registered_model_tags"
+    quoted = ask.quoted("key")
+
+    def unflagged(row: str) -> str:
+        return f"lower({row}.{quoted}) = '{PROMPT_FLAG_TAG}' AND {refused(row, None)}"
+
+    yield _Trigger(
+        table, "INSERT", f"COALESCE(lower(NEW.value), '') <> 'true' AND {unflagged('NEW')}"
+    )
+    yield _Trigger(table, "UPDATE", f"{changed('key', 'value')} AND {unflagged('OLD')}")
+    yield _Trigger(table, "DELETE", unflagged("OLD"))
 
     # Rows that the database moves or deletes along with their model fire no trigger in MySQL.
     table = "registered_models"

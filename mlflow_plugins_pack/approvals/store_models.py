@@ -16,7 +16,9 @@ from mlflow_plugins_pack.approvals import (
     settlement,
 )
 from mlflow_plugins_pack.approvals.names import (
+    PROMPT_FLAG_TAG,
     STAGES,
+    fold,
     is_reserved_tag,
 )
 from mlflow_plugins_pack.approvals.records import find_requests
@@ -45,9 +47,15 @@ class ModelOverrides(Override):
         deployment_job_id: str | None = None,
     ) -> Any:
         """Create a model, without tags that only this store writes."""
-        return super().create_registered_model(
-            name, _without_reserved(tags), description, deployment_job_id
-        )
+
+        def write() -> Any:
+            return super(ModelOverrides, self).create_registered_model(
+                name, _without_reserved(tags), description, deployment_job_id
+            )
+
+        if any(fold(tag.key) == fold(PROMPT_FLAG_TAG) for tag in tags or ()):
+            return self.gate.write_admitted(name, write)
+        return write()
 
     def create_model_version(
         self,

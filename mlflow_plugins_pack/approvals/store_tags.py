@@ -141,21 +141,29 @@ class TagOverrides(Override):
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
         """Set a model's tag unless it is this store's, or decides what governs the model."""
         name = self._named(name)
-        self._refuse_model_tag(name, tag.key)
-        super().set_registered_model_tag(name, tag)
+
+        def write() -> None:
+            super(TagOverrides, self).set_registered_model_tag(name, tag)
+
+        self._change_model_tag(name, tag.key, write)
 
     @recording
     def delete_registered_model_tag(self, name: str, key: str) -> None:
         """Delete a model's tag, under the same terms as setting it."""
         name = self._named(name)
-        self._refuse_model_tag(name, key)
-        super().delete_registered_model_tag(name, key)
 
-    def _refuse_model_tag(self, name: str, key: str) -> None:
+        def write() -> None:
+            super(TagOverrides, self).delete_registered_model_tag(name, key)
+
+        self._change_model_tag(name, key, write)
+
+    def _change_model_tag(self, name: str, key: str, write: Callable[[], None]) -> None:
         if is_reserved_tag(key):
             raise ReservedTagError(messages.reserved_tag(key))
-        if fold(key) == fold(PROMPT_FLAG_TAG):
-            policy, workspace = self.gate.policy(), self._get_active_workspace()
-            one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
-            if one != other:
-                raise ReservedTagError(messages.prompt_flag(name))
+        if fold(key) != fold(PROMPT_FLAG_TAG):
+            return write()
+        policy, workspace = self.gate.policy(), self._get_active_workspace()
+        one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
+        if one != other:
+            raise ReservedTagError(messages.prompt_flag(name))
+        return self.gate.write_admitted(name, write)

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.approvals.sites import Site
+
+DATABASES = ("sqlite", "postgresql", "mariadb")
+SITES = [f"{kind}{mode}" for kind in DATABASES for mode in ("", "-workspaces")]
 
 
 @pytest.fixture(scope="session")
@@ -15,3 +23,27 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
     SqlAlchemyStore(f"sqlite:///{path}")._dispose_engine()
     return path
+
+
+@pytest.fixture(scope="session", params=SITES)
+def running_site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    """A server on each database, with workspaces and without, for all tests that can share it."""
+    from tests.approvals import sites
+
+    kind, _, mode = request.param.partition("-")
+    folder = tmp_path_factory.mktemp(request.param)
+    if kind == "sqlite":
+        database = f"sqlite:///{folder / 'mlflow.db'}"
+    else:
+        database = request.getfixturevalue(kind).new_database()
+    with sites.site_on(database, folder, with_workspaces=bool(mode)) as site:
+        yield site
+
+
+@pytest.fixture
+def site(running_site: Site) -> Iterator[Site]:
+    """The same, with this process configured as the server is, and in its workspace."""
+    with running_site.entered():
+        yield running_site

@@ -15,19 +15,9 @@ from mlflow.utils.rest_utils import MlflowHostCreds
 
 from tests import servers
 
-MODELS = ("gov-a", "gov-b")
+MODELS = ("race-a", "race-b")
 VERSIONS = (1, 2)
 PEOPLE = ("bob", "carol", "dave", "erin", "zoe")
-POLICY = """
-version: 1
-groups: {leads: [bob, carol], risk: [dave]}
-policies:
-  - name: prod
-    match: {models: ["gov-*"]}
-    targets: {aliases: [prod], stages: [Production]}
-    approvals: [{group: leads}, {group: risk}]
-    demote: {approvals: 0}
-"""
 # The more often a step is named, the more often it is taken.
 STEPS = (
     *(("bob", "approve"), ("carol", "approve"), ("dave", "approve")) * 2,

@@ -250,6 +250,33 @@ def test_the_text_of_a_prompt_in_production_is_fixed(guarded: Guarded) -> None:
     guarded.stock.set_model_version_tag("say-hello", two, text)
 
 
+def test_a_prompt_stays_a_prompt(guarded: Guarded) -> None:
+    """Were it called a model, the policy of prompts would no longer be about its alias."""
+    version = guarded.version("say-flag", prompt=True)
+    table, where = "registered_model_tags", "WHERE name = 'say-flag'"
+    key = "`key`" if guarded.engine.dialect.name == "mysql" else "key"
+    for statement in (
+        f"DELETE FROM {table} {where}",
+        f"UPDATE {table} SET value = 'false' {where}",
+        f"UPDATE {table} SET {key} = 'x' {where}",
+        (
+            f"INSERT INTO {table} (workspace, name, {key}, value) "
+            f"VALUES ('default', 'say-other', '{IS_PROMPT_TAG_KEY}', 'false')"
+        ),
+    ):
+        with refused(guarded):
+            guarded.run(statement)
+    with refused(guarded):
+        guarded.stock.delete_registered_model_tag("say-flag", IS_PROMPT_TAG_KEY)
+    guarded.run(f"UPDATE {table} SET value = 'TRUE' WHERE name = 'free-x'")
+    with signed_in("erin"):
+        for value in ("true", "false"):
+            tags = [RegisteredModelTag(IS_PROMPT_TAG_KEY, value)]
+            guarded.store.create_registered_model(f"say-{value}", tags)
+            guarded.store.delete_registered_model(f"say-{value}")
+        guarded.store.delete_model_version("say-flag", version)
+
+
 @pytest.mark.parametrize(
     ("name", "alias", "is_protected"),
     [

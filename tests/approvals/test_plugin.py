@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from mlflow.entities.model_registry import ModelVersionTag
+from mlflow.exceptions import MlflowException
+from mlflow.server.constants import READ_REPLICA_BACKEND_STORE_URI_ENV_VAR
 
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.errors import PolicyInvalidError, UnsupportedUriError
 from tests import servers
+from tests.approvals.acting import signed_in
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -83,6 +88,39 @@ def test_no_policy_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(PolicyInvalidError, match="line 2: key: unknown key"):
         build_store(uri)
     assert not (tmp_path / "x.db").exists()
+
+
+def test_decisions_are_read_from_the_primary(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_database: Path
+) -> None:
+    """A replica lags: here it still shows an approval that was taken back."""
+    primary, replica = tmp_path / "primary.db", tmp_path / "replica.db"
+    shutil.copy(empty_database, primary)
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\ngroups: {leads: [bob]}\npolicies:\n  - name: prod\n"
+        "    match: {models: ['*']}\n    targets: {aliases: [prod]}\n"
+        "    approvals: [{group: leads}]\n"
+    )
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "policy.yaml"))
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "weights").write_text("weights")
+    store = build_store(f"approval-sqlite:///{primary}")
+    with signed_in("alice"):
+        store.create_registered_model("m")
+        store.create_model_version("m", str(tmp_path / "model"))
+    for user, command in (("erin", "request"), ("bob", "approve")):
+        with signed_in(user):
+            store.set_model_version_tag("m", 1, ModelVersionTag(f"approvals.{command}", "prod"))
+    shutil.copy(primary, replica)
+    with signed_in("bob"):
+        store.set_model_version_tag("m", 1, ModelVersionTag("approvals.reject", "prod: no"))
+    monkeypatch.setenv(READ_REPLICA_BACKEND_STORE_URI_ENV_VAR, f"sqlite:///{replica}")
+    reading = build_store(f"approval-sqlite:///{primary}")
+    assert "APPROVED" in reading.get_model_version("m", 1).tags["mlflow_approvals.prod"]
+    with signed_in("erin"), pytest.raises(MlflowException, match="APPROVAL_REQUIRED"):
+        reading.set_registered_model_alias("m", "prod", 1)
+    for one in (store, reading):
+        one.engine.dispose()
 
 
 def test_a_server_refuses_to_start_without_a_policy(tmp_path: Path) -> None:
