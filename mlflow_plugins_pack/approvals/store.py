@@ -16,7 +16,6 @@ from mlflow.store.db.db_types import DATABASE_ENGINES, MYSQL
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
-from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import application, guards, locks, messages, registry, schema
@@ -182,7 +181,7 @@ class ApprovalStoreMixin(_Base):
             raise ApprovalRequiredError(messages.foreign_letters(target=target, name=name))
         if not self.gate.may_protect(name, target):
             return self._write_free(name, write, alias)
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def plan(session: Session) -> Act | Free | None:
             found = registry.find_version(session, self.gate.workspace(), name, number)
@@ -247,7 +246,7 @@ class ApprovalStoreMixin(_Base):
         if canonical is None or not self.gate.may_protect(name, None):
             return self._write_free(name, write)
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
-        number = version = _validate_model_version(version)
+        number = version = registry.version_number(version)
 
         def plan(session: Session) -> Act | Free | None:
             found = registry.find_version(session, self.gate.workspace(), name, number)
@@ -347,7 +346,7 @@ class ApprovalStoreMixin(_Base):
 
         if not self.gate.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def work(session: Session) -> Version | None:
             workspace = self.gate.workspace()
@@ -502,7 +501,7 @@ class ApprovalStoreMixin(_Base):
         name = self._named(name)
         if not self.gate.is_consumer(name):
             return
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def work(session: Session) -> ApprovalError | None:
             found = registry.find_version(session, self.gate.workspace(), name, number)
@@ -526,7 +525,7 @@ class ApprovalStoreMixin(_Base):
         """Set a tag, obey a command, or refuse what is locked."""
         name = self._named(name)
         if (command := command_of(tag.key)) is not None:
-            number = _validate_model_version(version)
+            number = registry.version_number(version)
             return self.desk.command(command, name, number, tag.value or "")
 
         def write() -> None:
@@ -554,7 +553,7 @@ class ApprovalStoreMixin(_Base):
         matters = is_prompt_content(key) or self._checks(name, key) or not key.isascii()
         if not governed or not matters:
             return write()
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def work(session: Session) -> None:
             registry.lock_model(session, self.gate.workspace(), name)
