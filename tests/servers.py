@@ -387,6 +387,8 @@ def mariadb() -> Iterator[DatabaseServer]:
         command = [server, "--no-defaults", f"--datadir={data}", f"--port={port}"]
         command += [f"--socket={name}/s", f"--pid-file={name}/pid", f"--user={user}"]
         command += ["--bind-address=127.0.0.1", "--max-connections=300"]
+        # As Debian and MySQL 8 have it; MLflow's tables are not for the compiled-in latin1.
+        command += ["--character-set-server=utf8mb4"]
         url = f"mysql+pymysql://root@127.0.0.1:{port}"
         with running(command, log=Path(name) / "log", ready=lambda: _answers_sql(f"{url}/mysql")):
             yield DatabaseServer("mysql", url)

@@ -127,7 +127,11 @@ def repository_for(location: str) -> tuple[Any, str | None]:
     if identity.in_server():
         from mlflow.server import handlers
 
-        return handlers._get_artifact_repository_for_uri(location), None
+        # Since MLflow 3.17 a server opens its own storage only; before that it opens any.
+        open_as_server = getattr(
+            handlers, "_get_artifact_repository_for_uri", get_artifact_repository
+        )
+        return open_as_server(location), None
     return get_artifact_repository(location), None
 
 

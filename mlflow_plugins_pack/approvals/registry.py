@@ -12,7 +12,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
-from mlflow.prompt.constants import _PROMPT_SOURCE_PLACEHOLDERS
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
     SqlModelVersionTag,
@@ -20,6 +19,7 @@ from mlflow.store.model_registry.dbmodels.models import (
     SqlRegisteredModelAlias,
     SqlRegisteredModelTag,
 )
+from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import writes
@@ -27,6 +27,7 @@ from mlflow_plugins_pack.approvals.names import (
     DIGEST_SUFFIX,
     PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,
+    PROMPT_SOURCES,
     Target,
     version_uid,
 )
@@ -59,6 +60,16 @@ class Version:
     run_id: str | None
     is_prompt: bool
     has_files: bool
+
+
+def version_number(version: Any) -> int:
+    """Return a version's number, however the caller wrote it.
+
+    Raises:
+        MlflowException: If it is none.
+    """
+    _validate_model_version(version)  # which returns the number since MLflow 3.16 only
+    return int(version)
 
 
 def lock_model(session: Session, workspace: str, name: str) -> None:
@@ -221,8 +232,8 @@ def to_version(row: object, *, is_prompt_model: bool) -> Version:
         run_id=run_id,
         is_prompt=is_prompt_model,
         has_files=not is_prompt_model
-        or source not in _PROMPT_SOURCE_PLACEHOLDERS
-        or storage_location not in (None, *_PROMPT_SOURCE_PLACEHOLDERS),
+        or source not in PROMPT_SOURCES
+        or storage_location not in (None, *PROMPT_SOURCES),
     )
 
 

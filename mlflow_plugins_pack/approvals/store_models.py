@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
-from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import (
@@ -112,7 +111,7 @@ class ModelOverrides(Override):
 
         if not self.gate.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def work(session: Session) -> Version | None:
             workspace = self.gate.workspace()
@@ -263,7 +262,7 @@ class ModelOverrides(Override):
         name = self._named(name)
         if not self.gate.is_consumer(name):
             return
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def work(session: Session) -> ApprovalError | None:
             found = registry.find_version(session, self.gate.workspace(), name, number)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import (
@@ -43,7 +42,7 @@ class TagOverrides(Override):
         """Set a tag, obey a command, or refuse what is locked."""
         name = self._named(name)
         if (command := command_of(tag.key)) is not None:
-            number = _validate_model_version(version)
+            number = registry.version_number(version)
             return self.desk.command(command, name, number, tag.value or "")
 
         def write() -> None:
@@ -71,7 +70,7 @@ class TagOverrides(Override):
         matters = is_prompt_content(key) or self._checks(name, key) or not key.isascii()
         if not governed or not matters:
             return write()
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def work(session: Session) -> None:
             registry.lock_model(session, self.gate.workspace(), name)

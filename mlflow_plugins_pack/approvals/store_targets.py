@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from mlflow.store.db.db_types import MYSQL
-from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import (
@@ -43,7 +42,7 @@ class TargetOverrides(Override):
             raise ApprovalRequiredError(messages.foreign_letters(target=target, name=name))
         if not self.gate.may_protect(name, target):
             return self._write_free(name, write, alias)
-        number = _validate_model_version(version)
+        number = registry.version_number(version)
 
         def plan(session: Session) -> Act | Free | None:
             scene = registry.scene(session, self.gate.workspace(), name, number, target)
@@ -109,7 +108,7 @@ class TargetOverrides(Override):
         if canonical is None or not self.gate.may_protect(name, None):
             return self._write_free(name, write)
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
-        number = version = _validate_model_version(version)
+        number = version = registry.version_number(version)
 
         def plan(session: Session) -> Act | Free | None:
             scene = registry.scene(

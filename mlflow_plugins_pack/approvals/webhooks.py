@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import requests
 
 from mlflow_plugins_pack import __version__
 from mlflow_plugins_pack.approvals import events
 from mlflow_plugins_pack.approvals.outbox import Delivery
+from mlflow_plugins_pack.approvals.public_address import PublicOnlyAdapter
 
 _TIMEOUT_SECONDS = (5, 10)
 
@@ -70,14 +70,7 @@ def _session(webhook: events.Webhook) -> requests.Session:
     # A proxy would make the connection to anywhere for us.
     session.trust_env = False
     if not webhook.is_local:
-        adapter = _public_only()
+        adapter = PublicOnlyAdapter()
         session.mount("https://", adapter)
         session.mount("http://", adapter)
     return session
-
-
-def _public_only() -> Any:
-    """Return stock MLflow's own adapter, which looks at the address of the very connection."""
-    from mlflow.webhooks.ssrf import SSRFProtectedHTTPAdapter
-
-    return SSRFProtectedHTTPAdapter()

@@ -11,7 +11,7 @@ import os
 from collections.abc import AsyncIterable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin
+from mlflow.store.artifact import artifact_repo
 
 if TYPE_CHECKING:
     from mlflow.entities import FileInfo
@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 _WRITE_BYTES = 4 * 1024 * 1024
 
+# Tells a server that uploads need no temporary file; MLflow before 3.15 makes one in any case.
+_StreamUploadMixin: type = getattr(artifact_repo, "StreamUploadMixin", object)
 
-class CasArtifactRepository(ArtifactRepository, StreamUploadMixin):
+
+class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin):
     """Stores artifacts deduplicated and verified; the format is described in the docs.
 
     The constructor only remembers its arguments: a wrong URI or setting surfaces in the first

@@ -8,7 +8,8 @@ import subprocess
 import sys
 
 import pytest
-from mlflow.store.artifact.artifact_repo import ArtifactRepository, StreamUploadMixin
+from mlflow.store.artifact import artifact_repo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack import uris
@@ -17,7 +18,9 @@ from mlflow_plugins_pack.errors import ForbiddenRootError, UnsupportedUriError
 from tests import servers
 from tests.contracts.artifact_repository import pretend_server
 
-BASES = (ArtifactRepository, StreamUploadMixin)
+BASES = tuple(
+    kind for kind in CasArtifactRepository.__mro__ if kind.__module__.startswith("mlflow.")
+)
 
 
 def test_every_scheme_is_an_entry_point():
@@ -48,6 +51,12 @@ def test_signature_equals_the_base(name):
     assert inspect.iscoroutinefunction(getattr(CasArtifactRepository, name)) == (
         inspect.iscoroutinefunction(base)
     )
+
+
+def test_the_bases_are_those_of_this_mlflow():
+    """A server streams uploads into what has this mixin, where there is one (MLflow 3.15)."""
+    assert ArtifactRepository in BASES
+    assert getattr(artifact_repo, "StreamUploadMixin", ArtifactRepository) in BASES
 
 
 def test_what_must_be_overridden_is():
