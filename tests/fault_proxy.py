@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,12 +38,14 @@ class Fault:
         method: ``GET``, ``PUT``, ...
         part: Text that the path contains, such as ``/packs/``.
         times: How many requests; a negative number for all.
+        after: How many are let through first.
     """
 
     what: str
     method: str
     part: str
     times: int = 1
+    after: int = 0
 
     def applies(self, method: str, path: str) -> bool:
         return bool(self.times) and method == self.method and self.part in path
@@ -57,18 +60,37 @@ class FaultProxy:
         faults: To be done; each is used up.
         done: Path of every request that a fault hit.
         seconds_per_answer: For ``slow``.
+        moved: Bytes of bodies that went through, by method.
+        hold_after: From so many bytes of packs on, requests for packs wait until it is None.
     """
 
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     seconds_per_answer: float = 1
+    moved: Counter[str] = field(default_factory=Counter)
+    hold_after: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def wait_if_held(self, path: str) -> None:
+        while self.is_holding() and "/packs/" in path:
+            time.sleep(0.02)
+
+    def is_holding(self) -> bool:
+        limit = self.hold_after
+        return limit is not None and self.moved["GET"] + self.moved["PUT"] >= limit
+
+    def count(self, method: str, length: int) -> None:
+        with self._lock:
+            self.moved[method] += length
 
     def pick(self, method: str, path: str) -> str:
         with self._lock:
             for fault in self.faults:
                 if fault.applies(method, path):
+                    if fault.after:
+                        fault.after -= 1
+                        continue
                     fault.times -= 1
                     self.done.append(path)
                     return fault.what
@@ -94,6 +116,7 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
                 self._hang_up()
                 return
             body = self.rfile.read(length)
+            proxy.wait_if_held(self.path)
             canned = {
                 "500": (500, _FAILED),
                 "slow down": (503, _SLOW_DOWN),
@@ -111,6 +134,7 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
             answer = connection.getresponse()
             content = answer.read()
             connection.close()
+            proxy.count(self.command, len(content) if self.command == "GET" else len(body))
             headers = [
                 (n, v)
                 for n, v in answer.getheaders()

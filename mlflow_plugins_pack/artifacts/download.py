@@ -1,6 +1,7 @@
 """Reading files back: planned from manifests, fetched in parallel, every byte checked.
 
-Files are built in a hidden folder and put in their places only once all of them are right. One
+Files are built in a hidden folder and put in their places only once all of them are right; what a
+download that broke off has left there is taken up (see `staging`). One
 sha256 over the whole file proves it right, every byte of every chunk included; the hashes of its
 chunks are asked only where that fails, to tell which of them to read again, and from where.
 """
@@ -10,11 +11,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import os
-import secrets
-import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from mlflow.utils.uri import validate_path_within_directory
@@ -33,6 +32,7 @@ from mlflow_plugins_pack.artifacts.pack import (
 )
 from mlflow_plugins_pack.artifacts.read_cache import open_cache
 from mlflow_plugins_pack.artifacts.sealing import Sealer
+from mlflow_plugins_pack.artifacts.staging import Staging, name_download, open_staging
 from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 
@@ -43,8 +43,6 @@ _GAP_BYTES = 64 * 1024
 _BYTES_AHEAD = 32 * 1024 * 1024
 _READS = 2
 """Wrong bytes are read once more, since they may have gone wrong on the way."""
-
-STAGING_PREFIX = ".mlflow-pack-"
 
 _Data = bytes | memoryview
 
@@ -83,6 +81,14 @@ _Inline = tuple[int, bytes]
 """A small file's number and all of its bytes, which stand in the manifest."""
 
 
+@dataclass(frozen=True)
+class _Kept:
+    """The next bytes of a file: a download that broke off has left them, and they are right."""
+
+    file: int
+    data: bytes
+
+
 def download(
     store: Store,
     files: Iterable[tuple[FileEntry, str]],
@@ -102,35 +108,27 @@ def download(
         StorageError: If the store or the local disk fails.
     """
     listed = list(files)
-    staging = os.path.join(folder, STAGING_PREFIX + secrets.token_hex(8))
     try:
-        os.mkdir(staging, 0o700)
-        try:
+        with open_staging(folder, name_download(store.format.store_id, listed)) as staging:
             _obtain(store, [entry for entry, _ in listed], staging, file_done)
             _publish([place for _, place in listed], staging, folder)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
     except OSError as exc:
         raise translate(exc, getattr(exc, "filename", None) or folder, "write") from exc
 
 
 def download_one(store: Store, entry: FileEntry, local_path: str) -> None:
     """Write one file to a path, whose folder exists; the file appears whole or not at all."""
-    temporary = os.path.join(
-        os.path.dirname(os.path.abspath(local_path)), STAGING_PREFIX + secrets.token_hex(8)
-    )
+    folder, place = os.path.split(os.path.abspath(local_path))
+    name = name_download(store.format.store_id, [(entry, place)])
     try:
-        os.mkdir(temporary, 0o700)
-        try:
-            _obtain(store, [entry], temporary, lambda: None)
-            os.replace(_staged(temporary, 0), local_path)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+        with open_staging(folder, name) as staging:
+            _obtain(store, [entry], staging, lambda: None)
+            os.replace(staging.file(0), local_path)
     except OSError as exc:
         raise translate(exc, str(local_path), "write") from exc
 
 
-def _publish(places: list[str], staging: str, folder: str) -> None:
+def _publish(places: list[str], staging: Staging, folder: str) -> None:
     checked: set[str] = set()
     for number, place in enumerate(places):
         target = os.path.join(folder, place)
@@ -140,30 +138,30 @@ def _publish(places: list[str], staging: str, folder: str) -> None:
             validate_path_within_directory(folder, parent)
             os.makedirs(parent, exist_ok=True)
             checked.add(parent)
-        os.replace(_staged(staging, number), target)
+        os.replace(staging.file(number), target)
 
 
 def _obtain(
-    store: Store, entries: list[FileEntry], staging: str, file_done: Callable[[], None]
+    store: Store, entries: list[FileEntry], staging: Staging, file_done: Callable[[], None]
 ) -> None:
     """Stage files, those that this host has kept from its cache."""
     cache = open_cache()
     if cache is None:
         _stage(store, entries, staging, file_done)
         return
-    missing = [n for n, e in enumerate(entries) if not cache.take(e, _staged(staging, n))]
+    missing = [n for n, e in enumerate(entries) if not cache.take(e, staging.file(n))]
     for _ in range(len(entries) - len(missing)):
         file_done()
-    fetched = os.path.join(staging, "fetched")
-    os.mkdir(fetched)
+    fetched = Staging(os.path.join(staging.path, "fetched"), staging.is_resumed)
+    os.makedirs(fetched.path, exist_ok=True)
     _stage(store, [entries[n] for n in missing], fetched, file_done)
     for position, number in enumerate(missing):
-        cache.keep(entries[number], _staged(fetched, position))
-        os.replace(_staged(fetched, position), _staged(staging, number))
+        cache.keep(entries[number], fetched.file(position))
+        os.replace(fetched.file(position), staging.file(number))
 
 
 def _stage(
-    store: Store, entries: list[FileEntry], staging: str, file_done: Callable[[], None]
+    store: Store, entries: list[FileEntry], staging: Staging, file_done: Callable[[], None]
 ) -> None:
     fetched = _fetch(store, entries, staging)
     upcoming = next(fetched, None)
@@ -173,16 +171,12 @@ def _stage(
             whole.update(upcoming[1])
             upcoming = next(fetched, None)
         if whole.digest() != entry.sha256:
-            _repair(store, entry, _staged(staging, number))
+            _repair(store, entry, staging.file(number))
         file_done()
 
 
-def _staged(staging: str, number: int) -> str:
-    return os.path.join(staging, str(number))
-
-
-def _write(path: str, data: _Data, offset: int = 0) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+def _write(path: str, data: _Data, offset: int = 0, flags: int = 0) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
     try:
         view = memoryview(data)
         while view:
@@ -293,10 +287,37 @@ def read_chunk(store: Store, chunk: Chunk) -> _Data | None:
     return read_elsewhere(store, chunk) if data is None else data
 
 
-def _group(plan: Iterator[_Wanted | _Inline]) -> Iterator[_Group | _Inline]:
+def _take_up(
+    store: Store, entries: list[FileEntry], plan: Iterator[_Wanted | _Inline], staging: Staging
+) -> Iterator[_Wanted | _Inline | _Kept]:
+    """Give what was left by a download that broke off in the place of what is wanted."""
+    number, handle = -1, -1
+    try:
+        for item in plan:
+            if not isinstance(item, _Wanted):
+                yield item
+                continue
+            if item.file != number:
+                if handle >= 0:
+                    os.close(handle)
+                number = item.file
+                handle = os.open(staging.file(number), os.O_RDWR | os.O_CREAT, 0o666)
+                if os.fstat(handle).st_size > entries[number].size:
+                    os.ftruncate(handle, 0)
+            data = os.pread(handle, item.chunk.raw, item.offset)
+            is_right = len(data) == item.chunk.raw and store.sealer.chunk_id(data) == (
+                item.chunk.sha256
+            )
+            yield _Kept(number, data) if is_right else item
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _group(plan: Iterator[_Wanted | _Inline | _Kept]) -> Iterator[_Group | _Inline | _Kept]:
     current: _Group | None = None
     for item in plan:
-        if isinstance(item, tuple):
+        if not isinstance(item, _Wanted):
             if current is not None:
                 yield current
                 current = None
@@ -325,13 +346,14 @@ def _group(plan: Iterator[_Wanted | _Inline]) -> Iterator[_Group | _Inline]:
 # --- fetching -------------------------------------------------------------------------------------
 
 
-def _fetch(store: Store, entries: list[FileEntry], staging: str) -> Iterator[tuple[int, _Data]]:
+def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator[tuple[int, _Data]]:
     """Write all files, reading ahead in parallel; give each file's bytes in order, unchecked.
 
     What could not be read is missing in what is given, and a hole in what is written.
     """
-    ahead: deque[tuple[Future[list[tuple[int, _Data]]] | list[_Inline], int]] = deque()
-    groups = _group(_plan(store, entries))
+    ahead: deque[tuple[Future[list[tuple[int, _Data]]] | list[tuple[int, _Data]], int]] = deque()
+    plan = _plan(store, entries)
+    groups = _group(_take_up(store, entries, plan, staging) if staging.is_resumed else plan)
     bytes_ahead = 0
     more = True
     try:
@@ -344,8 +366,10 @@ def _fetch(store: Store, entries: list[FileEntry], staging: str) -> Iterator[tup
                 if isinstance(group, _Group):
                     reading = transfer.submit(_read_group, store, group, staging)
                     ahead.append((reading, group.weight))
+                elif isinstance(group, _Kept):
+                    ahead.append(([(group.file, group.data)], len(group.data)))
                 else:
-                    _write(_staged(staging, group[0]), group[1])
+                    _write(staging.file(group[0]), group[1], flags=os.O_TRUNC)
                     ahead.append(([group], len(group[1])))
                 bytes_ahead += ahead[-1][1]
             if ahead:
@@ -353,12 +377,14 @@ def _fetch(store: Store, entries: list[FileEntry], staging: str) -> Iterator[tup
                 bytes_ahead -= weight
                 yield from pieces.result() if isinstance(pieces, Future) else pieces
     finally:
-        for pieces, _ in ahead:
-            if isinstance(pieces, Future):
-                pieces.cancel()
+        running = [pieces for pieces, _ in ahead if isinstance(pieces, Future)]
+        for reading in running:
+            reading.cancel()
+        # What they write is unchecked: it must not come on top of what a next call has checked.
+        wait(running)
 
 
-def _read_group(store: Store, group: _Group, staging: str) -> list[tuple[int, _Data]]:
+def _read_group(store: Store, group: _Group, staging: Staging) -> list[tuple[int, _Data]]:
     """Read a group and write what it brings into the staged files.
 
     Returns:
@@ -378,7 +404,7 @@ def _read_group(store: Store, group: _Group, staging: str) -> list[tuple[int, _D
     pieces: list[tuple[int, _Data]] = []
     for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
         for offset, data in _join(_decode(list(wanteds), stored, group.start, store.sealer)):
-            _write(_staged(staging, number), data, offset)
+            _write(staging.file(number), data, offset)
             pieces.append((number, data))
     return pieces
 

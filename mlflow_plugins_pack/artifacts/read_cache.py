@@ -46,7 +46,7 @@ class ReadCache:
 
         Args:
             entry: Which file.
-            target: Where to; there is no file yet.
+            target: Where to; what a download that broke off has left there goes.
 
         Returns:
             Whether it was; if not, there is nothing at the target.
@@ -54,6 +54,8 @@ class ReadCache:
         if entry.inline is not None:
             return False
         path = self._path(entry)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(target)
         try:
             with path.open("rb") as source, Path(target).open("xb") as copy:
                 whole, size = hashlib.sha256(), 0

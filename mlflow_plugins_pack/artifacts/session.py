@@ -10,6 +10,7 @@ import hashlib
 import os
 import stat
 import struct
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -64,6 +65,7 @@ INLINE_BESIDE_PACKS_BYTES = 1024
 """A call that is small altogether needs no pack; beside a pack only the tiniest files stay out."""
 
 _PACKS_PER_DELTA = 16
+_SECONDS_PER_DELTA = 10
 """An index delta is written this often during a long upload, so that a second try finds them."""
 
 _SETTLE_ROUNDS = 10
@@ -91,6 +93,7 @@ class UploadSession:
         self._operations: dict[str, list[Operation]] = {}
         self._reused_packs: set[bytes] = set()
         self._knows_index = False
+        self._indexed = time.monotonic()
 
     @property
     def keeps_folders(self) -> bool:
@@ -225,7 +228,10 @@ class UploadSession:
             self._store.backend.write, self._store.key(layout.pack_key(name)), data
         )
         self._unwritten[name] = table
-        if len(self._unwritten) >= _PACKS_PER_DELTA:
+        if (
+            len(self._unwritten) >= _PACKS_PER_DELTA
+            or time.monotonic() - self._indexed > _SECONDS_PER_DELTA
+        ):
             self._write_delta(files=[])
 
     def _write_delta(self, files: list[KnownFile]) -> None:
@@ -235,6 +241,7 @@ class UploadSession:
         if not delta.is_empty():
             self._store.write_delta(delta)
         self._unwritten.clear()
+        self._indexed = time.monotonic()
         if self._builder.is_empty:
             self._new_chunks.clear()
 
