@@ -40,7 +40,6 @@ _READ_BYTES = 4 * 1024 * 1024
 """One range read is about this long, raw and stored."""
 _GAP_BYTES = 64 * 1024
 """Bytes between two wanted chunks that are read rather than asked around."""
-_BYTES_AHEAD = 32 * 1024 * 1024
 _READS = 2
 """Wrong bytes are read once more, since they may have gone wrong on the way."""
 
@@ -75,8 +74,9 @@ class _Group:
 
     @property
     def weight(self) -> int:
-        """Bytes held in memory for it: as stored and, put together, as they were."""
-        return self.end - self.start + self.raw
+        """Bytes held in memory for it: as stored and, where that is not the same, as they were."""
+        decoded = (w.chunk.raw for w in self.wanted if w.chunk.codec != CODEC_RAW)
+        return self.end - self.start + sum(decoded)
 
 
 _Inline = tuple[int, bytes]
@@ -330,32 +330,38 @@ def _fetch(store: Store, entries: list[FileEntry], staging: str) -> Iterator[tup
 
     What could not be read is missing in what is given, and a hole in what is written.
     """
-    ahead: deque[tuple[Future[list[tuple[int, _Data]]] | list[_Inline], int]] = deque()
+    ahead: deque[tuple[Future[list[tuple[int, _Data]]], int]] = deque()
     groups = _group(_plan(store, entries))
+    share = transfer.Share(transfer.DOWNLOAD_MEMORY)
     bytes_ahead = 0
-    more = True
+    upcoming = next(groups, None)
     try:
-        while more or ahead:
-            while more and bytes_ahead < _BYTES_AHEAD:
-                group = next(groups, None)
-                if group is None:
-                    more = False
-                    continue
-                if isinstance(group, _Group):
-                    reading = transfer.submit(_read_group, store, group, staging)
-                    ahead.append((reading, group.weight))
-                else:
-                    _write(_staged(staging, group[0]), group[1])
-                    ahead.append(([group], len(group[1])))
-                bytes_ahead += ahead[-1][1]
-            if ahead:
-                pieces, weight = ahead.popleft()
-                bytes_ahead -= weight
-                yield from pieces.result() if isinstance(pieces, Future) else pieces
+        while upcoming is not None or ahead:
+            while upcoming is not None:
+                weight = upcoming.weight if isinstance(upcoming, _Group) else len(upcoming[1])
+                if ahead and bytes_ahead + weight > share.bytes:
+                    break
+                ahead.append((_start(store, upcoming, staging), weight))
+                bytes_ahead += weight
+                upcoming = next(groups, None)
+            pieces, weight = ahead.popleft()
+            yield from pieces.result()
+            del pieces
+            bytes_ahead -= weight
     finally:
+        share.close()
         for pieces, _ in ahead:
-            if isinstance(pieces, Future):
-                pieces.cancel()
+            pieces.cancel()
+
+
+def _start(store: Store, item: _Group | _Inline, staging: str) -> Future[list[tuple[int, _Data]]]:
+    """Begin to bring what follows next."""
+    if isinstance(item, _Group):
+        return transfer.submit(_read_group, store, item, staging)
+    _write(_staged(staging, item[0]), item[1])
+    there: Future[list[tuple[int, _Data]]] = Future()
+    there.set_result([item])
+    return there
 
 
 def _read_group(store: Store, group: _Group, staging: str) -> list[tuple[int, _Data]]:
