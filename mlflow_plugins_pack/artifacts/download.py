@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from mlflow.utils.uri import validate_path_within_directory
 
@@ -40,7 +41,6 @@ _READ_BYTES = 4 * 1024 * 1024
 """One range read is about this long, raw and stored."""
 _GAP_BYTES = 64 * 1024
 """Bytes between two wanted chunks that are read rather than asked around."""
-_BYTES_AHEAD = 32 * 1024 * 1024
 _READS = 2
 """Wrong bytes are read once more, since they may have gone wrong on the way."""
 
@@ -73,16 +73,16 @@ class _Group:
 
     @property
     def weight(self) -> int:
-        """Bytes held in memory for it: as stored and, put together, as they were."""
-        return self.end - self.start + self.raw
+        """Bytes held in memory for it: as stored and, where that is not the same, as they were."""
+        decoded = (w.chunk.raw for w in self.wanted if w.chunk.codec != CODEC_RAW)
+        return self.end - self.start + sum(decoded)
 
 
 _Inline = tuple[int, bytes]
 """A small file's number and all of its bytes, which stand in the manifest."""
 
 
-@dataclass(frozen=True)
-class _Kept:
+class _Kept(NamedTuple):
     """The next bytes of a file: a download that broke off has left them, and they are right."""
 
     file: int
@@ -351,37 +351,45 @@ def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator
 
     What could not be read is missing in what is given, and a hole in what is written.
     """
-    ahead: deque[tuple[Future[list[tuple[int, _Data]]] | list[tuple[int, _Data]], int]] = deque()
+    ahead: deque[tuple[Future[list[tuple[int, _Data]]], int]] = deque()
     plan = _plan(store, entries)
     groups = _group(_take_up(store, entries, plan, staging) if staging.is_resumed else plan)
+    share = transfer.Share(transfer.DOWNLOAD_MEMORY)
     bytes_ahead = 0
-    more = True
     try:
-        while more or ahead:
-            while more and bytes_ahead < _BYTES_AHEAD:
-                group = next(groups, None)
-                if group is None:
-                    more = False
-                    continue
-                if isinstance(group, _Group):
-                    reading = transfer.submit(_read_group, store, group, staging)
-                    ahead.append((reading, group.weight))
-                elif isinstance(group, _Kept):
-                    ahead.append(([(group.file, group.data)], len(group.data)))
-                else:
-                    _write(staging.file(group[0]), group[1], flags=os.O_TRUNC)
-                    ahead.append(([group], len(group[1])))
-                bytes_ahead += ahead[-1][1]
-            if ahead:
-                pieces, weight = ahead.popleft()
-                bytes_ahead -= weight
-                yield from pieces.result() if isinstance(pieces, Future) else pieces
+        upcoming = next(groups, None)
+        while upcoming is not None or ahead:
+            while upcoming is not None:
+                weight = upcoming.weight if isinstance(upcoming, _Group) else len(upcoming[1])
+                if ahead and bytes_ahead + weight > share.bytes:
+                    break
+                ahead.append((_start(store, upcoming, staging), weight))
+                bytes_ahead += weight
+                upcoming = next(groups, None)
+            pieces, weight = ahead.popleft()
+            yield from pieces.result()
+            del pieces
+            bytes_ahead -= weight
     finally:
-        running = [pieces for pieces, _ in ahead if isinstance(pieces, Future)]
-        for reading in running:
-            reading.cancel()
+        reading = [pieces for pieces, _ in ahead]
+        for pieces in reading:
+            pieces.cancel()
         # What they write is unchecked: it must not come on top of what a next call has checked.
-        wait(running)
+        wait(reading)
+        share.close()
+
+
+def _start(
+    store: Store, item: _Group | _Inline | _Kept, staging: Staging
+) -> Future[list[tuple[int, _Data]]]:
+    """Begin to bring what follows next."""
+    if isinstance(item, _Group):
+        return transfer.submit(_read_group, store, item, staging)
+    if not isinstance(item, _Kept):
+        _write(staging.file(item[0]), item[1], flags=os.O_TRUNC)
+    there: Future[list[tuple[int, _Data]]] = Future()
+    there.set_result([(item[0], item[1])])
+    return there
 
 
 def _read_group(store: Store, group: _Group, staging: Staging) -> list[tuple[int, _Data]]:

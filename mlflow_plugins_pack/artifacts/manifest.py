@@ -20,7 +20,7 @@ import binascii
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,7 @@ MAX_SEGMENT_BYTES = 256 * 1024 * 1024
 RECIPE_MAGIC = b"MPRCPT01"
 _RECIPE_HEADER = struct.Struct(">8s32sQII")
 _RECIPE_CHUNK = struct.Struct(">H32sIIIB")
+_LISTED = struct.Struct(">I32sIIIB")
 CHUNKS_PER_RECIPE_PART = 4096
 
 _MAX_FILE_BYTES = 1 << 60
@@ -368,7 +369,26 @@ def decode_recipe_part(data: bytes | memoryview, own_pack: bytes) -> RecipePart:
     return RecipePart(sha256, size, part, parts, chunks)
 
 
-def split_recipe(chunks: Sequence[Chunk]) -> Iterable[Sequence[Chunk]]:
-    """Split a file's chunks into the parts of its recipe."""
-    for start in range(0, len(chunks), CHUNKS_PER_RECIPE_PART):
-        yield chunks[start : start + CHUNKS_PER_RECIPE_PART]
+class ChunkList:
+    """Chunks of one file in 49 bytes each: a file of 100 GiB has 400,000 of them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._lines = bytearray()
+
+    def append(self, chunk: Chunk) -> None:
+        """Add one at the end."""
+        number = self._numbers.setdefault(chunk.pack, len(self._numbers))
+        self._lines += _LISTED.pack(number, *chunk[1:])
+
+    def __len__(self) -> int:
+        return len(self._lines) // _LISTED.size
+
+    def parts(self, length: int = CHUNKS_PER_RECIPE_PART) -> Iterator[list[Chunk]]:
+        """Give all of them in lists of at most so many, such as the parts of a recipe hold."""
+        packs = list(self._numbers)
+        with memoryview(self._lines) as lines:
+            for start in range(0, len(lines), length * _LISTED.size):
+                some = lines[start : start + length * _LISTED.size]
+                yield [Chunk(packs[n], *place) for n, *place in _LISTED.iter_unpack(some)]
+                some.release()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from mlflow_plugins_pack.artifacts.location import Location
 
-_WRITE_BYTES = 4 * 1024 * 1024
+_WRITE_BYTES = 1024 * 1024
 
 # Tells a server that uploads need no temporary file; MLflow before 3.15 makes one in any case.
 _StreamUploadMixin: type = getattr(artifact_repo, "StreamUploadMixin", object)

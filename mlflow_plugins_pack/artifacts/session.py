@@ -7,6 +7,7 @@ manifest segment a scope. Until the segment is there, nothing of the call is vis
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import stat
 import struct
@@ -23,11 +24,12 @@ from mlflow_plugins_pack.artifacts.chunking import Chunker, fast_cutter
 from mlflow_plugins_pack.artifacts.download import needed_chunks, read_recipe
 from mlflow_plugins_pack.artifacts.index import Delta, KnownFile
 from mlflow_plugins_pack.artifacts.manifest import (
+    CHUNKS_PER_RECIPE_PART,
+    ChunkList,
     FileEntry,
     Folder,
     Operation,
     encode_recipe_part,
-    split_recipe,
 )
 from mlflow_plugins_pack.artifacts.pack import (
     KIND_DATA,
@@ -47,11 +49,11 @@ from mlflow_plugins_pack.errors import (
 
 T = TypeVar("T")
 
-PACK_BYTES = 16 * 1024 * 1024
-"""A pack is closed once it is this long: large enough for a bucket, small enough for memory."""
+PACK_BYTES = 12 * 1024 * 1024
+"""A pack is closed once it is this long, or a quarter of the call's share of memory."""
 
-UPLOADS_AT_ONCE = 3
-READ_BYTES = 2 * 1024 * 1024
+_MAX_BLOCK_BYTES = 2 * 1024 * 1024
+_MIN_BLOCK_BYTES = 256 * 1024
 _BLOCKS_AHEAD = 2
 """So many blocks of a file are cut while the chunks before them are still being hashed."""
 _HAND_OVER_BYTES = 256 * 1024
@@ -83,7 +85,8 @@ class UploadSession:
     def __init__(self, store: Store, inline_bytes: int = INLINE_FILE_BYTES) -> None:
         self._store = store
         self._inline_bytes = inline_bytes
-        self._uploads = transfer.Uploads(UPLOADS_AT_ONCE)
+        self._share = transfer.Share(transfer.UPLOAD_MEMORY)
+        self._uploads = transfer.Uploads(self._share)
         self._compressor = Compressor()
         self._builder = PackBuilder(store.sealer)
         self._pack_names: list[bytes] = []
@@ -99,6 +102,11 @@ class UploadSession:
     def keeps_folders(self) -> bool:
         """Whether empty folders are kept, as stock MLflow does on this storage."""
         return self._store.backend.keeps_folders
+
+    @property
+    def block_bytes(self) -> int:
+        """How many bytes of a file are taken at a time; some five such blocks are held at once."""
+        return max(_MIN_BLOCK_BYTES, min(_MAX_BLOCK_BYTES, self._share.bytes // 16))
 
     # --- taking ---
 
@@ -134,7 +142,7 @@ class UploadSession:
     def add_stream(self, path: str, stream: IO[bytes]) -> None:
         """Take all bytes of a stream."""
         writer = self.open_writer(path)
-        while data := stream.read(READ_BYTES):
+        while data := stream.read(_MAX_BLOCK_BYTES):
             writer.write(data)
         writer.close()
 
@@ -150,7 +158,7 @@ class UploadSession:
             return _inline_entry(data)
         self._learn_index()
         sink = _ChunkSink(self)
-        while block := file.read(READ_BYTES):
+        while block := file.read(self.block_bytes):
             sink.feed(block)
         return sink.finish()
 
@@ -184,16 +192,16 @@ class UploadSession:
         self._new_chunks[sha256] = chunk
         return chunk
 
-    def _store_recipe(self, sha256: bytes, size: int, chunks: list[Chunk]) -> tuple[Chunk, ...]:
-        parts = list(split_recipe(chunks))
+    def _store_recipe(self, sha256: bytes, size: int, chunks: ChunkList) -> tuple[Chunk, ...]:
+        parts = math.ceil(len(chunks) / CHUNKS_PER_RECIPE_PART)
         places = []
-        for number, part in enumerate(parts):
+        for number, part in enumerate(chunks.parts()):
             self._roll(len(part) * 64)
             data = encode_recipe_part(
                 sha256,
                 size,
                 number,
-                len(parts),
+                parts,
                 [self._resolve(chunk, open_pack=SELF) for chunk in part],
             )
             codec, stored = Compressor().encode(data)
@@ -214,7 +222,8 @@ class UploadSession:
         return chunk._replace(pack=open_pack)
 
     def _roll(self, coming: int) -> None:
-        if not self._builder.is_empty and len(self._builder) + coming > PACK_BYTES:
+        limit = min(PACK_BYTES, self._share.bytes // 4)
+        if not self._builder.is_empty and len(self._builder) + coming > limit:
             self._close_pack()
 
     def _close_pack(self) -> None:
@@ -225,7 +234,7 @@ class UploadSession:
         self._pack_names.append(name)
         self._store.note_pack(name)
         self._uploads.submit(
-            self._store.backend.write, self._store.key(layout.pack_key(name)), data
+            len(data), self._store.backend.write, self._store.key(layout.pack_key(name)), data
         )
         self._unwritten[name] = table
         if (
@@ -289,6 +298,7 @@ class UploadSession:
         # Only now a collection that began meanwhile can see what this call needs: whoever of the
         # two does not see the other is seen by it (see `garbage`).
         self._settle(resolved)
+        self._share.close()
 
     def _settle(
         self,
@@ -361,6 +371,7 @@ class UploadSession:
     def abandon(self) -> None:
         """Give up; nothing of this session becomes visible."""
         self._uploads.abandon()
+        self._share.close()
 
     def _put(self, path: str, entry: FileEntry) -> None:
         scope, inner = layout.split_scope(path)
@@ -424,8 +435,9 @@ class StreamWriter:
             self._sink = _ChunkSink(self._session)
             data, self._start = bytes(self._start), None
         assert self._sink is not None  # noqa: S101 - for the type checker
-        for start in range(0, len(data), READ_BYTES):
-            self._sink.feed(data[start : start + READ_BYTES])
+        view, block_bytes = memoryview(data), self._session.block_bytes
+        for start in range(0, len(view), block_bytes):
+            self._sink.feed(view[start : start + block_bytes])
 
     def close(self) -> None:
         """Take the file as complete."""
@@ -443,13 +455,13 @@ class _ChunkSink:
         session._compressor.start_file()
         self._chunk_ids = session._store.sealer.chunk_ids
         self._chunker = Chunker(session._store.format.chunker, fast_cutter)
-        self._chunks: list[Chunk] = []
+        self._chunks = ChunkList()
         self._whole = hashlib.sha256()
         self._hashing: Future[None] | None = None
         self._cut: deque[tuple[list[memoryview], Future[list[bytes]]]] = deque()
         self._size = 0
 
-    def feed(self, block: bytes) -> None:
+    def feed(self, block: bytes | memoryview) -> None:
         self._size += len(block)
         if self._hashing is not None:
             self._hashing.result()
@@ -464,7 +476,8 @@ class _ChunkSink:
 
     def _store_next(self) -> None:
         pieces, digests = self._cut.popleft()
-        self._chunks += self._session._store_chunks(pieces, digests.result())
+        for chunk in self._session._store_chunks(pieces, digests.result()):
+            self._chunks.append(chunk)
 
     def finish(self) -> FileEntry:
         session = self._session
@@ -481,7 +494,7 @@ class _ChunkSink:
             recipe = session._store_recipe(sha256, self._size, self._chunks)
             entry = FileEntry("", self._size, sha256, 0, recipe=recipe)
         else:
-            entry = FileEntry("", self._size, sha256, 0, chunks=tuple(self._chunks))
+            entry = FileEntry("", self._size, sha256, 0, chunks=tuple(*self._chunks.parts()))
         session._new_files[sha256] = entry
         return entry
 

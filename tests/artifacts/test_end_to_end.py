@@ -19,6 +19,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
 from tests import servers
+from tests.artifacts import uploads
 from tests.contracts.artifact_repository import ODD_NAMES, content, random_bytes
 
 # Stock MLflow's model code warns about type hints, signatures and versions of its own accord.
@@ -83,6 +84,15 @@ def test_files_and_folders(client, served, tmp_path):
     packs = list((served[1] / ".cas" / "packs").rglob("??/*"))
     assert packs, "the server's artifacts are not in our store"
     assert not list(served[1].rglob("large.bin")), "a raw file lies in the store"
+
+
+@pytest.mark.parametrize("served", ["proxied"], indirect=True)
+def test_large_uploads_at_once_take_bounded_memory_and_block_nobody(served):
+    """`python -m tests.artifacts.uploads` does it with 16 of 1 GiB."""
+    server, store, _ = served
+    outcome = uploads.measure(server, f"cas-file://{store}", uploads=12, mib=48)
+    assert outcome.grown_mib[0] <= 150, outcome.grown_mib
+    assert len(outcome.answers) >= 5, outcome.answers
 
 
 def test_page_of_a_run_reads_files_of_all_workers(client, served):

@@ -164,7 +164,7 @@ def test_upload_does_not_lean_on_a_pack_that_is_gone(
     path = log(repository, tmp_path, "f", data)
     for pack in packs(store_folder):
         # The recipe is in the last pack: leave it, so that its own references are looked at.
-        if size < 20 * MIB or pack.stat().st_size > 16_000_000:
+        if size < 20 * MIB or pack.stat().st_size > 12_000_000:
             pack.unlink()
     open_store(parse_location(repository.artifact_uri))._seen_packs.clear()
     other = get_artifact_repository(new_run_uri(f"cas-file://{store_folder}"))
