@@ -22,6 +22,7 @@ from mlflow_plugins_pack.approvals import (
     messages,
     registry,
     settlement,
+    vouched,
 )
 from mlflow_plugins_pack.approvals.acts import (
     Act,
@@ -85,7 +86,21 @@ class Gate:
 
     def ledger(self, session: Session) -> Ledger:
         """Open the ledger for the caller, now."""
-        return Ledger(session, now_ms(), self.actor(), self.policy())
+        now = now_ms()
+        if not (wanted := self._policies.claims()):
+            return Ledger(session, now, self.actor(), self.policy())
+        caller = identity.current_caller(self.policy().file.identity)
+        # A password says nothing about groups, and takes away none that a token named before.
+        vouches = caller is not None and caller.source != "basic_auth"
+        if caller is not None and vouches and self.transactions.is_writing(session):
+            vouched.note(session, caller.user, caller.groups & wanted, now)
+        policy = self._policies.current(vouched.everybody(session))
+        return Ledger(session, now, self.actor(), policy)
+
+    def note_caller(self) -> None:
+        """Keep what vouches for the caller, who is about to write what counts by that."""
+        if self._policies.claims():
+            self.transactions.write(self.ledger)
 
     # --- governance -------------------------------------------------------------------------
 

@@ -6,7 +6,12 @@ bodies, headers or ``request.authorization``: nobody verified those.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from mlflow_plugins_pack.identity.settings import Identity
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.identity.resolvers import Caller
 
 
 def current_user(settings: Identity) -> str | None:
@@ -15,10 +20,19 @@ def current_user(settings: Identity) -> str | None:
     Args:
         settings: Where the policy allows it to come from.
     """
+    caller = current_caller(settings)
+    return None if caller is None else caller.user
+
+
+def current_caller(settings: Identity) -> Caller | None:
+    """Return the signed-in caller with the groups that the source vouches for, or None.
+
+    Args:
+        settings: Where the policy allows it to come from.
+    """
     from mlflow_plugins_pack.identity.resolvers import resolve
 
-    caller = resolve(settings)
-    return None if caller is None else caller.user
+    return resolve(settings)
 
 
 def in_server() -> bool:

@@ -27,7 +27,7 @@ from mlflow_plugins_pack.approvals.names import (
 from mlflow_plugins_pack.approvals.strict import Name, Seconds, Strict
 from mlflow_plugins_pack.approvals.workflow import Rule, is_satisfiable
 from mlflow_plugins_pack.errors import PolicyInvalidError
-from mlflow_plugins_pack.identity.roles import has_roles
+from mlflow_plugins_pack.identity.roles import CLAIM, claims_in, has_roles
 from mlflow_plugins_pack.identity.settings import Identity
 
 MAX_ALIAS_LENGTH = 200
@@ -374,6 +374,13 @@ def _explain(exc: ValidationError, lines: dict[tuple[Any, ...], int]) -> list[st
 
 
 def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> Iterator[str]:
+    for group, members in content.groups.items():
+        if claims_in({group: members}) and not content.identity.gives_groups:
+            yield (
+                f"line {lines.get(('groups', group), 1)}: groups.{group}: no source under "
+                f"'identity' gives groups, so nobody could be a '{CLAIM}' member; set "
+                "jwt.groups_claim or trusted_header.groups_header, or use the source oidc"
+            )
     names: set[str] = set()
     for index, rule in enumerate(content.policies):
         at = ("policies", index)
@@ -407,7 +414,7 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
             yield line(key) + f"the group {group!r} is not under 'groups'"
         if unknown:
             continue
-        if has_roles(content.groups):
+        if has_roles(content.groups) or claims_in(content.groups):
             continue  # who that is, only the running server knows
         policy = Policy(content, "", "")
         if not is_satisfiable(policy.promote_rules(rule)):

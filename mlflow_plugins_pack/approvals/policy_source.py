@@ -6,13 +6,15 @@ import hashlib
 import logging
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from mlflow_plugins_pack.approvals.identity import current_caller
 from mlflow_plugins_pack.approvals.policy import Policy, parse_policy
 from mlflow_plugins_pack.config import APPROVALS_POLICY
 from mlflow_plugins_pack.errors import PolicyInvalidError
-from mlflow_plugins_pack.identity.roles import Directory, has_roles
+from mlflow_plugins_pack.identity.roles import Directory, claims_in, has_roles
 
 _logger = logging.getLogger(__name__)
 
@@ -70,17 +72,30 @@ class PolicySource:
         self._lock = threading.Lock()
         self._directory = Directory()
 
-    def current(self) -> Policy:
-        """Return the policy in force, at most a second behind the file."""
+    def current(self, claims: Mapping[str, frozenset[str]] | None = None) -> Policy:
+        """Return the policy in force, at most a second behind the file.
+
+        Args:
+            claims: What sources vouched for when others were last seen, by person. Of the caller
+                only what their own request says counts.
+        """
         if time.monotonic() - self._looked_at >= _LOOK_AGAIN_SECONDS:
             with self._lock:
                 if time.monotonic() - self._looked_at >= _LOOK_AGAIN_SECONDS:
                     self._look()
         policy = self._policy
-        if not has_roles(policy.file.groups):
+        has_claims = bool(claims_in(policy.file.groups))
+        if not has_claims and not has_roles(policy.file.groups):
             return policy
-        groups = self._directory.expand(policy.file.groups)
+        known = dict(claims or {})
+        if has_claims and (caller := current_caller(policy.file.identity)) is not None:
+            known[caller.user] = caller.groups
+        groups = self._directory.expand(policy.file.groups, known)
         return replace(policy, file=policy.file.model_copy(update={"groups": groups}))
+
+    def claims(self) -> frozenset[str]:
+        """Return the claims that make people members of the policy's groups."""
+        return claims_in(self._policy.file.groups)
 
     def _look(self) -> None:
         try:

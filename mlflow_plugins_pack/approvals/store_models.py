@@ -78,6 +78,9 @@ class ModelOverrides(Override):
             )
         ]
 
+        if any(self._checks(name, tag.key) for tag in kept):
+            self.gate.note_caller()
+
         def note(session: Session, row: Any) -> None:
             if not isinstance(row, SqlModelVersion):
                 return

@@ -65,6 +65,15 @@ decisions = Table(
     Column("ts", BigInteger, nullable=False),
 )
 
+vouched = Table(
+    "mpp_vouched",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("person", String(256), nullable=False),
+    Column("claims", Text, nullable=False),
+    Column("ts", BigInteger, nullable=False),
+)
+
 comments = Table(
     "mpp_comment",
     metadata,

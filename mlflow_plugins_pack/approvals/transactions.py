@@ -72,6 +72,10 @@ class Transactions:
 
         return make_managed_session
 
+    def is_writing(self, session: Session) -> bool:
+        """Tell whether the session is that of the open write transaction, which is repeatable."""
+        return self._current.get() is session
+
     @contextlib.contextmanager
     def on_insert(self, hook: Callable[[Session, Any], None]) -> Iterator[None]:
         """Call the hook, in its own transaction, for each row stock code inserts meanwhile."""

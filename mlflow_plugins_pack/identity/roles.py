@@ -1,4 +1,4 @@
-"""Who has a role in MLflow's basic-auth database: so that its roles can be a policy's groups."""
+"""Members of a policy's groups that others name: basic-auth's roles, and claims of tokens."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 _logger = logging.getLogger(__name__)
 ROLE = "role:"
+CLAIM = "claim:"
 DEFAULT_WORKSPACE = "default"
 KEEP_SECONDS = 3.0
 
@@ -44,7 +45,10 @@ def members_of_role(role: str) -> frozenset[str]:
 
 
 class Directory:
-    """Expands ``role:NAME`` among a group's members; what it read is kept for 3 seconds."""
+    """Expands ``role:NAME`` and ``claim:NAME`` among a group's members.
+
+    What was read of roles is kept for 3 seconds.
+    """
 
     def __init__(
         self,
@@ -55,14 +59,27 @@ class Directory:
         self._kept: dict[str, tuple[float, frozenset[str]]] = {}
         self._lock = threading.Lock()
 
-    def expand(self, groups: Mapping[str, Iterable[str]]) -> dict[str, list[str]]:
-        """Return the groups with people only."""
+    def expand(
+        self,
+        groups: Mapping[str, Iterable[str]],
+        claims: Mapping[str, frozenset[str]] | None = None,
+    ) -> dict[str, list[str]]:
+        """Return the groups with people only.
+
+        Args:
+            groups: As the policy has them.
+            claims: What a source vouches for, by person.
+        """
+        known = claims or {}
         return {
-            name: sorted({person for member in members for person in self._people(member)})
+            name: sorted({person for member in members for person in self._people(member, known)})
             for name, members in groups.items()
         }
 
-    def _people(self, member: str) -> Iterable[str]:
+    def _people(self, member: str, claims: Mapping[str, frozenset[str]]) -> Iterable[str]:
+        if member.startswith(CLAIM):
+            wanted = member.removeprefix(CLAIM)
+            return [person for person, has in claims.items() if wanted in has]
         if not member.startswith(ROLE):
             return (member,)
         now = self._clock()
@@ -78,3 +95,13 @@ class Directory:
 def has_roles(groups: Mapping[str, Iterable[str]]) -> bool:
     """Tell whether any group's members depend on the basic-auth database."""
     return any(member.startswith(ROLE) for members in groups.values() for member in members)
+
+
+def claims_in(groups: Mapping[str, Iterable[str]]) -> frozenset[str]:
+    """Return the claims that any group's members depend on."""
+    return frozenset(
+        member.removeprefix(CLAIM)
+        for members in groups.values()
+        for member in members
+        if member.startswith(CLAIM)
+    )

@@ -114,3 +114,12 @@ class Identity(_Strict):
         if len(set(self.sources)) != len(self.sources):
             raise ValueError("a source is there twice")
         return self
+
+    @property
+    def gives_groups(self) -> bool:
+        """Whether any source vouches for groups besides the name."""
+        return (
+            "oidc" in self.sources
+            or (self.jwt is not None and self.jwt.groups_claim is not None)
+            or (self.trusted_header is not None and self.trusted_header.groups_header is not None)
+        )

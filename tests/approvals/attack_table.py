@@ -113,11 +113,11 @@ WAYS = {
     19: Way(
         "delete a workspace, with its models moved or deleted",
         {
-            "REST": "test_attacks::test_row_19_a_workspace_with_holders_stays",
-            "database": "test_attacks::test_row_19_a_workspace_with_holders_stays "
-            "test_attacks::test_row_19_without_guards_drift_finds_what_moved",
+            "REST": "test_attacks_on_workspaces::test_row_19_a_workspace_with_holders_stays",
+            "database": "test_attacks_on_workspaces::test_row_19_a_workspace_with_holders_stays "
+            "test_attacks_on_workspaces::test_row_19_without_guards_drift_finds_what_moved",
             "direct": "registry_store::test_no_approval_survives_a_change_of_workspace "
-            "test_attacks::test_row_19_an_approval_counts_in_its_workspace_only",
+            "test_attacks_on_workspaces::test_row_19_an_approval_counts_in_its_workspace_only",
         },
         {"pages": "they call what REST calls", "prompts": NOT_PROMPTS},
     ),

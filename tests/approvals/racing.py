@@ -8,11 +8,14 @@ import threading
 import traceback
 from typing import Any
 
+import sqlalchemy as sa
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.rest_store import RestStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 
+from mlflow_plugins_pack.approvals import audit, drift, history, inspection, tables
+from mlflow_plugins_pack.approvals.workflow import State
 from tests import servers
 
 MODELS = ("race-a", "race-b")
@@ -98,3 +101,50 @@ def _client(url: str, user: str) -> Any:
     # What the stock client talks through; unlike it, each has credentials of its own.
     creds = MlflowHostCreds(url, username=user, password=servers.PASSWORD)
     return RestStore(lambda: creds)
+
+
+def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
+    """Look at what a race has left: nothing lost, nothing done twice, all of it in the log."""
+    with store.engine.connect() as connection:
+        entries = [
+            entry for entry in inspection.audit_entries(connection) if entry["name"] in MODELS
+        ]
+        requests = [
+            request for request in inspection.requests_in(connection) if request["model"] in MODELS
+        ]
+        decisions = connection.execute(sa.select(tables.decisions)).all()
+        assert audit.verify(connection).is_intact
+
+    # Each request that was applied was applied once.
+    applied = collections.Counter(e["request_id"] for e in entries if e["action"] == "APPLIED")
+    assert set(applied.values()) <= {1}
+    states = {request["id"]: request["state"] for request in requests}
+    assert set(applied) == {key for key, state in states.items() if state == State.APPLIED.value}
+
+    # Whoever was told that the vote counts is in the log, and with the request.
+    logged = {(e["actor"], e["name"], e["version"]) for e in entries if e["action"] == "VOTED"}
+    assert voted <= logged
+    kept = {(row.request_id, row.approver) for row in decisions}
+    assert {(e["request_id"], e["actor"]) for e in entries if e["action"] == "VOTED"} <= kept
+
+    # At most one request is open for a version and target.
+    is_open = collections.Counter(
+        (r["model"], r["version"], r["target"])
+        for r in requests
+        if r["state"] in ("PENDING", "APPROVED")
+    )
+    assert set(is_open.values()) <= {1}
+
+    # What MLflow has is what the log says, and what was approved.
+    policy = store.gate.policy()
+    strays = store._transactions.read(lambda s: drift.find(s, policy))
+    assert [stray for stray in strays if stray.model in MODELS] == []
+    by_log = {(h.model, h.target, h.version) for h in history.holders_at(entries)}
+    now = set()
+    for name in MODELS:
+        for alias, version in store.get_registered_model(name).aliases.items():
+            now.add((name, f"alias:{alias}", int(version)))
+        for found in store.get_latest_versions(name, ["Production"]):
+            now.add((name, "stage:Production", int(found.version)))
+    assert now <= by_log
+    assert {entry for entry in by_log if entry[1].startswith("alias:")} <= now

@@ -109,6 +109,7 @@ def test_policies_apply_in_the_order_of_the_file(
         ("group: risk, count", "group: rsk, count", "line 11: policy 'prod': the group 'rsk' is"),
         ("14d", "two weeks", "line 4: defaults.expires_after: expected a number and one of"),
         ("name: rest", "name: prod", "line 15: policy 'prod': another policy has this name"),
+        ("[dave]", '["claim:r"]', "line 3: groups.risk: no source under 'identity' gives groups"),
         ("[dave]", "[no]", "line 3: groups.risk.0: expected text, found False; put it in quotes"),
         ("[Production]", "[Prod]", "line 10: policies.0.targets.stages: 'Prod' is not one of"),
         ("[artifacts, tags, source]", "[tags]", "an approval is always bound to the bytes"),

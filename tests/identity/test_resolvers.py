@@ -11,7 +11,7 @@ import pytest
 from pydantic import ValidationError
 
 from mlflow_plugins_pack.identity.resolvers import Caller, resolve
-from mlflow_plugins_pack.identity.roles import KEEP_SECONDS, Directory, has_roles
+from mlflow_plugins_pack.identity.roles import KEEP_SECONDS, Directory, claims_in, has_roles
 from mlflow_plugins_pack.identity.settings import Identity
 from tests.oidc import AUDIENCE, OidcProvider
 from tests.oidc.tokens import machine_token
@@ -198,3 +198,30 @@ def test_roles_are_expanded_and_kept_for_a_moment() -> None:
     clock[0] += KEEP_SECONDS + 0.1
     directory.expand(groups)
     assert asked == ["ml-leads"] * 2
+
+
+def test_claims_are_members_by_exact_name_only() -> None:
+    groups = {"sre": ["claim:sre", "dave"], "ci": ["claim:ci"]}
+    assert claims_in(groups) == {"sre", "ci"}
+    known = {"bob": frozenset({"sre", "x"}), "sre": frozenset({"SRE"}), "eve": frozenset()}
+    assert Directory().expand(groups, known) == {"sre": ["bob", "dave"], "ci": []}
+    assert Directory().expand(groups) == {"sre": ["dave"], "ci": []}
+
+
+@pytest.mark.parametrize(
+    ("identity", "gives"),
+    [
+        ({}, False),
+        ({"sources": ["oidc"]}, True),
+        ({"sources": ["jwt"], "jwt": {"issuer": "https://i", "audience": "a"}}, False),
+        (
+            {
+                "sources": ["jwt"],
+                "jwt": {"issuer": "https://i", "audience": "a", "groups_claim": "g"},
+            },
+            True,
+        ),
+    ],
+)
+def test_which_sources_give_groups(identity: dict[str, Any], gives: bool) -> None:
+    assert Identity.model_validate(identity).gives_groups is gives

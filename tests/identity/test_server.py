@@ -26,6 +26,14 @@ policies:
     approvals: [{{group: leads, count: 1}}]
 """
 
+CLAIMED = """
+  - name: claimed
+    match: {models: ["claimed-*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: sre, count: 2}]
+    checks: [{tag: tests, equals: passed, writers: ["group:ci"]}]
+"""
+
 
 def call(url: str, path: str, headers: dict[str, str], **body: Any) -> requests.Response:
     return requests.post(f"{url}/api/2.0/mlflow/{path}", json=body, headers=headers, timeout=60)
@@ -179,16 +187,22 @@ def open_server(
     folder = tmp_path_factory.mktemp("open-server")
     identity = {
         "sources": ["jwt", "trusted_header"],
-        "jwt": {"issuer": shared_provider.issuer, "audience": AUDIENCE},
+        "jwt": {
+            "issuer": shared_provider.issuer,
+            "audience": AUDIENCE,
+            "groups_claim": "groups",
+        },
         "trusted_header": {
             "peers": ["127.0.0.1/32"],
             "secret_header": "XProxySecret",
             "secret_env": "PROXY_SECRET",
             "user_header": "XRemoteUser",
+            "groups_header": "XRemoteGroups",
         },
     }
     policy = folder / "policy.yaml"
-    policy.write_text(POLICY.format(identity=json.dumps(identity), members="[bob, carol, dave]"))
+    members = '[bob, carol, dave], sre: ["claim:mlflow-sre"], ci: ["claim:ci", eve]'
+    policy.write_text(POLICY.format(identity=json.dumps(identity), members=members) + CLAIMED)
     with servers.mlflow_server(
         folder,
         registry=f"approval-sqlite:///{folder / 'mlflow.db'}",
@@ -230,3 +244,55 @@ def test_approvals_know_callers_by_token_and_by_proxy(
         approver = bearer(forged_token(provider, sub="bob")) if version == "1" else proxy
         answer = tag(approver, "approve")
         assert answer.status_code == 200, answer.text
+
+
+def test_claims_of_tokens_and_proxies_are_groups_where_the_policy_says_so(
+    open_server: servers.MlflowServer, provider: OidcProvider
+) -> None:
+    url = open_server.url
+    register(url, "claimed-1", {})
+
+    def as_(name: str, *groups: str) -> dict[str, str]:
+        return bearer(forged_token(provider, sub=name, groups=list(groups)))
+
+    def tag(headers: dict[str, str], key: str, value: str, version: str) -> requests.Response:
+        body = {"name": "claimed-1", "version": version, "key": key, "value": value}
+        return call(url, "model-versions/set-tag", headers, **body)
+
+    def say(headers: dict[str, str], command: str, version: str) -> requests.Response:
+        return tag(headers, f"approvals.{command}", "prod: x", version)
+
+    def promote(version: str) -> requests.Response:
+        body = {"name": "claimed-1", "alias": "prod", "version": version}
+        return call(url, "registered-models/alias", as_("alice"), **body)
+
+    proxy = {"XRemoteUser": "carol", "XProxySecret": "planted-proxy-secret"}
+    bob, carol = as_("bob", "x", "mlflow-sre"), {**proxy, "XRemoteGroups": "x;mlflow-sre"}
+    for version in ("1", "2"):
+        assert say(as_("alice"), "request", version).status_code == 200
+        for stranger in (
+            as_("bob"),
+            as_("bob", "MLFLOW-SRE", "claim:mlflow-sre"),
+            as_("claim:mlflow-sre"),
+            as_("sre"),
+            bearer(forged_token(provider, sub="bob", groups="mlflow-sre")),
+            proxy,
+            {**proxy, "XRemoteGroups": "mlflow-sre-interns"},
+        ):
+            answer = say(stranger, "approve", version)
+            assert (answer.status_code, "NOT_AN_APPROVER" in answer.text) == (403, True), answer
+        for approver in (bob, carol):
+            answer = say(approver, "approve", version)
+            assert answer.status_code == 200, answer.text
+        assert "RESERVED_TAG" in tag(bob, "tests", "passed", version).text
+        assert tag(as_("svc", "ci"), "tests", "passed", version).status_code == 200
+    # Alice's own token says nothing of theirs.
+    answer = promote("1")
+    assert answer.status_code == 200, answer.text
+    # Who is seen without the group is none of it any more, whatever they said before.
+    assert say(as_("bob"), "comment", "2").status_code == 200
+    for version in ("2",):
+        assert say(as_("alice"), "request", version).status_code in (200, 400)
+        answer = promote(version)
+        assert answer.status_code == 403, answer.text
+        assert "(sre 0/2)" in answer.text or "(sre 1/2)" in answer.text
