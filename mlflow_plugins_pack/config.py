@@ -182,7 +182,7 @@ LINEAGE_MAX_INPUTS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_MAX_INPUTS",
     10_000,
     parse_count,
-    "Most inputs, and most outputs, that a run lists; the rest is counted.",
+    "Most inputs, and most outputs, that a run lists; folders stand for further inputs.",
 )
 LINEAGE_REDACT: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_REDACT", False, parse_bool, "Write the home folder as `~`."

@@ -306,7 +306,12 @@ def verify(run_id: str, *, tracking_uri: str | None = None) -> list[Check]:
     found = run_lineage(run_id, tracking_uri=tracking_uri)
     fingerprinter = Fingerprinter()
     inputs: tuple[Entry, ...] = found.graph.inputs
-    return [check(entry, fingerprinter) for entry in inputs if entry.role != INTERMEDIATE]
+    members = found.graph.members
+    return [
+        check(entry, fingerprinter, members.get(entry.uri, ()))
+        for entry in inputs
+        if entry.role != INTERMEDIATE
+    ]
 
 
 def push_kept(*, tracking_uri: str | None = None) -> list[dict[str, Any]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
-from mlflow_plugins_pack.lineage import provenance
+from mlflow_plugins_pack.lineage import fold, provenance
 from mlflow_plugins_pack.lineage.capture import imports
 from mlflow_plugins_pack.lineage.capture.audit import file_state
-from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState, unpacked
 from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.fingerprint import Fingerprint, Fingerprinter, cache_folder
 from mlflow_plugins_pack.lineage.graph import (
@@ -34,12 +35,14 @@ class GraphBuilder:
     """Makes graphs; one per process, since it remembers digests.
 
     Args:
+        limit: Most inputs, and most outputs, to list; beyond it, folders stand for their files.
         hash_files: Fingerprint local files at all.
         full_bytes: Largest file to hash in full.
         home: Home folder to write as ``~``, or empty.
     """
 
-    def __init__(self, *, hash_files: bool, full_bytes: int, home: str) -> None:
+    def __init__(self, *, limit: int, hash_files: bool, full_bytes: int, home: str) -> None:
+        self._limit = limit
         self._hash_files = hash_files
         self._full_bytes = full_bytes
         self._home = home
@@ -66,18 +69,27 @@ class GraphBuilder:
         """Return the graph of a window as the files are now."""
         self.prepare()
         deadline = time.monotonic() + _HASH_SECONDS
-        inputs = [
-            self._input(event, window, deadline, shared=shared)
-            for scope, shared in ((window.own, False), (window.shared, True))
-            for event in scope.reads.values()
-            if not event.where.startswith(_UPSTREAM)
-        ]
+        inputs: list[Entry] = []
+        members: dict[str, tuple[str, ...]] = {}
+        for scope, shared in ((window.own, False), (window.shared, True)):
+            reads = {k: v for k, v in scope.reads.items() if not k.startswith(_UPSTREAM)}
+            single, folders, left_out = fold.split(reads, scope.more, self._limit)
+            dropped += left_out
+            for place in single:
+                event = reads.get(place) or _late_event(place, *unpacked(scope.more[place]))
+                inputs.append(self._input(event, window, deadline, shared=shared))
+            for folder, files in folders.items():
+                found = self._folder(folder, files, window.intermediate, shared=shared)
+                inputs += found
+                names = {*members.get(found[0].uri, ()), *(file[0] for file in files)}
+                members[found[0].uri] = tuple(sorted(names))
         fetched = [place for place in window.own.reads if place.startswith(_UPSTREAM)]
         runs = [place.removeprefix("runs:/") for place in fetched if place.startswith("runs:/")]
         outputs = [self._output(event, deadline) for event in window.own.writes.values()]
         return Graph(
             inputs=tuple(sorted(inputs, key=lambda e: e.uri)),
             outputs=tuple(sorted((e for e in outputs if e is not None), key=lambda e: e.uri)),
+            members=members,
             upstream_runs=tuple(dict.fromkeys((*window.upstream, *runs))),
             upstream_models=tuple(place for place in fetched if place.startswith("models:/")),
             dropped=dropped,
@@ -100,6 +112,30 @@ class GraphBuilder:
             changed=not _same_content(event.state, file_state(event.where)),
             shared=shared,
         )
+
+    def _folder(
+        self, folder: str, files: list[fold.File], intermediate: frozenset[str], *, shared: bool
+    ) -> list[Entry]:
+        """Return an entry for the files of a folder, one for each role."""
+        roles: dict[str, list[fold.File]] = defaultdict(list)
+        for file in files:
+            own = intermediate and f"{folder}/{file[0]}" in intermediate
+            roles[INTERMEDIATE if own else role_of(file[0])].append(file)
+        uri = folder if "://" in folder else file_uri(folder, self._home).rstrip("/")
+        times = [mark for _, _, mark in files if isinstance(mark, int)]
+        return [
+            Entry(
+                uri=f"{uri}/",
+                digest=fold.digest(group),
+                size=sum(size or 0 for _, size, _ in group),
+                modified=max(times) // 1_000_000_000 if times else None,
+                role=role,
+                coverage=STAT,
+                shared=shared,
+                files=len(group),
+            )
+            for role, group in sorted(roles.items())
+        ]
 
     def _output(self, event: Event, deadline: float) -> Entry | None:
         if not event.where.startswith("/"):
@@ -132,6 +168,14 @@ class GraphBuilder:
         if known := self._fingerprinter.cached(state, full=whole):
             return known
         return self._fingerprinter.fingerprint(path, state, full=whole and full)
+
+
+def _late_event(path: str, size: int, mtime_ns: int) -> Event:
+    """Return the reading of a file of which only size and time were kept."""
+    state = file_state(path)
+    if state is None or (state.size, state.mtime_ns) != (size, mtime_ns):
+        state = FileState(0, 0, size, mtime_ns, 0)  # the state of no file: it counts as changed
+    return Event(0, READ, path, "audit", (), 0, state)
 
 
 def coverage(layers: tuple[str, ...]) -> dict[str, Any]:

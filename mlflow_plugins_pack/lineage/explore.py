@@ -94,7 +94,11 @@ class Explorer:
             if entry is not None:
                 found[run.info.run_id] = (run, entry)
         for run, graph in self._rolled_up(tag, uri if digest is None else None, found):
-            entry = next((e for e in getattr(graph, tag) if fits(e)), None)
+            entries = getattr(graph, tag)
+            entry = next((e for e in entries if fits(e)), None)
+            if entry is None and uri is not None:
+                # Of the files behind a folder's entry only the names are known.
+                entry = graph.folder_of(uri, entries)
             if entry is not None:
                 found[run.info.run_id] = (run, entry)
         return sorted(found.values(), key=lambda pair: pair[0].info.start_time or 0, reverse=True)

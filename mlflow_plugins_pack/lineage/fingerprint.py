@@ -18,6 +18,7 @@ from mlflow_plugins_pack.lineage.graph import FULL, SAMPLED
 
 _BLOCK_BYTES = 1 << 20
 _SAMPLE_BLOCKS = 64
+_SMALL_BYTES = 64 << 10
 _CACHE_LIMIT = 100_000
 _LARGE_BYTES = 8 << 20
 """From this size on, a look into the cache's folder pays."""
@@ -66,9 +67,8 @@ class Fingerprinter:
         if kept := self._kept(path, state, full=full):
             return kept
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-                made = _hash_all(file) if full else _hash_sample(file, state.size)
-                after = os.fstat(file.fileno())
+            small = state.size <= _SMALL_BYTES
+            made, after = _hash_small(path) if small else _hash_large(path, state.size, full=full)
         except OSError:
             return None
         if (after.st_size, after.st_mtime_ns) != (state.size, state.mtime_ns):
@@ -113,6 +113,26 @@ def cache_folder() -> str:
     """Return where digests of large files are kept: in the user's cache."""
     base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
     return f"{base}/mlflow-pack/digests"
+
+
+def _hash_small(path: str) -> tuple[Fingerprint, os.stat_result]:
+    """Hash a file that one call reads: a file object alone costs more than the hashing."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        content = os.read(descriptor, _SMALL_BYTES + 1)
+        after = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    if len(content) != after.st_size:
+        # It changed, which the caller sees, or a network's file system gave less than asked for.
+        return _hash_large(path, after.st_size, full=True)
+    return Fingerprint(f"sha256:{hashlib.sha256(content).hexdigest()}", FULL), after
+
+
+def _hash_large(path: str, size: int, *, full: bool) -> tuple[Fingerprint, os.stat_result]:
+    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        made = _hash_all(file) if full else _hash_sample(file, size)
+        return made, os.fstat(file.fileno())
 
 
 def _hash_all(file: BinaryIO) -> Fingerprint:

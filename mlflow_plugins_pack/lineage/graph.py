@@ -124,7 +124,8 @@ class Graph:
         outputs: In the order of their URIs.
         upstream_runs: Runs whose files this run read, or whose artifacts it fetched.
         upstream_models: Model versions that it fetched, as ``models:/name/3``.
-        dropped: Files that were seen beyond the limit and are not listed.
+        dropped: Opens of files beyond the limit, which are in no entry.
+        members: Names of the files behind the entries that stand for a whole folder, by its URI.
     """
 
     inputs: tuple[Entry, ...] = ()
@@ -133,6 +134,14 @@ class Graph:
     upstream_models: tuple[str, ...] = ()
     dropped: int = 0
     facts: Mapping[str, Any] = field(default_factory=dict)
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def folder_of(self, uri: str, entries: Iterable[Entry]) -> Entry | None:
+        """Return that one of some entries which stands for a folder that a file was read from."""
+        folder, _, name = uri.rpartition("/")
+        if unquote_to_bytes(name) not in map(os.fsencode, self.members.get(f"{folder}/", ())):
+            return None
+        return next((e for e in entries if e.uri == f"{folder}/"), None)
 
     def union(self, newer: Graph) -> Graph:
         """Return all of both; where both know a content, the newer one's words count."""
@@ -143,6 +152,12 @@ class Graph:
             upstream_models=tuple(dict.fromkeys((*self.upstream_models, *newer.upstream_models))),
             dropped=self.dropped + newer.dropped,
             facts={**self.facts, **newer.facts},
+            members={
+                folder: tuple(
+                    sorted({*self.members.get(folder, ()), *newer.members.get(folder, ())})
+                )
+                for folder in {**self.members, **newer.members}
+            },
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -155,6 +170,7 @@ class Graph:
             "upstream_runs": list(self.upstream_runs),
             "upstream_models": list(self.upstream_models),
             "dropped": self.dropped,
+            **({"members": {k: list(v) for k, v in self.members.items()}} if self.members else {}),
             **self.facts,
         }
 
@@ -168,6 +184,7 @@ class Graph:
             upstream_models=tuple(value.get("upstream_models", ())),
             dropped=int(value.get("dropped", 0)),
             facts={key: value[key] for key in ("code", "env", "coverage") if key in value},
+            members={k: tuple(v) for k, v in value.get("members", {}).items()},
         )
 
 

@@ -5,8 +5,9 @@ What is used, and what happens should a later MLflow lack it:
 - ``fluent.run_id_to_system_metrics_monitor``: a module-level dict that `end_run` asks, after each
   run, whether the run has an entry. A subclass that behaves the same and reports the question
   takes its place. Without it, runs on a database URI are written at the end of the process.
-- ``fluent._active_run_stack``: the active runs of all threads. Without it, reads of threads that
-  have no run of their own are attributed to no run.
+- ``fluent._active_run_stack``: the active runs of all threads, a list for each that changes in
+  place. Without it, reads of threads that have no run of their own are attributed to no run, and
+  each open asks for the active run anew.
 - ``set_terminated`` and ``update_run_info`` on the call stack: which run is ended, and how.
   Without them, an OpenLineage event says ``OTHER``, and attached runs end with their block.
 - ``fluent._last_active_run_id``: the run that this thread is ending. Without it, records are
@@ -69,6 +70,13 @@ def active_run() -> Any | None:
     """Return this thread's innermost active run, or None."""
     module = fluent()
     return module.active_run() if module is not None else None
+
+
+def own_runs() -> list[Any] | None:
+    """Return the list that holds this thread's active runs as long as the thread lives."""
+    stack = getattr(fluent(), "_active_run_stack", None)
+    runs = stack.get() if stack is not None else None
+    return runs if isinstance(runs, list) else None
 
 
 def other_threads_runs() -> list[Any]:

@@ -11,18 +11,38 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, Event
+from mlflow_plugins_pack.lineage.capture.event import (
+    DATABASE,
+    MORE_PER_LISTED,
+    MOVE,
+    READ,
+    WRITE,
+    Event,
+    packed,
+)
 
 _WRITERS_LIMIT = 100_000
 
 
 @dataclass
 class Scope:
-    """Reads and writes of one owner, the first of each place."""
+    """Reads and writes of one owner, the first of each place.
+
+    Attributes:
+        reads: As many as a run may list.
+        more: Local files read beyond those, with their `event.packed` state.
+        writes: As many as a run may list.
+        dropped: Further reads and writes.
+    """
 
     reads: dict[str, Event] = field(default_factory=dict)
+    more: dict[str, int] = field(default_factory=dict)
     writes: dict[str, Event] = field(default_factory=dict)
     dropped: int = 0
+
+    def read_only(self) -> Scope:
+        """Return what was read, without what was written."""
+        return Scope(self.reads, self.more)
 
     def merge(self, other: Scope) -> None:
         """Take in another scope; what is here already stays."""
@@ -30,6 +50,8 @@ class Scope:
             self.reads.setdefault(place, event)
         for place, event in other.writes.items():
             self.writes.setdefault(place, event)
+        for place, state in other.more.items():
+            self.more.setdefault(place, state)
         self.dropped += other.dropped
 
 
@@ -50,7 +72,13 @@ class Window:
     upstream: tuple[str, ...]
 
     def __bool__(self) -> bool:
-        return bool(self.own.reads or self.own.writes or self.shared.reads or self.own.dropped)
+        return bool(
+            self.own.reads
+            or self.own.more
+            or self.own.writes
+            or self.shared.reads
+            or self.own.dropped
+        )
 
 
 @dataclass
@@ -90,6 +118,10 @@ class Recorder:
         """Return the runs seen and not closed."""
         return list(self._runs)
 
+    def is_crowded(self) -> bool:
+        """Tell whether some run has read more than it may list."""
+        return any(run.scope.more for run in self._runs.values())
+
     def add(self, event: Event) -> None:
         """Sort one event in."""
         if event.owners:
@@ -97,6 +129,20 @@ class Recorder:
                 self._put(self._runs.setdefault(owner, _Run()).scope, event, owner)
         else:
             self._put(self._idle.setdefault(event.thread, Scope()), event, "")
+
+    def add_more(self, owners: tuple[str, ...], thread: int, place: str, state: int) -> None:
+        """Sort in the reading of a local file beyond those that a run may list."""
+        scopes = [self._runs.setdefault(owner, _Run()).scope for owner in owners]
+        for scope in scopes or (self._idle.setdefault(thread, Scope()),):
+            self._put_more(scope, place, state)
+
+    def _put_more(self, scope: Scope, place: str, state: int) -> None:
+        if place in scope.reads or place in scope.more:
+            return
+        if len(scope.more) < self._limit * MORE_PER_LISTED:
+            scope.more[place] = state
+        else:
+            scope.dropped += 1
 
     def _put(self, scope: Scope, event: Event, owner: str) -> None:
         kind = event.kind
@@ -110,7 +156,10 @@ class Recorder:
         if event.where in places:
             return
         if len(places) >= self._limit:
-            scope.dropped += 1
+            if kind == READ and event.state is not None:
+                self._put_more(scope, event.where, packed(event.state))
+            else:
+                scope.dropped += 1
             return
         places[event.where] = event
         if kind != READ and len(self._writers) < _WRITERS_LIMIT:
@@ -135,18 +184,19 @@ class Recorder:
                 family.add(other_id)
         idle = self._idle.get(thread, Scope())
         before = own if run.parent is None else shared
-        before.merge(Scope(reads=idle.reads, dropped=idle.dropped))
+        before.merge(Scope(idle.reads, idle.more, dropped=idle.dropped))
         for ancestor in self._ancestors(run_id):
             family.add(ancestor)
             if ancestor in self._runs:
-                shared.merge(Scope(reads=self._runs[ancestor].scope.reads))
+                shared.merge(self._runs[ancestor].scope.read_only())
         for other_thread, scope in self._idle.items():
             if other_thread != thread:
-                shared.merge(Scope(reads=scope.reads))
+                shared.merge(scope.read_only())
         if self._preamble is not None:
-            shared.merge(Scope(reads=self._preamble.reads))
-        for place in own.reads:
+            shared.merge(self._preamble.read_only())
+        for place in (*own.reads, *own.more):
             shared.reads.pop(place, None)
+            shared.more.pop(place, None)
         intermediate, upstream = set(), []
         for place, event in (*own.reads.items(), *shared.reads.items()):
             writer, seq = self._writers.get(place, ("", event.seq))
@@ -157,6 +207,10 @@ class Recorder:
                 intermediate.add(place)
             else:
                 upstream.append(writer)
+        # When one of these was read is not known; what the family wrote counts as its own.
+        for place in own.more.keys() & self._writers.keys():
+            if self._writers[place][0] in family:
+                intermediate.add(place)
         return Window(own, shared, frozenset(intermediate), tuple(dict.fromkeys(upstream)))
 
     def close(self, run_id: str, thread: int) -> None:
@@ -179,7 +233,7 @@ class Recorder:
         """Forget the runs, which belong to the parent process; what is in memory stays read."""
         preamble = self._preamble or Scope()
         for scope in (*self._idle.values(), *(run.scope for run in self._runs.values())):
-            preamble.merge(Scope(reads=scope.reads))
+            preamble.merge(scope.read_only())
         self._preamble = preamble
         self._idle.clear()
         self._runs.clear()

@@ -15,16 +15,22 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_plugins_pack import config
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
 from mlflow_plugins_pack.lineage.capture.children import Children
-from mlflow_plugins_pack.lineage.capture.event import Event, FileState
+from mlflow_plugins_pack.lineage.capture.event import (
+    MORE_PER_LISTED,
+    READ,
+    Event,
+    FileState,
+    packed,
+)
 from mlflow_plugins_pack.lineage.capture.layers import LAYERS, targets
 from mlflow_plugins_pack.lineage.delivery import Delivery
+from mlflow_plugins_pack.lineage.ownership import Claim, Ownership
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.record import Recorder
@@ -32,12 +38,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("mlflow_plugins_pack.lineage")
 
 _WORKER_SECONDS = 1.0
-_SEEN_FACTOR = 10
-"""How many times the limit of listed files is still counted."""
+_WAITING_LIMIT = 100_000
+"""Most events that wait to be sorted; reached only where no run, and so no worker, is started."""
 
 T = TypeVar("T")
-Claim = tuple[tuple[str, ...], int, set[str]]
-"""Whose a read or write is: the owning runs, the thread, and what is recorded for them."""
 
 
 class Session:
@@ -47,22 +51,15 @@ class Session:
         self.layers: tuple[str, ...] = ()
         self._started = False
         self._complaints: list[str] = []
-        self._local = threading.local()
         self._events: deque[Event] = deque()
-        # By the owning runs, or the thread if there are none, and by whether it is written.
-        self._seen: dict[tuple[tuple[str, ...] | int, bool], set[str]] = {}
-        self._threads: dict[str, int] = {}
-        self._parents: dict[str, str | None] = {}
-        self._finished: set[str] = set()
-        self._attached: dict[str, str | None] = {}
-        # Runs of another process that this one continues, as a later rank of it.
-        self._secondary: set[str] = set()
-        # Runs of the process that this one was forked from.
-        self._foreign: frozenset[str] = frozenset()
+        self._limit = int(config.LINEAGE_MAX_INPUTS.default)
+        self._ownership = Ownership(self._limit)
+        self.is_muted, self.muted = self._ownership.is_muted, self._ownership.muted
+        self.claim = self._ownership.claim
         self._children = Children()
+        self._fork_owners: tuple[str, ...] = ()
         self._delivery = Delivery(self.muted)
         self._watching = False
-        self._limit = int(config.LINEAGE_MAX_INPUTS.default)
         self._made_recorder: Recorder | None = None
         self._builder: Any = None
         self._make_locks()
@@ -83,6 +80,7 @@ class Session:
         from mlflow_plugins_pack.lineage.capture.filter import NoiseFilter
 
         self._limit = self._setting(config.LINEAGE_MAX_INPUTS)
+        self._ownership.most = self._limit * (1 + MORE_PER_LISTED)
         wanted = self._setting(config.LINEAGE_CAPTURE)
         if unknown := sorted(set(wanted) - set(LAYERS)):
             self._complaints.append(
@@ -101,11 +99,12 @@ class Session:
         spools = "spool" in self.layers
         if spools:
             self._children.start()
+            self._ownership.is_later_rank = self._children.is_later_rank
         if "audit" in self.layers:
             audit.install(
                 self.noise,
                 self.claim,
-                self.claim_renamed,
+                self._ownership.claim_renamed,
                 self.emit_file,
                 self._children.before_child if spools else None,
             )
@@ -142,92 +141,10 @@ class Session:
 
     # --- what the capture layers call -------------------------------------------------------------
 
-    def is_muted(self) -> bool:
-        """Tell whether this thread works for the pack now."""
-        return getattr(self._local, "muted", 0) > 0
-
-    @contextlib.contextmanager
-    def muted(self) -> Iterator[None]:
-        """Record nothing that this thread does in the block."""
-        self._local.muted = getattr(self._local, "muted", 0) + 1
-        try:
-            yield
-        finally:
-            self._local.muted -= 1
-
     def _watch(self) -> None:
         """See to it that `run_ended` is called; takes no lock and imports nothing."""
         if not self._watching:
             self._watching = adapter.watch_run_ends(self.run_ended)
-
-    def _owners(self) -> tuple[str, ...]:
-        attached = getattr(self._local, "attached", None)
-        if attached and attached[-1] in self._attached:
-            return (attached[-1],)
-        run = adapter.active_run()
-        if run is not None:
-            return (self._sight(run, threading.get_ident()),)
-        # A helper thread without a run works for whichever runs are active.
-        return self._active_runs()
-
-    def _active_runs(self) -> tuple[str, ...]:
-        """Return the innermost active run of each thread, and those attached."""
-        others = adapter.other_threads_runs()
-        if not others and not self._attached:
-            return ()
-        sighted = [self._sight(other, None) for other in others]
-        if self._foreign:
-            sighted = [run_id for run_id in sighted if run_id not in self._foreign]
-        return tuple(dict.fromkeys((*sighted, *self._attached)))
-
-    def _sight(self, run: Any, thread: int | None) -> str:
-        run_id = adapter.run_id_of(run)
-        if run_id not in self._parents and (thread is not None or run_id not in self._foreign):
-            self._parents[run_id] = adapter.parent_of(run)
-            self._finished.discard(run_id)
-            if self._children.is_later_rank and not getattr(self._local, "creates", False):
-                self._secondary.add(run_id)
-            self._local.creates = False
-        if thread is not None:
-            self._threads[run_id] = thread
-        return run_id
-
-    def claim(self, path: str, writes: bool) -> Claim | None:
-        """Find out whose read or write this is.
-
-        Args:
-            path: A local file's path, or what else identifies a place.
-            writes: Whether it is written.
-
-        Returns:
-            What `emit_file` needs; None if it is recorded already, there are too many, or the
-            thread works for the pack.
-        """
-        if getattr(self._local, "muted", 0):
-            return None
-        owners = self._owners()
-        thread = threading.get_ident()
-        key = (owners or thread, writes)
-        seen = self._seen.get(key)
-        if seen is None:
-            seen = self._seen.setdefault(key, set())
-        if path in seen or len(self._events) > self._limit * _SEEN_FACTOR:
-            # The latter only in a program that never starts a run, such as a server.
-            return None
-        if len(seen) >= self._limit:
-            # No longer looked at, only counted, so that the hundred-thousandth file costs little.
-            if len(seen) < self._limit * _SEEN_FACTOR:
-                seen.add(path)
-            return None
-        return owners, thread, seen
-
-    def claim_renamed(self, source: str, writes: bool) -> Claim | None:
-        """Find out whose written file is being renamed; None if none of ours."""
-        if getattr(self._local, "muted", 0):
-            return None
-        owners, thread = self._owners(), threading.get_ident()
-        seen = self._seen.get((owners or thread, writes))
-        return None if seen is None or source not in seen else (owners, thread, seen)
 
     def emit_file(
         self,
@@ -240,10 +157,14 @@ class Session:
     ) -> None:
         """Record a read or write of a local file."""
         if not self._watching:
-            self._watching = adapter.watch_run_ends(self.run_ended)
+            self._watch()
         owners, thread, seen = claimed
         seen.add(path)
-        self._record(Event(monotonic_ns(), kind, path, via, owners, thread, state, source=source))
+        if len(seen) > self._limit and kind == READ and state is not None:
+            seen.more[path] = packed(state)
+            return
+        values = (monotonic_ns(), kind, path, via, owners, thread, state, None, None, source)
+        self._record(tuple.__new__(Event, values))  # the class's own way takes twice the time
 
     def emit_object(
         self, kind: str, uri: str, via: str, size: int | None = None, version: str | None = None
@@ -261,18 +182,21 @@ class Session:
         )
 
     def _record(self, event: Event) -> None:
-        self._events.append(event)
+        if len(self._events) < _WAITING_LIMIT:
+            self._events.append(event)
         writer = self._children.writer
-        if writer is not None and (not event.owners or self._secondary.issuperset(event.owners)):
-            with self.muted():
-                writer.write(event)
+        if writer is not None:
+            owners = event.owners
+            if not owners or self._ownership.secondary.issuperset(owners):
+                with self.muted():
+                    writer.write(event)
 
     def child_start_code(self) -> str | None:
         """Return the code with which a child that is about to be spawned begins its capture."""
         if not self.is_on() or self.is_muted():
             return None
         with self.muted():
-            return self._children.start_code(self._owners())
+            return self._children.start_code(self._ownership.owners())
 
     def begin_child(self, folder: str, owners: tuple[str, ...]) -> None:
         """Begin to capture in a child that was spawned; what it sees belongs to these runs."""
@@ -295,10 +219,10 @@ class Session:
         self._watch()
         run = adapter.active_run()
         if run is not None:
-            self._sight(run, threading.get_ident())
+            self._ownership.sight(run, threading.get_ident())
         # What children did up to now is not the coming run's.
         self._collect()
-        self._local.creates = True
+        self._ownership.will_create()
         if "spool" in self.layers:
             self._children.has_run()
         self._start_worker()
@@ -310,38 +234,33 @@ class Session:
         with self.muted():
             self._watch()
             run = adapter.active_run()
-            active = self._sight(run, threading.get_ident()) if run is not None else None
+            active = self._ownership.sight(run, threading.get_ident()) if run is not None else None
             ended = adapter.last_ended_run()
-            if ended is not None and ended != active and ended not in self._finished:
+            if ended is not None and ended != active and ended not in self._ownership.finished:
                 self.finish(ended)
-            if self._attached:
+            if self._ownership.attached:
                 attached = adapter.run_id_being_ended()
-                if attached in self._attached:
+                if attached in self._ownership.attached:
                     self.finish(attached)
 
     def run_ended(self, run_id: str) -> None:
         """Write the record of a run that has ended."""
         with contextlib.suppress(Exception):
-            if run_id not in self._finished and self.is_on():
+            if run_id not in self._ownership.finished and self.is_on():
                 self.finish(run_id)
 
     # --- attached runs ----------------------------------------------------------------------------
 
     def attach(self, run_id: str, tracking_uri: str | None) -> None:
         """Make a run the owner of what this thread reads and writes."""
-        stack: list[str] = getattr(self._local, "attached", [])
-        self._local.attached = [*stack, run_id]
-        self._attached[run_id] = tracking_uri
-        self._parents.setdefault(run_id, None)
-        self._threads[run_id] = threading.get_ident()
-        self._finished.discard(run_id)
+        self._ownership.attach(run_id, tracking_uri)
         if "spool" in self.layers:
             self._children.has_run()
         self._start_worker()
 
     def detach(self, run_id: str) -> None:
         """End what `attach` began, and write the record."""
-        if run_id in self._attached and run_id not in self._finished:
+        if run_id in self._ownership.attached and run_id not in self._ownership.finished:
             self.finish(run_id)
 
     # --- writing ----------------------------------------------------------------------------------
@@ -349,44 +268,26 @@ class Session:
     def finish(self, run_id: str) -> None:
         """Write the record of a run for good."""
         with self.muted(), contextlib.suppress(Exception):
-            self._finished.add(run_id)
-            thread = self._threads.pop(run_id, threading.get_ident())
+            self._ownership.finished.add(run_id)
+            thread = self._ownership.threads.pop(run_id, threading.get_ident())
             try:
                 self._collect(run_id)
                 self._drain()
-                if run_id in self._secondary:
+                if run_id in self._ownership.secondary:
                     return
                 with self._lock:
-                    if self._parents.get(run_id):
-                        self._recorder.sight(run_id, self._parents[run_id])
+                    if self._ownership.parents.get(run_id):
+                        self._recorder.sight(run_id, self._ownership.parents[run_id])
                     window = self._recorder.window(run_id, thread)
-                    dropped = window.own.dropped + self._uncounted(run_id, thread)
+                    dropped = window.own.dropped + self._ownership.dropped(run_id, thread)
                 graph = self._build(window, dropped)
-                tracking_uri = self._attached.get(run_id) or adapter.tracking_uri()
+                tracking_uri = self._ownership.attached.get(run_id) or adapter.tracking_uri()
                 status = adapter.status_being_set()
                 self._delivery.deliver(run_id, graph, tracking_uri, status)
             finally:
                 with self._lock:
                     self._recorder.close(run_id, thread)
-                self._forget(run_id, thread)
-
-    def _uncounted(self, run_id: str, thread: int) -> int:
-        """Return how many files a run opened beyond the limit."""
-        return sum(
-            max(0, len(seen) - self._limit)
-            for (owner, writes), seen in list(self._seen.items())
-            if (run_id in owner if isinstance(owner, tuple) else owner == thread and not writes)
-        )
-
-    def _forget(self, run_id: str, thread: int) -> None:
-        self._parents.pop(run_id, None)
-        self._attached.pop(run_id, None)
-        self._secondary.discard(run_id)
-        stack: list[str] = getattr(self._local, "attached", [])
-        self._local.attached = [other for other in stack if other != run_id]
-        for key in list(self._seen):
-            if run_id in key[0] if isinstance(key[0], tuple) else key[0] == thread:
-                self._seen.pop(key, None)
+                self._ownership.forget(run_id, thread)
 
     def _collect(self, ending: str | None = None) -> None:
         """Take in what child processes reported: it belongs to the runs that are active now.
@@ -394,30 +295,30 @@ class Session:
         Called whenever a run begins or ends, so what is active now was active when it happened.
         """
         with self._collect_lock, self.muted(), contextlib.suppress(Exception):
-            thread = self._threads.get(ending or "", threading.main_thread().ident or 0)
+            thread = self._ownership.threads.get(ending or "", threading.main_thread().ident or 0)
             reported = list(self._children.events(thread))
             if not reported:
                 return
-            active: tuple[str, ...] = self._active_runs()
+            active: tuple[str, ...] = self._ownership.active_runs()
             if ending is not None:
                 # Of an ending child run's parents, which get all that it has anyway, none.
-                above, parent = set(), self._parents.get(ending)
-                while parent is not None and parent not in above:
-                    above.add(parent)
-                    parent = self._parents.get(parent)
+                above = self._ownership.ancestors(ending)
                 others = (run_id for run_id in active if run_id not in above)
                 active = tuple(dict.fromkeys((ending, *others)))
-            known = {*active, *self._parents}
+            known = {*active, *self._ownership.parents}
             for event in reported:
                 named = tuple(owner for owner in event.owners if owner in known)
                 self._events.append(event._replace(owners=named or active))
 
     def _drain(self) -> None:
         with self._lock:
-            for run_id, parent in list(self._parents.items()):
+            for run_id, parent in list(self._ownership.parents.items()):
                 self._recorder.sight(run_id, parent)
             while self._events:
                 self._recorder.add(self._events.popleft())
+            for owners, thread, more in self._ownership.more():
+                while more:
+                    self._recorder.add_more(owners, thread, *more.popitem())
 
     def _build(self, window: Any, dropped: int) -> Any:
         return self._make_builder().build(window, dropped=dropped, layers=self.layers)
@@ -428,6 +329,7 @@ class Session:
                 from mlflow_plugins_pack.lineage.build import GraphBuilder
 
                 self._builder = GraphBuilder(
+                    limit=self._limit,
                     hash_files=self._setting(config.LINEAGE_HASH),
                     full_bytes=self._setting(config.LINEAGE_HASH_MAX_BYTES),
                     home=os.path.expanduser("~")  # noqa: PTH111
@@ -469,7 +371,9 @@ class Session:
                     self._collect()
                     fresh = list(self._events)
                     self._drain()
-                    self._make_builder().prefetch(fresh)
+                    # Most of so many files will not be listed, so they need no digest.
+                    if not self._recorder.is_crowded():
+                        self._make_builder().prefetch(fresh)
                     period = self._setting(config.LINEAGE_FLUSH_SECONDS)
                     if period and time.monotonic() - next_flush >= period:
                         next_flush = time.monotonic()
@@ -477,51 +381,44 @@ class Session:
 
     def _write_interim(self, written: dict[str, int]) -> None:
         """Write the tags of running runs, so that a killed one leaves something."""
-        for run_id in list(self._parents):
+        for run_id in list(self._ownership.parents):
             with self._lock:
-                window = self._recorder.window(run_id, self._threads.get(run_id, 0))
+                window = self._recorder.window(run_id, self._ownership.threads.get(run_id, 0))
             count = len(window.own.reads) + len(window.own.writes) + len(window.shared.reads)
             if not count or written.get(run_id) == count or self._delivery.is_paused:
                 continue
-            if run_id in self._secondary:
+            if run_id in self._ownership.secondary:
                 continue
             written[run_id] = count
             graph = self._build(window, window.own.dropped)
-            uri = self._attached.get(run_id) or adapter.tracking_uri()
+            uri = self._ownership.attached.get(run_id) or adapter.tracking_uri()
             self._delivery.deliver_interim(
                 run_id,
                 graph,
                 uri,
-                lambda: run_id not in self._finished,  # noqa: B023
+                lambda: run_id not in self._ownership.finished,  # noqa: B023
             )
 
     def _before_fork(self) -> None:
         with contextlib.suppress(Exception), self.muted():
             self._children.before_child()
-            self._local.fork_owners = self._owners()
+            self._fork_owners = self._ownership.owners()
 
     def _after_fork(self) -> None:
         with contextlib.suppress(Exception):
             self._make_locks()
             self._delivery.forked()
-            self._foreign = frozenset(
-                {*self._parents, *map(adapter.run_id_of, adapter.other_threads_runs())}
-            )
-            self._children.forked(getattr(self._local, "fork_owners", ()))
+            self._children.forked(self._fork_owners)
             self._drain()
             self._recorder.forked()
-            self._seen.clear()
-            self._parents.clear()
-            self._threads.clear()
-            self._attached.clear()
-            self._local.attached = []
+            self._ownership.forked()
 
     def _at_exit(self) -> None:
         with self.muted(), contextlib.suppress(Exception):
             if not self.is_on():
                 return
-            for run_id in [*self._attached, *self._parents]:
-                if run_id not in self._finished:
+            for run_id in [*self._ownership.attached, *self._ownership.parents]:
+                if run_id not in self._ownership.finished:
                     self.finish(run_id)
             self._children.remove()
 

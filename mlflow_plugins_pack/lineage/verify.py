@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_plugins_pack.lineage import fold
 from mlflow_plugins_pack.lineage.capture.audit import file_state
 from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
 from mlflow_plugins_pack.lineage.graph import FULL, SAMPLED, Entry, path_of
@@ -32,13 +34,19 @@ class Check:
         return {**self.entry.to_json(), "result": self.result, "reason": self.reason}
 
 
-def check(entry: Entry, fingerprinter: Fingerprinter) -> Check:
-    """Compare one entry with what is there now; never raises."""
+def check(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[str] = ()) -> Check:
+    """Compare one entry with what is there now; never raises.
+
+    Args:
+        entry: As it was recorded.
+        fingerprinter: Hashes local files.
+        members: Names of the files that the entry of a folder stands for, if known.
+    """
     if entry.changed:
         return Check(entry, CHANGED, "it had changed already when the run ended")
     try:
         if entry.uri.startswith("file://"):
-            return _check_file(entry, fingerprinter)
+            return _check_file(entry, fingerprinter, members)
         if entry.uri.startswith("s3://"):
             return _check_s3(entry)
         if entry.uri.startswith(("http://", "https://")):
@@ -50,10 +58,10 @@ def check(entry: Entry, fingerprinter: Fingerprinter) -> Check:
     return Check(entry, UNKNOWN, "nothing tells the content of such a place")
 
 
-def _check_file(entry: Entry, fingerprinter: Fingerprinter) -> Check:
+def _check_file(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[str]) -> Check:
     path = path_of(entry.uri, os.path.expanduser("~"))  # noqa: PTH111
     if entry.uri.endswith("/"):
-        return _check_folder(entry, path)
+        return _check_folder(entry, path, members)
     state = file_state(path)
     if state is None:
         return Check(entry, MISSING, "there is no such file")
@@ -70,7 +78,7 @@ def _check_file(entry: Entry, fingerprinter: Fingerprinter) -> Check:
     return Check(entry, SAME, "size and time; its content was never hashed")
 
 
-def _check_folder(entry: Entry, path: str) -> Check:
+def _check_folder(entry: Entry, path: str, members: Sequence[str]) -> Check:
     if not os.path.isdir(path):  # noqa: PTH112
         return Check(entry, MISSING, "there is no such folder")
     version = (entry.version or "").removeprefix("delta:")
@@ -79,7 +87,17 @@ def _check_folder(entry: Entry, path: str) -> Check:
         if os.path.exists(log):  # noqa: PTH110
             return Check(entry, SAME, f"the table still has its version {version}")
         return Check(entry, UNKNOWN, f"version {version} is no longer in the table's log")
-    return Check(entry, UNKNOWN, "a folder; its files are in the full record")
+    if len(members) != entry.files:
+        return Check(entry, UNKNOWN, "a folder; its files are in the full record")
+    states = {name: file_state(os.path.join(path, name)) for name in members}  # noqa: PTH118
+    files = [(name, state.size, state.mtime_ns) for name, state in states.items() if state]
+    if len(files) < len(members):
+        return Check(entry, CHANGED, f"{len(members) - len(files)} of its files are gone")
+    if sum(size for _, size, _ in files) != entry.size:
+        return Check(entry, CHANGED, "its files have other sizes")
+    if fold.digest(files) != entry.digest:
+        return Check(entry, UNKNOWN, "files were touched since; their contents were never hashed")
+    return Check(entry, SAME, "names, sizes and times of all files; they were never hashed")
 
 
 def _check_s3(entry: Entry) -> Check:

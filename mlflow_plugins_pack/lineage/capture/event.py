@@ -8,6 +8,8 @@ READ = "r"
 WRITE = "w"
 MOVE = "m"
 DATABASE = "d"
+MORE_PER_LISTED = 9
+"""How many files are noted, by size and time only, for each one that a run may list."""
 
 
 class FileState(NamedTuple):
@@ -18,6 +20,23 @@ class FileState(NamedTuple):
     size: int
     mtime_ns: int
     ctime_ns: int
+
+
+def packed(state: FileState) -> int:
+    """Return size and time of change in one number.
+
+    A hundred thousand tuples would have the garbage collector go through the whole program's
+    objects again and again; numbers do not concern it.
+    """
+    return state.mtime_ns << 64 | state.size
+
+
+def unpacked(state: int) -> tuple[int, int]:
+    """Return size and time of change in nanoseconds."""
+    return state & _SIZES, state >> 64
+
+
+_SIZES = (1 << 64) - 1
 
 
 class Event(NamedTuple):

@@ -85,8 +85,11 @@ _SUFFIXES = (
     ".crt",
     ".key",
 )
+_HIDDEN = frozenset({"", "."})
 _NAMES = frozenset({"mlflow.db", "matplotlibrc", "pyvenv.cfg", "MLproject", "requirements.txt"})
 _NAME_PATTERN = re.compile(r"cache-[0-9a-f]{16}\.arrow")  # Hugging Face's own
+# Asked first: most names end in none of them.
+_ENDS = frozenset(text[-3:] for text in (*_SUFFIXES, *_NAMES, ".arrow"))
 _CACHE_LIMIT = 20_000
 
 
@@ -126,11 +129,13 @@ class NoiseFilter:
         kept = self._folders.get(folder)
         if kept is None:
             kept = self._judge_folder(folder)
-        if not kept or name[:1] in ("", ".") or name.endswith(_SUFFIXES) or name in _NAMES:
+        if not kept or name[:1] in _HIDDEN:
             return False
-        if name.endswith(".arrow") and _NAME_PATTERN.fullmatch(name):
+        if name[-3:] in _ENDS and (
+            name.endswith(_SUFFIXES) or name in _NAMES or _NAME_PATTERN.fullmatch(name)
+        ):
             return False
-        return not self.is_excluded(path)
+        return not (self._exclude and self._exclude.match(path))
 
     def is_excluded(self, uri: str) -> bool:
         """Tell whether a person's pattern forbids a URI."""
