@@ -24,7 +24,7 @@ from mlflow_plugins_pack.uris import (
 )
 
 _DISTRIBUTION = "mlflow-plugins-pack"
-_TESTED_MLFLOW = ((3, 17), (3, 17))
+_TESTED_MLFLOW = ((3, 14), (3, 18))
 """Oldest and newest minor version of MLflow that the tests have run on."""
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "error": ("FAIL", "red")}

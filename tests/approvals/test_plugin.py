@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import shutil
 import subprocess
 import sys
@@ -12,11 +13,17 @@ import pytest
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 from mlflow.server.constants import READ_REPLICA_BACKEND_STORE_URI_ENV_VAR
+from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
+from mlflow_plugins_pack.approvals.names import PROMPT_SOURCES
 from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.approvals.registry import version_number
+from mlflow_plugins_pack.approvals.store import ApprovalStoreMixin
 from mlflow_plugins_pack.errors import PolicyInvalidError, UnsupportedUriError
 from tests import servers
 from tests.approvals.acting import signed_in
+
+pytestmark = pytest.mark.compat
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -149,3 +156,64 @@ def test_every_code_and_command_is_documented() -> None:
     assert len(codes) >= 18
     assert [code for code in sorted(codes) if f"`{code}`" not in text] == []
     assert [command for command in COMMANDS if f"`approvals.{command}`" not in text] == []
+
+
+def test_the_sources_of_prompts_are_those_that_mlflow_writes() -> None:
+    """MLflow names them all since 3.17; another one would make a prompt count as a model."""
+    from mlflow.prompt import constants
+
+    assert getattr(constants, "_PROMPT_SOURCE_PLACEHOLDERS", PROMPT_SOURCES) == PROMPT_SOURCES
+
+
+def test_a_version_is_a_number_however_it_is_written() -> None:
+    assert [version_number(written) for written in (7, "7", "007")] == [7, 7, 7]
+    with pytest.raises(MlflowException):
+        version_number("seven")
+
+
+def test_what_is_used_of_the_server_is_there() -> None:
+    """By name, since without one of them a protected call would fail or, worse, be let through."""
+    from mlflow.server import handlers
+    from mlflow.store.db import utils
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+
+    for module, names in (
+        (
+            handlers,
+            (
+                "_is_servable_proxied_run_artifact_root",
+                "_get_proxied_run_artifact_destination_path",
+                "_get_workspace_scoped_repo_path_if_enabled",
+                "_get_artifact_repo_mlflow_artifacts",
+                "_get_tracking_store",
+            ),
+        ),
+        (utils, ("_all_tables_exist", "_safe_initialize_tables")),
+        (SqlAlchemyStore, ("_get_or_create_engine", "_get_active_workspace")),
+    ):
+        assert [name for name in names if not callable(getattr(module, name, None))] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        name
+        for name, value in vars(ApprovalStoreMixin).items()
+        if inspect.isfunction(value) and name in vars(SqlAlchemyStore) and name != "__init__"
+    ],
+)
+def test_every_override_takes_what_stock_takes(name: str) -> None:
+    """A method that MLflow renamed would leave what it does unprotected."""
+    ours = inspect.signature(getattr(ApprovalStoreMixin, name)).parameters
+    theirs = inspect.signature(getattr(SqlAlchemyStore, name)).parameters
+    assert list(ours) == list(theirs)
+    assert [p.default for p in ours.values()] == [p.default for p in theirs.values()]
+
+
+def test_no_override_is_of_a_method_that_is_gone() -> None:
+    public = {
+        name
+        for name, value in vars(ApprovalStoreMixin).items()
+        if inspect.isfunction(value) and not name.startswith("_")
+    }
+    assert public - set(dir(SqlAlchemyStore)) == set()

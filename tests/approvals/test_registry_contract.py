@@ -13,7 +13,7 @@ from mlflow.utils.workspace_context import WorkspaceContext
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.contracts.registry_store import POLICY, RegistryStoreContract
 
-DATABASES = ("sqlite", "postgresql", "mariadb")
+DATABASES = (pytest.param("sqlite", marks=pytest.mark.compat), "postgresql", "mariadb")
 
 
 @pytest.fixture(scope="session", params=DATABASES)

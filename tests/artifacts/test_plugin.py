@@ -18,6 +18,8 @@ from mlflow_plugins_pack.errors import ForbiddenRootError, UnsupportedUriError
 from tests import servers
 from tests.contracts.artifact_repository import pretend_server
 
+pytestmark = pytest.mark.compat
+
 BASES = tuple(
     kind for kind in CasArtifactRepository.__mro__ if kind.__module__.startswith("mlflow.")
 )

@@ -10,6 +10,7 @@ from tests import servers
 from tests.contracts.artifact_repository import ArtifactRepositoryContract
 
 
+@pytest.mark.compat
 class TestLocal(ArtifactRepositoryContract):
     @pytest.fixture
     def root(self, tmp_path: Path) -> str:

@@ -21,6 +21,7 @@ from tests.auth.conftest import PEOPLE
 from tests.auth.parts import Recorder, Seen, write_profiles
 
 Profiles = Callable[[str], Path]
+pytestmark = pytest.mark.compat
 
 
 def basic_profile(url: str, name: str, extra: str = "") -> str:

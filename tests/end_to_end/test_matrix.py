@@ -170,7 +170,13 @@ def run_main_job(
     return made
 
 
-@pytest.mark.parametrize("name", SITES)
+_COMPAT = "uvicorn, SQLite, local folder"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=pytest.mark.compat if name == _COMPAT else ()) for name in SITES],
+)
 def test_main_job(
     name: str, tmp_path: Path, data: tuple[Path, Path], request: pytest.FixtureRequest
 ) -> None:

@@ -10,6 +10,8 @@ from mlflow.tracking import fluent
 
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
 
+pytestmark = pytest.mark.compat
+
 
 def test_end_run_asks_the_monitors_after_setting_the_run_terminated() -> None:
     source = inspect.getsource(fluent.end_run)
