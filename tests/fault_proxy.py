@@ -61,7 +61,8 @@ class FaultProxy:
         done: Path of every request that a fault hit.
         seconds_per_answer: For ``slow``.
         moved: Bytes of bodies that went through, by method.
-        hold_after: From so many bytes of packs on, requests for packs wait until it is None.
+        hold_after: From so many bytes of packs on, requests for packs wait until it is None; then
+            they are cut off.
     """
 
     url: str = ""
@@ -72,9 +73,13 @@ class FaultProxy:
     hold_after: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wait_if_held(self, path: str) -> None:
-        while self.is_holding() and "/packs/" in path:
+    def wait_if_held(self, path: str) -> bool:
+        """Wait while requests for packs are held; tell whether this one was."""
+        if not self.is_holding() or "/packs/" not in path:
+            return False
+        while self.is_holding():
             time.sleep(0.02)
+        return True
 
     def is_holding(self) -> bool:
         limit = self.hold_after
@@ -116,7 +121,9 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
                 self._hang_up()
                 return
             body = self.rfile.read(length)
-            proxy.wait_if_held(self.path)
+            if proxy.wait_if_held(self.path):
+                self._hang_up()  # who asked is gone: it must not count for who comes next
+                return
             canned = {
                 "500": (500, _FAILED),
                 "slow down": (503, _SLOW_DOWN),
