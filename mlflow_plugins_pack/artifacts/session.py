@@ -153,7 +153,7 @@ class UploadSession:
     def _entry_of_file(
         self, path: str, file: IO[bytes], before: os.stat_result, name: str
     ) -> FileEntry:
-        if before.st_size <= self._inline_bytes:
+        if before.st_size <= self._inline_limit(path):
             data = file.read(before.st_size + 1)
             return _inline_entry(data)
         self._learn_index()
@@ -161,6 +161,12 @@ class UploadSession:
         while block := file.read(self.block_bytes):
             sink.feed(block)
         return sink.finish()
+
+    def _inline_limit(self, path: str) -> int:
+        """Return up to which size a file stands in the manifest itself."""
+        if self._store.takes_inline(layout.split_scope(path)[0]):
+            return self._inline_bytes
+        return min(self._inline_bytes, INLINE_BESIDE_PACKS_BYTES)
 
     def _known_file(self, sha256: bytes, size: int) -> FileEntry | None:
         if sha256 in self._new_files:
@@ -422,6 +428,7 @@ class StreamWriter:
     def __init__(self, session: UploadSession, path: str) -> None:
         self._session = session
         self._path = path
+        self._limit = session._inline_limit(path)
         self._start: bytearray | None = bytearray()
         self._sink: _ChunkSink | None = None
 
@@ -429,7 +436,7 @@ class StreamWriter:
         """Take the next bytes."""
         if self._start is not None:
             self._start += data
-            if len(self._start) <= self._session._inline_bytes:
+            if len(self._start) <= self._limit:
                 return
             self._session._learn_index()
             self._sink = _ChunkSink(self._session)

@@ -40,7 +40,7 @@ from mlflow_plugins_pack.artifacts.manifest import (
 from mlflow_plugins_pack.artifacts.pack import Chunk
 from mlflow_plugins_pack.artifacts.sealing import PLAIN, Sealer, make_store_keys
 from mlflow_plugins_pack.artifacts.store_format import StoreFormat, decode_format, encode_format
-from mlflow_plugins_pack.artifacts.view import View, live_combined, merge
+from mlflow_plugins_pack.artifacts.view import View, live_combined, manifest_bytes, merge
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     ArtifactKeyError,
@@ -57,6 +57,9 @@ COMBINE_FROM_SEGMENTS = 32
 COMBINE_FROM_DELTAS = 32
 SMALL_DELTA_BYTES = 1024 * 1024
 """Index deltas below this size are combined once there are `COMBINE_FROM_DELTAS` of them."""
+
+INLINE_SCOPE_BYTES = 1024 * 1024
+"""From this size of a scope's manifest on, small files go to packs: whoever lists reads it all."""
 
 _SEGMENT_CACHE_BYTES = 16 * 1024 * 1024
 _PACK_SEEN_SECONDS = 300
@@ -104,6 +107,7 @@ class Store:
         self._seen_packs: dict[bytes, float] = {}
         self._small_deltas: dict[str, int] = {}
         self._gone_packs: set[bytes] = set()
+        self._full_scopes: set[str] = set()
         self._lists: dict[str, CondemnedList] = {}
         self._sealer: Sealer | None = None
         self._keys_read = 0.0
@@ -160,8 +164,15 @@ class Store:
     def segment_names(self, scope: str) -> list[str]:
         """Return the names of a scope's segments, replaced ones included, in order."""
         prefix = self.key(layout.segment_prefix(scope))
-        names = (stored.key[len(prefix) :] for stored in self.backend.list(prefix))
-        return sorted(name for name in names if layout.is_segment_name(name))
+        listed = ((stored.key[len(prefix) :], stored.size) for stored in self.backend.list(prefix))
+        sizes = {name: size for name, size in listed if layout.is_segment_name(name)}
+        if manifest_bytes(sizes) > INLINE_SCOPE_BYTES:
+            self._full_scopes.add(scope)
+        return sorted(sizes)
+
+    def takes_inline(self, scope: str) -> bool:
+        """Tell whether a scope's manifest may grow by small files' bytes, as far as is known."""
+        return scope not in self._full_scopes
 
     def segments(self, scope: str) -> list[Segment]:
         """Return the segments that make up a scope now, without those that others stand for.

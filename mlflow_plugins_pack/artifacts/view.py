@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts import layout
@@ -175,6 +175,16 @@ def live_combined(combined: Iterable[Segment]) -> tuple[list[Segment], set[str]]
             living.append(segment)
             covered.append(reach)
     return living, set().union(*covered)
+
+
+def manifest_bytes(sizes: Mapping[str, int]) -> int:
+    """Return about how much has to be read of a scope's segments, from a listing alone.
+
+    Args:
+        sizes: Size of each segment by name.
+    """
+    last = max(filter(layout.is_combined, sizes), default="")
+    return sum(size for name, size in sizes.items() if name >= last)
 
 
 def merge(segments: Iterable[Segment]) -> View:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts import download, layout, session
+from mlflow_plugins_pack.artifacts.collect import collect
 from mlflow_plugins_pack.artifacts.location import parse_location
 from mlflow_plugins_pack.artifacts.manifest import (
     FileEntry,
@@ -26,6 +28,7 @@ from mlflow_plugins_pack.artifacts.manifest import (
 )
 from mlflow_plugins_pack.artifacts.pack import Chunk
 from mlflow_plugins_pack.artifacts.store import open_store
+from mlflow_plugins_pack.artifacts.view import manifest_bytes
 from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
     ArtifactConflictError,
@@ -573,3 +576,19 @@ for number in range(25):
     assert all(
         found[f"{n}/{n}-{i}"] == b"%d" % i * 20_000 for n in ("one", "two") for i in range(25)
     )
+
+
+def test_many_small_files_one_by_one_do_not_swell_the_manifest(repository, store_folder):
+    """As a server with proxied artifacts gets them; a collection puts their packs together."""
+    for number in range(80):
+        data = random_bytes(20_000, seed=number)
+        repository.log_artifact_from_stream(io.BytesIO(data), f"{number:03}.png")
+    names = {p.name: p.stat().st_size for p in segments(store_folder)}
+    assert manifest_bytes(names) < 1.5 * MIB
+    assert len(packs(store_folder)) > 10
+    collect(open_store(parse_location(f"cas-file://{store_folder}")), 0)
+    assert len(packs(store_folder)) == 1
+    for number in (0, 60, 79):
+        with repository.open_artifact(f"{number:03}.png") as file:
+            assert file.read() == random_bytes(20_000, seed=number)
+    assert len(listing(repository)) == 80
