@@ -2,8 +2,8 @@
 
 Usage: python read_artifact_store.py STORE_FOLDER TARGET_FOLDER
 
-Reads a store on a disk, or a bucket that was copied to one, by docs/artifact-format.md alone.
-Needs the standard library and `zstandard`.
+Reads an unencrypted store on a disk, or a bucket that was copied to one, by what
+docs/artifact-format.md says. Needs the standard library and `zstandard`.
 """
 
 import base64
@@ -15,13 +15,6 @@ import sys
 from pathlib import Path
 
 import zstandard
-
-RECORD = struct.Struct(">BB32sIII")
-RECIPE_CHUNK = struct.Struct(">H32sIIIB")
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def read_segment(path: Path) -> dict:
@@ -36,12 +29,9 @@ def read_segment(path: Path) -> dict:
 def read_scope(folder: Path) -> dict[str, dict]:
     """Return the files of one run, model or trace: the ordered union of its segments."""
     segments = {path.name: read_segment(path) for path in folder.iterdir()}
-    combined = [s for s in segments.values() if "replaces" in s]
-    replaced = {name for s in combined for name in s["replaces"]}
-    for segment in combined:
-        reach = set(segment["replaces"])
-        if any(reach < set(other["replaces"]) for other in combined):
-            replaced.add(segment["name"])
+    reach = {s["name"]: set(s["replaces"]) for s in segments.values() if "replaces" in s}
+    replaced = set().union(*reach.values())
+    replaced |= {name for name, own in reach.items() if any(own < r for r in reach.values())}
     files: dict[str, dict] = {}
     live = [s for s in segments.values() if s["name"] not in replaced]
     for segment in sorted(live, key=lambda s: (s.get("as_of", s["name"]), s["name"])):
@@ -49,9 +39,8 @@ def read_scope(folder: Path) -> dict[str, dict]:
             if "put" in operation:
                 files[operation["put"]] = {**operation, "packs": segment["packs"]}
             elif "delete" in operation:
-                gone = operation["delete"]
-                keep = [p for p in files if gone and p != gone and not p.startswith(gone + "/")]
-                files = {path: files[path] for path in keep}
+                gone = operation["delete"] and operation["delete"] + "/"
+                files = {p: f for p, f in files.items() if not (p + "/").startswith(gone)}
     return files
 
 
@@ -62,7 +51,7 @@ def read_tables(store: Path) -> dict[bytes, tuple]:
     for path in store.glob(".cas/packs/??/*"):
         data = path.read_bytes()
         (count,) = struct.unpack_from(">I", data, len(data) - 44)
-        for _, codec, digest, *place in RECORD.iter_unpack(data[-44 - 46 * count : -44]):
+        for _, codec, digest, *place in struct.iter_unpack(">BB32sIII", data[-44 - 46 * count : -44]):
             places[digest] = (path, codec, *place)
     return places
 
@@ -75,7 +64,7 @@ def read_chunk(store: Path, digest: bytes) -> bytes:
         data = file.read(stored)
     if codec == 1:
         data = zstandard.ZstdDecompressor().decompress(data, max_output_size=raw)
-    assert sha256(data) == digest.hex(), f"chunk {digest.hex()} in {path} is damaged"
+    assert hashlib.sha256(data).digest() == digest, f"chunk {digest.hex()} in {path} is damaged"
     return data
 
 
@@ -87,19 +76,21 @@ def read_file(store: Path, entry: dict):
     for _, digest, *_ in entry.get("recipe", ()):
         recipe = read_chunk(store, bytes.fromhex(digest))
         (names,) = struct.unpack_from(">H", recipe, 56)
-        for _, inner, *_ in RECIPE_CHUNK.iter_unpack(recipe[62 + 32 * names :]):
+        for _, inner, *_ in struct.iter_unpack(">H32sIIIB", recipe[62 + 32 * names :]):
             yield read_chunk(store, inner)
 
 
 def main(store: Path, target: Path) -> None:
-    assert json.loads((store / ".cas/format.json").read_text())["version"] == 1
+    form = json.loads((store / ".cas/format.json").read_text())
+    assert form["version"] == 1, "a newer version wrote this store"
+    assert "encryption" not in form, "copy it into a plain store: mlflow-pack artifacts migrate"
     for folder in sorted(store.rglob(".m")):
         for path, entry in read_scope(folder).items():
             out = target / folder.parent.relative_to(store) / path
             assert target.resolve() in out.resolve().parents, f"{path} leads out of {target}"
             out.parent.mkdir(parents=True, exist_ok=True)
             data = b"".join(read_file(store, entry))
-            assert sha256(data) == entry["sha256"], f"{path} is damaged"
+            assert hashlib.sha256(data).hexdigest() == entry["sha256"], f"{path} is damaged"
             out.write_bytes(data)
 
 

@@ -20,7 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts import layout
 from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.store import find_store
+from mlflow_plugins_pack.artifacts.opening import find_store
 from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
 
 _BATCH_FILES = 200

@@ -10,7 +10,7 @@ from mlflow_plugins_pack import config
 from mlflow_plugins_pack.artifacts import layout
 from mlflow_plugins_pack.artifacts.keys import read_master_keys
 from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.store import backend_of, find_store
+from mlflow_plugins_pack.artifacts.opening import backend_of, find_store
 from mlflow_plugins_pack.findings import Finding
 
 _PROBE_BYTES = b"written by mlflow-pack doctor; may be deleted\n"

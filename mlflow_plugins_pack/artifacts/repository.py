@@ -28,10 +28,11 @@ from mlflow_plugins_pack.artifacts.manifest import (
     Tombstone,
     Unlock,
 )
+from mlflow_plugins_pack.artifacts.opening import find_store, open_store
 from mlflow_plugins_pack.artifacts.reading import open_file
 from mlflow_plugins_pack.artifacts.roots import check_allowed
 from mlflow_plugins_pack.artifacts.session import MissingPackError, StreamWriter, UploadSession
-from mlflow_plugins_pack.artifacts.store import Store, find_store, open_store
+from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.artifacts.view import View
 from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
 

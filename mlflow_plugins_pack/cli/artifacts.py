@@ -36,7 +36,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     storage can be reached and written, and keeps several folders in one store. Below an existing
     store no other is made.
     """
-    from mlflow_plugins_pack.artifacts.store import (
+    from mlflow_plugins_pack.artifacts.opening import (
         create_store,
         find_store,
         honours_conditions,
@@ -377,7 +377,7 @@ def _location(uri: str) -> Any:
 
 
 def _open(uri: str) -> Store:
-    from mlflow_plugins_pack.artifacts.store import find_store
+    from mlflow_plugins_pack.artifacts.opening import find_store
 
     store = find_store(_location(uri))
     if store is None:

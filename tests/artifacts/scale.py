@@ -32,8 +32,8 @@ def grow(root: str, runs: int, gib: int) -> None:
     from mlflow_plugins_pack.artifacts.index import Delta, encode_delta
     from mlflow_plugins_pack.artifacts.location import parse_location
     from mlflow_plugins_pack.artifacts.manifest import FileEntry
+    from mlflow_plugins_pack.artifacts.opening import open_store
     from mlflow_plugins_pack.artifacts.pack import Chunk, Record, encode_records
-    from mlflow_plugins_pack.artifacts.store import open_store
 
     store = open_store(parse_location(root))
     chance = random.Random(1)

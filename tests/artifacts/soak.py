@@ -28,7 +28,7 @@ def live(root: str, number: int, folder: Path, seconds: float) -> None:
 
     from mlflow_plugins_pack.artifacts import collect
     from mlflow_plugins_pack.artifacts.location import parse_location
-    from mlflow_plugins_pack.artifacts.store import open_store
+    from mlflow_plugins_pack.artifacts.opening import open_store
     from mlflow_plugins_pack.errors import CollectionRunningError
 
     folder.mkdir(parents=True, exist_ok=True)

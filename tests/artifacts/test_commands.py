@@ -162,9 +162,9 @@ def test_damaged_index_stops_nobody(filled, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
     for delta in (tmp_path / "store" / ".cas/index").iterdir():
         flip(delta, 50)
-    from mlflow_plugins_pack.artifacts import store
+    from mlflow_plugins_pack.artifacts import opening
 
-    store._stores.clear()
+    opening._stores.clear()
     repository = get_artifact_repository(new_run_uri(filled))
     repository.log_artifacts(str(tmp_path / "source"))
     assert "Going on without it" in caplog.text

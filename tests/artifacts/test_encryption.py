@@ -17,10 +17,11 @@ from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import layout
+from mlflow_plugins_pack.artifacts import layout, opening
 from mlflow_plugins_pack.artifacts import store as store_module
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
 from mlflow_plugins_pack.artifacts.location import parse_location
+from mlflow_plugins_pack.artifacts.opening import find_store
 from mlflow_plugins_pack.artifacts.pack import HEADER
 from mlflow_plugins_pack.artifacts.sealing import (
     OVERHEAD_BYTES,
@@ -32,7 +33,7 @@ from mlflow_plugins_pack.artifacts.sealing import (
     unwrap_keys,
     wrap_keys,
 )
-from mlflow_plugins_pack.artifacts.store import Store, find_store
+from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.artifacts.tables import read_table
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
@@ -110,7 +111,7 @@ def repository(root: str, source: Path) -> ArtifactRepository:
 
 def fresh_process() -> None:
     """Forget what this process knows of stores and keys."""
-    store_module._stores.clear()
+    opening._stores.clear()
     store_module._segments = store_module._SegmentCache()
 
 

@@ -13,9 +13,10 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mlflow_plugins_pack.artifacts import opening
 from mlflow_plugins_pack.artifacts import store as store_module
 from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.store import open_store
+from mlflow_plugins_pack.artifacts.opening import open_store
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     StorageCredentialsError,
@@ -57,8 +58,8 @@ def source(tmp_path: Path) -> Path:
 def fresh_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Forget all that this process knows of any store."""
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / uuid.uuid4().hex))
-    store_module._stores.clear()
-    store_module._backends.clear()
+    opening._stores.clear()
+    opening._backends.clear()
     monkeypatch.setattr(store_module, "_segments", store_module._SegmentCache())
 
 
@@ -142,7 +143,7 @@ def test_lasting_fault_of_an_upload_shows_nothing(
     from mlflow_plugins_pack.artifacts.backends import s3
 
     monkeypatch.setattr(s3, "_ATTEMPTS", 2)
-    store_module._backends.clear()
+    opening._backends.clear()
     repository = get_artifact_repository(new_run_uri(root))
     repository.list_artifacts()
     proxy.faults.append(Fault(what, "PUT", CLASSES[kind], times=-1))
@@ -164,7 +165,7 @@ def test_credentials_that_expire_are_read_again(proxy, root, source, tmp_path, m
     proxy.faults.append(Fault("expired", "GET", "/packs/"))
     with pytest.raises(StorageCredentialsError, match="expired"):
         repository.download_artifacts("weights.bin")
-    monkeypatch.setattr(store_module, "_BACKEND_SECONDS", 1e-9)
+    monkeypatch.setattr(opening, "_BACKEND_SECONDS", 1e-9)
     expect_good(repository)
 
 
@@ -175,7 +176,7 @@ def test_time_out_can_be_configured(proxy, root, source, monkeypatch):
     repository.log_artifacts(str(source))
     monkeypatch.setattr(s3, "_ATTEMPTS", 1)
     monkeypatch.setenv("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "1")
-    store_module._backends.clear()
+    opening._backends.clear()
     proxy.seconds_per_answer = 60
     proxy.faults.append(Fault("slow", "GET", "/packs/", times=-1))
     with pytest.raises(StorageUnavailableError, match=r"(?i)time"):

@@ -25,7 +25,8 @@ from mlflow_plugins_pack.artifacts.garbage import (
     spent_segments,
 )
 from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.store import Store, open_store
+from mlflow_plugins_pack.artifacts.opening import open_store
+from mlflow_plugins_pack.artifacts.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError, CollectionRunningError
 from tests import servers
 from tests.artifacts import schedules

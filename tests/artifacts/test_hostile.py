@@ -15,8 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import layout
-from mlflow_plugins_pack.artifacts import store as store_module
+from mlflow_plugins_pack.artifacts import layout, opening
 from mlflow_plugins_pack.artifacts.index import MAGIC, Delta, decode_delta, encode_delta
 from mlflow_plugins_pack.artifacts.location import parse_location
 from mlflow_plugins_pack.artifacts.manifest import (
@@ -212,7 +211,7 @@ def test_index_that_points_elsewhere_spoils_no_upload(root, tmp_path, monkeypatc
     data = random_bytes(300_000)
     (tmp_path / "f").write_bytes(data)
     get_artifact_repository(new_run_uri(root)).log_artifact(str(tmp_path / "f"))
-    store = store_module.open_store(parse_location(root))
+    store = opening.open_store(parse_location(root))
     _, delta = next(store.index_deltas())
     missing = b"\7" * 32
     lie = Delta({missing: delta.packs[next(iter(delta.packs))]})
@@ -220,7 +219,7 @@ def test_index_that_points_elsewhere_spoils_no_upload(root, tmp_path, monkeypatc
         pack.unlink()
     plant_index(tmp_path, lie)
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
-    store_module._stores.clear()
+    opening._stores.clear()
     repository = get_artifact_repository(new_run_uri(root))
     repository.log_artifact(str(tmp_path / "f"))
     assert Path(repository.download_artifacts("f")).read_bytes() == data
@@ -231,7 +230,7 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
     (tmp_path / "f").write_bytes(b"x")
     repository = get_artifact_repository(f"{root}/{SCOPE}")
     repository.log_artifact(str(tmp_path / "f"))
-    store = store_module.open_store(parse_location(root))
+    store = opening.open_store(parse_location(root))
     builder = PackBuilder(PLAIN)
     own = Chunk(b"", b"\1" * 32, 8, 100, 100, 0)
     data = encode_recipe_part(b"\2" * 32, 100, 0, 1, [own])

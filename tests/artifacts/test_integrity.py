@@ -26,8 +26,8 @@ from mlflow_plugins_pack.artifacts.manifest import (
     encode_recipe_part,
     encode_segment,
 )
+from mlflow_plugins_pack.artifacts.opening import open_store
 from mlflow_plugins_pack.artifacts.pack import Chunk
-from mlflow_plugins_pack.artifacts.store import open_store
 from mlflow_plugins_pack.artifacts.view import manifest_bytes
 from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
