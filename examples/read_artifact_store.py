@@ -51,7 +51,8 @@ def read_tables(store: Path) -> dict[bytes, tuple]:
     for path in store.glob(".cas/packs/??/*"):
         data = path.read_bytes()
         (count,) = struct.unpack_from(">I", data, len(data) - 44)
-        for _, codec, digest, *place in struct.iter_unpack(">BB32sIII", data[-44 - 46 * count : -44]):
+        table = data[-44 - 46 * count : -44]
+        for _, codec, digest, *place in struct.iter_unpack(">BB32sIII", table):
             places[digest] = (path, codec, *place)
     return places
 
