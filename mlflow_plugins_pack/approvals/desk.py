@@ -103,6 +103,11 @@ class Desk:
                     return Outcome()
                 raise self._nothing_open(ledger, act)
             user = self._eligible(ledger, act, request)
+            if request.awaits_digest and evidence is None:
+                raise LookAgainError
+            request = settlement.bind(ledger, request, evidence)
+            if request.awaits_digest and evidence is not None:
+                raise settlement.digesting(act, evidence)
             role = judgement.ban(ledger.policy.defaults, request, user)
             if role is not None:
                 raise SelfApprovalError(
@@ -274,7 +279,7 @@ class Desk:
                     lambda s, e=evidence: self._transact(s, name, version, target, work, e)  # type: ignore[misc]
                 )
             except LookAgainError:
-                # The policy changed to ``apply: auto`` a moment ago.
+                # The policy changed to ``apply: auto`` a moment ago, or the files are not read yet.
                 needs_bytes = True
                 continue
             if outcome is None:
@@ -319,6 +324,8 @@ class Desk:
         act = self._act(session, name, version, target)
         if evidence is not None and evidence.uid != act.version.uid:
             return None
+        if evidence is not None and evidence.digest is None:
+            evidence = self._gate.readings.by_now(session, act.version, evidence)
         ledger = self._gate.ledger(session)
         request = self._open(ledger, act) or self._open(ledger, act, review=True)
         if request is not None:
@@ -397,6 +404,8 @@ class Desk:
         auto = self._gate.policy().defaults.apply == "auto"
         if not auto or request.state is not State.APPROVED:
             return Outcome()
+        if evidence is not None and evidence.digest is None:
+            return Outcome()  # approved; the stock call applies it once the files are read again
         _, basis = requirements.rules_of(ledger, act, request)
         if requirements.obstacle(ledger, act, basis, evidence) is not None:
             return Outcome()  # approved; the stock call applies it once nothing is in the way

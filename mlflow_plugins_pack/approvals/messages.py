@@ -47,6 +47,7 @@ def approval_required(
     state: State,
     since_ms: int,
     filed: bool,
+    reading: str | None = None,
 ) -> str:
     """Text of APPROVAL_REQUIRED."""
     groups = " and from ".join(f"'{group}'" for group in tally.missing_groups)
@@ -54,12 +55,23 @@ def approval_required(
     detail = f" ({tally})" if tally.rules else ""
     kept = "The request is kept; " if filed else ""
     unchanged = f"{kept}{target} was not changed." if filed else UNCHANGED
+    first = f"Its files are being read ({reading}); after that " if reading else ""
     return (
         f"{_what(target, name, action, version)} is protected by policy '{policy}'. "
         f"Version {version} has {tally.have} of {tally.need} approvals{detail}. "
-        f"Request {request_id} {verb}; an approver from {groups} must approve it: "
+        f"Request {request_id} {verb}; {first}an approver from {groups} must approve it: "
         f"{how_to('approve', name, version, target)}. "
         f"Then make this call again. {unchanged}"
+    )
+
+
+def digesting(*, target: Target, name: str, version: int, how_far: str) -> str:
+    """Text of DIGESTING."""
+    return (
+        f"the files of version {version} of '{name}' are being read ({how_far}), and only what was "
+        f"read can become {target} or be approved for it. {UNCHANGED} Make this call again when "
+        f"they are read; `mlflow-pack approvals apply models:/{name}/{version} {target.tag}` waits "
+        "for that by itself."
     )
 
 

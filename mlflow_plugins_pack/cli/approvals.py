@@ -173,6 +173,8 @@ def _print_request(request: dict[str, Any]) -> None:
         click.echo(f"  {request['comment']}")
     if request["digest"]:
         click.echo(f"  bytes {request['digest']}")
+    elif request["action"] == "promote":
+        click.echo("  its files are being read; nobody can approve it before that is done")
     for vote in request["votes"]:
         said = f": {vote['comment']}" if vote["comment"] else ""
         click.echo(f"  {_moment(vote['ts'])} {vote['approver']} {vote['verdict']}{said}")
