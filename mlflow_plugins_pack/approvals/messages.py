@@ -200,6 +200,19 @@ def no_comment(*, comment_id: str, user: str | None) -> str:
     )
 
 
+def no_own_comment(*, user: str, target: Target, name: str, version: int) -> str:
+    """Text of NO_OPEN_REQUEST for somebody who has not commented."""
+    return (
+        f"'{user}' has written no comment on version {version} of '{name}' and {target} that is "
+        f"there still. {UNCHANGED} Only its author may edit or delete a comment."
+    )
+
+
+def no_holder(*, target: Target, name: str, version: int) -> str:
+    """Text of INVALID_COMMAND for a target that is to be taken from who does not hold it."""
+    return f"version {version} of '{name}' is not {target}. {UNCHANGED} Name the version that is."
+
+
 def no_open_request(
     *, target: Target, name: str, version: int, last: State | None, reason: str | None
 ) -> str:

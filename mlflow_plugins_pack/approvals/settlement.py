@@ -74,9 +74,9 @@ def break_glass(
 ) -> T:
     """Make a change that nobody has approved, and file its review."""
     glass, version = act.rule.break_glass, act.version
-    if glass is None or found is None:
+    if glass is None or (found is None and act.action == "promote"):
         raise LookAgainError
-    if found.digest is None:
+    if found is not None and found.digest is None:
         raise digesting(act, found)
     if (waiting := ledger.open_request(version, act.target)) is not None:
         application.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
@@ -98,11 +98,11 @@ def break_glass(
         act.target,
         action="review",
         policy_name=act.rule.name,
-        digest=found.digest,
-        holder=version,
+        digest=found.digest if found else None,
+        holder=version if act.action == "promote" else None,
         stage=None,
         archive_existing=False,
-        run_user=found.run_user,
+        run_user=found.run_user if found else None,
         comment=reason,
         expires_after=glass.expires_after,
     )
