@@ -288,6 +288,12 @@ APPROVALS_AUDIT_KEY: Setting[str] = Setting(
     str,
     "File with the key that signs and checks exported heads of the audit log.",
 )
+APPROVALS_DIGEST_SECONDS: Setting[int] = Setting(
+    "MLFLOW_PACK_APPROVALS_DIGEST_SECONDS",
+    10,
+    parse_count,
+    "How long a call itself reads a version's files; what takes longer goes on behind it.",
+)
 
 
 def all_settings() -> list[Setting[object]]:

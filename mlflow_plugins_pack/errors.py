@@ -50,6 +50,7 @@
             ├── NoOpenRequestError       there is nothing to vote on
             ├── InvalidCommandError      a command tag is malformed or pointless
             ├── DigestUnavailableError   the version's bytes cannot be read
+            ├── DigestingError           the version's bytes are still being read
             ├── AuditBrokenError         the audit chain does not hold
             └── RegistryBusyError        the database stayed locked; try again
 
@@ -367,6 +368,13 @@ class DigestUnavailableError(ApprovalError):
 
     status = RESOURCE_CONFLICT
     code = "DIGEST_UNAVAILABLE"
+
+
+class DigestingError(ApprovalError):
+    """The bytes of the version are still being read."""
+
+    status = RESOURCE_CONFLICT
+    code = "DIGESTING"
 
 
 class AuditBrokenError(ApprovalError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy.orm import Session
 
@@ -21,7 +21,7 @@ from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.gate import Gate
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target, parse_command
-from mlflow_plugins_pack.approvals.records import Request, last_request, votes
+from mlflow_plugins_pack.approvals.records import Request, comments_on, last_request, votes
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
     ApprovalError,
@@ -55,7 +55,7 @@ class Desk:
         """Obey a command tag.
 
         Args:
-            command: request, approve, reject, cancel or comment.
+            command: One of `names.COMMANDS`.
             name: The model or prompt.
             version: Its version.
             value: ``TARGET: text``.
@@ -71,7 +71,7 @@ class Desk:
             problem = f"the text is longer than {MAX_COMMENT_LENGTH} characters"
             raise InvalidCommandError(messages.command_malformed(command, problem))
         try:
-            getattr(self, command)(name, version, target, text or None)
+            getattr(self, command.replace(".", "_"))(name, version, target, text or None)
         except ApprovalError as refusal:
             self._gate.record_refusal(refusal, name, version, target.key)
             raise
@@ -103,6 +103,11 @@ class Desk:
                     return Outcome()
                 raise self._nothing_open(ledger, act)
             user = self._eligible(ledger, act, request)
+            if request.awaits_digest and evidence is None:
+                raise LookAgainError
+            request = settlement.bind(ledger, request, evidence)
+            if request.awaits_digest and evidence is not None:
+                raise settlement.digesting(act, evidence)
             role = judgement.ban(ledger.policy.defaults, request, user)
             if role is not None:
                 raise SelfApprovalError(
@@ -149,7 +154,22 @@ class Desk:
 
     def break_glass(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Promote without approval in an emergency; it must be reviewed afterwards."""
+        self._break_glass(name, version, target, text, "promote")
 
+    def break_glass_demote(
+        self, name: str, version: int, target: Target, text: str | None = None
+    ) -> None:
+        """Take a target away without approval in an emergency; it must be reviewed afterwards."""
+        self._break_glass(name, version, target, text, "demote")
+
+    def _break_glass(
+        self,
+        name: str,
+        version: int,
+        target: Target,
+        text: str | None,
+        action: Literal["promote", "demote"],
+    ) -> None:
         def work(
             ledger: Ledger, act: Act, _request: Request | None, evidence: Evidence | None
         ) -> Outcome[Any]:
@@ -166,11 +186,21 @@ class Desk:
                 )
             if glass.require_reason and not text:
                 raise InvalidCommandError(messages.glass_reason(target=act.target))
-            self._refuse_holder(act)
+            stage = act.target.name if act.target.kind == "stage" else None
+            if action == "promote":
+                self._refuse_holder(act)
+            elif all(holder.uid != act.version.uid for holder in act.scene.holders):
+                raise InvalidCommandError(
+                    messages.no_holder(target=act.target, name=name, version=version)
+                )
+            elif stage is not None:
+                stage = "None" if stage == "Archived" else "Archived"
+            act = replace(act, action=action, stage=stage, archive_existing=False)
             settlement.break_glass(ledger, act, lambda: self._write(act), evidence, text)
             return Outcome()
 
-        self._do(name, version, target, work, verb="breaking the glass", needs_bytes=True)
+        needs_bytes = action == "promote"
+        self._do(name, version, target, work, verb="breaking the glass", needs_bytes=needs_bytes)
 
     def reject(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Reject the open request; one eligible approver is enough."""
@@ -227,6 +257,38 @@ class Desk:
 
         self._do(name, version, target, work, verb=None)
 
+    def comment_edit(self, name: str, version: int, target: Target, text: str | None) -> None:
+        """Change one's own newest comment on a version and target."""
+        if not text:
+            problem = "the text is missing"
+            raise InvalidCommandError(messages.command_malformed("comment.edit", problem))
+        self._change_comment(name, version, target, text)
+
+    def comment_delete(
+        self, name: str, version: int, target: Target, _text: str | None = None
+    ) -> None:
+        """Delete one's own newest comment on a version and target."""
+        self._change_comment(name, version, target, None)
+
+    def _change_comment(self, name: str, version: int, target: Target, text: str | None) -> None:
+        def work(
+            ledger: Ledger, act: Act, _request: Request | None, _evidence: Evidence | None
+        ) -> Outcome[Any]:
+            mine = [
+                comment["id"]
+                for comment in comments_on(ledger.session, act.version.uid)
+                if comment["author"] == ledger.actor and comment["target"] == act.target.key
+            ]
+            if not mine or not ledger.edit_comment(mine[-1], text):
+                raise NoOpenRequestError(
+                    messages.no_own_comment(
+                        user=ledger.actor or "", target=act.target, name=name, version=version
+                    )
+                )
+            return Outcome()
+
+        self._do(name, version, target, work, verb="changing a comment on")
+
     def edit_comment(self, comment_id: str, text: str | None) -> None:
         """Change one's own comment, or delete it.
 
@@ -274,7 +336,7 @@ class Desk:
                     lambda s, e=evidence: self._transact(s, name, version, target, work, e)  # type: ignore[misc]
                 )
             except LookAgainError:
-                # The policy changed to ``apply: auto`` a moment ago.
+                # The policy changed to ``apply: auto`` a moment ago, or the files are not read yet.
                 needs_bytes = True
                 continue
             if outcome is None:
@@ -319,6 +381,8 @@ class Desk:
         act = self._act(session, name, version, target)
         if evidence is not None and evidence.uid != act.version.uid:
             return None
+        if evidence is not None and evidence.digest is None:
+            evidence = self._gate.readings.by_now(session, act.version, evidence)
         ledger = self._gate.ledger(session)
         request = self._open(ledger, act) or self._open(ledger, act, review=True)
         if request is not None:
@@ -397,6 +461,8 @@ class Desk:
         auto = self._gate.policy().defaults.apply == "auto"
         if not auto or request.state is not State.APPROVED:
             return Outcome()
+        if evidence is not None and evidence.digest is None:
+            return Outcome()  # approved; the stock call applies it once the files are read again
         _, basis = requirements.rules_of(ledger, act, request)
         if requirements.obstacle(ledger, act, basis, evidence) is not None:
             return Outcome()  # approved; the stock call applies it once nothing is in the way

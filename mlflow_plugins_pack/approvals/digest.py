@@ -7,18 +7,17 @@ other the bytes are read once. A version whose bytes cannot be read cannot be ap
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import os
 import posixpath
-import tempfile
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals import identity
+from mlflow_plugins_pack.approvals.file_hashing import Progress, ReadingStoppedError, hash_files
 from mlflow_plugins_pack.approvals.names import is_prompt_content
 from mlflow_plugins_pack.errors import DigestUnavailableError
 
@@ -47,7 +46,7 @@ def tags_digest(tags: Mapping[str, str | None]) -> str:
 
 
 def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
-    """Return the digest of a version as it is now.
+    """Return the digest of a version as it is now, however long that takes.
 
     Args:
         version: Which one.
@@ -56,27 +55,55 @@ def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
     Raises:
         DigestUnavailableError: If it has no content, or the content cannot be read.
     """
-    if not version.is_prompt:
-        return _location_digest(version)
-    if not version.has_files and not any(is_prompt_content(key) for key in tags):
+    files = files_reader(version)(Progress()) if version.has_files else None
+    return whole_digest(version, tags, files)
+
+
+def whole_digest(version: Version, tags: Mapping[str, str | None], files: str | None) -> str:
+    """Return the digest of a version from that of its files.
+
+    Raises:
+        DigestUnavailableError: If it has neither files nor text.
+    """
+    if files is not None and not version.is_prompt:
+        return files
+    if files is not None:
+        both = f"{tags_digest(tags)}\n{files}\n"
+        return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
+    if not any(is_prompt_content(key) for key in tags):
         raise DigestUnavailableError(
             f"version {version.version} of prompt '{version.name}' has no text. "
             "Nothing was changed. Register the prompt again."
         )
-    if not version.has_files:
-        return tags_digest(tags)
-    both = f"{tags_digest(tags)}\n{_location_digest(version)}\n"
-    return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
+    return tags_digest(tags)
 
 
-def _location_digest(version: Version) -> str:
+def files_reader(version: Version) -> Callable[[Progress], str]:
+    """Find a version's files now; return what reads their digest, in any thread.
+
+    Raises:
+        DigestUnavailableError: If their place cannot be reached; so does what is returned.
+    """
     location = version.storage_location or version.source
-    try:
+    with _saying_why(version, location):
         repository, path = repository_for(location or "")
-        if callable(getattr(repository, "content_digest", None)):
-            digest: str = repository.content_digest(path)
-            return digest
-        return _read(repository, path)
+
+    def read(progress: Progress) -> str:
+        with _saying_why(version, location):
+            if callable(getattr(repository, "content_digest", None)):
+                found: str = repository.content_digest(path)
+                return found
+            return files_digest(hash_files(repository, path, progress))
+
+    return read
+
+
+@contextlib.contextmanager
+def _saying_why(version: Version, location: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ReadingStoppedError:
+        raise
     except (MlflowException, OSError, ValueError, ImportError) as exc:
         message = exc.message if isinstance(exc, MlflowException) else str(exc)
         raise DigestUnavailableError(
@@ -144,41 +171,3 @@ def _run_location(uri: str, runs: Any) -> str:
     run_id, path = runs.parse_runs_uri(uri)
     root: str = handlers._get_tracking_store().get_run(run_id).info.artifact_uri
     return posixpath.join(root, path) if path else root
-
-
-def _read(repository: Any, path: str | None) -> str:
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
-
-    if isinstance(repository, LocalArtifactRepository):
-        return files_digest(_hashed(Path(repository.download_artifacts(path or ""))))
-    with tempfile.TemporaryDirectory(prefix="mlflow-pack-digest-") as folder:
-        found = repository.download_artifacts(path or "", dst_path=folder)
-        return files_digest(_hashed(Path(found)))
-
-
-def _hashed(root: Path) -> list[tuple[str, int, str]]:
-    if root.is_file():
-        paths = [root]
-        root = root.parent
-    else:
-        paths = []
-        seen: set[str] = set()
-        for folder, subfolders, files in os.walk(root, followlinks=True):
-            # A link to a folder is served as one, so it counts; a loop of links must end.
-            real = os.path.realpath(folder)
-            if real in seen:
-                subfolders.clear()
-                continue
-            seen.add(real)
-            paths += [Path(folder) / name for name in files]
-    if not paths:
-        raise FileNotFoundError("there are no files")
-    result = []
-    for path in paths:
-        with path.open("rb") as stream:
-            whole, size = hashlib.sha256(), 0
-            while block := stream.read(1 << 20):
-                whole.update(block)
-                size += len(block)
-        result.append((path.relative_to(root).as_posix(), size, whole.hexdigest()))
-    return result

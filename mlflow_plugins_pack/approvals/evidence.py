@@ -10,7 +10,7 @@ import json
 import logging
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from mlflow_plugins_pack.approvals.checks import (
     LineageCheck,
     SignatureCheck,
 )
+from mlflow_plugins_pack.approvals.file_hashing import Underway
 from mlflow_plugins_pack.approvals.registry import Version
 
 _logger = logging.getLogger(__name__)
@@ -40,19 +41,23 @@ class Evidence:
 
     Attributes:
         uid: Of which.
-        digest: Of its bytes, or of its text.
+        digest: Of its bytes, or of its text; None while they are being read.
         run_user: Whom its run names as its user; the client says so, hence it only bans.
         facts: For the checks.
         holder_uid: The holder that ``holder`` is about; None where nobody else holds the target.
         holder: That version's facts.
+        underway: How far the reading of the bytes is, where it goes on.
+        since_ms: Bytes that were read before do not count.
     """
 
     uid: str
-    digest: str
+    digest: str | None
     run_user: str | None
     facts: Facts = field(default_factory=Facts)
     holder_uid: str | None = None
     holder: Facts = field(default_factory=Facts)
+    underway: Underway | None = None
+    since_ms: int = 0
 
 
 def gather(
@@ -60,6 +65,7 @@ def gather(
     tags: Mapping[str, str | None],
     checks: list[Check],
     holder: Version | None,
+    digest_of: Callable[[Version, Mapping[str, str | None]], str | Underway],
 ) -> Evidence:
     """Read a version's bytes and what the checks will ask; slow, so never inside a transaction.
 
@@ -68,19 +74,21 @@ def gather(
         tags: A prompt's, which are its content.
         checks: What will be asked.
         holder: The version that holds the target now.
+        digest_of: Reads the bytes, or tells how far their reading is.
 
     Raises:
         DigestUnavailableError: If the bytes cannot be read.
     """
     run = _run(version.run_id)
     facts = _facts(version, run, checks)
-    found = digest.version_digest(version, tags)
+    read = digest_of(version, tags)
+    found, underway = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
     if holder is None or holder.uid == version.uid:
-        return Evidence(version.uid, found, user, facts)
+        return Evidence(version.uid, found, user, facts, underway=underway)
     compared = any(isinstance(check, ExprCheck) for check in checks)
     theirs = _facts(holder, _run(holder.run_id), checks) if compared else Facts()
-    return Evidence(version.uid, found, user, facts, holder.uid, theirs)
+    return Evidence(version.uid, found, user, facts, holder.uid, theirs, underway)
 
 
 def _facts(version: Version, run: Any, checks: list[Check]) -> Facts:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 from sqlalchemy.orm import Session
 
@@ -33,13 +34,17 @@ from mlflow_plugins_pack.approvals.acts import (
     Seen,
     T,
 )
+from mlflow_plugins_pack.approvals.digest import whole_digest
 from mlflow_plugins_pack.approvals.evidence import Evidence
+from mlflow_plugins_pack.approvals.file_hashing import Underway
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.policy_source import PolicySource
+from mlflow_plugins_pack.approvals.readings import Readings
 from mlflow_plugins_pack.approvals.records import (
     Request,
+    find_requests,
     is_approved,
     open_request,
 )
@@ -51,14 +56,16 @@ from mlflow_plugins_pack.errors import (
     ApprovalError,
     ApprovalRequiredError,
     ChecksFailedError,
+    DigestingError,
     FrozenError,
     IdentityRequiredError,
     RegistryBusyError,
 )
 
 _START_OVER = 8
+READER = "system:digest"
 # Refusals that leave every request as it was, and so every lock.
-_CHANGED_NOTHING = (ApprovalRequiredError, ChecksFailedError, FrozenError)
+_CHANGED_NOTHING = (ApprovalRequiredError, ChecksFailedError, DigestingError, FrozenError)
 
 
 class Gate:
@@ -70,6 +77,7 @@ class Gate:
         self.transactions = transactions
         self._policies = policies
         self.workspace = workspace
+        self.readings = Readings(transactions, now_ms, self.note_reading)
         self._refusals = RefusalLog(
             lambda **values: transactions.write(
                 lambda s: self.ledger(s).record("REFUSED", **values)
@@ -258,20 +266,34 @@ class Gate:
                 )
             )
 
-    @staticmethod
-    def _evidence_for(act: Act, seen: Seen, *, insist: bool) -> Evidence | None:
+    def _evidence_for(self, act: Act, seen: Seen, *, insist: bool) -> Evidence | None:
         """Read the bytes where the decision will need them; a waiting request does not."""
         if act.action == "demote":
             return None
-        waits = seen.request is not None and seen.request.state is State.PENDING
+        request = seen.request
+        waits = request is not None and request.state is State.PENDING
+        waits = waits and not (request is not None and request.awaits_digest)
         if waits and not insist and not digest.is_cheap(act.version) and act.rule.approvals:
             return None
-        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, act.holder)
+        return self._gather(act, seen)
+
+    def _gather(self, act: Act, seen: Seen) -> Evidence:
+        request = seen.request
+        # A change is made by bytes that were read after it was approved.
+        is_approved = request is not None and request.state is State.APPROVED
+        since_ms = request.updated_at if request is not None and is_approved else 0
+
+        def digest_of(version: Version, tags: Mapping[str, str | None]) -> str | Underway:
+            return self.readings.digest_of(version, tags, since_ms)
+
+        tags = seen.tags or {}
+        found = evidence.gather(act.version, tags, act.rule.checks, act.holder, digest_of)
+        return replace(found, since_ms=since_ms)
 
     def evidence(self, act: Act) -> Evidence:
         """Read a version's bytes and its run; slow, so never inside a transaction."""
         seen = self.transactions.read(lambda s: self._seen(s, act, None))
-        return evidence.gather(act.version, seen.tags or {}, act.rule.checks, act.holder)
+        return self._gather(act, seen)
 
     def _decide(
         self,
@@ -288,6 +310,8 @@ class Gate:
                 return Outcome(write())
         if self.actor() is None or (found is not None and found.uid != act.version.uid):
             raise LookAgainError
+        if found is not None and found.digest is None:
+            found = self.readings.by_now(session, act.version, found)
         ledger = self.ledger(session)
         request = ledger.open_request(act.version, act.target)
         if request is not None:
@@ -300,6 +324,36 @@ class Gate:
                 return Outcome(refusal=refusal)
             request = settlement.file(ledger, act, found, comment=None)
         return settlement.settle(ledger, act, request, write, found, filed=filed)
+
+    def note_reading(self, version: Version, digest: str | None, how_far: Underway) -> None:
+        """Bind the version's requests to what was read, or show them how far the reading is."""
+
+        def work(session: Session) -> None:
+            registry.lock_model(session, version.workspace, version.name)
+            policy = self.policy()
+            if self._policies.claims():
+                policy = self._policies.current(vouched.everybody(session))
+            ledger = Ledger(session, now_ms(), READER, policy)
+            for request in find_requests(session, version_uid=version.uid, only_open=True):
+                if request.awaits_digest:
+                    self._note_reading(ledger, request, digest, how_far)
+
+        self.transactions.write(work)
+
+    def _note_reading(
+        self, ledger: Ledger, request: Request, digest: str | None, how_far: Underway
+    ) -> None:
+        where = (ledger.session, request.workspace, request.name, request.version, request.target)
+        scene = registry.scene(*where)
+        found = scene.version
+        protection = self.protection(found, request.target) if found is not None else None
+        if found is None or found.uid != request.version_uid or protection is None:
+            return
+        act = Act("promote", request.target, found, protection[0], scene, request.stage)
+        if digest is not None:
+            tags = registry.version_tags(ledger.session, found) if found.is_prompt else {}
+            request = ledger.note_digest(request, whole_digest(found, tags, digest))
+        settlement.advance(ledger, act, request, how_far)
 
     # --- refusals in the audit log ------------------------------------------------------------
 

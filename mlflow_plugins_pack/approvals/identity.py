@@ -6,6 +6,9 @@ bodies, headers or ``request.authorization``: nobody verified those.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from mlflow_plugins_pack.identity.settings import Identity
@@ -35,8 +38,21 @@ def current_caller(settings: Identity) -> Caller | None:
     return resolve(settings)
 
 
+_for_server: ContextVar[bool] = ContextVar("mpp_for_server", default=False)
+
+
+@contextlib.contextmanager
+def for_server() -> Iterator[None]:
+    """Let the block reach what a server's request reaches: it is a server's own work."""
+    token = _for_server.set(True)
+    try:
+        yield
+    finally:
+        _for_server.reset(token)
+
+
 def in_server() -> bool:
-    """Tell whether this code runs inside a server's request."""
+    """Tell whether this code runs inside a server's request, or is a server's own work."""
     import flask
 
-    return bool(flask.has_request_context())
+    return bool(flask.has_request_context()) or _for_server.get()

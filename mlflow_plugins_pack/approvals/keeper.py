@@ -22,6 +22,7 @@ from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import parse_target
 from mlflow_plugins_pack.approvals.outbox import Delivery
 from mlflow_plugins_pack.approvals.policy import Policy
+from mlflow_plugins_pack.approvals.readings import Readings
 from mlflow_plugins_pack.approvals.tables import audit
 from mlflow_plugins_pack.approvals.transactions import Transactions
 
@@ -51,12 +52,18 @@ class Keeper:
         transactions: Of the store.
         policy: Gives the policy in force.
         now_ms: The clock.
+        readings: Of the store; those of dead processes are taken over.
     """
 
     def __init__(
-        self, transactions: Transactions, policy: Callable[[], Policy], now_ms: Callable[[], int]
+        self,
+        transactions: Transactions,
+        policy: Callable[[], Policy],
+        now_ms: Callable[[], int],
+        readings: Readings | None = None,
     ) -> None:
         self._transactions = transactions
+        self._readings = readings
         self._policy = policy
         self._now_ms = now_ms
         self._name = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -89,6 +96,8 @@ class Keeper:
         if now - self._looked_for_drift_at >= DRIFT_MS:
             self._looked_for_drift_at = now
             self.record_drift()
+        if self._readings is not None:
+            self._readings.resume()
         self.deliver()
         return True
 

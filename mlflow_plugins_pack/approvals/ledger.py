@@ -32,6 +32,11 @@ _MOVE_OPEN = (
     .values({name: sa.bindparam(name) for name in ("state", "updated_at", "reason", "valid_until")})
 )
 _CLOSE = _MOVE_OPEN.values(open_key=None)
+_BIND = (
+    sa.update(requests)
+    .where(requests.c.id == sa.bindparam("its_id"), requests.c.digest.is_(None))
+    .values(digest=sa.bindparam("its_digest"), updated_at=sa.bindparam("its_time"))
+)
 _OF_TARGET = (
     grants.c.workspace == sa.bindparam("workspace"),
     grants.c.name == sa.bindparam("name"),
@@ -219,6 +224,17 @@ class Ledger:
         moved = replace(request, state=state, **values)
         self._keep(moved)
         return moved
+
+    def note_digest(self, request: Request, digest: str) -> Request:
+        """Bind a request whose version's files were still being read to what was read."""
+        if not request.awaits_digest:
+            raise AssertionError("a request is bound once")
+        where = {"its_id": request.id, "its_digest": digest, "its_time": self.now_ms}
+        writes.write(self.session, _BIND, [where], expected=1)
+        self._record_request("DIGESTED", request, after={"digest": digest})
+        bound = replace(request, digest=digest, updated_at=self.now_ms)
+        self._keep(bound)
+        return bound
 
     def expire_if_due(self, request: Request) -> Request:
         """Close a request whose time has run out."""

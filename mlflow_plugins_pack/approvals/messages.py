@@ -47,6 +47,7 @@ def approval_required(
     state: State,
     since_ms: int,
     filed: bool,
+    reading: str | None = None,
 ) -> str:
     """Text of APPROVAL_REQUIRED."""
     groups = " and from ".join(f"'{group}'" for group in tally.missing_groups)
@@ -54,12 +55,23 @@ def approval_required(
     detail = f" ({tally})" if tally.rules else ""
     kept = "The request is kept; " if filed else ""
     unchanged = f"{kept}{target} was not changed." if filed else UNCHANGED
+    first = f"Its files are being read ({reading}); after that " if reading else ""
     return (
         f"{_what(target, name, action, version)} is protected by policy '{policy}'. "
         f"Version {version} has {tally.have} of {tally.need} approvals{detail}. "
-        f"Request {request_id} {verb}; an approver from {groups} must approve it: "
+        f"Request {request_id} {verb}; {first}an approver from {groups} must approve it: "
         f"{how_to('approve', name, version, target)}. "
         f"Then make this call again. {unchanged}"
+    )
+
+
+def digesting(*, target: Target, name: str, version: int, how_far: str) -> str:
+    """Text of DIGESTING."""
+    return (
+        f"the files of version {version} of '{name}' are being read ({how_far}), and only what was "
+        f"read can become {target} or be approved for it. {UNCHANGED} Make this call again when "
+        f"they are read; `mlflow-pack approvals apply models:/{name}/{version} {target.tag}` waits "
+        "for that by itself."
     )
 
 
@@ -186,6 +198,19 @@ def no_comment(*, comment_id: str, user: str | None) -> str:
         f"'{user}' has written no comment with the id {comment_id!r}. {UNCHANGED} Only its author "
         "may edit or delete a comment."
     )
+
+
+def no_own_comment(*, user: str, target: Target, name: str, version: int) -> str:
+    """Text of NO_OPEN_REQUEST for somebody who has not commented."""
+    return (
+        f"'{user}' has written no comment on version {version} of '{name}' and {target} that is "
+        f"there still. {UNCHANGED} Only its author may edit or delete a comment."
+    )
+
+
+def no_holder(*, target: Target, name: str, version: int) -> str:
+    """Text of INVALID_COMMAND for a target that is to be taken from who does not hold it."""
+    return f"version {version} of '{name}' is not {target}. {UNCHANGED} Name the version that is."
 
 
 def no_open_request(

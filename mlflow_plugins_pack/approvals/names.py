@@ -18,7 +18,18 @@ PROJECTION_PREFIX = "mlflow_approvals."
 DIGEST_SUFFIX = ".digest"
 """Ends the projection tag that holds the digest with which a target was approved."""
 COMMAND_PREFIX = "approvals."
-COMMANDS = ("request", "approve", "withdraw", "reject", "cancel", "comment", "break_glass")
+COMMANDS = (
+    "request",
+    "approve",
+    "withdraw",
+    "reject",
+    "cancel",
+    "comment",
+    "comment.edit",
+    "comment.delete",
+    "break_glass",
+    "break_glass.demote",
+)
 STAGES = ("None", "Staging", "Production", "Archived")
 PROTECTABLE_STAGES = ("Staging", "Production", "Archived")
 

@@ -47,6 +47,11 @@ class Request:
     valid_until: int | None
 
     @property
+    def awaits_digest(self) -> bool:
+        """Whether the version's files are not read yet, so that nobody can approve them."""
+        return self.action == "promote" and self.digest is None
+
+    @property
     def short_id(self) -> str:
         """The id's beginning, for people."""
         return self.id[:SHORT_ID]

@@ -45,7 +45,7 @@ def _is_rollback(ledger: Ledger, act: Act, request: Request) -> bool:
     if rollback is None:
         return False
     earlier = held_before(ledger.session, act.version, act.target)
-    if earlier is None or earlier.request.digest != request.digest:
+    if earlier is None or request.digest is None or earlier.request.digest != request.digest:
         return False
     until = ledger.now_ms if earlier.until is None else earlier.until
     return ledger.now_ms - until <= rollback.within * 1000

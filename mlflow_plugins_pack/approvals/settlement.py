@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals import application, messages, registry, requirements
 from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Outcome, Standing, T, word_for
 from mlflow_plugins_pack.approvals.evidence import Evidence
+from mlflow_plugins_pack.approvals.file_hashing import Underway
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.records import Request, last_request
 from mlflow_plugins_pack.approvals.workflow import State, tally
 from mlflow_plugins_pack.errors import (
     ApprovalError,
     ApprovalRequiredError,
+    DigestingError,
     HolderChangedError,
     StaleApprovalError,
 )
@@ -26,7 +28,7 @@ def after_rejection(session: Session, act: Act, found: Evidence | None) -> Appro
     last = last_request(session, act.version, act.target)
     if last is None or last.state is not State.REJECTED or last.action != act.action:
         return None
-    if found is not None and last.digest != found.digest:
+    if found is not None and found.digest is not None and last.digest != found.digest:
         return None
     return ApprovalRequiredError(
         messages.rejected_before(
@@ -42,7 +44,8 @@ def after_rejection(session: Session, act: Act, found: Evidence | None) -> Appro
 
 def file(ledger: Ledger, act: Act, found: Evidence | None, *, comment: str | None) -> Request:
     """File a request for an act."""
-    return advance(ledger, act, _file(ledger, act, found, comment))
+    request = _file(ledger, act, found, comment)
+    return advance(ledger, act, request, found.underway if found else None)
 
 
 def _file(ledger: Ledger, act: Act, found: Evidence | None, comment: str | None) -> Request:
@@ -71,8 +74,10 @@ def break_glass(
 ) -> T:
     """Make a change that nobody has approved, and file its review."""
     glass, version = act.rule.break_glass, act.version
-    if glass is None or found is None:
+    if glass is None or (found is None and act.action == "promote"):
         raise LookAgainError
+    if found is not None and found.digest is None:
+        raise digesting(act, found)
     if (waiting := ledger.open_request(version, act.target)) is not None:
         application.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
     request = _file(ledger, act, found, reason)
@@ -93,11 +98,11 @@ def break_glass(
         act.target,
         action="review",
         policy_name=act.rule.name,
-        digest=found.digest,
-        holder=version,
+        digest=found.digest if found else None,
+        holder=version if act.action == "promote" else None,
         stage=None,
         archive_existing=False,
-        run_user=found.run_user,
+        run_user=found.run_user if found else None,
         comment=reason,
         expires_after=glass.expires_after,
     )
@@ -118,12 +123,37 @@ def end_review(ledger: Ledger, act: Act, review: Request) -> None:
     registry.show(ledger.session, registry.shown(act.version, act.target, line))
 
 
-def advance(ledger: Ledger, act: Act, request: Request) -> Request:
+def digesting(act: Act, found: Evidence) -> DigestingError:
+    """Return the refusal of what cannot be done before the bytes are read."""
+    version = act.version
+    return DigestingError(
+        messages.digesting(
+            target=act.target,
+            name=version.name,
+            version=version.version,
+            how_far=str(found.underway or "0 %"),
+        )
+    )
+
+
+def bind(ledger: Ledger, request: Request, found: Evidence | None) -> Request:
+    """Bind a request that was filed while the bytes were being read, once they are read."""
+    if request.awaits_digest and found is not None and found.digest is not None:
+        return ledger.note_digest(request, found.digest)
+    return request
+
+
+def advance(
+    ledger: Ledger, act: Act, request: Request, underway: Underway | None = None
+) -> Request:
     """Count the votes, approve the request if they suffice, and show where it stands."""
     standing = requirements.standing(ledger, act, request)
-    if request.state is State.PENDING and standing.tally.is_complete:
+    is_known = not request.awaits_digest
+    if request.state is State.PENDING and standing.tally.is_complete and is_known:
         request = ledger.move(request, State.APPROVED)
     line = standing.line(word_for(request, request.state))
+    if not is_known:
+        line += f", digesting {underway or '0 %'}"
     registry.show(ledger.session, registry.shown(act.version, request.target, line))
     return request
 
@@ -156,7 +186,9 @@ def settle(
                 )
             )
         )
-    if act.action == "promote" and found is not None and request.digest != found.digest:
+    request = bind(ledger, request, found)
+    known = found.digest if found is not None else None
+    if act.action == "promote" and known is not None and request.digest != known:
         return _stale(ledger, act, request, "its files have changed since")
     if act.archive_existing and not request.archive_existing:
         text = messages.archive_not_covered(**about, request_id=request.short_id)
@@ -177,10 +209,13 @@ def settle(
                     state=request.state,
                     since_ms=request.created_at,
                     filed=filed,
+                    reading=str(found.underway) if found and found.underway else None,
                 )
             ),
             filed=filed,
         )
+    if act.action == "promote" and found is not None and found.digest is None:
+        return Outcome(refusal=digesting(act, found), filed=filed)
     if request.state is State.PENDING:
         request = advance(ledger, act, request)
     if (refusal := requirements.obstacle(ledger, act, standing.basis, found)) is not None:

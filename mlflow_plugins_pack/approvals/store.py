@@ -85,7 +85,7 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
         self.ManagedSessionMaker: Callable[..., Any] = self._transactions.joining(stock_maker)
         self.gate = Gate(self._transactions, policies, self._get_active_workspace)
         self.desk = Desk(self.gate, self._write)
-        self.keeper = Keeper(self._transactions, policies.current, now_ms)
+        self.keeper = Keeper(self._transactions, policies.current, now_ms, self.gate.readings)
         if is_server_process():
             self.keeper.start()
 

@@ -53,6 +53,7 @@ requests = Table(
     Column("open_key", String(64), unique=True),
     Index("mpp_request_by_version", "version_uid", "target"),
     Index("mpp_request_by_state", "state"),
+    Index("mpp_request_by_target", "workspace", "name", "target"),
 )
 
 decisions = Table(
@@ -182,6 +183,24 @@ lease = Table(
     Column("name", String(32), primary_key=True),
     Column("holder", String(80), nullable=False),
     Column("until_ms", BigInteger, nullable=False),
+)
+
+# Files that take longer to read than a call may: who reads them, and what came of it.
+readings = Table(
+    "mpp_reading",
+    metadata,
+    Column("version_uid", String(64), primary_key=True),
+    *_where(),
+    Column("version", Integer, nullable=False),
+    Column("state", String(10), nullable=False),
+    Column("digest", String(71)),
+    Column("error", String(500)),
+    Column("bytes_done", BigInteger, nullable=False),
+    Column("bytes_total", BigInteger, nullable=False),
+    Column("holder", String(80), nullable=False),
+    Column("until_ms", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
 )
 
 policies = Table(

@@ -173,12 +173,14 @@ def _print_request(request: dict[str, Any]) -> None:
         click.echo(f"  {request['comment']}")
     if request["digest"]:
         click.echo(f"  bytes {request['digest']}")
+    elif request["action"] == "promote":
+        click.echo("  its files are being read; nobody can approve it before that is done")
     for vote in request["votes"]:
         said = f": {vote['comment']}" if vote["comment"] else ""
         click.echo(f"  {_moment(vote['ts'])} {vote['approver']} {vote['verdict']}{said}")
 
 
-def _command(name: str, summary: str, done: str) -> None:
+def _command(name: str, summary: str, done: str, tag: str | None = None) -> None:
     @approvals.command(name, help=summary)
     @click.argument("model_version", callback=parse_version)
     @click.argument("target", callback=target_argument)
@@ -200,7 +202,7 @@ def _command(name: str, summary: str, done: str) -> None:
             )
         client = client_of(uri)
         is_prompt = is_prompt_of(client, model)
-        key, value = f"approvals.{name.replace('-', '_')}", f"{target}: {message}"
+        key, value = f"approvals.{tag or name}", f"{target}: {message}"
         if is_prompt:
             client.set_prompt_version_tag(model, version, key, value)
             tags = client.get_prompt_version(model, version).tags
@@ -227,6 +229,13 @@ _command(
     "break-glass",
     "Promote MODEL_VERSION without approval in an emergency; it is reviewed afterwards.",
     "Promoted {version} to {target}; a review waits.",
+    "break_glass",
+)
+_command(
+    "break-glass-demote",
+    "Take TARGET away from MODEL_VERSION in an emergency; it is reviewed afterwards.",
+    "Took {target} away from {version}; a review waits.",
+    "break_glass.demote",
 )
 _command("reject", "Reject MODEL_VERSION's request for TARGET.", "Rejected {version} for {target}.")
 _command(
@@ -235,3 +244,15 @@ _command(
     "Cancelled the request of {version} for {target}.",
 )
 _command("comment", "Comment on MODEL_VERSION and TARGET.", "Commented on {version} for {target}.")
+_command(
+    "comment-edit",
+    "Change your newest comment on MODEL_VERSION and TARGET.",
+    "Changed your comment on {version} for {target}.",
+    "comment.edit",
+)
+_command(
+    "comment-delete",
+    "Delete your newest comment on MODEL_VERSION and TARGET.",
+    "Deleted your comment on {version} for {target}.",
+    "comment.delete",
+)

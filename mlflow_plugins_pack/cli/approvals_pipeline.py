@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 import click
+from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.names import DIGEST_SUFFIX, PROJECTION_PREFIX, parse_target
 from mlflow_plugins_pack.cli.approvals_place import (
@@ -25,6 +26,7 @@ from mlflow_plugins_pack.config import parse_duration
 from mlflow_plugins_pack.errors import (
     ApprovalRequiredError,
     ConfigurationError,
+    DigestingError,
     NoOpenRequestError,
     StaleApprovalError,
 )
@@ -88,18 +90,59 @@ def wait(
 @click.argument("model_version", callback=parse_version)
 @click.argument("target", callback=target_argument)
 @click.option("--archive-existing", is_flag=True, help="Archive the versions in the stage.")
+@click.option(
+    "--timeout",
+    default="1h",
+    show_default=True,
+    callback=_duration,
+    help="How long to wait while the server reads large files again.",
+)
 @registry_options
 def apply(
     model_version: tuple[str, int],
     target: str,
     archive_existing: bool,
+    timeout: int,
     tracking_uri: str | None,
     registry_store_uri: str | None,
 ) -> None:
     """Make MODEL_VERSION the TARGET: the stock call, which goes through once it is approved.
 
     Ends with 0 when it is done, with 1 when it was refused; the first refusal files the request.
+    Large files are read again before they are applied: it waits for that, and ends with 3 when the
+    time is up.
     """
+    deadline, shown = time.monotonic() + timeout, ""
+    while True:
+        try:
+            _apply(model_version, target, archive_existing, tracking_uri, registry_store_uri)
+        except MlflowException as exc:
+            if f"{DigestingError.code}: " not in exc.message:
+                raise
+            if (how_far := _how_far(exc.message)) != shown:
+                click.echo(f"The files are being read: {how_far}")
+                shown = how_far
+            left = deadline - time.monotonic()
+            if left <= 0:
+                click.echo("They are not read yet; apply again later.", err=True)
+                raise click.exceptions.Exit(STILL_WAITING) from exc
+            time.sleep(min(2, left))
+        else:
+            return
+
+
+def _how_far(message: str) -> str:
+    found = re.search(r"are being read \(([^)]*)\)", message)
+    return found[1] if found else ""
+
+
+def _apply(
+    model_version: tuple[str, int],
+    target: str,
+    archive_existing: bool,
+    tracking_uri: str | None,
+    registry_store_uri: str | None,
+) -> None:
     name, version = model_version
     client = client_of(registry_of(tracking_uri, registry_store_uri))
     wanted = parse_target(target)

@@ -74,12 +74,12 @@ def kill_at(store: Any, step: int, report: int) -> None:
         nonlocal seen
         seen += 1
         if seen == step:
-            os.write(report, what.encode())
+            os.write(report, what.encode()[:4096])
             os.kill(os.getpid(), signal.SIGKILL)
 
     @sa.event.listens_for(store.engine, "before_cursor_execute")
     def _before(conn: Any, cursor: Any, statement: str, *arguments: Any) -> None:
-        reached(" ".join(statement.split())[:60])
+        reached(" ".join(statement.split()))
 
     @sa.event.listens_for(store.engine, "commit")
     def _commit(conn: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import gate
+from mlflow_plugins_pack.approvals import digest, gate
+from mlflow_plugins_pack.approvals.file_hashing import ReadingStoppedError
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import Bench, bench
 
@@ -429,6 +431,31 @@ def unreadable(scene: Scene) -> None:
     with signed_in("alice"):
         scene.store.create_model_version("gov-a", "/no/such/folder")
     scene.set_alias(3)
+
+
+@case(
+    errors.DigestingError,
+    "the files of version 1 of 'gov-a' are being read (0 %), and only what was read can become "
+    "alias 'prod' or be approved for it. Nothing was changed. Make this call again when they are "
+    "read; `mlflow-pack approvals apply models:/gov-a/1 prod` waits for that by itself.",
+)
+def being_read(scene: Scene) -> None:
+    ends, stopped = threading.Event(), threading.Event()
+
+    def read(*_: Any) -> Any:
+        ends.wait(90)
+        stopped.set()
+        raise ReadingStoppedError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_PACK_APPROVALS_DIGEST_SECONDS", "0")
+        patch.setattr(digest, "hash_files", read)
+        try:
+            scene.say("erin", "request", 1, "prod: please")
+            scene.say("bob", "approve", 1, "prod: fine")
+        finally:
+            ends.set()
+            stopped.wait(90)
 
 
 @case(

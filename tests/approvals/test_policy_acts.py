@@ -413,6 +413,30 @@ def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str)
     assert bench.holder() == one  # taking production away is for people to decide
 
 
+def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
+    one, two = glass(bench)
+    bench.say("zoe", "break_glass", one, "prod: the fraud wave")
+    bench.say("carol", "approve", one, "prod: was right")
+    with pytest.raises(errors.InvalidCommandError, match="version 2 of 'gov-a' is not alias"):
+        bench.say("bob", "break_glass.demote", two, "prod: it burns")
+    with pytest.raises(errors.NotAnApproverError, match="only 'oncall' may"):
+        bench.say("erin", "break_glass.demote", one, "prod: it burns")
+    with pytest.raises(errors.InvalidCommandError, match="needs a reason"):
+        bench.say("bob", "break_glass.demote", one, "prod")
+    bench.say("bob", "break_glass.demote", one, "prod: it burns")
+    assert bench.holder() is None
+    assert bench.state(one) == "BREAK-GLASS REVIEW PENDING 0/1"
+    assert drift(bench) == []
+    with pytest.raises(errors.SelfApprovalError, match="'bob' broke the glass"):
+        bench.say("bob", "approve", one)
+    bench.say("carol", "approve", one, "prod: was right")
+    assert bench.state(one) == "BREAK-GLASS REVIEWED 1/1 (carol)"
+    assert bench.holder() is None
+    assert audited(bench)[-1] == "REVIEWED"
+    # What was taken away needs to be approved anew.
+    refused(errors.ApprovalError, lambda: bench.set_alias(one))
+
+
 # --- votes and comments -----------------------------------------------------------------------
 
 
@@ -455,6 +479,29 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
         bench.store.desk.edit_comment(comment_id, None)
     assert comments() == []
     assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
+
+
+def test_the_newest_comment_is_edited_and_deleted_by_tag(bench: Bench) -> None:
+    version = bench.version()
+    for text in ("first", "second"):
+        bench.say("erin", "comment", version, f"prod: {text}")
+    bench.say("bob", "comment", version, "prod: mine")
+
+    def comments() -> list[str]:
+        with bench.store.engine.connect() as connection:
+            uids = inspection.uids_of(connection, "gov-a", version)
+            return sorted(str(row["text"]) for row in inspection.comments_of(connection, uids))
+
+    bench.say("erin", "comment.edit", version, "prod: second, clearer")
+    assert comments() == ["first", "mine", "second, clearer"]
+    with pytest.raises(errors.InvalidCommandError, match="the text is missing"):
+        bench.say("erin", "comment.edit", version, "prod")
+    bench.say("erin", "comment.delete", version, "prod")
+    assert comments() == ["first", "mine"]
+    with pytest.raises(errors.NoOpenRequestError, match="'carol' has written no comment"):
+        bench.say("carol", "comment.delete", version, "prod")
+    with pytest.raises(errors.IdentityRequiredError):
+        bench.say(None, "comment.delete", version, "prod")
 
 
 # --- locks ------------------------------------------------------------------------------------

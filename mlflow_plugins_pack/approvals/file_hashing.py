@@ -1,0 +1,146 @@
+"""Reads a version's files for their digest, a block at a time, with one file on disk at most."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+BLOCK_BYTES = 1 << 20
+
+
+MAX_PROBLEM_LENGTH = 500
+
+
+class ReadingStoppedError(Exception):
+    """Somebody has told the reading to stop."""
+
+
+class Progress:
+    """How far a reading has come; written by one thread, read by others.
+
+    Attributes:
+        bytes_done: Read so far.
+        bytes_total: Of all files, as their repository says; 0 while that is not known.
+    """
+
+    def __init__(self) -> None:
+        self.bytes_done = 0
+        self.bytes_total = 0
+        self._stopped = threading.Event()
+
+    def stop(self) -> None:
+        """Have the reading end at its next block."""
+        self._stopped.set()
+
+    def add(self, count: int) -> None:
+        """Note that so many bytes were read.
+
+        Raises:
+            ReadingStoppedError: If the reading is to end.
+        """
+        if self._stopped.is_set():
+            raise ReadingStoppedError
+        self.bytes_done += count
+
+
+@dataclass(frozen=True)
+class Underway:
+    """A reading that goes on.
+
+    Attributes:
+        bytes_done: Read so far.
+        bytes_total: To be read; 0: not known yet.
+        problem: Why it has ended without a result, if it has.
+    """
+
+    bytes_done: int
+    bytes_total: int
+    problem: str | None = None
+
+    def __str__(self) -> str:
+        if self.problem is not None:
+            return f"failed: {self.problem[:MAX_PROBLEM_LENGTH]}"
+        if not self.bytes_total:
+            return "0 %"
+        return f"{min(100 * self.bytes_done // self.bytes_total, 99)} %"
+
+
+def hash_files(repository: Any, path: str | None, progress: Progress) -> list[tuple[str, int, str]]:
+    """Return (path, size in bytes, sha256 in hex) of every file under a path of a repository.
+
+    Raises:
+        FileNotFoundError: If there are none.
+        ReadingStoppedError: If the reading was stopped.
+    """
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    if isinstance(repository, LocalArtifactRepository):
+        found = list(_on_disk(Path(repository.download_artifacts(path or "")), progress))
+    else:
+        found = list(_elsewhere(repository, path, progress))
+    if not found:
+        raise FileNotFoundError("there are no files")
+    return found
+
+
+def _on_disk(root: Path, progress: Progress) -> Iterator[tuple[str, int, str]]:
+    paths = [root]
+    if root.is_file():
+        root = root.parent
+    else:
+        paths = []
+        seen: set[str] = set()
+        for folder, subfolders, files in os.walk(root, followlinks=True):
+            # A link to a folder is served as one, so it counts; a loop of links must end.
+            real = os.path.realpath(folder)
+            if real in seen:
+                subfolders.clear()
+                continue
+            seen.add(real)
+            paths += [Path(folder) / name for name in files]
+    progress.bytes_total = sum(path.stat().st_size for path in paths)
+    for path in paths:
+        yield path.relative_to(root).as_posix(), *_hashed(path, progress)
+
+
+def _elsewhere(
+    repository: Any, path: str | None, progress: Progress
+) -> Iterator[tuple[str, int, str]]:
+    listed = list(_listed(repository.list_artifacts, path))
+    if listed:
+        start = len(path) + 1 if path else 0
+        files = [(info.path, info.path[start:]) for info in listed]
+    elif path:
+        files = [(path, path.rpartition("/")[2])]
+    else:
+        files = []
+    progress.bytes_total = sum(info.file_size or 0 for info in listed)
+    for there, name in files:
+        with tempfile.TemporaryDirectory(prefix="mlflow-pack-digest-") as folder:
+            here = Path(folder) / "file"
+            repository._download_file(remote_file_path=there, local_path=str(here))
+            yield name, *_hashed(here, progress)
+
+
+def _listed(list_artifacts: Callable[[str | None], list[Any]], path: str | None) -> Iterator[Any]:
+    for info in list_artifacts(path):
+        if info.is_dir:
+            yield from _listed(list_artifacts, info.path)
+        else:
+            yield info
+
+
+def _hashed(path: Path, progress: Progress) -> tuple[int, str]:
+    whole, size = hashlib.sha256(), 0
+    with path.open("rb") as stream:
+        while block := stream.read(BLOCK_BYTES):
+            whole.update(block)
+            size += len(block)
+            progress.add(len(block))
+    return size, whole.hexdigest()
