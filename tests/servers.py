@@ -315,8 +315,12 @@ class DatabaseServer:
     url: str
     _count: int = field(default=0, repr=False)
 
-    def new_database(self) -> str:
-        """Create an empty database and return its SQLAlchemy URL."""
+    def new_database(self, options: str = "") -> str:
+        """Create an empty database and return its SQLAlchemy URL.
+
+        Args:
+            options: Of ``CREATE DATABASE``.
+        """
         import sqlalchemy
 
         self._count += 1
@@ -326,7 +330,7 @@ class DatabaseServer:
             self.url + admin, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
         )
         with engine.connect() as connection:
-            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name}"))
+            connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} {options}"))
         engine.dispose()
         return f"{self.url}/{name}"
 

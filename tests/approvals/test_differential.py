@@ -6,7 +6,10 @@ numbers and orders can be compared as they are.
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,10 +17,14 @@ import sqlalchemy as sa
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.entities.webhook import WebhookEvent
 from mlflow.exceptions import MlflowException
+from mlflow.store.model_registry.abstract_store import AbstractStore
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
+from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.approvals.acting import signed_in
+from tests.approvals.conftest import SITES
 
 POLICY = """
 version: 1
@@ -77,6 +84,17 @@ class Telling:
                     str({k: v for k, v in row.items() if not k.endswith(_PASSING)}) for row in rows
                 )
         return found
+
+    def workspaces(self) -> set[str]:
+        tables = [name for name in _TABLES if name != "webhook_events"]
+        with self.store.engine.connect() as connection:
+            return {
+                workspace
+                for table in tables
+                for workspace in connection.execute(
+                    sa.text(f"SELECT workspace FROM {table}")
+                ).scalars()
+            }
 
 
 def plain(value: Any) -> Any:
@@ -195,27 +213,37 @@ def story(tell: Any) -> None:
     tell.create_model_version("n", "s3://bucket/again")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+@pytest.fixture(scope="module", params=SITES)
 def tellings(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    empty_database: Path,
 ) -> Iterator[tuple[Telling, Telling]]:
     folder = tmp_path_factory.mktemp("differential")
 
+    kind, _, with_workspaces = request.param.partition("-")
+
     def new(name: str) -> str:
-        if request.param == "sqlite":
-            return f"sqlite:///{folder / name}.db"
-        url: str = request.getfixturevalue(request.param).new_database()
+        if kind == "sqlite":
+            return f"sqlite:///{shutil.copy(empty_database, folder / name)}"
+        url: str = request.getfixturevalue(kind).new_database()
         return url
 
     (folder / "policy.yaml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))
         patch.setattr("socket.getaddrinfo", _public)
-        stock, ours = SqlAlchemyStore(new("stock")), build_store(f"approval-{new('ours')}")
+        if with_workspaces:
+            patch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+        oracle = WorkspaceAwareSqlAlchemyStore if with_workspaces else SqlAlchemyStore
+        stock, ours = oracle(new("stock")), build_store(f"approval-{new('ours')}")
+        assert ours.supports_workspaces is stock.supports_workspaces is bool(with_workspaces)
         told = Telling(stock), Telling(ours)
-        for telling in told:
-            with signed_in("alice"):
-                story(telling)
+        workspace = WorkspaceContext("team-a") if with_workspaces else contextlib.nullcontext()
+        with workspace:
+            for telling in told:
+                with signed_in("alice"):
+                    story(telling)
     yield told
     stock._dispose_engine()
     ours._dispose_engine()
@@ -247,10 +275,16 @@ def test_the_story_makes_every_call(tellings: tuple[Telling, Telling]) -> None:
     """What a newer MLflow adds to the registry must be looked at, not passed over."""
     public = {
         name
-        for name in dir(SqlAlchemyStore)
-        if not name.startswith("_") and callable(getattr(SqlAlchemyStore, name))
+        for kind in (AbstractStore, SqlAlchemyStore, WorkspaceAwareSqlAlchemyStore)
+        for name in dir(kind)
+        if not name.startswith("_") and callable(getattr(kind, name))
     }
-    assert public - OUT_OF_REACH == tellings[0].called
+    assert public - OUT_OF_REACH == tellings[0].called == tellings[1].called
+
+
+def test_a_workspace_has_what_was_told_in_it(tellings: tuple[Telling, Telling]) -> None:
+    of = {workspace for telling in tellings for workspace in telling.workspaces()}
+    assert of == {"team-a" if tellings[0].store.supports_workspaces else "default"}
 
 
 def test_nothing_is_recorded_about_it(tellings: tuple[Telling, Telling]) -> None:

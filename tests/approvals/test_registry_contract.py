@@ -11,6 +11,7 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals.plugin import build_store
+from tests.approvals.conftest import new_like_mysql
 from tests.contracts.registry_store import POLICY, RegistryStoreContract
 
 DATABASES = (pytest.param("sqlite", marks=pytest.mark.compat), "postgresql", "mariadb")
@@ -26,6 +27,11 @@ def database(
     else:
         url = request.getfixturevalue(request.param).new_database()
     return url, {}
+
+
+@pytest.fixture(scope="module")
+def like_mysql(mariadb: Any) -> tuple[str, Any]:
+    return new_like_mysql(mariadb), {}
 
 
 @pytest.fixture
@@ -67,6 +73,23 @@ class TestWithWorkspaces(RegistryStoreContract):
     @pytest.fixture
     def oracle(self, store: Any, database: tuple[str, Any]) -> Any:
         return database[1]["aware"][1]
+
+
+class TestAsMySqlIsSetUp(RegistryStoreContract):
+    """MariaDB with what MySQL 8 has by default: letters, their order, and strictness."""
+
+    test_no_approval_survives_a_change_of_workspace = None  # type: ignore[assignment]
+
+    @pytest.fixture
+    def store(self, like_mysql: tuple[str, Any], policy_file: None) -> Any:
+        url, stores = like_mysql
+        if "plain" not in stores:
+            stores["plain"] = build_store(f"approval-{url}"), SqlAlchemyStore(url)
+        return stores["plain"][0]
+
+    @pytest.fixture
+    def oracle(self, store: Any, like_mysql: tuple[str, Any]) -> Any:
+        return like_mysql[1]["plain"][1]
 
 
 class TestTheOtherPostgresqlDriver:

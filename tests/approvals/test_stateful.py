@@ -34,6 +34,8 @@ from mlflow_plugins_pack.approvals import drift as strays
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.approvals.acting import signed_in
 
+# Read here: tests run without any setting of ours.
+EXAMPLES = int(os.environ.get("MLFLOW_PACK_STATEFUL", "12"))
 HOUR = 3_600_000
 GLASS = "the glass was broken"
 NAME = "gov-a"
@@ -393,16 +395,15 @@ def machine(empty_database: Path) -> type[Registry]:
 
 @pytest.mark.timeout(0 if "MLFLOW_PACK_STATEFUL" in os.environ else 300)
 def test_anybody_does_anything(machine: type[Registry]) -> None:
-    examples = int(os.environ.get("MLFLOW_PACK_STATEFUL", "12"))
     hypothesis.stateful.run_state_machine_as_test(  # type: ignore[attr-defined]
         machine,
         settings=hypothesis.settings(
-            max_examples=examples,
+            max_examples=EXAMPLES,
             stateful_step_count=30,
             deadline=None,
             # A sequence that fails is short enough to read; shrinking it takes minutes.
             phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate],
-            derandomize=examples == 12,
+            derandomize=EXAMPLES == 12,
             suppress_health_check=list(hypothesis.HealthCheck),
         ),
     )

@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("person", sa.String(256), nullable=False),
         sa.Column("claims", sa.Text, nullable=False),
         sa.Column("ts", sa.BigInteger, nullable=False),
+        mysql_charset="utf8mb4",
+        mysql_collate="utf8mb4_bin",
     )
 
 
