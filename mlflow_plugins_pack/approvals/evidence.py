@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from mlflow.exceptions import MlflowException
@@ -172,7 +174,8 @@ def _lineage(run: Any) -> Lineage | None:
         whole = _json(text, dict) or {}
         listed = whole.get("inputs")
         if isinstance(listed, list):
-            inputs, is_complete = listed, not whole.get("dropped")
+            inputs, is_named = _with_members(listed, whole.get("members"))
+            is_complete = is_named and not whole.get("dropped")
     commit, is_dirty = code.get("commit"), code.get("dirty")
     return Lineage(
         tuple(entry for entry in inputs if isinstance(entry, dict)),
@@ -180,6 +183,25 @@ def _lineage(run: Any) -> Lineage | None:
         commit if isinstance(commit, str) else None,
         is_dirty if isinstance(is_dirty, bool) else None,
     )
+
+
+def _with_members(inputs: list[Any], members: Any) -> tuple[list[Any], bool]:
+    """Put each file of a folded folder in the folder's place; tell whether all could be named."""
+    named = members if isinstance(members, dict) else {}
+    files: dict[str, int] = {}
+    found: dict[str, Any] = {}
+    listed = []
+    for entry in inputs:
+        if not isinstance(entry, dict) or not entry.get("files"):
+            listed.append(entry)
+            continue
+        uri = str(entry.get("u"))
+        files[uri] = files.get(uri, 0) + (entry["files"] if isinstance(entry["files"], int) else 1)
+        for name in named.get(uri, ()):
+            found[uri + quote(os.fsencode(str(name)))] = entry
+        listed.append(entry)
+    is_named = all(len(named.get(uri, ())) >= count for uri, count in files.items())
+    return [*listed, *({**entry, "u": uri} for uri, entry in found.items())], is_named
 
 
 def _json(text: str | None, kind: type) -> Any:

@@ -170,11 +170,12 @@ def who_used(
         )
     explorer = Explorer(tracking_uri, registry_uri)
     models = (network.MODEL, network.VERSION, network.ALIAS)
+    users = explorer.readers(digest=place.digest, uri=place.uri)
+    versions = explorer.versions_of(run for run, _ in users)
 
-    def row(found: tuple[Any, Entry]) -> dict[str, Any]:
-        run, entry = found
+    def row(run: Any, entry: Entry) -> dict[str, Any]:
         made = Network()
-        explorer.add_models(run, made)
+        explorer.add_models(run, versions.get(run.info.run_id, ()), made)
         return {
             "run": run.info.run_id,
             "name": run.info.run_name,
@@ -185,7 +186,7 @@ def who_used(
             "models": [node.key for kind in models for node in made.of_kind(kind)],
         }
 
-    return explorer.each(row, explorer.readers(digest=place.digest, uri=place.uri))
+    return [row(run, entry) for run, entry in users]
 
 
 def upstream(

@@ -7,6 +7,7 @@ run is fetched that does not match, so a server with ten thousand runs answers a
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -22,6 +23,8 @@ _EXPERIMENTS = 500
 _SEARCHES = 100
 """Most files of one run that are searched for; more are named in the answer's notes."""
 _DOCUMENTS = 300
+_RUNS_A_FILTER = 50
+"""The filter travels in an address, which may be some 4,000 characters long."""
 _THREADS = 6
 
 
@@ -41,6 +44,7 @@ class Explorer:
 
         self.client = MlflowClient(tracking_uri, registry_uri)
         self._limit = limit
+        self._known_aliases: dict[str, dict[str, Any]] = {}
 
     @cached_property
     def _experiments(self) -> list[str]:
@@ -109,12 +113,16 @@ class Explorer:
         entries: tuple[Entry, ...] = getattr(graph, tag)
         return entries
 
+    @cached_property
+    def _runs_with_folders(self) -> list[Any]:
+        return list(self.runs(f"tags.`{PREFIX}truncated` LIKE '%rolled_up%'"))
+
     def _rolled_up(
         self, tag: str, uri: str | None, known: dict[str, Any]
     ) -> Iterator[tuple[Any, Graph]]:
         """Return those runs in full whose tags name folders instead of files."""
         runs = []
-        for run in self.runs(f"tags.`{PREFIX}truncated` LIKE '%rolled_up%'"):
+        for run in self._runs_with_folders:
             folders = [e.uri for e in self._from_tags(run, tag) if e.files is not None]
             holds = any(uri is None or uri.startswith(folder) for folder in folders)
             if run.info.run_id not in known and holds:
@@ -132,15 +140,34 @@ class Explorer:
 
     # --- runs -> models -> versions -> aliases ----------------------------------------------------
 
-    def add_models(self, run: Any, answer: Network) -> None:
-        """Add what a run logged and what became of it in the registry."""
+    def versions_of(self, runs: Iterable[Any]) -> dict[str, list[Any]]:
+        """Return the model versions that came of each run, asking for many runs at once."""
+        ids = [run.info.run_id for run in runs]
+        groups = [
+            ids[start : start + _RUNS_A_FILTER] for start in range(0, len(ids), _RUNS_A_FILTER)
+        ]
+        filters = ["run_id IN ({})".format(",".join(f"'{i}'" for i in group)) for group in groups]
+        found: dict[str, list[Any]] = defaultdict(list)
+        for versions in self.each(lambda text: list(self._versions(text)), filters):
+            for version in versions:
+                found[version.run_id].append(version)
+        return found
+
+    def add_models(self, run: Any, versions: Iterable[Any], answer: Network) -> None:
+        """Add what a run logged and what became of it in the registry.
+
+        Args:
+            run: The run.
+            versions: The model versions that came of it, as `versions_of` gives them.
+            answer: What to add to.
+        """
         run_id = run.info.run_id
         logged = getattr(getattr(run, "outputs", None), "model_outputs", None) or ()
         for output in logged:
             key = f"models:/{output.model_id}"
             answer.add(Node(key, network.MODEL, output.model_id))
             answer.join(run_id, key, network.LOGGED)
-        for version in self._versions(f"run_id='{run_id}'"):
+        for version in versions:
             self._add_version(version, answer)
 
     def _versions(self, filter_string: str) -> Iterator[Any]:
@@ -154,6 +181,12 @@ class Explorer:
             if not token:
                 return
 
+    def _aliases(self, name: str) -> dict[str, Any]:
+        # A listing of versions leaves them out.
+        if name not in self._known_aliases:
+            self._known_aliases[name] = dict(self.client.get_registered_model(name).aliases or {})
+        return self._known_aliases[name]
+
     def _add_version(self, version: Any, answer: Network) -> str:
         key = f"models:/{version.name}/{version.version}"
         stage = getattr(version, "current_stage", None)
@@ -164,9 +197,7 @@ class Explorer:
             answer.join(model, key, network.REGISTERED)
         elif version.run_id:
             answer.join(version.run_id, key, network.REGISTERED)
-        # A listing leaves the aliases out.
-        model_name = self.client.get_registered_model(version.name)
-        for alias, number in (model_name.aliases or {}).items():
+        for alias, number in self._aliases(version.name).items():
             if str(number) == str(version.version):
                 name = f"models:/{version.name}@{alias}"
                 answer.add(Node(name, network.ALIAS, f"{version.name}@{alias}"))
@@ -180,12 +211,13 @@ class Explorer:
         waiting, seen = list(runs), set()
         for _ in range(depth):
             later = []
+            versions = self.versions_of(run for run in waiting if run.info.run_id not in seen)
             for run in waiting:
                 if run.info.run_id in seen or self._is_full(answer):
                     continue
                 seen.add(run.info.run_id)
                 add_run(run, answer)
-                self.add_models(run, answer)
+                self.add_models(run, versions.get(run.info.run_id, ()), answer)
                 later += self._followers(run, answer)
             waiting = later
             if not waiting:

@@ -186,6 +186,36 @@ def test_inputs_are_where_they_may_be(bench: Bench, monkeypatch: pytest.MonkeyPa
     assert bench.holder() == rolled
 
 
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["a.png", "b.png"], None),
+        (["a.png", "a b.secret"], "no input like **.secret, and s3://curated/f/a%20b.secret is"),
+        (["a.png"], "the whole list of inputs, and the run's is shortened or cannot be read"),
+    ],
+)
+def test_files_behind_a_folder_are_judged_too(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, names: list[str], problem: str | None
+) -> None:
+    ask(bench, 'checks: [{lineage: required, inputs_never: ["**.secret"]}]')
+    folder = [{"u": "s3://curated/f/", "files": 2}]
+    _, run_id = run_of(
+        bench,
+        monkeypatch,
+        lineage_inputs=json.dumps(folder),
+        lineage_truncated='{"rolled_up": 2}',
+    )
+    whole = {"inputs": folder, "members": {"s3://curated/f/": names}, "dropped": 0}
+    MlflowClient().log_dict(run_id, whole, "lineage/lineage.json")
+    version = version_of(bench, run_id)
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    if problem is None:
+        bench.set_alias(version)
+    else:
+        assert problem in refused(errors.ChecksFailedError, lambda: bench.set_alias(version))
+
+
 # --- freeze -----------------------------------------------------------------------------------
 
 

@@ -76,11 +76,20 @@ def _copy_tags(registry: Any, version: Any) -> None:
         copy_tags(client, version, {k: v for k, v in tags.items() if k.startswith("lineage.")})
 
 
+ON_VERSIONS = tuple(
+    f"lineage.{name}"
+    for name in ("inputs", "truncated", "upstream.runs", "upstream.models", "digest")
+)
+"""What a version is given: what it was made from. The rest is one click away, at its run."""
+
+
 def copy_tags(client: Any, version: Any, tags: dict[str, str]) -> None:
-    """Set a run's lineage tags on a model version that has none."""
+    """Set on a model version that has no lineage those of a run's tags that concern it."""
     if "lineage.digest" in tags and "lineage.digest" not in (version.tags or {}):
-        for key, value in tags.items():
-            client.set_model_version_tag(version.name, version.version, key, value)
+        # The digest comes last: where it is, the others are.
+        for key in ON_VERSIONS:
+            if key in tags:
+                client.set_model_version_tag(version.name, version.version, key, tags[key])
 
 
 _WRAPPERS: dict[str, Callable[[Any], None]] = {
