@@ -248,6 +248,7 @@ def test_the_environment_alone_is_enough(
     http_request(MlflowHostCreds(named.url), API, "GET")
     token = named.seen[0].headers["Authorization"].removeprefix("Bearer ")
     assert claims_of(token)["client_id"] == "machine"
+    assert claims_of(token)["scope"] == "mlflow"
     monkeypatch.setenv("MLFLOW_PACK_AUTH_CONFIG", "/some/auth.toml")
     with pytest.raises(MlflowException, match="both set"):
         http_request(MlflowHostCreds(named.url), API, "GET")
