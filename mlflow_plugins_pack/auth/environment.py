@@ -21,6 +21,7 @@ _TEXTS = {
     "SOURCE": "source",
     "ISSUER": "issuer",
     "CLIENT_ID": "client_id",
+    "SCOPE": "scope",
     "AUDIENCE": "audience",
     "USERNAME": "username",
     "TOKEN_FILE": "file",
@@ -56,8 +57,6 @@ def _table() -> dict[str, Any]:
     for name, key in _SECRETS.items():
         if os.environ.get(_PREFIX + name):
             table[key] = {"env": _PREFIX + name}
-    if scopes := os.environ.get(_PREFIX + "SCOPES", "").split():
-        table["scopes"] = scopes
     if "source" not in table:
         table["source"] = _guess(table)
     if table["source"] == "env":

@@ -176,23 +176,21 @@ def token(profile: str) -> None:
 @click.argument("profile")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec(profile: str, command: tuple[str, ...]) -> None:  # noqa: A001 - the command's name
-    """Run COMMAND with PROFILE's token in MLFLOW_TRACKING_TOKEN.
+    """Run COMMAND signed in as PROFILE, by MLFLOW_TRACKING_TOKEN (or user and password).
 
     For clients that MLflow's hooks do not reach (R, Java, the OTLP exporter), as
-    `mlflow-pack auth exec PROFILE -- Rscript train.R`. The token is not renewed while COMMAND
-    runs. OTEL_EXPORTER_OTLP_HEADERS is set too, unless it is set already.
+    `mlflow-pack auth exec PROFILE -- Rscript train.R`. COMMAND takes this process's place, so
+    signals reach it and its exit code is the command's. The token is not renewed while it runs.
+    MLFLOW_TRACKING_URI becomes PROFILE's first host if it is not set, and must be one of its hosts;
+    OTLP endpoints at these hosts get their header too.
     """
+    from mlflow_plugins_pack.auth.handover import child_environment
     from mlflow_plugins_pack.auth.manager import get_manager
 
     manager = get_manager()
-    text = _token_of(manager, profile)
-    environment = {**os.environ, "MLFLOW_TRACKING_TOKEN": text}
-    environment.setdefault("OTEL_EXPORTER_OTLP_HEADERS", f"Authorization=Bearer%20{text}")
-    # The child's own profiles would win over the token that it is given.
-    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
-        environment.pop(name, None)
-    hosts = manager.profile(profile).hosts
-    environment.setdefault("MLFLOW_TRACKING_URI", hosts[0])
+    found = manager.profile(profile)
+    headers = manager.credential(profile).headers
+    environment = child_environment(profile, found, headers, os.environ)
     sys.stdout.flush()
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - what the person typed

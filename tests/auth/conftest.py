@@ -5,12 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth import manager
+from mlflow_plugins_pack.auth.sources.oidc import OidcSource
+from mlflow_plugins_pack.auth.store import FileStore
 from tests import servers
-from tests.auth.parts import Recorder, recording, write_profiles
+from tests.auth.parts import ARTIFACT, SECRET, Profiles, Recorder, recording, write_profiles
+from tests.oidc import OidcProvider
 
 PEOPLE = ("alice", "bob")
 
@@ -64,3 +70,35 @@ def basic_auth(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Mlf
             servers.create_user(server, name, servers.PASSWORD)
         servers.make_sign_in_cheap(folder)
         yield server
+
+
+@pytest.fixture
+def signed_in(
+    named: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., requests.Response]:
+    """A profile with Authorization and a custom header; call it to send to the named host."""
+    monkeypatch.setenv("TOKEN", SECRET)
+    profiles(
+        f'[profile.prod]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "TOKEN"\n'
+        'extra_headers = { "X-Access-Secret" = { env = "TOKEN" } }\n'
+    )
+
+    def send(method: str = "GET", path: str = ARTIFACT, **kwargs: Any) -> requests.Response:
+        return http_request(MlflowHostCreds(named.url), path, method, **kwargs)
+
+    return send
+
+
+@pytest.fixture
+def source(provider: OidcProvider, profiles: Profiles) -> OidcSource:
+    """The source of a person's profile ``me``, to which nobody is signed in."""
+    from tests.auth.test_login import opened, person
+
+    profiles(person(provider.issuer))
+    return opened()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FileStore:
+    """An empty token store."""
+    return FileStore(str(tmp_path / "state" / "auth"))

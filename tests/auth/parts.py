@@ -11,8 +11,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 JSON = {"Content-Type": "application/json"}
+SECRET = "planted-secret-4711"
+API = "/api/2.0/mlflow/runs/get"
+ARTIFACT = "/api/2.0/mlflow-artifacts/artifacts/1/a.bin"
+Profiles = Callable[[str], Path]
 
 
 @dataclass(frozen=True)
@@ -132,3 +139,17 @@ def write_profiles(path: Path, text: str) -> Path:
 
 
 write_profiles.tick = 0  # type: ignore[attr-defined]
+
+
+def redirect_to(target: str, status: int) -> Rule:
+    """Make the rule of a server that sends its clients elsewhere."""
+    return lambda seen: (status, {"Location": target}, b"")
+
+
+def conflict_netrc(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> dict[str, Any]:
+    """Let ~/.netrc have an entry for the loopback host."""
+    path = home / "netrc"
+    path.write_text("machine 127.0.0.1 login other password other-password\n")
+    path.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(path))
+    return {}

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from mlflow_plugins_pack.auth.doctor import check
 from mlflow_plugins_pack.cli.auth import auth
-from tests.auth.parts import Recorder
+from tests.auth.certificates import Authority
+from tests.auth.parts import Recorder, recording
 
 Profiles = Callable[[str], Path]
 SECRET = "planted-secret-4711"
@@ -116,6 +117,93 @@ def test_doctor_finds_the_file_that_others_may_write(named: Recorder, profiles: 
     result = run("doctor")
     assert result.exit_code == 1
     assert "chmod go-w" in result.output
+
+
+def planted_proxy(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    return ""
+
+
+def planted_other_door(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "other")
+    return ""
+
+
+def planted_rival_that_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_USERNAME", "other")
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "other")
+    return 'on_conflict = "error"\n'
+
+
+def planted_credentials_file(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    (home / ".mlflow").mkdir()
+    (home / ".mlflow" / "credentials").write_text("[mlflow]\n")
+    return ""
+
+
+def planted_password_in_the_uri(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", url.replace("//", f"//alice:{SECRET}@"))
+    return ""
+
+
+def planted_lost_token(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    monkeypatch.delenv("WORKING_TOKEN")
+    return ""
+
+
+def planted_open_folder(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+    home.chmod(0o777)
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("plant", "said", "level"),
+    [
+        (planted_proxy, "a proxy of the environment would read the credential", "error"),
+        (planted_other_door, "MLFLOW_TRACKING_AUTH=other is set as well", "error"),
+        (planted_rival_that_is_refused, "so requests to the profile's hosts are refused", "error"),
+        (planted_credentials_file, "~/.mlflow/credentials is set as well", "warning"),
+        (planted_password_in_the_uri, "carries a user name or password", "error"),
+        (planted_lost_token, "WORKING_TOKEN is not set", "error"),
+        (planted_open_folder, "everybody may replace files in its folder", "error"),
+    ],
+)
+def test_doctor_finds_each_planted_misconfiguration(
+    named: Recorder,
+    profiles: Profiles,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    plant: Callable[[pytest.MonkeyPatch, Path, str], str],
+    said: str,
+    level: str,
+) -> None:
+    """Alone, in what doctor is otherwise content with."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("WORKING_TOKEN", SECRET)
+    text = f'[profile.p]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "WORKING_TOKEN"\n'
+    profiles(text)
+    assert {finding.level for finding in check()} == {"ok"}
+    profiles(text + plant(monkeypatch, tmp_path, named.url))
+    found = [finding for finding in check() if finding.level != "ok"]
+    assert [finding.level for finding in found] == [level]
+    assert said in found[0].message
+    assert SECRET not in repr(found)
+    assert not any("Authorization" in seen.headers for seen in named.seen)
+
+
+def test_doctor_finds_a_certificate_that_is_not_trusted(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("WORKING_TOKEN", SECRET)
+    authority = Authority(tmp_path)
+    with recording(certificate=authority.issue("server")) as secure:
+        text = f'[profile.p]\nhosts = ["{secure.url}"]\nsource = "env"\nenv = "WORKING_TOKEN"\n'
+        profiles(text)
+        assert "its certificate is not trusted here" in run("doctor").output
+        profiles(f'{text}tls = {{ ca = "{authority.ca}" }}\n')
+        assert run("doctor").exit_code == 0
 
 
 def test_doctor_without_profiles_has_nothing_to_say() -> None:

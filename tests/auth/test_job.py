@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,7 @@ class Site:
     provider: OidcProvider
     verifier: Verifier
     environment: dict[str, str]
+    told: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
     def job(self, seconds: float) -> Iterator[None]:
@@ -67,6 +68,7 @@ class Site:
             assert SECRET not in output
             assert " 401" not in output
             assert "Traceback" not in output, output[-6000:]
+            self.told += [line for line in output.splitlines() if line.endswith(" rounds")]
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +123,11 @@ def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) ->
     moments = fetched(site, began)
     # From the first request that needed one to the last moment, one token after the other.
     needed = math.ceil((time.time() - moments[0]) / TOKEN_SECONDS)
+    # For whoever runs it with -s.
+    sys.stdout.write(
+        f"\n{time.time() - began:.0f} s, {', '.join(site.told)}; {len(moments)} tokens fetched, "
+        f"{needed} needed; {len(site.verifier.refused)} 401s of nginx, none seen by the job\n"
+    )
     assert len(moments) <= needed + 1 + trouble, moments
     if trouble:
         assert site.verifier.refused  # nginx did refuse; the job never noticed

@@ -14,7 +14,6 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import pytest
-import requests
 from click.testing import CliRunner
 
 from mlflow_plugins_pack.auth import manager
@@ -28,7 +27,6 @@ from mlflow_plugins_pack.auth.sources.claims import claims_of
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 from mlflow_plugins_pack.cli.auth import auth
 from mlflow_plugins_pack.errors import CredentialError
-from tests.auth.test_oidc import in_processes
 from tests.oidc import OidcProvider
 from tests.oidc.person import sign_in
 
@@ -40,13 +38,6 @@ def person(issuer: str, extra: str = "") -> str:
         f'[profile.me]\nhosts = ["https://h.example"]\nsource = "oidc"\nissuer = "{issuer}"\n'
         f'client_id = "person"\nscope = "openid offline_access mlflow"\n{extra}'
     )
-
-
-@pytest.fixture
-def source(provider: OidcProvider, profiles: Profiles) -> OidcSource:
-    """The source of the profile ``me``, to which nobody is signed in."""
-    profiles(person(provider.issuer))
-    return opened()
 
 
 def opened() -> OidcSource:
@@ -136,100 +127,6 @@ def redirected(url: str, **changes: str | None) -> str:
     answer: dict[str, str | None] = {"state": query["state"], "code": "stolen", **changes}
     kept = {key: value for key, value in answer.items() if value is not None}
     return urlunsplit((*urlsplit(query["redirect_uri"])[:3], urlencode(kept), ""))
-
-
-def test_an_answer_with_another_state_is_refused_and_the_sign_in_stays_open(
-    source: OidcSource,
-) -> None:
-    def act(url: str) -> None:
-        foreign = requests.get(redirected(url, state="other", iss="x"), timeout=10)
-        assert foreign.status_code == 400
-        assert requests.get(redirected(url, state=None), timeout=10).status_code == 400
-        assert (
-            requests.get(redirected(url).replace("/callback", "/x"), timeout=10).status_code == 404
-        )
-        sign_in(url)
-
-    with in_the_background(act) as show:
-        _, who = login.by_browser(source.provider, 60, show)
-    assert who == "alice"
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"iss": "https://evil.example"}, "another provider answered"),
-        ({}, "another provider answered"),  # it promises to name itself (RFC 9207)
-        ({"iss": "ISSUER", "code": None}, "holds no code"),
-        ({"iss": "ISSUER", "code": None, "error": "access_denied"}, "access_denied"),
-        ({"iss": "ISSUER"}, "invalid_grant"),  # a code that is not of this provider
-    ],
-)
-def test_an_answer_that_does_not_hold_ends_the_sign_in(
-    source: OidcSource, provider: OidcProvider, changes: dict[str, str | None], said: str
-) -> None:
-    changes = {
-        key: provider.issuer if value == "ISSUER" else value for key, value in changes.items()
-    }
-
-    def act(url: str) -> None:
-        requests.get(redirected(url, **changes), timeout=10)
-
-    with in_the_background(act) as show, pytest.raises(SourceError, match=said):
-        login.by_browser(source.provider, 60, show)
-    assert not Path(token_folder()).exists()
-
-
-def test_the_code_is_worthless_without_the_verifier(
-    source: OidcSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    exchange = source.provider.exchange_code
-    monkeypatch.setattr(
-        source.provider, "exchange_code", lambda code, _, uri: exchange(code, "w" * 43, uri)
-    )
-    with in_the_background(sign_in) as show, pytest.raises(SourceError, match="invalid_grant"):
-        login.by_browser(source.provider, 60, show)
-
-
-def test_an_id_token_for_another_sign_in_is_refused(
-    source: OidcSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An answer injected from another dialogue carries that one's nonce."""
-    other = login.Question()
-    original = login.Question.url
-
-    def url(self: login.Question, *arguments: object) -> str:
-        return original(replace(self, nonce=other.nonce), *arguments)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(login.Question, "url", url)
-    with in_the_background(sign_in) as show, pytest.raises(SourceError, match="nonce"):
-        login.by_browser(source.provider, 60, show)
-
-
-def test_a_forged_id_token_is_refused(source: OidcSource, provider: OidcProvider) -> None:
-    from joserfc import jwt
-    from joserfc.jwk import OctKey
-
-    now = int(time.time())
-    claims = {"iss": provider.issuer, "aud": "person", "sub": "mallory", "exp": now + 60}
-    forged = jwt.encode({"alg": "HS256", "kid": "one"}, claims, OctKey.import_key("x" * 32))
-    provider.fault({"id_token": forged})
-    with in_the_background(sign_in) as show, pytest.raises(SourceError, match="algorithm"):
-        login.by_browser(source.provider, 60, show)
-
-
-def test_eight_processes_make_one_refresh_and_keep_the_rotated_token(
-    source: OidcSource, provider: OidcProvider
-) -> None:
-    sign_in_by_browser(source)
-    for _ in range(3):  # with a token spent twice the provider would revoke the whole sign-in
-        spend(source)
-        before = len(provider.grants("refresh_token"))
-        tokens = in_processes(8, "me")
-        assert len(tokens) == 8
-        assert len(set(tokens)) == 1
-        assert len(provider.grants("refresh_token")) == before + 1
-    assert provider.grants("refresh_token", ok=False) == []
 
 
 def test_a_revoked_sign_in_is_forgotten_and_says_how_to_sign_in(

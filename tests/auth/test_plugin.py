@@ -9,7 +9,6 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import mlflow
 import pytest
 import requests
 from mlflow.exceptions import MlflowException
@@ -117,21 +116,6 @@ def test_the_header_reaches_the_named_host_only(
     assert not evil.seen[0].has("planted-token-1")
 
 
-def test_a_failing_source_sends_nothing_and_says_what_to_do(
-    named: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    profiles(env_profile(named.url))
-    mlflow.set_tracking_uri(named.url)
-    try:
-        with pytest.raises(MlflowException, match="TOKEN is not set") as caught:
-            mlflow.MlflowClient().get_experiment("1")
-    finally:
-        mlflow.set_tracking_uri(None)
-    assert "'prod'" in str(caught.value)
-    assert "mlflow-pack auth status" in str(caught.value)
-    assert named.seen == []
-
-
 def test_the_explicit_door_refuses_a_host_that_no_profile_names(
     named: Recorder, evil: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -171,19 +155,6 @@ def test_a_named_file_that_is_not_usable_stops_every_request(
     with pytest.raises(MlflowException, match="Nothing was sent"):
         get(named.url)
     assert named.seen == []
-
-
-def test_the_current_directory_is_never_looked_at(
-    named: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TOKEN", "planted-token-1")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_CONFIG_HOME", ".")
-    (tmp_path / "mlflow-pack").mkdir()
-    for path in ("auth.toml", "mlflow-pack/auth.toml"):
-        write_profiles(tmp_path / path, env_profile(named.url))
-    get(named.url)
-    assert "Authorization" not in named.seen[0].headers
 
 
 def test_an_unknown_way_to_build_requests_sends_nothing(
