@@ -18,6 +18,10 @@ _SLOW_DOWN = (
     b'<?xml version="1.0"?><Error><Code>SlowDown</Code><Message>Please reduce your request rate.'
     b"</Message></Error>"
 )
+_BUSY = (
+    b'<?xml version="1.0"?><Error><Code>ServerBusy</Code><Message>The server is busy.</Message>'
+    b"</Error>"
+)
 _FAILED = (
     b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>We failed.</Message></Error>'
 )
@@ -33,8 +37,9 @@ class Fault:
 
     Attributes:
         what: ``cut request`` (the server never sees it), ``cut answer`` (it does, the client gets
-            half), ``500``, ``slow down`` (503), ``429``, ``expired``, ``slow`` (a byte now and
-            then), ``flip answer``, ``flip request``.
+            half), ``no answer`` (it does, the client gets none), ``500``, ``slow down`` (503),
+            ``busy`` (Azure's 503, which asks to wait for 2 s), ``429``, ``expired``, ``slow`` (a
+            byte now and then), ``flip answer``, ``flip request``.
         method: ``GET``, ``PUT``, ...
         part: Text that the path contains, such as ``/packs/``.
         times: How many requests; a negative number for all.
@@ -127,11 +132,15 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
             canned = {
                 "500": (500, _FAILED),
                 "slow down": (503, _SLOW_DOWN),
+                "busy": (503, _BUSY),
                 "429": (429, _SLOW_DOWN),
                 "expired": (400, _EXPIRED),
             }.get(what)
             if canned is not None:
-                self._answer(canned[0], [("Content-Type", "application/xml")], canned[1])
+                headers = [("Content-Type", "application/xml")]
+                if what == "busy":
+                    headers += [("Retry-After", "2"), ("x-ms-error-code", "ServerBusy")]
+                self._answer(canned[0], headers, canned[1])
                 return
             if what == "flip request" and body:
                 body = _flipped(body)
@@ -141,6 +150,9 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
             answer = connection.getresponse()
             content = answer.read()
             connection.close()
+            if what == "no answer":
+                self._hang_up()
+                return
             proxy.count(self.command, len(content) if self.command == "GET" else len(body))
             headers = [
                 (n, v)

@@ -40,17 +40,18 @@ class Lease:
         """
         if time.monotonic() - self._renewed < LEASE_SECONDS / 4:
             return
-        if not self._is_ours():
+        if not self.is_ours():
             raise _running(self._store, "this one was paused for too long; another took over")
         self._store.backend.write(self._key, self._data)
         self._renewed = time.monotonic()
 
     def release(self) -> None:
         """Give it up."""
-        if self._is_ours():
+        if self.is_ours():
             self._store.backend.delete([self._key])
 
-    def _is_ours(self) -> bool:
+    def is_ours(self) -> bool:
+        """Tell whether the store's lease is this one."""
         try:
             return self._store.backend.read(self._key) == self._data
         except ObjectMissingError:
@@ -67,7 +68,7 @@ def lease(store: Store) -> Iterator[Lease]:
     key = store.key(layout.LEASE_KEY)
     holder = {"host": socket.gethostname(), "pid": os.getpid(), "token": secrets.token_hex(16)}
     data = json.dumps(holder).encode()
-    if not store.backend.write_if_absent(key, data):
+    if not store.backend.write_if_absent(key, data) and not Lease(store, data).is_ours():
         now = storage_time(store)
         written = modified(store, layout.LEASE_KEY)
         if written is not None and now - written < LEASE_SECONDS:

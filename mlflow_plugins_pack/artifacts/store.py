@@ -203,11 +203,18 @@ class Store:
         # What was read before is not for one who has no key now.
         segment = _segments.get(key) if self.sealer else None
         if segment is None:
-            data = self.read_object(layout.segment_key(scope, name))
-            segment = decode_segment(data, scope, name)
+            try:
+                segment, size = self._read_segment(scope, name)
+            except ArtifactCorruptError:
+                # Wrong bytes are read once more, since they may have gone wrong on the way.
+                segment, size = self._read_segment(scope, name)
             # Parsed, a segment takes several times its compressed size.
-            _segments.put(key, segment, len(data) * 8)
+            _segments.put(key, segment, size * 8)
         return segment
+
+    def _read_segment(self, scope: str, name: str) -> tuple[Segment, int]:
+        data = self.read_object(layout.segment_key(scope, name))
+        return decode_segment(data, scope, name), len(data)
 
     def commit(
         self, scope: str, operations: Sequence[Operation], names: Sequence[str] | None = None
@@ -256,7 +263,9 @@ class Store:
     def _write_segment(self, segment: Segment) -> None:
         key = layout.segment_key(segment.scope, segment.name)
         data = self.sealer.seal_object(key, encode_segment(segment))
-        if not self.backend.write_if_absent(self.key(key), data):
+        is_new = self.backend.write_if_absent(self.key(key), data)
+        # Where the first try arrived and only its answer was lost, the second finds it there.
+        if not is_new and self.backend.read(self.key(key)) != data:
             raise ArtifactCorruptError(
                 f"There is already a manifest segment {key!r}, under a name that only chance can "
                 f"repeat. Nothing was committed. Try again."

@@ -132,6 +132,57 @@ def test_model_is_logged_registered_loaded_and_served(client, served):
     )
 
 
+MODEL = """
+from pathlib import Path
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+class Total(PythonModel):
+    def load_context(self, context):
+        self.bias = float(Path(context.artifacts["bias"]).read_text())
+
+    def predict(self, context, model_input, params=None):
+        return [float(total) + self.bias for total in model_input.sum(axis=1)]
+
+mlflow.models.set_model(Total())
+"""
+
+
+def test_stock_command_serves_a_model_of_the_store(client, served, tmp_path):
+    import mlflow.pyfunc
+
+    (tmp_path / "bias.txt").write_text("0.5")
+    (tmp_path / "total.py").write_text(MODEL)
+    with mlflow.start_run():
+        logged = mlflow.pyfunc.log_model(
+            name="total",
+            python_model=str(tmp_path / "total.py"),
+            artifacts={"bias": str(tmp_path / "bias.txt")},
+        )
+    mlflow.register_model(logged.model_uri, f"total-{served[2]}")
+    port = servers.free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [
+        *(sys.executable, "-m", "mlflow", "models", "serve", "--env-manager", "local"),
+        *("-m", f"models:/total-{served[2]}/1", "--port", str(port), "--workers", "1"),
+    ]
+    environment = servers.clean_environment(
+        MLFLOW_TRACKING_URI=served[0].url,
+        MLFLOW_DISABLE_TELEMETRY="true",
+        HOME=str(tmp_path),
+    )
+    with servers.running(
+        command,
+        log=tmp_path / "serve.log",
+        ready=lambda: servers.answers_http(f"{url}/ping"),
+        environment=environment,
+        folder=tmp_path,
+    ):
+        asked = {"dataframe_split": {"columns": ["a", "b"], "data": [[1, 2], [3, 4.5]]}}
+        answer = requests.post(f"{url}/invocations", json=asked, timeout=60)
+    assert (answer.status_code, answer.json()) == (200, {"predictions": [3.5, 8.0]})
+
+
 def test_gc_removes_deleted_runs_only(client, served, tmp_path):
     kept_file = tmp_path / "f"
     kept_file.write_bytes(random_bytes(100_000))

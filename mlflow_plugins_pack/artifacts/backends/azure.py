@@ -13,7 +13,7 @@ from azure.core.exceptions import (
     ResourceExistsError,
     ResourceNotFoundError,
 )
-from azure.storage.blob import BlobPrefix, BlobServiceClient, ContainerClient
+from azure.storage.blob import BlobPrefix, BlobServiceClient, ContainerClient, ExponentialRetry
 from mlflow.environment_variables import MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT
 from mlflow.utils.credentials import get_default_host_creds
 
@@ -34,6 +34,9 @@ from mlflow_plugins_pack.errors import (
 )
 
 _DEFAULT_TIMEOUT_SECONDS = 600
+_RETRIES = 6
+_BACKOFF_SECONDS = 1
+_LONGEST_WAIT_SECONDS = 60
 _DENIED = (
     StorageDeniedError,
     "the credentials do not allow it or are wrong; check AZURE_*",
@@ -52,6 +55,29 @@ _ERRORS: dict[str, tuple[type[StorageError], str]] = {
     "PublicAccessNotPermitted": _DENIED,
 }
 _OTHERWISE = (StorageUnavailableError, "check the account and the network, and try again")
+
+
+class _Patience(ExponentialRetry):
+    """Tries again soon, then later and later, and no sooner than Azure asks for.
+
+    The library's own waits 15 s for the first time and does not look at Retry-After.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(_BACKOFF_SECONDS, 2, _RETRIES, random_jitter_range=_BACKOFF_SECONDS)
+
+    def increment(
+        self, settings: dict[str, Any], request: Any, response: Any = None, error: Any = None
+    ) -> bool:
+        """Note how long Azure asks to wait; tell whether to try again."""
+        asked = response.headers.get("Retry-After", "") if response is not None else ""
+        settings["asked_seconds"] = int(asked) if asked.isdecimal() else 0
+        return bool(super().increment(settings, request, response, error))
+
+    def get_backoff_time(self, settings: dict[str, Any]) -> float:
+        """Return how long to wait, in seconds."""
+        asked: float = min(settings.get("asked_seconds", 0), _LONGEST_WAIT_SECONDS)
+        return max(float(super().get_backoff_time(settings)), asked)
 
 
 class AzureBackend(Backend):
@@ -168,7 +194,11 @@ def _body(data: Buffer) -> bytes:
 
 def _make_client(account_url: str, uri: str) -> BlobServiceClient:
     verify = get_default_host_creds(uri).verify
-    arguments: dict[str, Any] = {"connection_verify": verify, "max_single_put_size": 64 << 20}
+    arguments: dict[str, Any] = {
+        "connection_verify": verify,
+        "max_single_put_size": 64 << 20,
+        "retry_policy": _Patience(),
+    }
     try:
         if text := os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
             return BlobServiceClient.from_connection_string(text, **arguments)
