@@ -47,6 +47,7 @@ class Figure:
         unit: ``s``, ``ms``, ``us`` or ``B``.
         stock: Values of stock, one a block.
         pack: Values of the pack, in the same order.
+        others: Values of further sides that took part, by their names.
         goal: What the project promises, in words; empty if nothing.
         is_overhead: Whether the difference counts, not the ratio: the pack only adds here.
     """
@@ -55,6 +56,7 @@ class Figure:
     unit: str
     stock: list[float] = field(default_factory=list)
     pack: list[float] = field(default_factory=list)
+    others: dict[str, list[float]] = field(default_factory=dict)
     goal: str = ""
     is_overhead: bool = False
 
@@ -109,10 +111,11 @@ def interleave(
     blocks: int,
     progress: Callable[[str], None],
 ) -> list[Figure]:
-    """Measure both sides block by block, the order flipped each time.
+    """Measure all sides block by block, the order flipped each time.
 
     Args:
-        sides: ``stock`` and ``pack``: each measures once and returns a value for each figure.
+        sides: ``stock``, ``pack`` and any others: each measures once and returns a value for each
+            figure.
         figures: What to fill.
         blocks: How many pairs.
         progress: Told about each block.
@@ -121,15 +124,18 @@ def interleave(
         The figures, filled.
     """
     for block in range(blocks):
-        order = (STOCK, PACK) if block % 2 == 0 else (PACK, STOCK)
+        order = list(sides) if block % 2 == 0 else list(reversed(sides))
         samples = {side: sides[side]() for side in order}
         for figure in figures:
             figure.stock.append(samples[STOCK][figure.name])
             figure.pack.append(samples[PACK][figure.name])
+            for side in sides.keys() - {STOCK, PACK}:
+                figure.others.setdefault(side, []).append(samples[side][figure.name])
         shown = ", ".join(
-            f"{f.name} {show(f.stock[-1], f.unit)} / {show(f.pack[-1], f.unit)}" for f in figures
+            f"{f.name} {' / '.join(show(samples[side][f.name], f.unit) for side in sides)}"
+            for f in figures
         )
-        progress(f"block {block + 1} of {blocks} (stock / pack): {shown}")
+        progress(f"block {block + 1} of {blocks} ({' / '.join(sides)}): {shown}")
     return list(figures)
 
 

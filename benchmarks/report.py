@@ -55,7 +55,8 @@ def filesystem(path: Path) -> str:
 
 def table(name: str, figures: Sequence[Figure]) -> str:
     """Return the figures as text, one line each."""
-    rows = [("figure", "stock", "pack", "pack is", "spread", "goal")]
+    others = list(figures[0].others)
+    rows = [("figure", "stock", "pack", "pack is", "spread", *others, "goal")]
     for figure in figures:
         stock, pack = spread(figure.stock)[1], spread(figure.pack)[1]
         if figure.is_overhead:
@@ -72,6 +73,7 @@ def table(name: str, figures: Sequence[Figure]) -> str:
                 show(pack, figure.unit),
                 verdict,
                 between,
+                *(_against(figure, side) for side in others),
                 figure.goal,
             )
         )
@@ -81,6 +83,13 @@ def table(name: str, figures: Sequence[Figure]) -> str:
         for row in rows
     ]
     return "\n".join([f"{name}, {len(figures[0].stock)} blocks", *lines])
+
+
+def _against(figure: Figure, side: str) -> str:
+    """Return what another side took, and how many times what the pack took that is."""
+    values = figure.others[side]
+    ratios = [a / b if b else float("inf") for a, b in zip(values, figure.pack, strict=True)]
+    return f"{show(spread(values)[1], figure.unit)} ({spread(ratios)[1]:.2f}x)"
 
 
 def document(name: str, options: Options, figures: Sequence[Figure]) -> dict[str, Any]:
@@ -95,6 +104,7 @@ def document(name: str, options: Options, figures: Sequence[Figure]) -> dict[str
                 "goal": figure.goal,
                 "stock": figure.stock,
                 "pack": figure.pack,
+                "others": figure.others,
                 "stock_over_pack": dict(
                     zip(("min", "median", "max"), spread(figure.ratios()), strict=True)
                 ),

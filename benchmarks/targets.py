@@ -61,6 +61,7 @@ class S3:
             AWS_DEFAULT_REGION="us-east-1",
             AWS_EC2_METADATA_DISABLED="true",
         )
+        self.endpoint = endpoint
         self._client = boto3.client("s3", endpoint_url=endpoint)
 
     def new_root(self) -> str:
@@ -85,11 +86,24 @@ class S3:
 
 
 # The server answers in two writes; with Nagle's algorithm on, each GET and LIST would wait 40 ms
-# for a delayed acknowledgement, which no real S3 does and which hides what is measured.
+# for a delayed acknowledgement, which no real S3 does and which hides what is measured. It walks
+# over the whole bucket for each listing, too: a real one finds a prefix without that.
 _LOCALBUCKET = """
-import http.server, socketserver, sys, time
+import http.server, os, socketserver, sys, threading, time, types
 import localbucket
 socketserver.StreamRequestHandler.disable_nagle_algorithm = True
+listing = threading.local()
+walk = lambda top, **options: os.walk(getattr(listing, "folder", None) or top, **options)
+localbucket.os = types.SimpleNamespace(**{**vars(os), "walk": walk})
+handler = next(v for v in vars(localbucket).values() if hasattr(v, "_list_entries"))
+entries = handler._list_entries
+def list_entries(handler, bucket_folder, prefix, *rest):
+    listing.folder = bucket_folder / prefix.rpartition("/")[0]
+    try:
+        return entries(handler, bucket_folder, prefix, *rest)
+    finally:
+        listing.folder = None
+handler._list_entries = list_entries
 delay_seconds = float(sys.argv.pop())
 parse = http.server.BaseHTTPRequestHandler.parse_request
 def parse_request(handler):

@@ -1,7 +1,7 @@
 """Artifact repositories: the same files through stock's repository and through ours.
 
-Both sides are driven as MLflow drives them: a new repository object per call. The data is made
-before the clock starts; what was downloaded is compared with it after the clock stopped.
+Large files go through others too, see `sides`. The data is made before the clock starts; what was
+downloaded is compared with it after the clock stopped.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
-from benchmarks.targets import Target, target
+from benchmarks.sides import BOTO3, XET, Boto3, Repository, Side, Xet, has_xet
+from benchmarks.targets import S3, Target, target
 
 MIB = 1024 * 1024
 Maker = Callable[[Options, Path], Iterator[Path]]
@@ -96,19 +97,11 @@ def _warm_up(_options: Options, folder: Path) -> Iterator[Path]:
     yield folder
 
 
-def _repository(root: str, step: int) -> object:
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    # The server's own layout: experiment, run, artifacts.
-    return get_artifact_repository(f"{root}/1/{step:032x}/artifacts")
-
-
 def _measure(
-    side: str, place: Target, maker: Maker, options: Options, work: Path, *, is_again: bool
+    open_side: Callable[[], Side], maker: Maker, options: Options, work: Path, *, is_again: bool
 ) -> Sample:
     """Log, count, download and compare once."""
-    root = place.new_root()
-    uri = f"cas-{root}" if side == PACK else root
+    side = open_side()
     up_wall = up_cpu = down_wall = down_cpu = 0.0
     stored_before = 0
     with tempfile.TemporaryDirectory(dir=work) as name:
@@ -118,22 +111,22 @@ def _measure(
         for step, path in enumerate(maker(options, source)):
             if is_again and step == 1:
                 up_wall = up_cpu = 0.0
-                stored_before = place.stored_bytes(root)
+                stored_before = side.stored_bytes()
             with stopwatch() as watch:
-                _repository(uri, step).log_artifacts(str(path))  # type: ignore[attr-defined]
+                side.log(step, path)
             up_wall += watch.wall_seconds
             up_cpu += watch.cpu_seconds
             logged.append(path)
-        stored = place.stored_bytes(root) - stored_before
+        stored = side.stored_bytes() - stored_before
         for step, path in enumerate(logged):
             goal = copy / str(step)
             goal.mkdir(parents=True)
             with stopwatch() as watch:
-                _repository(uri, step).download_artifacts("", str(goal))  # type: ignore[attr-defined]
+                side.download(step, goal)
             down_wall += watch.wall_seconds
             down_cpu += watch.cpu_seconds
             _expect_same(path, goal)
-    place.remove(root)
+    side.remove()
     return {
         "up": up_wall,
         "up, processor": up_cpu,
@@ -165,17 +158,38 @@ def _run(
         tempfile.TemporaryDirectory(dir=options.work, prefix="benchmark-") as name,
         target(kind, Path(name)) as place,
     ):
-        one = partial(_measure, place=place, maker=maker, options=options, work=Path(name))
-        again = maker is same_again
-        for side in (STOCK, PACK):
+        sides = _sides(maker, place, Path(name), options)
+        one = partial(_measure, options=options, work=Path(name))
+        for side in sides.values():
             # Libraries are loaded and connections made before the first block.
-            one(side, maker=_warm_up, is_again=False)
+            one(side, _warm_up, is_again=False)
         return interleave(
-            {side: partial(one, side, is_again=again) for side in (STOCK, PACK)},
+            {
+                side: partial(one, opened, maker, is_again=maker is same_again)
+                for side, opened in sides.items()
+            },
             figures,
             blocks,
             options.progress,
         )
+
+
+def _sides(
+    maker: Maker, place: Target, work: Path, options: Options
+) -> dict[str, Callable[[], Side]]:
+    sides: dict[str, Callable[[], Side]] = {
+        STOCK: partial(Repository, place, ""),
+        PACK: partial(Repository, place, "cas-"),
+    }
+    if maker not in (one_file, checkpoints):
+        return sides
+    if isinstance(place, S3):
+        sides[BOTO3] = partial(Boto3, place)
+    if has_xet():
+        sides[XET] = partial(Xet, work)
+    else:
+        options.progress(f"{XET} is left out: it is not installed")
+    return sides
 
 
 _STORIES: tuple[tuple[str, str, Maker, dict[str, str]], ...] = (

@@ -262,4 +262,4 @@ def _write_index(
         store.write_object(layout.index_key(name), encode_delta(delta))
         names.add(name)
     store.backend.delete(store.key(layout.index_key(name)) for name in old if name not in names)
-    store.index.clear()
+    store.clear_index()

@@ -70,6 +70,9 @@ _PACKS_PER_DELTA = 16
 _SECONDS_PER_DELTA = 10
 """An index delta is written this often during a long upload, so that a second try finds them."""
 
+_INDEX_SECONDS = 5
+"""Calls that follow each other this closely ask once what others have stored meanwhile."""
+
 _SETTLE_ROUNDS = 10
 
 _PENDING = struct.Struct(">I")
@@ -262,7 +265,7 @@ class UploadSession:
 
     def _learn_index(self) -> None:
         if not self._knows_index:
-            self._store.refresh_index()
+            self._store.refresh_index(max_age_seconds=_INDEX_SECONDS)
             self._knows_index = True
 
     # --- committing ---

@@ -98,6 +98,7 @@ class Store:
         self.index = IndexCache(store_format.store_id)
         self._seen_packs: dict[bytes, float] = {}
         self._small_deltas: dict[str, int] = {}
+        self._refreshed = -math.inf
         self._gone_packs: set[bytes] = set()
         self._full_scopes: set[str] = set()
         self._lists: dict[str, CondemnedList] = {}
@@ -363,21 +364,35 @@ class Store:
         """
         return decode_delta(self.read_object(layout.index_key(name)), name)
 
-    def refresh_index(self) -> None:
-        """Learn what other writers added to the index, and what a collection condemned."""
+    def refresh_index(self, *, max_age_seconds: float = 0) -> None:
+        """Learn what other writers added to the index, and what a collection condemned.
+
+        Args:
+            max_age_seconds: Do nothing if that was done so lately. What a writer takes from the
+                index is a hint: it costs bytes if it is old, and is checked before the commit.
+        """
+        now = time.monotonic()
+        if now - self._refreshed < max_age_seconds:
+            return
         condemned = transfer.submit(self.condemned)
         for _ in range(_RELISTS):
             listed = self._list_deltas()
             try:
                 self.index.refresh(list(listed), self._load_deltas)
+                self._refreshed = now
                 break
             except ObjectMissingError:
                 # Combined between listing and reading: another one says the same by now.
                 continue
         else:
-            self.index.clear()
+            self.clear_index()
         self._small_deltas = self._living_small(listed)
         condemned.result()
+
+    def clear_index(self) -> None:
+        """Forget the index, which the next refresh loads anew."""
+        self._refreshed = -math.inf
+        self.index.clear()
 
     def missing_packs(self, packs: Iterable[bytes]) -> list[bytes]:
         """Return those of the packs that are not there; what was seen lately is not asked again."""

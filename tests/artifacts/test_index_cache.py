@@ -10,8 +10,11 @@ import textwrap
 from collections.abc import Iterator
 
 import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import index_cache, layout
+from mlflow_plugins_pack.artifacts import index_cache, layout, session
+from mlflow_plugins_pack.artifacts.backends._base import Stored
+from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
 from mlflow_plugins_pack.artifacts.index import Delta, KnownFile
 from mlflow_plugins_pack.artifacts.index_cache import IndexCache
 from mlflow_plugins_pack.artifacts.pack import Chunk, Record, encode_records
@@ -187,3 +190,24 @@ def test_large_index_is_loaded_in_bounded_memory():
     )
     small, large = map(int, ran.stdout.split())
     assert large - small <= 32, ran.stdout
+
+
+def test_calls_in_quick_succession_list_the_index_once(tmp_path, monkeypatch):
+    """What others stored meanwhile may be stored twice; what they condemned is still asked."""
+    listed: list[str] = []
+    really = LocalBackend.list
+
+    def recorded(self: LocalBackend, prefix: str) -> Iterator[Stored]:
+        listed.append(prefix.rpartition(".cas")[2])
+        return really(self, prefix)
+
+    monkeypatch.setattr(LocalBackend, "list", recorded)
+    counts = []
+    for number, seconds in enumerate((3600, 3600, 0)):
+        monkeypatch.setattr(session, "_INDEX_SECONDS", seconds)
+        listed.clear()
+        (tmp_path / "f").write_bytes(os.urandom(200_000))
+        uri = f"cas-file://{tmp_path}/store/1/{number:032x}/artifacts"
+        get_artifact_repository(uri).log_artifact(str(tmp_path / "f"))
+        counts.append((listed.count("/index/"), listed.count("/gc/")))
+    assert counts == [(1, 3), (0, 2), (1, 3)]

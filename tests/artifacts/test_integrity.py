@@ -17,7 +17,7 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import download, layout, session
+from mlflow_plugins_pack.artifacts import download, layout, opening, session
 from mlflow_plugins_pack.artifacts.collect import collect
 from mlflow_plugins_pack.artifacts.location import parse_location
 from mlflow_plugins_pack.artifacts.manifest import (
@@ -128,6 +128,7 @@ def test_other_copy_is_used(repository, store_folder, tmp_path, target, monkeypa
     for delta in (store_folder / ".cas" / "index").iterdir():
         delta.unlink()
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
+    opening._stores.clear()
     other = get_artifact_repository(new_run_uri(f"cas-file://{store_folder}"))
     log(other, tmp_path, "g", random_bytes(50_000, seed=9) + data)
     log(other, tmp_path, "f", data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,25 @@ def test_blocks_alternate_and_pair() -> None:
     assert figure.ratios() == [2.0, 2.0, 2.0]
     assert figure.added() == [-3.0, -3.0, -3.0]
     assert "2.00x" in table("case", [figure])
+
+
+def test_further_sides_take_turns_too() -> None:
+    order: list[str] = []
+
+    def side(name: str, value: float) -> dict[str, float]:
+        order.append(name)
+        return {"time": value}
+
+    values = {"stock": 6.0, "pack": 3.0, "boto3": 1.5}
+    (figure,) = interleave(
+        {name: partial(side, name, value) for name, value in values.items()},
+        [Figure("time", "s")],
+        2,
+        lambda _line: None,
+    )
+    assert order == ["stock", "pack", "boto3", "boto3", "pack", "stock"]
+    assert figure.others == {"boto3": [1.5, 1.5]}
+    assert "1.50 s (0.50x)" in table("case", [figure])
 
 
 def test_an_unknown_case_is_wrong_usage() -> None:
