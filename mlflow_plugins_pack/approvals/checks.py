@@ -21,7 +21,7 @@ class WrittenTag(Protocol):
     """Who gave a tag which value, and when."""
 
     @property
-    def value(self) -> str:
+    def value(self) -> str | None:
         """The value written."""
 
     @property

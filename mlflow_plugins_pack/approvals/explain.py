@@ -82,9 +82,29 @@ def _row(
         row["consume"] = f"{', '.join(rule.consume.principals)}: approved versions only"
     if rule.inherit_from:
         row["inherit_from"] = rule.inherit_from
+    row["terms"] = _terms(policy)
+    row["no_vote"] = _no_vote(policy)
     if user is not None:
         row["as"] = _as(policy, rule, user)
     return row
+
+
+def _terms(policy: Policy) -> str:
+    defaults = policy.defaults
+    by = "the last approval" if defaults.apply == "auto" else "the stock call"
+    return (
+        f"a request waits {_days(defaults.expires_after)}; an approval is good for "
+        f"{_days(defaults.approval_valid_for)}; {by} makes the change; stale when "
+        f"{', '.join(defaults.dismiss_on)} change"
+    )
+
+
+def _no_vote(policy: Policy) -> str:
+    defaults = policy.defaults
+    who = [] if defaults.allow_self_approval else ["who asked"]
+    if defaults.prevent_creator_approval:
+        who += ["who registered the version", "whom its run names"]
+    return ", ".join(who) or "nobody is kept from it"
 
 
 def _people(rules: tuple[Rule, ...]) -> str:

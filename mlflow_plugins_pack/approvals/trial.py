@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from mlflow_plugins_pack.approvals import freeze, judgement
-from mlflow_plugins_pack.approvals.checks import TagCheck
+from mlflow_plugins_pack.approvals.checks import Facts, Subject, TagCheck
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.workflow import tally
@@ -127,14 +127,12 @@ def _problems(policy: Policy, rule: PolicyRule, act: PastAct) -> tuple[list[str]
             unknown.append(f"the check of {next(iter(check.model_dump(exclude_defaults=True)))}")
         elif (seen := act.tags.get(check.tag)) is None:
             unknown.append(f"the tag '{check.tag}'")
-        elif not _passes(policy, check, seen, act.ts):
-            refused.append(f"the tag '{check.tag}' was '{seen.value}' by '{seen.writer}'")
+        else:
+            refused += _lacking(policy, check, act, seen)
     return refused, unknown
 
 
-def _passes(policy: Policy, check: TagCheck, seen: SeenTag, at_ms: int) -> bool:
-    return (
-        seen.value == check.equals
-        and policy.is_writer(check, seen.writer)
-        and (check.max_age is None or at_ms - seen.ts <= check.max_age * 1000)
-    )
+def _lacking(policy: Policy, check: TagCheck, act: PastAct, seen: SeenTag) -> list[str]:
+    """Ask the check what it asks before a change, of how things were then."""
+    then = Subject(act.version, {check.tag: seen.value}, Facts(), lambda _: seen)
+    return check.problems(then, policy.is_writer, act.ts)

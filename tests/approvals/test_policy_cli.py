@@ -58,6 +58,9 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "within 1d\n"
         "  consume      group:serving: approved versions only\n"
         "  inherit-from lab-*\n"
+        "  terms        a request waits 14d; an approval is good for 30d; the stock call makes the "
+        "change; stale when artifacts, tags, source change\n"
+        "  no-vote      who asked, who registered the version, whom its run names\n"
         "  as           bob may ask; may approve for leads what others ask and made\n"
     )
     rows = json.loads(call("explain", "gov-a", "--json", *file).output)
@@ -143,7 +146,8 @@ def test_the_policy_in_force_would_allow_what_it_allowed(history: Bench, tmp_pat
         ),
         (
             ('writers: ["svc-ci"]', 'writers: ["robot"]'),
-            [("refused", "the tag 'tests' was 'passed' by 'svc-ci'")] * 2 + [ALLOWED] * 2,
+            [("refused", "the tag 'tests' to be 'passed', set by robot, and it was not")] * 2
+            + [ALLOWED] * 2,
         ),
         (
             ("    rollback:", '    freeze: [{cron: "* * * * *"}]\n    rollback:'),
