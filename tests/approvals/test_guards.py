@@ -17,6 +17,8 @@ from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
+from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals import doctor, guard_sql, guards, schema
 from mlflow_plugins_pack.approvals.plugin import build_store
@@ -38,6 +40,10 @@ policies:
   - name: prod
     match: {models: ["gov-*", "100%_sure?"], exclude: ["*-sandbox"], prompts: ["say-*"]}
     targets: {aliases: [prod, stable], stages: [Production]}
+    approvals: [{group: leads}]
+  - name: teams
+    match: {models: ["ws-*"], workspaces: ["team-*"]}
+    targets: {aliases: [prod]}
     approvals: [{group: leads}]
 """
 _numbers = itertools.count(1)
@@ -268,6 +274,30 @@ def test_the_text_of_a_prompt_in_production_is_fixed(guarded: Guarded) -> None:
     guarded.stock.set_model_version_tag("say-hello", two, text)
 
 
+def test_a_policy_of_some_workspaces_guards_these(
+    guarded: Guarded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_ENABLE_WORKSPACES", "true")
+    stock = WorkspaceAwareSqlAlchemyStore(guarded.url)
+    for workspace in ("default", "steam-a", "team-a"):
+        with WorkspaceContext(workspace):
+            stock.create_registered_model("ws-1")
+            stock.create_model_version("ws-1", "s3://bucket/x")
+            stock.set_registered_model_alias("ws-1", "dev", 1)
+            if workspace == "team-a":
+                with refused(guarded):
+                    stock.set_registered_model_alias("ws-1", "prod", 1)
+            else:
+                stock.set_registered_model_alias("ws-1", "prod", 1)
+    statement = "UPDATE registered_models SET workspace = 'team-b' WHERE workspace = 'steam-a'"
+    with refused(guarded):
+        guarded.run(statement)
+    for workspace in ("steam-a", "team-a"):  # a store without workspaces opens none of these
+        with WorkspaceContext(workspace):
+            stock.delete_registered_model("ws-1")
+    stock._dispose_engine()
+
+
 def test_a_prompt_stays_a_prompt(guarded: Guarded) -> None:
     """Were it called a model, the policy of prompts would no longer be about its alias."""
     version = guarded.version("say-flag", prompt=True)
@@ -385,6 +415,7 @@ def test_a_migration_that_rebuilds_the_tables_passes_and_is_healed(guarded: Guar
     from alembic.operations import Operations
 
     registry = f"approval-{guarded.url}"
+    guarded.promote("gov-heal", guarded.version("gov-heal"))
     with guarded.engine.begin() as connection:
         if guarded.engine.dialect.name == "sqlite":
             operations = Operations(MigrationContext.configure(connection))
@@ -431,12 +462,15 @@ def test_patterns_say_what_the_policy_says() -> None:
         ("model", 1, "100!%!_sure_"),
         ("prompt", 1, "say-%"),
         ("exclude", 1, "%-sandbox"),
+        ("model", 2, "ws-%"),
     ]
+    assert [p.workspace_like for p in patterns] == ["%"] * 5 + ["team-%"]
     assert targets == [
         (0, "alias:other"),
         (1, "alias:prod"),
         (1, "alias:stable"),
         (1, "stage:production"),
+        (2, "alias:prod"),
     ]
     assert len(guard_sql.REFUSAL) <= 128
 
