@@ -19,13 +19,15 @@ class Seen(set[str]):
     """Places that are recorded already.
 
     Attributes:
+        most: How many there may be.
         more: Files that were read beyond those a run may list, with their `packed` state, until
             they are sorted in.
         dropped: How often a place was turned away, there being too many.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
         super().__init__()
+        self.most = most
         self.more: dict[str, int] = {}
         self.dropped = 0
 
@@ -73,7 +75,7 @@ class Ownership:
         attached: Attached runs and their tracking URIs.
         secondary: Runs of another process that this one continues, as a later rank of it.
         is_later_rank: This is a rank above 0 of a distributed training.
-        most: Most places to record per owner.
+        limit: Most places that a run may list.
     """
 
     def __init__(self, limit: int) -> None:
@@ -83,7 +85,7 @@ class Ownership:
         self.attached: dict[str, str | None] = {}
         self.secondary: set[str] = set()
         self.is_later_rank = False
-        self.most = limit * (1 + MORE_PER_LISTED)
+        self.limit = limit
         # Runs of the process that this one was forked from.
         self._foreign: frozenset[str] = frozenset()
         # By the owning runs, or the thread if there are none, and by whether it is written.
@@ -219,7 +221,7 @@ class Ownership:
         seen = claimed.seen
         if path in seen:
             return None
-        if len(seen) >= self.most:
+        if len(seen) >= seen.most:
             seen.dropped += 1
             return None
         return claimed
@@ -235,8 +237,8 @@ class Ownership:
     def _remember(self, local: _Thread) -> _Memory:
         generation, owners, thread = self._generation, self.owners(), threading.get_ident()
         claims = [
-            Claim(owners, thread, self._seen.setdefault((owners or thread, writes), Seen()))
-            for writes in (False, True)
+            Claim(owners, thread, self._seen.setdefault((owners or thread, writes), Seen(most)))
+            for writes, most in ((False, self.limit * (1 + MORE_PER_LISTED)), (True, self.limit))
         ]
         runs = adapter.own_runs()
         run = runs[-1] if runs else None

@@ -22,7 +22,6 @@ from mlflow_plugins_pack import config
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
 from mlflow_plugins_pack.lineage.capture.children import Children
 from mlflow_plugins_pack.lineage.capture.event import (
-    MORE_PER_LISTED,
     READ,
     Event,
     FileState,
@@ -80,7 +79,7 @@ class Session:
         from mlflow_plugins_pack.lineage.capture.filter import NoiseFilter
 
         self._limit = self._setting(config.LINEAGE_MAX_INPUTS)
-        self._ownership.most = self._limit * (1 + MORE_PER_LISTED)
+        self._ownership.limit = self._limit
         wanted = self._setting(config.LINEAGE_CAPTURE)
         if unknown := sorted(set(wanted) - set(LAYERS)):
             self._complaints.append(

@@ -108,10 +108,11 @@ def _check_s3(entry: Entry) -> Check:
     client = boto3.client("s3", endpoint_url=os.environ.get("MLFLOW_S3_ENDPOINT_URL"))
     try:
         head = client.head_object(Bucket=bucket, Key=key)
+        if not entry.version:
+            # Asked first: a bucket without versions gives none either, which proves nothing.
+            return Check(entry, UNKNOWN, "no version was recorded")
         if entry.version in (head.get("VersionId"), str(head.get("ETag", "")).strip('"')):
             return Check(entry, SAME, "the newest version is the one that was read")
-        if not entry.version:
-            return Check(entry, UNKNOWN, "no version was recorded")
     except ClientError as exc:
         if exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
             raise
@@ -152,6 +153,8 @@ def _check_azure(entry: Entry) -> Check:
             found = blob.get_blob_properties()
         except ResourceNotFoundError:
             return Check(entry, MISSING, "there is no such blob")
+    if not entry.version:
+        return Check(entry, UNKNOWN, "no version was recorded")
     now = (found.version_id, str(found.etag or "").strip('"'))
     return Check(entry, SAME if entry.version in now else CHANGED, "version or entity tag")
 

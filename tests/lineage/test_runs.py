@@ -216,23 +216,55 @@ def test_killed_run_has_what_was_written_in_between(
     assert record.inputs() == {"cancer.csv"}
 
 
-def test_system_metrics_monitor_still_finishes(
-    run_script: RunScript, server: servers.MlflowServer
+def test_system_metrics_and_asynchronous_logging_go_along(
+    run_script: RunScript, tracking_uri: str
 ) -> None:
     outcome = run_script(
         """
         import json, os, threading, mlflow
         from mlflow.tracking import fluent
+        mlflow.config.enable_async_logging()
         with mlflow.start_run(log_system_metrics=True) as run:
             monitor = fluent.run_id_to_system_metrics_monitor[run.info.run_id]
             open(os.environ["DATA"] + "/cancer.csv").read()
+            mlflow.log_metric("late", 1.0)
         assert monitor._shutdown_event.is_set()
         assert not fluent.run_id_to_system_metrics_monitor
         print(json.dumps(run.info.run_id))
         """,
-        server.url,
+        tracking_uri,
     )
-    assert RunRecord(server.url, outcome.value).own() == {"cancer.csv"}
+    record = RunRecord(tracking_uri, outcome.value)
+    assert record.own() == {"cancer.csv"}
+    assert record.run.data.metrics["late"] == 1.0
+
+
+def test_project_that_mlflow_run_starts(run_script: RunScript, tracking_uri: str) -> None:
+    """The run is made by `mlflow run`; the entry point's own process continues it."""
+    outcome = run_script(
+        """
+        import json, os, pathlib, mlflow
+        project = pathlib.Path("project")
+        project.mkdir()
+        (project / "MLproject").write_text(
+            "name: p\\nentry_points:\\n  main:\\n    parameters: {file: string}\\n"
+            "    command: python main.py {file}\\n"
+        )
+        (project / "main.py").write_text(
+            "import sys, mlflow\\n"
+            "with mlflow.start_run(): open(sys.argv[1]).read(); open('out.txt', 'w').write('x')\\n"
+        )
+        submitted = mlflow.projects.run(
+            "project", env_manager="local", parameters={"file": os.environ["DATA"] + "/cancer.csv"}
+        )
+        print(json.dumps(submitted.run_id))
+        """,
+        tracking_uri,
+    )
+    record = RunRecord(tracking_uri, outcome.value)
+    assert record.status == "FINISHED"
+    assert record.own() == {"cancer.csv"}
+    assert record.outputs() == {"out.txt"}
 
 
 def test_fork_leaves_the_parents_run_alone(

@@ -324,9 +324,9 @@ def test_many_files_are_counted_exactly_and_rolled_up(
         record = RunRecord(server.url, run_id)
         (folder,) = json.loads(record.tags["inputs"])
         assert folder["u"] == (tmp_path / "images").as_uri() + "/"
-        assert folder["files"] == 250
-        assert json.loads(record.tags["truncated"]) == {"dropped": 50, "rolled_up": 250}
-        assert len(record.document(tmp_path)["inputs"]) == 250
+        assert folder["files"] == 300
+        assert json.loads(record.tags["truncated"]) == {"rolled_up": 300}
+        assert len(record.document(tmp_path)["inputs"]) == 1
         assert list(record.datasets()) == ["images"]
 
 
