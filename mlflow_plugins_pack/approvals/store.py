@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+import mlflow.version
 from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
@@ -24,8 +25,9 @@ from mlflow_plugins_pack.approvals.store_models import ModelOverrides
 from mlflow_plugins_pack.approvals.store_tags import TagOverrides
 from mlflow_plugins_pack.approvals.store_targets import TargetOverrides
 from mlflow_plugins_pack.approvals.transactions import Transactions
-from mlflow_plugins_pack.errors import UnsupportedUriError
+from mlflow_plugins_pack.errors import ConfigurationError, UnsupportedUriError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, scheme_of, to_stock, without_credentials
+from mlflow_plugins_pack.versions import OLDEST_MLFLOW, mlflow_version
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +63,13 @@ def open_store(store_uri: str) -> ApprovalStoreMixin:
     from mlflow.server.constants import READ_REPLICA_BACKEND_STORE_URI_ENV_VAR
 
     database = stock_uri(store_uri)
+    if mlflow_version() < OLDEST_MLFLOW:
+        # Its own checks differ, and so would what they let through.
+        raise ConfigurationError(
+            f"The registry URI {without_credentials(store_uri)!r} cannot be opened: approvals are "
+            f"not enforced in full on MLflow {mlflow.version.VERSION}. Nothing was opened. Install "
+            f"MLflow {'.'.join(map(str, OLDEST_MLFLOW))} or later."
+        )
     policies = PolicySource(policy_path())
     replica = os.environ.get(READ_REPLICA_BACKEND_STORE_URI_ENV_VAR)
     kind = WorkspaceApprovalStore if MLFLOW_ENABLE_WORKSPACES.get() else ApprovalStore

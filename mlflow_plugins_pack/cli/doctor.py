@@ -24,8 +24,6 @@ from mlflow_plugins_pack.uris import (
 )
 
 _DISTRIBUTION = "mlflow-plugins-pack"
-_TESTED_MLFLOW = ((3, 14), (3, 18))
-"""Oldest and newest minor version of MLflow that the tests have run on."""
 
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "error": ("FAIL", "red")}
 
@@ -87,19 +85,19 @@ def doctor(
 def _check_versions() -> Iterator[Finding]:
     import mlflow.version
 
-    found = tuple(int(part) for part in mlflow.version.VERSION.split(".")[:2])
+    from mlflow_plugins_pack.versions import NEWEST_TRIED_MLFLOW, OLDEST_MLFLOW, mlflow_version
+
     python = ".".join(map(str, sys.version_info[:3]))
     summary = f"pack {__version__}, MLflow {mlflow.version.VERSION}, Python {python}"
-    oldest, newest = _TESTED_MLFLOW
-    if oldest <= found <= newest:
+    if OLDEST_MLFLOW <= mlflow_version() <= NEWEST_TRIED_MLFLOW:
         yield Finding("ok", "versions", summary)
     else:
+        oldest, newest = (".".join(map(str, v)) for v in (OLDEST_MLFLOW, NEWEST_TRIED_MLFLOW))
         yield Finding(
             "warning",
             "versions",
-            f"{summary}: not a version of MLflow that the pack was tested on "
-            f"({oldest[0]}.{oldest[1]} to {newest[0]}.{newest[1]}). Try a promotion and a download "
-            "before you rely on it.",
+            f"{summary}: not a version of MLflow that the pack was tested on ({oldest} to "
+            f"{newest}). Try a promotion and a download before you rely on it.",
         )
 
 

@@ -19,7 +19,11 @@ from mlflow_plugins_pack.approvals.names import PROMPT_SOURCES
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.registry import version_number
 from mlflow_plugins_pack.approvals.store import ApprovalStoreMixin
-from mlflow_plugins_pack.errors import PolicyInvalidError, UnsupportedUriError
+from mlflow_plugins_pack.errors import (
+    ConfigurationError,
+    PolicyInvalidError,
+    UnsupportedUriError,
+)
 from tests import servers
 from tests.approvals.acting import signed_in
 
@@ -82,6 +86,15 @@ def test_what_cannot_be_opened_says_why(uri: str, why: str) -> None:
         build_store(uri)
     assert why in caught.value.message
     assert "secret" not in caught.value.message
+
+
+def test_an_mlflow_that_lets_more_through_gets_no_store(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlflow.version.VERSION", "3.13.0")
+    with pytest.raises(ConfigurationError, match=r"not enforced in full on MLflow 3\.13\.0"):
+        build_store(f"approval-sqlite:///{tmp_path / 'new.db'}")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_policy_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
