@@ -292,32 +292,34 @@ def test_run_in_a_repository(run_script: RunScript, database: str, tmp_path: Pat
 # --- artifact stores ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cache_bytes", ["0", "100000000"])
 def test_downloaded_artifact_is_not_hashed_again(
-    run_script: RunScript, database: str, tmp_path: Path, cache_bytes: str
+    run_script: RunScript, database: str, tmp_path: Path
 ) -> None:
     content = os.urandom(100_000)
     (tmp_path / "given.bin").write_bytes(content)
     outcome = run_script(
-        f"""
-        import json, os, sys, mlflow
+        """
+        import json, os, mlflow
         from mlflow_plugins_pack.lineage import fingerprint
         mlflow.set_experiment(experiment_id=mlflow.create_experiment(
-            "cas-{cache_bytes}", artifact_location="cas-file://" + os.getcwd() + "/sto re"))
+            "in a cas- store", artifact_location="cas-file://" + os.getcwd() + "/sto re"))
         with mlflow.start_run() as first:
             mlflow.log_artifact("given.bin", "data")
-        hashed = []
-        hash_large = fingerprint._hash_large
+        client = mlflow.MlflowClient()
+        client.create_registered_model("kept in a cas- store")
+        client.create_model_version(
+            "kept in a cas- store", first.info.artifact_uri + "/data", first.info.run_id)
+        hashed, hash_large = [], fingerprint._hash_large
         def watched(path, *rest, **named):
             hashed.append(path)
             return hash_large(path, *rest, **named)
         fingerprint._hash_large = watched
         found = []
-        for number in range(2):
-            os.mkdir(f"here{{number}}")
+        # The second time, the file comes from the cache of whole files.
+        for uri in (f"runs:/{first.info.run_id}/data", "models:/kept in a cas- store/1"):
+            os.mkdir(f"here{len(found)}")
             with mlflow.start_run() as run:
-                path = mlflow.artifacts.download_artifacts(
-                    f"runs:/{{first.info.run_id}}/data", dst_path=f"here{{number}}")
+                path = mlflow.artifacts.download_artifacts(uri, dst_path=f"here{len(found)}")
                 open(path + "/given.bin", "rb").read()
             found.append(run.info.run_id)
         again = [path for path in hashed if "/here" in path]
@@ -326,22 +328,23 @@ def test_downloaded_artifact_is_not_hashed_again(
         with mlflow.start_run() as run:
             open(path + "/given.bin", "rb").read()
         found.append(run.info.run_id)
-        print(json.dumps({{"first": first.info.run_id, "runs": found, "again": again}}))
+        print(json.dumps({"first": first.info.run_id, "runs": found, "again": again}))
         """,
         database,
-        MLFLOW_PACK_ARTIFACT_CACHE_BYTES=cache_bytes,
+        MLFLOW_PACK_ARTIFACT_CACHE_BYTES=str(1 << 30),
         XDG_CACHE_HOME=str(tmp_path / "cache"),
     )
     first, runs = outcome.value["first"], outcome.value["runs"]
-    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-    for run_id in runs[:2]:
-        record = RunRecord(database, run_id)
+    assert list((tmp_path / "cache").glob("mlflow-pack/**/files/??/*"))
+    records = [RunRecord(database, run_id) for run_id in runs]
+    for record in records[:2]:
         entry = record.entries()["given.bin"]
-        assert (entry["h"], entry["c"]) == (digest, "full")
+        assert (entry["h"], entry["c"]) == (f"sha256:{hashlib.sha256(content).hexdigest()}", "full")
         assert entry["from"].startswith(f"cas-file://{tmp_path}/sto%20re/")
         assert entry["from"].endswith(f"/{first}/artifacts/data/given.bin")
-        assert json.loads(record.tags["upstream.runs"]) == [first]
-    edited = RunRecord(database, runs[2]).entries()["given.bin"]
+    assert outcome.value["again"] == []
+    assert json.loads(records[0].tags["upstream.runs"]) == [first]
+    assert json.loads(records[1].tags["upstream.models"]) == ["models:/kept in a cas- store/1"]
+    edited = records[2].entries()["given.bin"]
     assert edited["h"] == f"sha256:{hashlib.sha256(content + b'!').hexdigest()}"
     assert "from" not in edited
-    assert outcome.value["again"] == []
