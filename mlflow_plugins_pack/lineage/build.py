@@ -71,7 +71,7 @@ class GraphBuilder:
     def prefetch(self, events: Iterable[Event]) -> None:
         """Hash files that were just read, so that the end of the run need not."""
         read = [e for e in events if self._hash_files and e.kind == READ and e.state is not None]
-        self._tracking.learn(event.where for event in read)
+        self._tracking.learn([event.where for event in read])
         for event in read:
             if event.state is not None:
                 also = self._also(event.where, event.state)
@@ -88,7 +88,7 @@ class GraphBuilder:
             single, folders, left_out = fold.split(reads, scope.more, self._limit)
             dropped += left_out
             if self._hash_files:
-                self._tracking.learn(place for place in single if place.startswith("/"))
+                self._tracking.learn([place for place in single if place.startswith("/")])
             for place in single:
                 event = reads.get(place) or _late_event(place, *unpacked(scope.more[place]))
                 inputs.append(self._input(event, window, deadline, shared=shared))

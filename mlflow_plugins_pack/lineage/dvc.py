@@ -50,16 +50,18 @@ class Records:
 
     def __init__(self) -> None:
         self._near: dict[str, tuple[str, ...]] = {}
-        self._outs: dict[str, tuple[FileState, tuple[_Out, ...]]] = {}
-        self._listings: dict[str, dict[str, tuple[str, int | None]]] = {}
+        self._outs: dict[str, tuple[FileState, dict[str, _Out]]] = {}
+        self._listings: dict[tuple[str, str], dict[str, tuple[str, int | None]]] = {}
 
     def find(self, path: str) -> Tracked | None:
         """Return what is expected of an absolute path, or None if nothing is known."""
         for record in (f"{path}.dvc", *self._records(path.rpartition("/")[0])):
-            for out in self._read(record):
-                if out.place == path and _MD5.fullmatch(out.md5):
-                    return Tracked(f"md5:{out.md5}", out.md5, out.size, out.exact)
-                if path.startswith(f"{out.place}/") and (found := self._member(out, path)):
+            outs = self._read(record)
+            if (out := outs.get(path)) and _MD5.fullmatch(out.md5):
+                return Tracked(f"md5:{out.md5}", out.md5, out.size, out.exact)
+            folder = path if outs else ""
+            while folder := folder.rpartition("/")[0]:
+                if (out := outs.get(folder)) and (found := self._member(out, path)):
                     return found
         return None
 
@@ -73,30 +75,30 @@ class Records:
             self._near[folder] = near
         return self._near[folder]
 
-    def _read(self, record: str) -> tuple[_Out, ...]:
+    def _read(self, record: str) -> dict[str, _Out]:
         state = file_state(record)
         if state is None or state.size > _YAML_BYTES:
-            return ()
+            return {}
         kept = self._outs.get(record)
         if kept is None or kept[0] != state:
             try:
-                outs = tuple(_outs(record, _load(record)))
+                outs = {out.place: out for out in _outs(record, _load(record))}
             except Exception:  # noqa: BLE001  # it is not DVC's, or half written
-                outs = ()
+                outs = {}
             kept = self._outs[record] = (state, outs)
         return kept[1]
 
     def _member(self, out: _Out, path: str) -> Tracked | None:
-        if out.place not in self._listings:
+        key = (out.place, out.md5)
+        if key not in self._listings:
             try:
-                self._listings[out.place] = _listing(out)
-            except (OSError, ValueError, TypeError, LookupError):
-                self._listings[out.place] = {}
-        listing = self._listings[out.place]
-        if not listing:
-            return None
+                self._listings[key] = _listing(out)
+            except (OSError, ValueError, TypeError, LookupError, AttributeError):
+                self._listings[key] = {}
+        listing = self._listings[key]
         md5, size = listing.get(path[len(out.place) + 1 :], (None, None))
-        return Tracked(f"md5:{out.md5}" if out.md5 else f"md5:{md5}", md5, size, out.exact)
+        name = out.md5 or md5
+        return Tracked(f"md5:{name}", md5, size, out.exact) if listing and name else None
 
 
 def _load(file: str) -> Any:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
-from mlflow_plugins_pack.lineage.dvc import Records
+from mlflow_plugins_pack.lineage.dvc import Records, Tracked
 from mlflow_plugins_pack.lineage.fingerprint import BLOB, MD5, NOTHING, Fingerprint
 from mlflow_plugins_pack.lineage.git import Repositories
 from mlflow_plugins_pack.lineage.graph import FULL
@@ -16,14 +16,20 @@ class Tracking:
 
     def __init__(self) -> None:
         self._dvc, self._git = Records(), Repositories()
+        self._expected: dict[str, Tracked] = {}
 
-    def learn(self, paths: Iterable[str]) -> None:
-        """Ask git about files ahead of `digests` and `version`: once for all of a repository."""
+    def learn(self, paths: Sequence[str]) -> None:
+        """Look files up ahead of `digests` and `version`, which know nothing of others."""
+        for path in paths:
+            if found := self._dvc.find(path):
+                self._expected[path] = found
+            else:
+                self._expected.pop(path, None)
         self._git.learn(paths)
 
     def digests(self, path: str, size: int) -> frozenset[str]:
         """Return which digests beside the sha256 have to be made, to compare a file."""
-        expected = self._dvc.find(path)
+        expected = self._expected.get(path)
         if expected is not None:
             same_size = expected.md5 is not None and expected.size in (None, size)
             return _MD5_ONLY if same_size else NOTHING
@@ -44,7 +50,7 @@ class Tracking:
         """
         if made is None:
             return None
-        expected = self._dvc.find(path)
+        expected = self._expected.get(path)
         if expected is not None:
             modified = f"dvc-modified:{expected.name}"
             if expected.md5 is None or expected.size not in (None, size):

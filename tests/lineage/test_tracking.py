@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from mlflow_plugins_pack.cli.lineage import lineage
 from mlflow_plugins_pack.lineage import git
 from mlflow_plugins_pack.lineage.build import GraphBuilder
 from mlflow_plugins_pack.lineage.capture.audit import file_state
@@ -287,6 +289,9 @@ def test_run_in_a_repository(run_script: RunScript, database: str, tmp_path: Pat
     assert entries["a.csv"]["v"] == "git:" + in_git(tmp_path, "hash-object", "a.csv")
     assert entries["b.csv"]["v"] == f"dvc:md5:{md5(b'b')}"
     assert set(entries) == {"a.csv", "b.csv"}
+    shown = CliRunner().invoke(lineage, ["show", outcome.value, "--tracking-uri", database])
+    assert entries["a.csv"]["v"] in shown.output
+    assert entries["b.csv"]["v"] in shown.output
 
 
 # --- artifact stores ------------------------------------------------------------------------------
