@@ -75,7 +75,7 @@ def repository(tmp_path: Path) -> Path:
 
 
 def test_tracked_clean_file_has_its_blob_and_no_other_file_has(repository: Path) -> None:
-    names = ("plain.csv", "data/odd [1]*?\\.csv", "data/nä me.csv", "data/edited.csv")
+    names = ("plain.csv", "odd [1]*?\\/a *.csv", "data/nä me.csv", "data/edited.csv")
     for name in names:
         (repository / name).parent.mkdir(exist_ok=True)
         (repository / name).write_bytes(os.urandom(70_000) + name.encode())
@@ -152,9 +152,13 @@ def test_one_process_for_a_repository_and_none_without(
     assert read_by(builder, outside / "a.csv")[0].version is None
     assert len(asked) == 1
     # A repository that git cannot read is asked once.
-    (outside / ".git").write_text("nonsense")
+    (outside / ".git").mkdir()
+    (outside / ".git" / "index").write_text("nonsense")
     other = GraphBuilder(limit=1000, hash_files=True, full_bytes=1 << 20, home="")
-    assert read_by(other, outside / "a.csv")[0].version is None
+    asked.clear()
+    for _ in range(2):
+        assert read_by(other, outside / "a.csv")[0].version is None
+    assert len([arguments for arguments in asked if "ls-files" in arguments]) == 1
 
 
 # --- DVC ------------------------------------------------------------------------------------------
