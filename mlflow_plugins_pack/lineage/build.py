@@ -68,6 +68,10 @@ class GraphBuilder:
                     "env": provenance.environment(),
                 }
 
+    def forked(self) -> None:
+        """Go on in a forked child: the thread that may have held the lock is not in it."""
+        self._facts_lock = threading.Lock()
+
     def prefetch(self, events: Iterable[Event]) -> None:
         """Hash files that were just read, so that the end of the run need not."""
         read = [e for e in events if self._hash_files and e.kind == READ and e.state is not None]
