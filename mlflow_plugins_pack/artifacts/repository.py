@@ -14,7 +14,7 @@ from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_plugins_pack import config
+from mlflow_plugins_pack import config, downloaded
 from mlflow_plugins_pack.artifacts import layout, session
 from mlflow_plugins_pack.artifacts.digest import digest_files
 from mlflow_plugins_pack.artifacts.download import download, download_one
@@ -270,6 +270,8 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
         files = [(entry, reading.outside(entry.path)) for entry in entries]
         with ArtifactProgressBar.files(desc="Downloading artifacts", total=len(files)) as bar:
             download(reading.store, files, folder, bar.update)
+        for entry, place in files[-downloaded.LIMIT :]:
+            _note(location, entry, place, os.path.join(folder, place))
         for inner in reading.view.folders_under(reading.full) if not file else ():
             _make_folder(folder, reading.outside(inner))
     if not wanted:
@@ -314,6 +316,12 @@ def download_file(location: Location, path: str, local_path: str) -> None:
     if entry is None or reading.store is None:
         raise reading.missing()
     download_one(reading.store, entry, os.fspath(local_path))
+    _note(location, entry, reading.outside(entry.path), os.path.abspath(local_path))
+
+
+def _note(location: Location, entry: FileEntry, place: str, path: str) -> None:
+    uri = location.at(layout.join(location.path, place)).uri
+    downloaded.note(path, entry.size, entry.sha256.hex(), uri)
 
 
 def open_artifact(location: Location, path: str) -> io.BufferedReader:

@@ -109,12 +109,14 @@ def _row(entry: Entry) -> dict[str, Any]:
 
     version = f"version {entry.version}" if entry.version else ""
     notes = [
-        note
+        str(note)
         for note, holds in (
             ("changed since it was read", entry.changed),
             ("read before the run", entry.shared),
             (f"{entry.files} files", entry.files is not None),
             ("digest of samples", entry.coverage == "sampled"),
+            (entry.version, entry.digest and entry.version),
+            (f"from {shown_uri(entry.origin or '')}", entry.origin),
         )
         if holds
     ]

@@ -9,21 +9,29 @@ from collections import defaultdict
 from collections.abc import Iterable
 from typing import Any
 
+from mlflow_plugins_pack import downloaded
 from mlflow_plugins_pack.lineage import fold, provenance
 from mlflow_plugins_pack.lineage.capture import imports
 from mlflow_plugins_pack.lineage.capture.audit import file_state
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState, unpacked
 from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
-from mlflow_plugins_pack.lineage.fingerprint import Fingerprint, Fingerprinter, cache_folder
+from mlflow_plugins_pack.lineage.fingerprint import (
+    NOTHING,
+    Fingerprint,
+    Fingerprinter,
+    cache_folder,
+)
 from mlflow_plugins_pack.lineage.graph import (
     INTERMEDIATE,
     STAT,
     Entry,
     Graph,
     file_uri,
+    object_uri,
     role_of,
 )
 from mlflow_plugins_pack.lineage.record import Window
+from mlflow_plugins_pack.lineage.tracking import Tracking
 
 _HASH_SECONDS = 10.0
 """Longest that the end of a run hashes in full; the background usually did it before."""
@@ -47,6 +55,7 @@ class GraphBuilder:
         self._full_bytes = full_bytes
         self._home = home
         self._fingerprinter = Fingerprinter(cache_folder())
+        self._tracking = Tracking()
         self._facts: dict[str, Any] | None = None
         self._facts_lock = threading.Lock()
 
@@ -59,11 +68,18 @@ class GraphBuilder:
                     "env": provenance.environment(),
                 }
 
+    def forked(self) -> None:
+        """Go on in a forked child: the thread that may have held the lock is not in it."""
+        self._facts_lock = threading.Lock()
+
     def prefetch(self, events: Iterable[Event]) -> None:
         """Hash files that were just read, so that the end of the run need not."""
-        for event in events:
-            if self._hash_files and event.kind == READ and event.state is not None:
-                self._fingerprint(event.where, event.state, full=True)
+        read = [e for e in events if self._hash_files and e.kind == READ and e.state is not None]
+        self._tracking.learn([event.where for event in read])
+        for event in read:
+            if event.state is not None:
+                also = self._also(event.where, event.state)
+                self._fingerprint(event.where, event.state, also, full=True)
 
     def build(self, window: Window, *, dropped: int, layers: tuple[str, ...]) -> Graph:
         """Return the graph of a window as the files are now."""
@@ -75,6 +91,8 @@ class GraphBuilder:
             reads = {k: v for k, v in scope.reads.items() if not k.startswith(_UPSTREAM)}
             single, folders, left_out = fold.split(reads, scope.more, self._limit)
             dropped += left_out
+            if self._hash_files:
+                self._tracking.learn([place for place in single if place.startswith("/")])
             for place in single:
                 event = reads.get(place) or _late_event(place, *unpacked(scope.more[place]))
                 inputs.append(self._input(event, window, deadline, shared=shared))
@@ -100,12 +118,15 @@ class GraphBuilder:
         role = INTERMEDIATE if event.where in window.intermediate else role_of(event.where)
         if event.state is None:
             return _object_entry(event, role, shared=shared)
-        made = self._timely(event.where, event.state, deadline)
+        also = self._also(event.where, event.state) if self._hash_files else NOTHING
+        made = self._timely(event.where, event.state, deadline, also)
         return Entry(
             uri=file_uri(event.where, self._home),
             digest=made.digest if made else None,
             size=event.state.size,
             modified=event.state.mtime_ns // 1_000_000_000,
+            version=self._tracking.version(event.where, event.state.size, made),
+            origin=self._origin(event.state),
             role=role,
             via=event.via,
             coverage=made.coverage if made else STAT,
@@ -155,19 +176,40 @@ class GraphBuilder:
             coverage=made.coverage if made else STAT,
         )
 
-    def _timely(self, path: str, state: FileState, deadline: float) -> Fingerprint | None:
+    def _also(self, path: str, state: FileState) -> frozenset[str]:
+        """Return what to make beside the sha256 of a file that is hashed in full."""
+        if state.size > self._full_bytes:
+            return NOTHING
+        return self._tracking.digests(path, state.size)
+
+    def _origin(self, state: FileState) -> str | None:
+        """Return the artifact that a file was downloaded from, if the pack did it."""
+        found = downloaded.find(state)
+        if found is None:
+            return None
+        scheme, _, rest = found.uri.partition(":/")
+        if scheme == "cas-file":
+            return f"cas-{file_uri(f'/{rest}', self._home)}"
+        bucket, _, key = rest.removeprefix("/").partition("/")
+        return object_uri(scheme, bucket, key)
+
+    def _timely(
+        self, path: str, state: FileState, deadline: float, also: frozenset[str] = NOTHING
+    ) -> Fingerprint | None:
         if not self._hash_files:
             return None
         late = time.monotonic() - deadline
         if late > _SAMPLE_SECONDS:
             return self._fingerprinter.cached(state, full=state.size <= self._full_bytes)
-        return self._fingerprint(path, state, full=late <= 0)
+        return self._fingerprint(path, state, also, full=late <= 0)
 
-    def _fingerprint(self, path: str, state: FileState, *, full: bool) -> Fingerprint | None:
+    def _fingerprint(
+        self, path: str, state: FileState, also: frozenset[str], *, full: bool
+    ) -> Fingerprint | None:
         whole = state.size <= self._full_bytes
-        if known := self._fingerprinter.cached(state, full=whole):
+        if known := self._fingerprinter.cached(state, full=whole, also=also):
             return known
-        return self._fingerprinter.fingerprint(path, state, full=whole and full)
+        return self._fingerprinter.fingerprint(path, state, full=whole and full, also=also)
 
 
 def _late_event(path: str, size: int, mtime_ns: int) -> Event:

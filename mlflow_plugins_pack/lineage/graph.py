@@ -46,7 +46,9 @@ class Entry:
         digest: ``sha256:<hex>``, or None.
         size: Bytes, or None.
         modified: Seconds since 1970, or None.
-        version: Version or entity tag of an object store, or None.
+        version: Version or entity tag of an object store; ``dvc:md5:...`` or ``git:...`` of a local
+            file that these track; or None.
+        origin: The artifact that a local file was downloaded from, or None.
         role: ``data``, ``config``, ``model`` or ``intermediate`` (written by the run itself).
         via: Layer that saw it.
         coverage: How much of the content ``digest`` covers: ``full``, ``sampled`` or ``stat``.
@@ -66,6 +68,7 @@ class Entry:
     changed: bool = False
     shared: bool = False
     files: int | None = None
+    origin: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry in the short keys of the tags, absent values left out."""
@@ -81,6 +84,7 @@ class Entry:
             "changed": self.changed or None,
             "shared": self.shared or None,
             "files": self.files,
+            "from": self.origin,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -103,6 +107,7 @@ class Entry:
             changed=bool(value.get("changed")),
             shared=bool(value.get("shared")),
             files=value.get("files"),
+            origin=value.get("from"),
         )
 
     @property

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import platform
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+from mlflow_plugins_pack.lineage import git
 from mlflow_plugins_pack.lineage.graph import file_uri
-
-_GIT_SECONDS = 3
 
 
 def code(home: str = "") -> dict[str, Any]:
@@ -25,10 +23,10 @@ def code(home: str = "") -> dict[str, Any]:
         facts["entry"] = file_uri(str(script), home)
         facts["h"] = "sha256:" + hashlib.sha256(script.read_bytes()).hexdigest()
         folder = script.parent
-    commit = _git(folder, "rev-parse", "HEAD")
+    commit = git.run(str(folder), "rev-parse", "HEAD")
     if commit:
         facts["commit"] = commit.decode("ascii", "replace").strip()
-        changes = _git(folder, "diff", "HEAD", "--no-ext-diff")
+        changes = git.run(str(folder), "diff", "HEAD", "--no-ext-diff")
         facts["dirty"] = bool(changes)
         if changes:
             facts["diff"] = "sha256:" + hashlib.sha256(changes).hexdigest()
@@ -54,19 +52,3 @@ def environment() -> dict[str, Any]:
         "packages": len(names),
         "h": "sha256:" + hashlib.sha256("\n".join(sorted(names)).encode()).hexdigest(),
     }
-
-
-def _git(folder: Path, *arguments: str) -> bytes | None:
-    settings = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        done = subprocess.run(  # noqa: S603  # fixed words, no shell
-            ["git", *arguments],  # noqa: S607  # the person's git
-            cwd=folder,
-            env=settings,
-            capture_output=True,
-            timeout=_GIT_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout if done.returncode == 0 else None

@@ -406,6 +406,8 @@ class Session:
     def _after_fork(self) -> None:
         with contextlib.suppress(Exception):
             self._make_locks()
+            if self._builder is not None:
+                self._builder.forked()
             self._delivery.forked()
             self._children.forked(self._fork_owners)
             self._drain()

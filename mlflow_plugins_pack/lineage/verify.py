@@ -64,18 +64,31 @@ def _check_file(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[st
         return _check_folder(entry, path, members)
     state = file_state(path)
     if state is None:
-        return Check(entry, MISSING, "there is no such file")
+        return Check(entry, MISSING, f"there is no such file{_way_back(entry)}")
     if entry.size is not None and state.size != entry.size:
-        return Check(entry, CHANGED, f"it has {state.size} bytes, not {entry.size}")
+        words = f"it has {state.size} bytes, not {entry.size}"
+        return Check(entry, CHANGED, f"{words}{_way_back(entry)}")
     if entry.coverage in (FULL, SAMPLED) and entry.digest:
         made = fingerprinter.fingerprint(path, state, full=entry.coverage == FULL)
         if made is None:
             return Check(entry, UNKNOWN, "it cannot be read")
         words = "of every byte" if made.coverage == FULL else "of samples"
-        return Check(entry, SAME if made.digest == entry.digest else CHANGED, f"digest {words}")
+        if made.digest == entry.digest:
+            return Check(entry, SAME, f"digest {words}")
+        return Check(entry, CHANGED, f"digest {words}{_way_back(entry)}")
     if state.mtime_ns // 1_000_000_000 != entry.modified:
         return Check(entry, UNKNOWN, "it was touched since, and its content was never hashed")
     return Check(entry, SAME, "size and time; its content was never hashed")
+
+
+def _way_back(entry: Entry) -> str:
+    """Return where what was read can be had; by itself, a version says nothing of a file now."""
+    kind, _, version = (entry.version or "").partition(":")
+    if kind == "git":
+        return f"; git has what was read as blob {version}"
+    if kind == "dvc":
+        return f"; DVC knows what was read as {version}"
+    return f"; it came from {entry.origin}" if entry.origin else ""
 
 
 def _check_folder(entry: Entry, path: str, members: Sequence[str]) -> Check:

@@ -11,7 +11,9 @@ import pytest
 from mlflow_plugins_pack.lineage import fingerprint
 from mlflow_plugins_pack.lineage.capture.audit import file_state
 from mlflow_plugins_pack.lineage.capture.event import FileState
-from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
+from mlflow_plugins_pack.lineage.fingerprint import BLOB, MD5, Fingerprint, Fingerprinter
+from tests.lineage.conftest import RunScript
+from tests.lineage.reading import RunRecord
 
 
 def state_of(path: Path) -> FileState:
@@ -25,7 +27,7 @@ def test_full_digest_is_the_files_sha256(tmp_path: Path) -> None:
     for content in (b"", b"x", os.urandom(3_000_001)):
         path.write_bytes(content)
         made = Fingerprinter().fingerprint(str(path), state_of(path), full=True)
-        assert made == (f"sha256:{hashlib.sha256(content).hexdigest()}", "full")
+        assert made == Fingerprint(f"sha256:{hashlib.sha256(content).hexdigest()}", "full")
 
 
 def test_sampled_digest_is_labelled_and_sees_both_ends_and_the_size(tmp_path: Path) -> None:
@@ -86,7 +88,7 @@ def test_large_file_is_hashed_once_by_all_processes(
     hashed: list[str] = []
     hash_all = fingerprint._hash_all
     monkeypatch.setattr(
-        fingerprint, "_hash_all", lambda file: hashed.append(file.name) or hash_all(file)
+        fingerprint, "_hash_all", lambda f, *rest: hashed.append(f.name) or hash_all(f, *rest)
     )
     # Each new object stands for a process of its own.
     made = {fingerprint.Fingerprinter(folder).fingerprint(str(path), state, full=True)}
@@ -114,3 +116,69 @@ def test_broken_cache_only_costs_time(tmp_path: Path) -> None:
         str(path), state, full=True
     )
     assert first == again == beside
+
+
+def test_further_digests_come_from_the_same_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both, folder = frozenset({MD5, BLOB}), str(tmp_path / "cache")
+    for size in (0, 100, 9 << 20):
+        path = tmp_path / f"{size}"
+        path.write_bytes(content := os.urandom(size))
+        expected = Fingerprint(
+            f"sha256:{hashlib.sha256(content).hexdigest()}",
+            "full",
+            hashlib.md5(content).hexdigest(),
+            hashlib.sha1(b"blob %d\0" % size + content).hexdigest(),
+        )
+        first = Fingerprinter(folder)
+        plain = first.fingerprint(str(path), state_of(path), full=True)
+        assert plain == expected._replace(md5=None, blob=None)
+        assert first.cached(state_of(path), full=True, also=both) is None
+        assert first.fingerprint(str(path), state_of(path), full=True, also=both) == expected
+        assert first.cached(state_of(path), full=True) == expected
+    # The last one is large: another process finds all of it in the cache.
+    monkeypatch.setattr(fingerprint, "_hash_large", None)
+    kept = Fingerprinter(folder).fingerprint(str(path), state_of(path), full=True, also=both)
+    assert kept == expected
+
+
+def test_fifty_runs_over_one_large_file_hash_it_once(
+    run_script: RunScript, database: str, tmp_path: Path
+) -> None:
+    sizes = {"sampled.bin": 5 << 30, "full.bin": 1 << 30}
+    for name, size in sizes.items():
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    runs: list[str] = []
+    hashed: list[str] = []
+    for _ in range(2):
+        outcome = run_script(
+            """
+            import json, os, mlflow
+            from mlflow_plugins_pack.lineage import fingerprint
+            hashed, hash_large = [], fingerprint._hash_large
+            def counted(path, *rest, **named):
+                hashed.append(os.path.basename(path))
+                return hash_large(path, *rest, **named)
+            fingerprint._hash_large = counted
+            runs = []
+            for _ in range(25):
+                with mlflow.start_run() as run:
+                    for name in ("sampled.bin", "full.bin"):
+                        with open(name, "rb") as file:
+                            file.read(10)
+                runs.append(run.info.run_id)
+            print(json.dumps({"runs": runs, "hashed": hashed}))
+            """,
+            database,
+            MLFLOW_PACK_LINEAGE_HASH_MAX_BYTES=str(1 << 30),
+        )
+        runs += outcome.value["runs"]
+        hashed += outcome.value["hashed"]
+    assert sorted(hashed) == ["full.bin", "sampled.bin"]
+    assert len(set(runs)) == 50
+    entries = [RunRecord(database, run_id).entries() for run_id in runs]
+    for name, size in sizes.items():
+        assert {(e[name]["c"], e[name]["n"]) for e in entries} == {(name.partition(".")[0], size)}
+        assert len({e[name]["h"] for e in entries}) == 1

@@ -324,3 +324,33 @@ def test_server_away_costs_a_bounded_wait_and_one_warning(
     assert sorted(path.stem for path in kept) == sorted(outcome.value["ids"])
     with pytest.raises(urllib.error.URLError):
         urllib.request.urlopen(f"{server.url}/health", timeout=1)
+
+
+def test_fork_while_facts_are_gathered(run_script: RunScript, database: str) -> None:
+    outcome = run_script(
+        """
+        import json, os, sys, threading, mlflow
+        from mlflow_plugins_pack.lineage import provenance
+        data, code, parent = os.environ["DATA"], provenance.code, os.getpid()
+        begun, go_on = threading.Event(), threading.Event()
+        def slow(home):
+            if os.getpid() == parent:
+                begun.set()
+                go_on.wait(100)
+            return code(home)
+        provenance.code = slow
+        with mlflow.start_run() as run:
+            assert begun.wait(100)
+            child = os.fork()
+            if child == 0:
+                with mlflow.start_run() as own:
+                    open(data + "/cancer.npy", "rb").read()
+                open("child.txt", "w").write(own.info.run_id)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
+            go_on.set()
+        print(json.dumps(open("child.txt").read()))
+        """,
+        database,
+    )
+    assert RunRecord(database, outcome.value).own() == {"cancer.npy"}

@@ -1,0 +1,51 @@
+"""Files that this process downloaded and whose sha256 it knows, so that nobody hashes them again.
+
+The artifact repository notes them, lineage asks: the plugins meet here and do not know each other.
+A file counts as the same as long as device, inode, size and times are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from typing import NamedTuple
+
+LIMIT = 10_000
+"""Most files to remember, the newest."""
+
+State = tuple[int, int, int, int, int]
+"""Device, inode, size in bytes, times of change of content and of the file, in nanoseconds."""
+
+
+class Downloaded(NamedTuple):
+    """Where a file came from.
+
+    Attributes:
+        sha256: Lower-case hex.
+        uri: The artifact's, as ``cas-file:///...``; without credentials.
+    """
+
+    sha256: str
+    uri: str
+
+
+_known: OrderedDict[State, Downloaded] = OrderedDict()
+
+
+def note(path: str, size: int, sha256: str, uri: str) -> None:
+    """Remember a file that was just put in its place, whole and checked."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # once a file, in a long list
+    except OSError:
+        return
+    if found.st_size != size:
+        return
+    while len(_known) >= LIMIT:
+        _known.popitem(last=False)
+    state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    _known[state] = Downloaded(sha256, uri)
+
+
+def find(state: State) -> Downloaded | None:
+    """Return where a file in this state came from, or None if it was not downloaded so."""
+    return _known.get(state)
