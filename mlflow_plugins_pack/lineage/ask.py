@@ -329,13 +329,12 @@ def push_kept(*, tracking_uri: str | None = None) -> list[dict[str, Any]]:
 
     rows = []
     for path in sorted(flush.spool_folder().glob("*.json")):
-        row: dict[str, Any] = {"run": path.stem, "tracking_uri": tracking_uri}
+        run_id = path.stem.partition("-")[0]
+        row: dict[str, Any] = {"run": run_id, "tracking_uri": tracking_uri}
         try:
             document = json.loads(path.read_text(encoding="utf-8"))
             row["tracking_uri"] = target = tracking_uri or str(document["tracking_uri"])
-            flush.deliver(
-                str(document["run_id"]), Graph.from_json(document), tracking_uri=target, base=None
-            )
+            flush.deliver(run_id, Graph.from_json(document), tracking_uri=target, base=None)
             path.unlink()
             row["result"] = "written"
         except Exception as exc:  # noqa: BLE001  # each record is tried; the row tells

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -277,7 +278,8 @@ def keep_locally(run_id: str, graph: Graph, tracking_uri: str) -> Path | None:
     """
     from mlflow_plugins_pack.lineage.graph import without_secrets
 
-    path = spool_folder() / f"{run_id}.json"
+    # A run that is resumed may leave several, each of other reads: none replaces another.
+    path = spool_folder() / f"{run_id}-{time.time_ns()}-{os.getpid()}.json"
     document = {
         "run_id": run_id,
         "tracking_uri": without_secrets(tracking_uri),
@@ -285,7 +287,7 @@ def keep_locally(run_id: str, graph: Graph, tracking_uri: str) -> Path | None:
     }
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary = path.with_suffix(".part")
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
             json.dump(document, file)
         temporary.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -75,49 +76,48 @@ class Outcome:
 RunScript = Callable[..., Outcome]
 
 
+def run_in(
+    folder: Path,
+    code: str,
+    tracking_uri: str,
+    *,
+    expect: int | None = 0,
+    timeout: float = 120,
+    warns: bool = False,
+    **environment: str,
+) -> Outcome:
+    """Run Python code as the file ``train.py`` of a folder, in a process of its own."""
+    script = folder / "train.py"
+    script.write_text(textwrap.dedent(code))
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=folder,
+        env=servers.clean_environment(
+            MLFLOW_TRACKING_URI=tracking_uri,
+            MLFLOW_DISABLE_TELEMETRY="true",
+            HOME=str(folder / "home"),
+            **environment,
+        ),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    if expect is not None:
+        assert done.returncode == expect, output
+    if not warns:
+        # On the happy path nothing is heard of us.
+        assert not re.search(r"^(The lineage of|Lineage:)|plugins_pack", done.stderr, re.M), output
+    value = None
+    for line in reversed(done.stdout.splitlines()):
+        if line.startswith(("{", "[", '"')):
+            value = json.loads(line)
+            break
+    return Outcome(done.returncode, output, value, folder)
+
+
 @pytest.fixture
 def run_script(tmp_path: Path, dataset_folder: Path) -> RunScript:
     """Run Python code as a file ``train.py`` in its own folder; DATA names the data's folder."""
-
-    def run(
-        code: str,
-        tracking_uri: str,
-        *,
-        expect: int | None = 0,
-        timeout: float = 120,
-        warns: bool = False,
-        **environment: str,
-    ) -> Outcome:
-        script = tmp_path / "train.py"
-        script.write_text(textwrap.dedent(code))
-        done = subprocess.run(
-            [sys.executable, str(script)],
-            cwd=tmp_path,
-            env=servers.clean_environment(
-                MLFLOW_TRACKING_URI=tracking_uri,
-                MLFLOW_DISABLE_TELEMETRY="true",
-                DATA=str(dataset_folder),
-                HOME=str(tmp_path / "home"),
-                **environment,
-            ),
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        output = done.stdout + done.stderr
-        if expect is not None:
-            assert done.returncode == expect, output
-        if not warns:
-            # On the happy path nothing is heard of us.
-            assert not re.search(r"^(The lineage of|Lineage:)|plugins_pack", done.stderr, re.M), (
-                output
-            )
-        value = None
-        for line in reversed(done.stdout.splitlines()):
-            if line.startswith(("{", "[", '"')):
-                value = json.loads(line)
-                break
-        return Outcome(done.returncode, output, value, tmp_path)
-
-    return run
+    return functools.partial(run_in, tmp_path, DATA=str(dataset_folder))

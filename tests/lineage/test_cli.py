@@ -133,6 +133,21 @@ def test_kept_records_are_pushed_once(
     assert json.loads(tags["lineage.inputs"])[0]["u"] == "file:///data/a.csv"
 
 
+def test_records_kept_for_one_run_are_all_pushed(
+    database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that is resumed while the server is away leaves one record for each time."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    client = mlflow.MlflowClient(database)
+    run_id = client.create_run(experiment(database)).info.run_id
+    for name in "ab":
+        flush.keep_locally(run_id, Graph(inputs=(Entry(f"file:///data/{name}.csv"),)), database)
+    pushed = json.loads(invoke("push", "--json").stdout)
+    assert [(row["run"], row["result"]) for row in pushed] == [(run_id, "written")] * 2
+    inputs = json.loads(client.get_run(run_id).data.tags["lineage.inputs"])
+    assert {entry["u"] for entry in inputs} == {"file:///data/a.csv", "file:///data/b.csv"}
+
+
 def test_record_of_a_run_that_is_gone_is_kept(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -40,21 +40,28 @@ class Children:
         self._readers: list[spool.Reader] = []
         self._own: str = ""
         self._is_made = False
+        self._is_rank_0 = False
 
     def start(self) -> None:
         """Find out who waits for this process's reports, and invite the children's."""
         inherited = os.environ.get(spool.VARIABLE, "")
         ranks = spool.rank_folder()
+        # What a rank starts has its environment: only who differs from its parent is a rank.
+        place = f"{ranks}/{os.environ.get('RANK')}"
+        is_rank = ranks is not None and os.environ.get(spool.RANK_VARIABLE) != place
+        if is_rank and ranks and spool.make(ranks):
+            os.environ[spool.RANK_VARIABLE] = place
+            if os.environ["RANK"] != "0":
+                self.is_later_rank = True
+                self.writer = spool.Writer(ranks)
+                os.environ[spool.VARIABLE] = ranks
+                return
+            self._readers.append(spool.Reader(ranks))
+            self._is_rank_0 = True
         if inherited and os.path.isdir(inherited):  # noqa: PTH112
             self.writer = spool.Writer(inherited)
-        elif ranks and os.environ.get("RANK") != "0" and spool.make(ranks):
-            self.is_later_rank = True
-            self.writer = spool.Writer(ranks)
-            os.environ[spool.VARIABLE] = ranks
         else:
             self.has_run()
-            if ranks and spool.make(ranks):
-                self._readers.append(spool.Reader(ranks))
 
     def has_run(self) -> None:
         """Note that this process has runs of its own: its children's reads are theirs."""
@@ -77,7 +84,7 @@ class Children:
         """Become the forked child of what this process was."""
         folder = self._own or (self.writer.folder if self.writer else "")
         self.writer = spool.Writer(folder, owners) if folder else None
-        self._own, self._readers = "", []
+        self._own, self._readers, self._is_rank_0 = "", [], False
 
     def start_code(self, owners: tuple[str, ...]) -> str | None:
         """Return the code with which a spawned child begins, or None if nobody waits for it."""
@@ -87,7 +94,7 @@ class Children:
 
     def events(self, thread: int) -> Iterator[Event]:
         """Return what the children reported since the last call."""
-        if self._is_made or len(self._readers) > 1:
+        if self._is_made or self._is_rank_0:
             for reader in self._readers:
                 yield from reader.events(thread)
 

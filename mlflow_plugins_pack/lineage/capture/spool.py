@@ -18,6 +18,8 @@ from typing import Any
 from mlflow_plugins_pack.lineage.capture.event import Event, FileState
 
 VARIABLE = "_MLFLOW_PACK_LINEAGE_SPOOL"
+RANK_VARIABLE = "_MLFLOW_PACK_LINEAGE_RANK"
+"""Set by a rank of a distributed training, so that its children do not take themselves for it."""
 _PREFIX = "mlflow-pack-lineage-"
 _BYTES_LIMIT = 64 << 20
 
