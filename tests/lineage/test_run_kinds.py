@@ -272,7 +272,6 @@ KINDS = {
         {"parent": "ab", "child": "abc"},
         # A forked child of stock MLflow never ends if its parent has begun to log in this way.
         settings={"MLFLOW_ENABLE_ASYNC_LOGGING": "false"},
-        without={"database": "a child hung once in a busy machine's run; not yet explained"},
     ),
     "distributed": Kind(
         """
