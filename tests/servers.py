@@ -71,6 +71,9 @@ def clean_environment(**extra: str) -> dict[str, str]:
     }
     # A test's server must find neither the person's credentials nor the cloud's metadata service.
     kept.update(AWS_EC2_METADATA_DISABLED="true", PYTHONUNBUFFERED="1", NO_PROXY="*")
+    # Stock MLflow starts `python` and `uvicorn` by name: this environment's, activated or not.
+    programs = str(Path(sys.executable).parent)
+    kept["PATH"] = f"{programs}{os.pathsep}{kept.get('PATH', os.defpath)}"
     kept.update(extra)
     return kept
 
