@@ -28,7 +28,6 @@ from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.file_hashing import (
     MAX_PROBLEM_LENGTH,
     Progress,
-    ReadingStoppedError,
     Underway,
 )
 from mlflow_plugins_pack.approvals.registry import Version
@@ -63,8 +62,6 @@ class _Job:
     def _run(self) -> None:
         try:
             self.digest = self._read(self.progress)
-        except ReadingStoppedError as exc:
-            self.error = exc
         except Exception as exc:  # noqa: BLE001 - whoever waits raises it
             self.error = exc
         finally:
