@@ -12,6 +12,7 @@ import functools
 import hashlib
 import posixpath
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
@@ -23,6 +24,7 @@ from mlflow_plugins_pack.approvals.file_hashing import (
     ReadingStoppedError,
     are_few,
     hash_files,
+    hash_folder,
     on_disk,
 )
 from mlflow_plugins_pack.approvals.names import is_prompt_content
@@ -99,6 +101,7 @@ class Files:
         self._location = version.storage_location or version.source
         self._repository: Any = None
         self._path: str | None = None
+        self._few: Path | None = None
         try:
             with _saying_why(version, self._location):
                 if version.has_files:
@@ -114,9 +117,15 @@ class Files:
         try:
             may_wait = APPROVALS_DIGEST_SECONDS.get() > 0
             root = on_disk(self._repository, self._path) if may_wait else None
-            return root is not None and are_few(root)
+            self._few = root if root is not None and are_few(root) else None
         except (MlflowException, OSError):
             return False  # `read` says why
+        return self._few is not None
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether the repository can keep them as they are; see `locks`."""
+        return callable(getattr(self._repository, "lock", None))
 
     @property
     def _has_digest(self) -> bool:
@@ -136,6 +145,8 @@ class Files:
             if self._has_digest:
                 found: str = self._repository.content_digest(self._path)
                 return found
+            if self._few is not None:
+                return files_digest(hash_folder(self._few, progress))
             return files_digest(hash_files(self._repository, self._path, progress))
 
 

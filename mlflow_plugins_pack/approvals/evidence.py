@@ -50,6 +50,7 @@ class Evidence:
         holder: That version's facts.
         underway: How far the reading of the bytes is, where it goes on.
         since_ms: Bytes that were read before do not count.
+        can_lock: Whether the repository can keep the bytes as they are.
     """
 
     uid: str
@@ -60,6 +61,7 @@ class Evidence:
     holder: Facts = field(default_factory=Facts)
     underway: Underway | None = None
     since_ms: int = 0
+    can_lock: bool = True
 
 
 def gather(

@@ -80,9 +80,17 @@ def hash_files(repository: Any, path: str | None, progress: Progress) -> list[tu
     """
     root = on_disk(repository, path)
     if root is not None:
-        found = list(_below(root, progress))
-    else:
-        found = list(_elsewhere(repository, path, progress))
+        return hash_folder(root, progress)
+    return _some(_elsewhere(repository, path, progress))
+
+
+def hash_folder(root: Path, progress: Progress) -> list[tuple[str, int, str]]:
+    """Return the same of a folder, or of one file, on this machine's disk."""
+    return _some(_below(root, progress))
+
+
+def _some(files: Iterator[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+    found = list(files)
     if not found:
         raise FileNotFoundError("there are no files")
     return found

@@ -216,7 +216,8 @@ class Gate:
                 )
             except LookAgainError:
                 continue
-            if act is not None and not isinstance(outcome.refusal, _CHANGED_NOTHING):
+            can_lock = found is None or found.can_lock
+            if act is not None and can_lock and not isinstance(outcome.refusal, _CHANGED_NOTHING):
                 self.sync_lock(act.version, act.target)
             if outcome.refusal is not None:
                 outcome.refusal.is_recorded = outcome.filed
@@ -299,7 +300,7 @@ class Gate:
 
         tags = seen.tags or {}
         found = evidence.gather(act.version, tags, act.rule.checks, act.holder, digest_of)
-        return replace(found, since_ms=since_ms)
+        return replace(found, since_ms=since_ms, can_lock=files.can_lock)
 
     def evidence(self, act: Act) -> Evidence:
         """Read a version's bytes and its run; slow, so never inside a transaction."""

@@ -103,17 +103,10 @@ IS_WAITING = (
     requests.c.target == sa.bindparam("target"),
     requests.c.open_key.is_not(None),
 )
-NEWEST_FIRST = (
-    requests.c.created_at.desc(),
-    requests.c.id,
-    decisions.c.ts,
-    decisions.c.approver,
-)
 _WAITING = (
     sa.select(*WAITING_COLUMNS)
     .select_from(requests.outerjoin(decisions, decisions.c.request_id == requests.c.id))
     .where(*IS_WAITING)
-    .order_by(*NEWEST_FIRST)
 )
 
 
@@ -128,7 +121,11 @@ def waiting(
 def with_votes(
     rows: Iterable[Sequence[Any]], name: str, target: Target
 ) -> list[tuple[Request, list[Decision]]]:
-    """Return requests with their votes from rows of `WAITING_COLUMNS`; nulls are no request."""
+    """Return requests, newest first, with their votes from rows of `WAITING_COLUMNS`.
+
+    Ordered here: to order wide rows, some databases write them to a file first. Nulls are no
+    request.
+    """
     found: dict[str, tuple[Request, list[Decision]]] = {}
     for row in rows:
         values = dict(zip(_REQUEST, row, strict=False))
@@ -140,7 +137,9 @@ def with_votes(
         vote = row[len(_REQUEST) :]
         if vote[0] is not None:
             found[values["id"]][1].append(Decision(*vote))
-    return list(found.values())
+    for _, cast in found.values():
+        cast.sort(key=lambda decision: (decision.ts, decision.approver))
+    return sorted(found.values(), key=lambda pair: (-pair[0].created_at, pair[0].id))
 
 
 def open_request(session: Session, version: Version, target: Target) -> Request | None:

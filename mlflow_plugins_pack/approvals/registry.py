@@ -79,7 +79,7 @@ def lock_model(session: Session, workspace: str, name: str) -> None:
     that row only. In SQLite the transaction began with the one lock there is.
     """
     if session.get_bind().dialect.name != "sqlite":
-        session.execute(_LOCK, {"workspace": workspace, "name": name})
+        session.connection().execute(_LOCK, {"workspace": workspace, "name": name})
 
 
 def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
@@ -141,17 +141,19 @@ _ALIASED = (
     .scalar_subquery()
 )
 VERSIONS = _versions
-BESIDE_ALIAS = _OF_MODEL.add_columns(_ALIASED.label("aliased")).where(
-    sa.or_(_versions.c.version == sa.bindparam("number"), _versions.c.version == _ALIASED)
+BESIDE_ALIAS = (
+    _OF_MODEL.add_columns(_ALIASED.label("aliased"))
+    .where(_versions.c.version.in_([sa.bindparam("number"), _ALIASED]))
+    .order_by(None)
 )
-"""A version and the one that an alias points at; for `scene`, as the next."""
+"""A version and the one that an alias points at, in no order; for `scene`, as the next."""
 BESIDE_STAGE = _OF_MODEL.where(
     sa.or_(
         _versions.c.version == sa.bindparam("number"),
         _versions.c.current_stage == sa.bindparam("stage"),
     )
-)
-"""A version and those in a stage."""
+).order_by(None)
+"""A version and those in a stage, in no order."""
 _TAGS_OF = (
     _version_tags.c.workspace == _WORKSPACE,
     _version_tags.c.name == _NAME,

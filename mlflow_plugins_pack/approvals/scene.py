@@ -68,16 +68,17 @@ def eyes(session: Session, workspace: str, *, under_lock: bool) -> Eyes:
 
 
 def _scene(rows: Any, name: str, number: int | None, target: Target, *, is_whole: bool) -> Scene:
-    # Each version comes with every request, each request with every vote.
-    versions = {row.version: (registry.from_row(row), row) for row in rows}
     of_alias = target.kind == "alias"
+    # In no order: each version comes with every request, each request with every vote.
+    one_each = {row.version: row for row in rows}
+    versions = {key: registry.from_row(row) for key, row in sorted(one_each.items())}
     found = Scene(
         target,
-        versions[number][0] if number in versions else None,
+        versions.get(number) if number is not None else None,
         tuple(
             version
-            for version, row in versions.values()
-            if (version.version == row.aliased if of_alias else version.stage == target.name)
+            for key, version in versions.items()
+            if (key == one_each[key].aliased if of_alias else version.stage == target.name)
         ),
         any(row.guard_id is not None for row in rows),
     )
@@ -100,11 +101,7 @@ def _whole(versions: sa.Select[Any]) -> sa.Select[Any]:
         sa.select(column).where(audit_head.c.id == 1).scalar_subquery().label(f"log_{column.name}")
         for column in (audit_head.c.seq, audit_head.c.hash)
     )
-    return (
-        versions.add_columns(_GUARDED, *log, *WAITING_COLUMNS)
-        .select_from(everything)
-        .order_by(*records.NEWEST_FIRST)
-    )
+    return versions.add_columns(_GUARDED, *log, *WAITING_COLUMNS).select_from(everything)
 
 
 # Built once: to build one takes Python longer than most databases take to answer.
