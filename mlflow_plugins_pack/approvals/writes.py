@@ -176,7 +176,8 @@ def _compiled(
         columns = [column.name for column in statement.table.columns]
     compiled = statement.compile(dialect=dialect, column_keys=columns)
     order = tuple(compiled.positiontup) if compiled.positional else None
-    return str(compiled), compiled.params, order
+    constants = {k: v for k, v in compiled.params.items() if not compiled.binds[k].required}
+    return str(compiled), constants, order
 
 
 @lru_cache(maxsize=64)
