@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Literal, TypeVar
 
-from sqlalchemy.orm import Session
-
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.records import Request
-from mlflow_plugins_pack.approvals.registry import Scene, Version
+from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.scene import Eyes, Scene
 from mlflow_plugins_pack.approvals.workflow import State, Tally
 from mlflow_plugins_pack.errors import ApprovalError
 
@@ -54,8 +53,8 @@ class Free(Enum):
 
 
 FREE = Free.FREE
-Plan = Callable[[Session], "Act | Free | None"]
-"""Reads what a call would do: to a protected target, to nothing protected (`FREE`), or nothing
+Plan = Callable[[Eyes], "Act | Free | None"]
+"""Sees what a call would do: to a protected target, to nothing protected (`FREE`), or nothing
 that is a change as things are (None), which must be asked again under the lock."""
 
 
@@ -96,12 +95,10 @@ class Seen:
 
     Attributes:
         act: What the call would do.
-        request: The open request for it.
         tags: The version's, where they are its content.
     """
 
     act: Act | Free | None
-    request: Request | None = None
     tags: dict[str, str | None] | None = None
 
 

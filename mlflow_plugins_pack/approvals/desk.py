@@ -22,6 +22,7 @@ from mlflow_plugins_pack.approvals.gate import Gate
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target, parse_command
 from mlflow_plugins_pack.approvals.records import Request, comments_on, last_request, votes
+from mlflow_plugins_pack.approvals.scene import Eyes
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
     ApprovalError,
@@ -326,7 +327,7 @@ class Desk:
     ) -> None:
         gate = self._gate
         for _ in range(8):
-            act = gate.transactions.read(lambda s: self._act(s, name, version, target))
+            act = gate.transactions.read(lambda s: self._act(gate.eyes(s), name, version, target))
             if verb is not None and gate.actor() is None:
                 what = f"{verb} version {version} for {act.target} of '{name}'"
                 raise IdentityRequiredError(messages.identity_required(what))
@@ -350,9 +351,8 @@ class Desk:
             f"'{name}' kept changing while it was looked at. Nothing was changed. Try again."
         )
 
-    def _act(self, session: Session, name: str, version: int, target: Target) -> Act:
-        workspace = self._gate.workspace()
-        scene = registry.scene(session, workspace, name, version, target)
+    def _act(self, see: Eyes, name: str, version: int, target: Target) -> Act:
+        scene = see(name, version, target)
         found = scene.version
         if found is None:
             raise NoOpenRequestError(
@@ -364,7 +364,7 @@ class Desk:
             raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
         rule, protected = protection
         if protected != target:
-            scene = registry.scene(session, workspace, name, version, protected)
+            scene = see(name, version, protected)
         stage = protected.name if protected.kind == "stage" else None
         return Act("promote", protected, found, rule, scene, stage=stage)
 
@@ -378,12 +378,12 @@ class Desk:
         evidence: Evidence | None,
     ) -> Outcome[Any] | None:
         registry.lock_model(session, self._gate.workspace(), name)
-        act = self._act(session, name, version, target)
+        act = self._act(self._gate.eyes(session), name, version, target)
         if evidence is not None and evidence.uid != act.version.uid:
             return None
         if evidence is not None and evidence.digest is None:
             evidence = self._gate.readings.by_now(session, act.version, evidence)
-        ledger = self._gate.ledger(session)
+        ledger = self._gate.ledger(session, act.scene)
         request = self._open(ledger, act) or self._open(ledger, act, review=True)
         if request is not None:
             act = replace(

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow.store.db.db_types import MYSQL
-from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import (
-    guards,
-    messages,
-    registry,
-)
+from mlflow_plugins_pack.approvals import messages, registry
 from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
 from mlflow_plugins_pack.approvals.names import (
     STAGES,
@@ -19,11 +14,9 @@ from mlflow_plugins_pack.approvals.names import (
 )
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.scene import Eyes
 from mlflow_plugins_pack.approvals.store_base import Override, recording
 from mlflow_plugins_pack.errors import ApprovalRequiredError
-
-if TYPE_CHECKING:
-    pass
 
 
 class TargetOverrides(Override):
@@ -44,8 +37,8 @@ class TargetOverrides(Override):
             return self._write_free(name, write, alias)
         number = registry.version_number(version)
 
-        def plan(session: Session) -> Act | Free | None:
-            scene = registry.scene(session, self.gate.workspace(), name, number, target)
+        def plan(see: Eyes) -> Act | Free | None:
+            scene = see(name, number, target)
             found = scene.version
             protection = self.gate.protection(found, target) if found is not None else None
             if found is None or protection is None:
@@ -81,13 +74,13 @@ class TargetOverrides(Override):
         if not self.gate.may_protect(name, target):
             return self._write_free(name, write, alias)
 
-        def plan(session: Session) -> Act | Free | None:
-            found = registry.find_alias(session, self.gate.workspace(), name, alias)
+        def plan(see: Eyes) -> Act | Free | None:
+            scene = see(name, None, target)
+            found = scene.holder
             protection = self.gate.protection(found, target) if found is not None else None
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
-            scene = registry.Scene(found, (found,), guards.are_installed(session))
             return Act("demote", target, found, protection[0], scene)
 
         return self.gate.perform(name, plan, write)
@@ -110,10 +103,8 @@ class TargetOverrides(Override):
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = registry.version_number(version)
 
-        def plan(session: Session) -> Act | Free | None:
-            scene = registry.scene(
-                session, self.gate.workspace(), name, number, Target("stage", canonical)
-            )
+        def plan(see: Eyes) -> Act | Free | None:
+            scene = see(name, number, Target("stage", canonical))
             found = scene.version
             if found is None or not any(r.targets.stages for r in self.gate.rules_about(found)):
                 return FREE
@@ -133,7 +124,7 @@ class TargetOverrides(Override):
                 archive = bool(archive_existing_versions)
                 return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
             if left is not None and moves:
-                scene = registry.scene(session, found.workspace, found.name, number, left[1])
+                scene = see(found.name, number, left[1])
                 return Act("demote", left[1], found, left[0], scene, canonical)
             return None
 
