@@ -12,7 +12,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -45,6 +45,7 @@ class Evidence:
         uid: Of which.
         digest: Of its bytes, or of its text; None while they are being read.
         run_user: Whom its run names as its user; the client says so, hence it only bans.
+        knows_user: Whether that was read.
         facts: For the checks.
         holder_uid: The holder that ``holder`` is about; None where nobody else holds the target.
         holder: That version's facts.
@@ -62,6 +63,7 @@ class Evidence:
     underway: Underway | None = None
     since_ms: int = 0
     can_lock: bool = True
+    knows_user: bool = True
 
 
 def gather(
@@ -70,6 +72,8 @@ def gather(
     checks: list[Check],
     holder: Version | None,
     digest_of: Callable[[Mapping[str, str | None]], str | Underway],
+    *,
+    with_user: bool = True,
 ) -> Evidence:
     """Read a version's bytes and what the checks will ask; slow, so never inside a transaction.
 
@@ -79,20 +83,30 @@ def gather(
         checks: What will be asked.
         holder: The version that holds the target now.
         digest_of: Reads the bytes, or tells how far their reading is.
+        with_user: Whether the run's user is asked for; without, the run is read for checks only.
 
     Raises:
         DigestUnavailableError: If the bytes cannot be read.
     """
-    run = _run(version.run_id)
+    is_read = with_user or any(isinstance(check, (ExprCheck, LineageCheck)) for check in checks)
+    run = _run(version.run_id) if is_read else None
     facts = _facts(version, run, checks)
     read = digest_of(tags)
     found, underway = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
+    whole = Evidence(
+        version.uid,
+        found,
+        user,
+        facts,
+        underway=underway,
+        knows_user=is_read or not version.run_id,
+    )
     if holder is None or holder.uid == version.uid:
-        return Evidence(version.uid, found, user, facts, underway=underway)
+        return whole
     compared = any(isinstance(check, ExprCheck) for check in checks)
     theirs = _facts(holder, _run(holder.run_id), checks) if compared else Facts()
-    return Evidence(version.uid, found, user, facts, holder.uid, theirs, underway)
+    return replace(whole, holder_uid=holder.uid, holder=theirs)
 
 
 def _facts(version: Version, run: Any, checks: list[Check]) -> Facts:

@@ -283,7 +283,8 @@ class Gate:
             return None
         files = digest.Files(act.version)
         if files.is_quick:
-            return self._gather(act, seen, files)
+            # Only a request that is to be filed asks for the run's user; then this comes again.
+            return self._gather(act, seen, files, with_user=insist)
         request = self.transactions.read(lambda s: open_request(s, act.version, act.target))
         waits = request is not None and request.state is State.PENDING
         waits = waits and not (request is not None and request.awaits_digest)
@@ -292,14 +293,24 @@ class Gate:
         # A change is made by bytes that were read after it was approved.
         is_approved = request is not None and request.state is State.APPROVED
         since_ms = request.updated_at if request is not None and is_approved else 0
-        return self._gather(act, seen, files, since_ms)
+        return self._gather(act, seen, files, since_ms, with_user=insist or request is None)
 
-    def _gather(self, act: Act, seen: Seen, files: digest.Files, since_ms: int = 0) -> Evidence:
+    def _gather(
+        self,
+        act: Act,
+        seen: Seen,
+        files: digest.Files,
+        since_ms: int = 0,
+        *,
+        with_user: bool = True,
+    ) -> Evidence:
         def digest_of(tags: Mapping[str, str | None]) -> str | Underway:
             return self.readings.digest_of(files, tags, since_ms)
 
         tags = seen.tags or {}
-        found = evidence.gather(act.version, tags, act.rule.checks, act.holder, digest_of)
+        found = evidence.gather(
+            act.version, tags, act.rule.checks, act.holder, digest_of, with_user=with_user
+        )
         return replace(found, since_ms=since_ms, can_lock=files.can_lock)
 
     def evidence(self, act: Act) -> Evidence:

@@ -49,7 +49,7 @@ def file(ledger: Ledger, act: Act, found: Evidence | None, *, comment: str | Non
 
 
 def _file(ledger: Ledger, act: Act, found: Evidence | None, comment: str | None) -> Request:
-    if act.action == "promote" and found is None:
+    if act.action == "promote" and (found is None or not found.knows_user):
         raise LookAgainError
     return ledger.file(
         act.version,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ import pytest
 import sqlalchemy as sa
 from mlflow.entities.model_registry import ModelVersionTag
 
-from mlflow_plugins_pack.approvals import audit, gate, tables
+from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals import audit, evidence, gate, tables
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.approvals.acting import signed_in
 
@@ -112,6 +114,24 @@ def test_a_protected_alias_moves_in_few_statements(store: Any) -> None:
     # The votes are read once, under the lock, and with them all else that is decided on.
     assert traffic.about("mpp_decision") == 1, told
     assert sum(s.startswith("SELECT") for s in traffic.statements) <= 5, told
+
+
+def test_the_run_is_read_for_a_request_and_not_again(
+    store: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    read = []
+    monkeypatch.setattr(evidence, "_run", read.append)
+    (tmp_path / "weights").write_text("1")
+    with signed_in("alice"):
+        store.create_registered_model("gov-d")
+        store.create_model_version("gov-d", str(tmp_path), "a" * 32)
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError):
+        store.set_registered_model_alias("gov-d", "prod", 1)
+    assert read == ["a" * 32]
+    say(store, "bob", "approve", "gov-d", 1)
+    with signed_in("erin"):
+        store.set_registered_model_alias("gov-d", "prod", 1)
+    assert read == ["a" * 32]
 
 
 @pytest.mark.parametrize("ahead", [-1, 1])
