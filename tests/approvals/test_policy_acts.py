@@ -16,6 +16,7 @@ from mlflow.tracking import MlflowClient
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals import drift as strays
 from mlflow_plugins_pack.approvals import inspection
+from mlflow_plugins_pack.approvals.keeper import Keeper
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import HOUR, Bench, bench, refused
 
@@ -465,6 +466,34 @@ def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None
     assert audited(bench)[-1] == "REVIEWED"
     # What was taken away needs to be approved anew.
     refused(errors.ApprovalError, lambda: bench.set_alias(one))
+
+
+@pytest.mark.parametrize("ending", ["rejected", "forgotten"])
+def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: str) -> None:
+    one, two = glass(bench)
+    bench.say("zoe", "break_glass", one, "prod: the fraud wave")
+    bench.say("carol", "approve", one, "prod: was right")
+    bench.say("bob", "break_glass.demote", one, "prod: it burns")
+    if ending == "rejected":
+        bench.say("carol", "reject", one, "prod: it did not")
+        expected = "bob broke the glass to take it away, and that was rejected by carol: it did not"
+    else:
+        assert drift(bench) == []
+        bench.now += DAY
+        expected = "bob broke the glass to take it away, and nobody reviewed that in time"
+    policy = bench.store.gate.policy()
+    (stray,) = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
+    assert (stray.version, stray.target, stray.kind) == (one, "prod", "unreviewed")
+    assert stray.why == expected
+    # One who only looks changes nothing, nor does it end by somebody coming late.
+    refused(errors.NoOpenRequestError, lambda: bench.say("carol", "approve", one))
+    assert drift(bench) == [one]
+    keeper = Keeper(bench.store._transactions, bench.store.gate.policy, lambda: bench.now)
+    assert [keeper.record_drift(), keeper.record_drift()] == [1, 0]
+    # What people decide about the target next ends it.
+    bench.now += 1
+    bench.say("zoe", "break_glass", two, "prod: something must serve")
+    assert drift(bench) == []
 
 
 # --- votes and comments -----------------------------------------------------------------------
