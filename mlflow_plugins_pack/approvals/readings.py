@@ -2,7 +2,7 @@
 
 A reading that outlasts its call becomes a row of ``mpp_reading``, which its process renews while it
 reads. When the row is no longer renewed the process is dead, `kill -9` included, and another takes
-the reading over. What was read serves the calls of the next minutes, and is removed when a later reading
+the reading over. What was read serves the calls of the next minutes, and goes when a later reading
 begins; a change is never made by bytes read before it was approved.
 """
 
