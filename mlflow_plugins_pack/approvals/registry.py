@@ -198,7 +198,11 @@ def scene(session: Session, workspace: str, name: str, number: int, target: Targ
 
 
 def _read_versions(
-    session: Session, query: sa.Select[Any], workspace: str, name: str, **where: object
+    session: Session | sa.Connection,
+    query: sa.Select[Any],
+    workspace: str,
+    name: str,
+    **where: object,
 ) -> list[Version]:
     rows = session.execute(query, {"workspace": workspace, "name": name, **where})
     return [_from_row(row) for row in rows]
@@ -237,7 +241,9 @@ def to_version(row: object, *, is_prompt_model: bool) -> Version:
     )
 
 
-def find_version(session: Session, workspace: str, name: str, version: int) -> Version | None:
+def find_version(
+    session: Session | sa.Connection, workspace: str, name: str, version: int
+) -> Version | None:
     """Return a version, or None if it is not there or deleted."""
     found = _read_versions(session, _BY_NUMBER, workspace, name, number=version)
     return found[0] if found else None
