@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from mlflow_plugins_pack.approvals.expressions import check_expression, evaluate
-from mlflow_plugins_pack.approvals.names import matches, matches_exactly
+from mlflow_plugins_pack.approvals.names import check_stages, matches, matches_exactly
 from mlflow_plugins_pack.approvals.strict import Name, Seconds, Strict
 from mlflow_plugins_pack.config import format_duration
 
@@ -233,6 +233,11 @@ class From(Strict):
 
     stages: list[str] = []
     aliases: list[Name] = []
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, value: list[str]) -> list[str]:
+        return check_stages(value)
 
     @model_validator(mode="after")
     def _names_one(self) -> From:

@@ -21,7 +21,13 @@ from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.gate import Gate
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target, parse_command
-from mlflow_plugins_pack.approvals.records import Request, comments_on, last_request, votes
+from mlflow_plugins_pack.approvals.records import (
+    Request,
+    comments_on,
+    last_request,
+    open_request,
+    votes,
+)
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
     ApprovalError,
@@ -363,6 +369,9 @@ class Desk:
         if protection is None:
             raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
         rule, protected = protection
+        # A look-alike from before the policy is asked about under its own name.
+        if protected != target and open_request(session, found, target) is not None:
+            protected = target
         if protected != target:
             scene = registry.scene(session, workspace, name, version, protected)
         stage = protected.name if protected.kind == "stage" else None

@@ -333,6 +333,15 @@ def actual_name(session: Session, workspace: str, name: str) -> str:
     return found or name
 
 
+def actual_alias(session: Session, workspace: str, name: str, alias: str) -> str:
+    """Return an alias as the database has it, where a call for this one would find it."""
+    query = sa.select(_aliases.c.alias).where(
+        _aliases.c.workspace == workspace, _aliases.c.name == name, _aliases.c.alias == alias
+    )
+    found: str | None = session.execute(query).scalar()
+    return found or alias
+
+
 def actual_tag_key(session: Session, version: Version, key: str) -> str:
     """Return the key of the tag that a write to this key would change."""
     query = sa.select(_version_tags.c.key).where(*_TAGS_OF, _version_tags.c.key == key)

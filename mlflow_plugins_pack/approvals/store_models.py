@@ -107,7 +107,7 @@ class ModelOverrides(Override):
     @recording
     def delete_model_version(self, name: str, version: Any) -> None:
         """Delete a version; not while it holds a protected alias or stage."""
-        name = self._named(name)
+        name = self._named(name, exactly=True)
 
         def write() -> None:
             super(ModelOverrides, self).delete_model_version(name, version)
@@ -150,7 +150,7 @@ class ModelOverrides(Override):
     @recording
     def delete_registered_model(self, name: str) -> None:
         """Delete a model; not while it holds a protected alias or stage."""
-        name = self._named(name)
+        name = self._named(name, exactly=True)
 
         def write() -> None:
             super(ModelOverrides, self).delete_registered_model(name)
@@ -181,7 +181,7 @@ class ModelOverrides(Override):
     @recording
     def rename_registered_model(self, name: str, new_name: str) -> Any:
         """Rename a model; not while it holds what a policy protects under either name."""
-        name = self._named(name)
+        name = self._named(name, exactly=True)
 
         def write() -> Any:
             return super(ModelOverrides, self).rename_registered_model(name, new_name)

@@ -12,11 +12,8 @@ from mlflow_plugins_pack.approvals import (
     messages,
     registry,
 )
-from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
-from mlflow_plugins_pack.approvals.names import (
-    STAGES,
-    Target,
-)
+from mlflow_plugins_pack.approvals.acts import ABSENT, Absent, Act
+from mlflow_plugins_pack.approvals.names import STAGES, Target, is_plain
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.store_base import Override, recording
@@ -44,12 +41,14 @@ class TargetOverrides(Override):
             return self._write_free(name, write, alias)
         number = registry.version_number(version)
 
-        def plan(session: Session) -> Act | Free | None:
+        def plan(session: Session) -> Act | Absent | None:
             scene = registry.scene(session, self.gate.workspace(), name, number, target)
             found = scene.version
-            protection = self.gate.protection(found, target) if found is not None else None
-            if found is None or protection is None:
-                return FREE
+            if found is None:
+                return ABSENT
+            protection = self.gate.protection(found, target)
+            if protection is None:
+                return None
             rule, protected = protection
             self._refuse_lookalike(target, protected, found, rule)
             if scene.holder is not None and scene.holder.uid == found.uid:
@@ -78,17 +77,24 @@ class TargetOverrides(Override):
         def write() -> None:
             super(TargetOverrides, self).delete_registered_model_alias(name, alias)
 
-        if not self.gate.may_protect(name, target):
+        # MySQL finds an alias by look-alikes that no other rule tells.
+        may_find = self.db_type == MYSQL and not is_plain(alias)
+        if not self.gate.may_protect(name, target) and not (
+            may_find and self.gate.may_protect_aliases(name)
+        ):
             return self._write_free(name, write, alias)
 
-        def plan(session: Session) -> Act | Free | None:
-            found = registry.find_alias(session, self.gate.workspace(), name, alias)
-            protection = self.gate.protection(found, target) if found is not None else None
+        def plan(session: Session) -> Act | Absent | None:
+            workspace, wanted = self.gate.workspace(), target
+            if self.db_type == MYSQL:
+                wanted = Target("alias", registry.actual_alias(session, workspace, name, alias))
+            found = registry.find_alias(session, workspace, name, alias)
+            protection = self.gate.protection(found, wanted) if found is not None else None
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
             scene = registry.Scene(found, (found,), guards.are_installed(session))
-            return Act("demote", target, found, protection[0], scene)
+            return Act("demote", wanted, found, protection[0], scene)
 
         return self.gate.perform(name, plan, write)
 
@@ -110,13 +116,13 @@ class TargetOverrides(Override):
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = registry.version_number(version)
 
-        def plan(session: Session) -> Act | Free | None:
+        def plan(session: Session) -> Act | Absent | None:
             scene = registry.scene(
                 session, self.gate.workspace(), name, number, Target("stage", canonical)
             )
             found = scene.version
-            if found is None or not any(r.targets.stages for r in self.gate.rules_about(found)):
-                return FREE
+            if found is None:
+                return ABSENT
             others = archive_existing_versions and any(
                 other.uid != found.uid for other in scene.holders
             )
