@@ -122,14 +122,21 @@ def _check(check: TagCheck | SignatureCheck | LineageCheck | ExprCheck) -> str:
     values = check.model_dump(exclude_defaults=True)
     if "max_age" in values:
         values["max_age"] = format_duration(values["max_age"])
-    return ", ".join(f"{key}: {value}" for key, value in values.items())
+    return ", ".join(f"{key}: {_said(value)}" for key, value in values.items())
+
+
+def _said(value: Any) -> str:
+    # As the policy file has it.
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " or ".join(value) if isinstance(value, list) else str(value)
 
 
 def _as(policy: Policy, rule: PolicyRule, user: str) -> str:
     groups = [r.group for r in policy.promote_rules(rule) if user in r.members]
     says = [f"{user} may ask"]
     if groups:
-        says.append(f"may approve for {' or '.join(groups)} what others ask and made")
+        says.append(f"may approve, for {' or '.join(groups)}, what others ask for and made")
     if policy.may_break_glass(rule, user):
         says.append("may break the glass")
     if policy.is_consumer(rule, user):

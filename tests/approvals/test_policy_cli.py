@@ -50,7 +50,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  promote      1 of leads (bob, carol) and 1 of risk (dave)\n"
         "  demote       1 of leads or risk (bob, carol, dave)\n"
         "  from         stage Staging or staging\n"
-        "  checks       tag: tests, equals: passed, writers: ['group:ci'], max_age: 1h\n"
+        "  checks       tag: tests, equals: passed, writers: group:ci, max_age: 1h\n"
         "  rollback     nobody; anybody signed in may; not longer than 30d after it was replaced\n"
         "  freeze       * * * * * (UTC)\n"
         "  frozen       yes\n"
@@ -61,7 +61,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  terms        a request waits 14d; an approval is good for 30d; the stock call makes the "
         "change; stale when artifacts, tags, source change\n"
         "  no-vote      who asked, who registered the version, whom its run names\n"
-        "  as           bob may ask; may approve for leads what others ask and made\n"
+        "  as           bob may ask; may approve, for leads, what others ask for and made\n"
     )
     rows = json.loads(call("explain", "gov-a", "--json", *file).output)
     assert [row["target"] for row in rows] == ["prod", "stage:Production"]
