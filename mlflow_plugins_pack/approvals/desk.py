@@ -188,7 +188,8 @@ class Desk(Commenting):
                     messages.no_holder(target=act.target, name=name, version=version)
                 )
             elif stage is not None:
-                stage = "None" if stage == "Archived" else "Archived"
+                archived = act.rule.protected(Target("stage", "Archived"))
+                stage = "None" if archived is not None else "Archived"
             act = replace(act, action=action, stage=stage, archive_existing=False)
             settlement.break_glass(ledger, act, lambda: self._write(act), evidence, text)
             return Outcome()

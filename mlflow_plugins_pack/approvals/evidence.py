@@ -34,6 +34,8 @@ from mlflow_plugins_pack.approvals.registry import Version
 
 _logger = logging.getLogger(__name__)
 
+_LONGEST_NAME = 256
+"""Of a person: what is longer is nobody's, and fits no column."""
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-zA-Z]+)/?")
 
 
@@ -86,6 +88,7 @@ def gather(
     read = digest_of(version, tags)
     found, underway = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
+    user = user[:_LONGEST_NAME] if user else None
     if holder is None or holder.uid == version.uid:
         return Evidence(version.uid, found, user, facts, underway=underway)
     compared = any(isinstance(check, ExprCheck) for check in checks)

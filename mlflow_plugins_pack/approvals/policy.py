@@ -38,6 +38,7 @@ MAX_POLICY_BYTES = 60_000
 """The text is kept with requests, in a column that holds 64 KiB in MySQL."""
 
 _MAX_DEPTH = 12
+_MAX_NODES = 20_000
 
 
 class Defaults(Strict):
@@ -332,6 +333,8 @@ def parse_policy(text: str, origin: str) -> Policy:
 def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
     """Turn a YAML node into plain values, noting each one's line and refusing doubled keys."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > _MAX_NODES:  # anchors can make much of little text
+        raise yaml.MarkedYAMLError(problem="it says too much", problem_mark=node.start_mark)
     if len(path) > _MAX_DEPTH:
         raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):

@@ -279,6 +279,11 @@ def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Targ
 _COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
 
 
+def names_a_version(source: str | None) -> bool:
+    """Tell whether a source is that of a copy: another registered version."""
+    return _COPIED.fullmatch(source or "") is not None
+
+
 def copied_from(session: Session, version: Version) -> Version | None:
     """Return the version that this one was copied from, if its source says so."""
     match = _COPIED.fullmatch(version.source or "")

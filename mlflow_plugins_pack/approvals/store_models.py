@@ -69,13 +69,14 @@ class ModelOverrides(Override):
     ) -> Any:
         """Create a version: unapproved, whatever tags it was copied with; who made it is kept."""
         name = self._named(name)
-        actor = self.gate.actor()
+        actor, policy = self.gate.actor(), self.gate.policy()
+        # A copy's tags are the other version's, whoever copies.
+        is_copy = registry.names_a_version(source)
         kept = [
             tag
             for tag in _without_reserved(tags) or []
-            if all(
-                self.gate.policy().is_writer(check, actor) for check in self._checks(name, tag.key)
-            )
+            if not (checks := self._checks(name, tag.key))
+            or (not is_copy and all(policy.is_writer(check, actor) for check in checks))
         ]
 
         if any(self._checks(name, tag.key) for tag in kept):

@@ -123,9 +123,16 @@ class TargetOverrides(Override):
             found = scene.version
             if found is None:
                 return ABSENT
-            others = archive_existing_versions and any(
-                other.uid != found.uid for other in scene.holders
-            )
+            others = [
+                other.version
+                for other in scene.holders
+                if archive_existing_versions and other.uid != found.uid
+            ]
+            if others and self.gate.protection(found, Target("stage", "Archived")) is not None:
+                text = messages.archives_into_protected(
+                    entered=Target("stage", canonical), others=others, name=found.name
+                )
+                raise ApprovalRequiredError(text)
             entered = self.gate.protection(found, Target("stage", canonical))
             left = self.gate.protection(found, Target("stage", found.stage))
             moves = found.stage != canonical
@@ -136,7 +143,8 @@ class TargetOverrides(Override):
                     )
                 )
             if entered is not None and (moves or others):
-                archive = bool(archive_existing_versions)
+                # With nobody there to archive, approval need not cover that.
+                archive = bool(others)
                 return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
             if left is not None and moves:
                 scene = registry.scene(session, found.workspace, found.name, number, left[1])

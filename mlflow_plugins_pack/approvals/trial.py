@@ -299,7 +299,7 @@ class _Trial:
                 held, until = past, None
         if held is None or act.digest is None or held.digest != act.digest:
             return False
-        return act.ts - (act.ts if until is None else until) <= rule.rollback.within * 1000
+        return act.ts - (held.ts if until is None else until) <= rule.rollback.within * 1000
 
     def _inherits(self, rule: PolicyRule) -> tuple[str, int] | None:
         """Return the version that an approval was taken over from, if this policy trusts it."""

@@ -141,6 +141,12 @@ def test_what_is_no_policy(text: str) -> None:
     problems(text)
 
 
+def test_a_small_text_that_says_very_much_is_no_policy() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "it says too much" in problems("\n".join(lines))
+
+
 @given(st.text(max_size=200))
 def test_any_text_is_a_policy_or_a_clear_error(text: str) -> None:
     try:

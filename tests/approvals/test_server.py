@@ -228,6 +228,10 @@ def test_a_copied_version_is_unapproved(site: Site) -> None:
         copy = site.client.copy_model_version(f"models:/{name}/{version}", "fraud-copy-2")
         assert "tests" not in copy.tags
         assert not any(key.startswith("mlflow_approvals.") for key in copy.tags)
+    # Nor is it tested by being copied by who may say that versions are.
+    with site.as_user("svc-ci"):
+        copy = site.client.copy_model_version(f"models:/{name}/{version}", "fraud-copy-2")
+        assert "tests" not in copy.tags
     refused = site.refusal("erin", "set_registered_model_alias", "fraud-copy-2", "prod", 1)
     assert "0 of 2 approvals" in refused.message
 
