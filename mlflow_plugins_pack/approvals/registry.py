@@ -12,6 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
     SqlModelVersionTag,
@@ -33,6 +35,7 @@ from mlflow_plugins_pack.approvals.names import (
 )
 from mlflow_plugins_pack.approvals.tables import guard
 
+_HIGHEST_VERSION = 2**31 - 1
 _models = SqlRegisteredModel.__table__
 _versions = SqlModelVersion.__table__
 _aliases = SqlRegisteredModelAlias.__table__
@@ -66,10 +69,13 @@ def version_number(version: Any) -> int:
     """Return a version's number, however the caller wrote it.
 
     Raises:
-        MlflowException: If it is none.
+        MlflowException: If it is none, or none that a database could hold.
     """
     _validate_model_version(version)  # which returns the number since MLflow 3.16 only
-    return int(version)
+    number = int(version)
+    if number > _HIGHEST_VERSION:
+        raise MlflowException(f"Model Version {number} not found", RESOURCE_DOES_NOT_EXIST)
+    return number
 
 
 def lock_model(session: Session, workspace: str, name: str) -> None:
