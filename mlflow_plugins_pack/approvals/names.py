@@ -82,7 +82,7 @@ def fold(name: str) -> str:
         return name.lower().strip()
     plain = unicodedata.normalize("NFKC", name).casefold()
     parts = unicodedata.normalize("NFKD", plain)
-    return "".join(map(_plainly, parts)).strip()
+    return "".join(map(_plainly, parts)).lower().strip()
 
 
 @dataclass(frozen=True)
