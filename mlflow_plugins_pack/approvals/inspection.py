@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -201,10 +202,10 @@ def past_acts(connection: sa.Connection) -> list[PastAct]:
     in_force = _policies(connection)
     told = History()
     tags: dict[tuple[str, str], dict[int, dict[str, SeenTag]]] = {}
-    acts = []
+    acts: list[PastAct] = []
     query = (
         sa.select(audit_table)
-        .where(audit_table.c.action.in_(("CHECK_TAG", *_TOLD)))
+        .where(audit_table.c.action.in_(("CHECK_TAG", "REVIEWED", *_TOLD)))
         .order_by(audit_table.c.seq)
     )
     for row in connection.execute(query):
@@ -213,6 +214,9 @@ def past_acts(connection: sa.Connection) -> list[PastAct]:
         if row.action == "CHECK_TAG":
             seen = SeenTag(after.get("value"), row.actor, row.ts)
             tags.setdefault(model, {}).setdefault(row.version, {})[after.get("tag", "")] = seen
+            continue
+        if row.action == "REVIEWED":
+            _note_review(acts, row)
             continue
         if row.action == "MODEL_DELETED":
             tags.pop(model, None)
@@ -224,6 +228,16 @@ def past_acts(connection: sa.Connection) -> list[PastAct]:
             acts.append(_past_act(connection, row, after, request, known, held, policy))
         told.step(dict(row._mapping))
     return acts
+
+
+def _note_review(acts: list[PastAct], row: Any) -> None:
+    """Note that the last change of a version's target was approved afterwards."""
+    about = (row.workspace, row.name, row.version, row.target)
+    for place in range(len(acts) - 1, -1, -1):
+        act = acts[place]
+        if (act.workspace, act.name, act.version, act.target.key) == about:
+            acts[place] = replace(act, is_reviewed=True)
+            return
 
 
 def _past_act(

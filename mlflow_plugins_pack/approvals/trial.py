@@ -19,6 +19,7 @@ from mlflow_plugins_pack.approvals.workflow import Rule, tally
 from mlflow_plugins_pack.config import format_duration
 from mlflow_plugins_pack.identity.roles import CLAIM, ROLE
 
+GLASS = "the glass was broken"
 _INHERITED = re.compile(r"inherited from models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 
 
@@ -63,6 +64,7 @@ class PastAct:
         tags: Check tags as last written before, as far as the log knows.
         held: What else the version was by approval, just before.
         policy: In force then, where its text was kept.
+        is_reviewed: Whether a broken glass was approved afterwards.
         is_prompt: Whether it is a prompt; True as well where nobody can tell any more.
         has_files: Whether it is a model, likewise.
     """
@@ -85,8 +87,14 @@ class PastAct:
     tags: Mapping[str, SeenTag]
     held: frozenset[Target]
     policy: Policy | None
+    is_reviewed: bool = False
     is_prompt: bool = True
     has_files: bool = True
+
+    @property
+    def is_approval(self) -> bool:
+        """Whether people stand behind it: a broken glass is nothing to go back to by itself."""
+        return self.action == "promote" and (self.basis != GLASS or self.is_reviewed)
 
 
 @dataclass(frozen=True)
@@ -223,7 +231,7 @@ class _Trial:
     def _problems(self, policy: Policy, rule: PolicyRule) -> tuple[list[str], list[str]]:
         """Return why it is refused, and what cannot be known."""
         act = self._act
-        if act.basis == "the glass was broken":
+        if act.basis == GLASS:
             if policy.may_break_glass(rule, act.actor):
                 return [], []
             return [f"'{act.actor}' may not break the glass"], []
@@ -295,7 +303,7 @@ class _Trial:
         for past in self._of_target(act.name):
             if held is not None and until is None:
                 until = past.ts
-            if past.uid == act.uid and past.action == "promote":
+            if past.uid == act.uid and past.is_approval:
                 held, until = past, None
         if held is None or act.digest is None or held.digest != act.digest:
             return False
@@ -312,7 +320,7 @@ class _Trial:
         approved = None
         for past in self._of_target(name):
             if past.version == version:
-                approved = past.digest if past.action == "promote" else None
+                approved = past.digest if past.is_approval else None
         return approved is not None and approved == self._act.digest
 
     def _displaced(self, wanted: From) -> Iterator[tuple[str, bool]]:

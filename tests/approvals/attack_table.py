@@ -192,6 +192,22 @@ WAYS = {
         {"direct": "test_workflow::test_one_person_under_two_spellings_counts_once"},
         {"rest": ANY_DOOR},
     ),
+    32: Way(
+        "go back to what was never approved: by a broken glass, by a clock that went back",
+        {
+            "direct": "test_policy_acts::test_a_broken_glass_is_no_approval_to_go_back_to "
+            "test_policy_acts::test_a_clock_that_went_back_makes_no_rollback_last_for_ever",
+        },
+        {"rest": ANY_DOOR},
+    ),
+    33: Way(
+        "have what holds a protected stage archived by the way",
+        {
+            "direct": "test_policy_acts::"
+            "test_nothing_is_archived_by_the_way_where_that_needs_approval",
+        },
+        {"rest": ANY_DOOR},
+    ),
 }
 
 

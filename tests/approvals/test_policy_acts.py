@@ -499,6 +499,34 @@ def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str)
     assert bench.holder() == one  # taking production away is for people to decide
 
 
+@pytest.mark.parametrize("ending", ["rejected", "superseded", "reviewed"])
+def test_a_broken_glass_is_no_approval_to_go_back_to(bench: Bench, ending: str) -> None:
+    one, two = glass(bench)
+    bench.edit('    freeze: [{cron: "* * * * *"}]\n', "    rollback: {approvals: 0, within: 30d}\n")
+    ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
+    with signed_in("erin"):
+        for version in (one, two):
+            tag = ModelVersionTag("tests", "passed")
+            bench.store.set_model_version_tag("gov-a", version, tag)
+    promote(bench, one)
+    bench.now += 1
+    bench.say("zoe", "break_glass", two, "prod: the fraud wave")
+    bench.now += 1
+    if ending != "superseded":
+        verdict = {"rejected": "reject", "reviewed": "approve"}[ending]
+        bench.say("carol", verdict, two, "prod: seen")
+    bench.now += 1
+    bench.set_alias(one)  # the way back is free
+    bench.now += 1
+    if ending == "reviewed":
+        bench.set_alias(two)
+        assert bench.state(two) == "APPLIED 0/0, rollback"
+        return
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
+    with signed_in("svc-web"), pytest.raises(errors.ApprovalRequiredError):
+        bench.store.get_model_version("gov-a", two)
+
+
 def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
     one, two = glass(bench)
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")

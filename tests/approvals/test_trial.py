@@ -145,6 +145,15 @@ def test_who_was_in_a_group_by_role_or_claim() -> None:
     assert told(writers, tested) == [("unknown", "who had role:ci")]
 
 
+def test_a_broken_glass_is_nothing_to_go_back_to_unless_it_was_reviewed() -> None:
+    back = act(1, at=2 * HOUR, votes=())
+    broken = act(1, basis="the glass was broken", votes=(), actor="zoe")
+    acts = (broken, act(2, at=HOUR), back)
+    found = policy("rollback: {approvals: 0, within: 4h}", "break_glass: {group: leads}")
+    assert told(found, *acts)[2] == NOBODY
+    assert told(found, replace(broken, is_reviewed=True), *acts[1:])[2] == ALLOWED
+
+
 def test_what_was_taken_over_from_a_copy() -> None:
     basis = "inherited from models:/gov-lab/7"
     source = act(7, name="gov-lab", digest="sha256:1")
