@@ -114,6 +114,16 @@ def of(content: bytes) -> str:
     return digest.files_digest([("weights", len(content), hashlib.sha256(content).hexdigest())])
 
 
+def approved_and_slow_again(site: Site) -> None:
+    """Ask, have it read and approved; whoever applies it has to read it once more."""
+    site.slow()
+    site.say("erin", "request")
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+    site.say("bob", "approve")
+    site.slow()
+
+
 def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
     site.slow()
     with pytest.raises(errors.ApprovalRequiredError, match=r"Its files are being read \(0 %\)"):
@@ -133,12 +143,7 @@ def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
 
 
 def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    approved_and_slow_again(site)
     with pytest.raises(errors.DigestingError, match="Nothing was changed"):
         site.apply()
     site.feed(b"one")
@@ -148,12 +153,7 @@ def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
 
 
 def test_what_was_changed_behind_the_approval_is_stale(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    approved_and_slow_again(site)
     with pytest.raises(errors.DigestingError):
         site.apply()
     site.feed(b"two")
@@ -299,12 +299,7 @@ def test_a_pipeline_waits_for_the_reading(site: Site) -> None:
 
 
 def test_a_pipeline_applies_once_the_files_are_read_again(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    approved_and_slow_again(site)
     arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
     with signed_in("erin"):
         early = CliRunner().invoke(cli, [*arguments, "--timeout", "1s"])
@@ -323,12 +318,7 @@ def test_a_pipeline_applies_once_the_files_are_read_again(site: Site) -> None:
 
 
 def test_a_pipeline_does_not_wait_for_files_that_have_changed(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    approved_and_slow_again(site)
     feeder = threading.Thread(target=site.feed, args=(b"two",))
     feeder.start()
     arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
