@@ -2,6 +2,7 @@
 
 from benchmarks.cases import (
     alias,
+    alias_http,
     artifacts,
     imports,
     lineage,
@@ -14,6 +15,7 @@ from benchmarks.cases import (
 CASES = (
     *artifacts.CASES,
     *alias.CASES,
+    *alias_http.CASES,
     request.CASE,
     imports.CASE,
     lineage.CASE,

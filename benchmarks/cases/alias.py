@@ -27,7 +27,7 @@ policies:
 
 
 @contextlib.contextmanager
-def _databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
+def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
     """Give the stock URIs of two empty databases of one kind."""
     from tests import servers
 
@@ -55,7 +55,7 @@ def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
     figure = Figure(f"alias write, {kind}", "ms", goal="+1 ms", is_overhead=True)
     with (
         tempfile.TemporaryDirectory(dir=options.work, prefix="benchmark-") as name,
-        _databases(kind, Path(name)) as (stock_uri, plain_uri),
+        databases(kind, Path(name)) as (stock_uri, plain_uri),
     ):
         policy = Path(name) / "policy.yaml"
         policy.write_text(POLICY)
@@ -113,7 +113,7 @@ def _run_protected(kind: str, guards: bool, options: Options, blocks: int) -> li
     figure = Figure(f"approved alias write, {kind}", "ms", goal=">= 0.5x")
     with (
         tempfile.TemporaryDirectory(dir=options.work, prefix="benchmark-") as name,
-        _databases(kind, Path(name)) as (stock_uri, plain_uri),
+        databases(kind, Path(name)) as (stock_uri, plain_uri),
     ):
         policy = Path(name) / "policy.yaml"
         policy.write_text(POLICY)

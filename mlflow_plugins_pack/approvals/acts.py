@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Literal, TypeVar
 
-from sqlalchemy.orm import Session
-
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.records import Request
-from mlflow_plugins_pack.approvals.registry import Scene, Version
+from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.scene import Eyes, Scene
 from mlflow_plugins_pack.approvals.workflow import State, Tally
 from mlflow_plugins_pack.errors import ApprovalError
 
@@ -54,8 +53,8 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-Plan = Callable[[Session], "Act | Absent | None"]
-"""Reads what a call would do: to a protected target, to a version that is not there (`ABSENT`), or
+Plan = Callable[[Eyes], "Act | Absent | None"]
+"""Sees what a call would do: to a protected target, to a version that is not there (`ABSENT`), or
 nothing that needs approval as things are (None). What it says is asked again under the lock."""
 
 
@@ -96,12 +95,10 @@ class Seen:
 
     Attributes:
         act: What the call would do.
-        request: The open request for it.
         tags: The version's, where they are its content.
     """
 
     act: Act | Absent | None
-    request: Request | None = None
     tags: dict[str, str | None] | None = None
 
 

@@ -1,7 +1,7 @@
 """The audit log: append-only, each entry's hash over the one before it.
 
 The hash is ``sha256(prev_hash + canonical JSON)``, canonical as RFC 8785 has it, so that any
-program in any language can check an export. The head row is locked while an entry is appended:
+program in any language can check an export. An entry is written only onto the head that it follows:
 the log has one order, whatever the number of servers.
 """
 
@@ -90,9 +90,17 @@ _READ_HEAD = (
 _INSERT = sa.insert(audit)
 _MOVE_HEAD = (
     sa.update(audit_head)
-    .where(audit_head.c.id == 1)
+    .where(audit_head.c.id == 1, audit_head.c.seq == sa.bindparam("old_seq"))
     .values(seq=sa.bindparam("new_seq"), hash=sa.bindparam("new_hash"))
 )
+
+
+def expect(session: Session, seq: int, head_hash: str) -> None:
+    """Go by the head as it was read without a lock, in the transaction that will append to it.
+
+    If somebody else's entry comes first, `RowChangedError` undoes the transaction.
+    """
+    session.info[_HEAD] = (session.get_transaction(), seq, head_hash)
 
 
 def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str, Any]:
@@ -107,7 +115,7 @@ def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str
     Returns:
         The entry as it was written.
     """
-    # The locked head is this transaction's alone: it is read once.
+    # A head that is locked is this transaction's alone: it is read once.
     transaction, seq, prev_hash = session.info.get(_HEAD, (None, 0, ""))
     if transaction is None or transaction is not session.get_transaction():
         seq, prev_hash = session.execute(_READ_HEAD).one()
@@ -117,9 +125,9 @@ def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str
         if entry[name] is not None:
             entry[name] = rfc8785.dumps(entry[name]).decode()
     entry["hash"] = entry_hash(entry)
-    writes.write(session, _INSERT, [entry])
-    head = {"new_seq": entry["seq"], "new_hash": entry["hash"]}
+    head = {"old_seq": seq, "new_seq": entry["seq"], "new_hash": entry["hash"]}
     writes.write(session, _MOVE_HEAD, [head], expected=1)
+    writes.write(session, _INSERT, [entry])
     session.info[_HEAD] = (session.get_transaction(), entry["seq"], entry["hash"])
     return entry
 

@@ -8,17 +8,27 @@ other the bytes are read once. A version whose bytes cannot be read cannot be ap
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import posixpath
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
 
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals import identity
-from mlflow_plugins_pack.approvals.file_hashing import Progress, ReadingStoppedError, hash_files
+from mlflow_plugins_pack.approvals.file_hashing import (
+    Progress,
+    ReadingStoppedError,
+    are_few,
+    hash_files,
+    hash_folder,
+    on_disk,
+)
 from mlflow_plugins_pack.approvals.names import is_prompt_content
+from mlflow_plugins_pack.config import APPROVALS_DIGEST_SECONDS
 from mlflow_plugins_pack.errors import DigestUnavailableError
 
 if TYPE_CHECKING:
@@ -55,8 +65,7 @@ def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
     Raises:
         DigestUnavailableError: If it has no content, or the content cannot be read.
     """
-    files = files_reader(version)(Progress()) if version.has_files else None
-    return whole_digest(version, tags, files)
+    return whole_digest(version, tags, Files(version).read(Progress()))
 
 
 def whole_digest(version: Version, tags: Mapping[str, str | None], files: str | None) -> str:
@@ -78,24 +87,67 @@ def whole_digest(version: Version, tags: Mapping[str, str | None], files: str | 
     return tags_digest(tags)
 
 
-def files_reader(version: Version) -> Callable[[Progress], str]:
-    """Find a version's files now; return what reads their digest, in any thread.
+class Files:
+    """A version's files, where they are now; to be read in any thread.
 
-    Raises:
-        DigestUnavailableError: If their place cannot be reached; so does what is returned.
+    Args:
+        version: Whose.
     """
-    location = version.storage_location or version.source
-    with _saying_why(version, location):
-        repository, path = repository_for(location or "")
 
-    def read(progress: Progress) -> str:
-        with _saying_why(version, location):
-            if callable(getattr(repository, "content_digest", None)):
-                found: str = repository.content_digest(path)
+    def __init__(self, version: Version) -> None:
+        self.version = version
+        self.problem: DigestUnavailableError | None = None
+        """Why their place cannot be reached."""
+        self._location = version.storage_location or version.source
+        self._repository: Any = None
+        self._path: str | None = None
+        self._few: Path | None = None
+        try:
+            with _saying_why(version, self._location):
+                if version.has_files:
+                    self._repository, self._path = repository_for(self._location or "")
+        except DigestUnavailableError as exc:
+            self.problem = exc
+
+    @functools.cached_property
+    def is_quick(self) -> bool:
+        """Whether to read them takes less than to have somebody else read them."""
+        if not self.version.has_files or self._has_digest:
+            return True
+        try:
+            may_wait = APPROVALS_DIGEST_SECONDS.get() > 0
+            root = on_disk(self._repository, self._path) if may_wait else None
+            self._few = root if root is not None and are_few(root) else None
+        except (MlflowException, OSError):
+            return False  # `read` says why
+        return self._few is not None
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether the repository can keep them as they are; see `locks`."""
+        return callable(getattr(self._repository, "lock", None))
+
+    @property
+    def _has_digest(self) -> bool:
+        return callable(getattr(self._repository, "content_digest", None))
+
+    def read(self, progress: Progress) -> str | None:
+        """Return the digest; None if there are no files.
+
+        Raises:
+            DigestUnavailableError: If they cannot be read.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if not self.version.has_files:
+            return None
+        with _saying_why(self.version, self._location):
+            if self._has_digest:
+                found: str = self._repository.content_digest(self._path)
                 return found
-            return files_digest(hash_files(repository, path, progress))
-
-    return read
+            if self._few is not None:
+                return files_digest(hash_folder(self._few, progress))
+            return files_digest(hash_files(self._repository, self._path, progress))
 
 
 @contextlib.contextmanager
@@ -117,18 +169,6 @@ def _saying_why(version: Version, location: str | None) -> Iterator[None]:
             f"be read here ({type(exc).__name__}: {exc}), so no approval can be bound to them. "
             "Nothing was changed. Check the server's access to its artifact store."
         ) from exc
-
-
-def is_cheap(version: Version) -> bool:
-    """Tell whether the digest costs no reading of files."""
-    if not version.has_files:
-        return True
-    location = version.storage_location or version.source
-    try:
-        repository, _ = repository_for(location or "")
-    except Exception:  # noqa: BLE001 - `version_digest` reports it
-        return False
-    return callable(getattr(repository, "content_digest", None))
 
 
 def repository_for(location: str) -> tuple[Any, str | None]:

@@ -52,6 +52,7 @@ class Evidence:
         holder: That version's facts.
         underway: How far the reading of the bytes is, where it goes on.
         since_ms: Bytes that were read before do not count.
+        can_lock: Whether the repository can keep the bytes as they are.
     """
 
     uid: str
@@ -62,6 +63,7 @@ class Evidence:
     holder: Facts = field(default_factory=Facts)
     underway: Underway | None = None
     since_ms: int = 0
+    can_lock: bool = True
 
 
 def gather(
@@ -69,7 +71,7 @@ def gather(
     tags: Mapping[str, str | None],
     checks: list[Check],
     holder: Version | None,
-    digest_of: Callable[[Version, Mapping[str, str | None]], str | Underway],
+    digest_of: Callable[[Mapping[str, str | None]], str | Underway],
 ) -> Evidence:
     """Read a version's bytes and what the checks will ask; slow, so never inside a transaction.
 
@@ -85,7 +87,7 @@ def gather(
     """
     run = _run(version.run_id)
     facts = _facts(version, run, checks)
-    read = digest_of(version, tags)
+    read = digest_of(tags)
     found, underway = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
     user = user[:_LONGEST_NAME] if user else None

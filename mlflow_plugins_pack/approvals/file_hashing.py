@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 BLOCK_BYTES = 1 << 20
-
-
+FEW_FILES = 32
+FEW_BYTES = 1 << 20
 MAX_PROBLEM_LENGTH = 500
 
 
@@ -78,18 +78,52 @@ def hash_files(repository: Any, path: str | None, progress: Progress) -> list[tu
         FileNotFoundError: If there are none.
         ReadingStoppedError: If the reading was stopped.
     """
-    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+    root = on_disk(repository, path)
+    if root is not None:
+        return hash_folder(root, progress)
+    return _some(_elsewhere(repository, path, progress))
 
-    if isinstance(repository, LocalArtifactRepository):
-        found = list(_on_disk(Path(repository.download_artifacts(path or "")), progress))
-    else:
-        found = list(_elsewhere(repository, path, progress))
+
+def hash_folder(root: Path, progress: Progress) -> list[tuple[str, int, str]]:
+    """Return the same of a folder, or of one file, on this machine's disk."""
+    return _some(_below(root, progress))
+
+
+def _some(files: Iterator[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
+    found = list(files)
     if not found:
         raise FileNotFoundError("there are no files")
     return found
 
 
-def _on_disk(root: Path, progress: Progress) -> Iterator[tuple[str, int, str]]:
+def on_disk(repository: Any, path: str | None) -> Path | None:
+    """Return where a path of a repository lies on this machine's disk, if it does."""
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    if not isinstance(repository, LocalArtifactRepository):
+        return None
+    return Path(repository.download_artifacts(path or ""))
+
+
+def are_few(root: Path) -> bool:
+    """Tell whether a folder has but a few small files: to read them takes some milliseconds."""
+    count, size, left = 0, 0, [os.fspath(root)]
+    while left:
+        with os.scandir(left.pop()) as entries:
+            for entry in entries:
+                count += 1
+                if entry.is_dir():
+                    left.append(entry.path)
+                elif entry.is_file():
+                    size += entry.stat().st_size
+                else:
+                    return False  # whatever it is, to read it may wait for ever
+                if count > FEW_FILES or size > FEW_BYTES:
+                    return False
+    return True
+
+
+def _below(root: Path, progress: Progress) -> Iterator[tuple[str, int, str]]:
     paths = [root]
     if root.is_file():
         root = root.parent

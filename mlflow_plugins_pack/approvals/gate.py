@@ -15,6 +15,7 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import (
+    audit,
     digest,
     evidence,
     guards,
@@ -22,6 +23,7 @@ from mlflow_plugins_pack.approvals import (
     locks,
     messages,
     registry,
+    scene,
     settlement,
     vouched,
 )
@@ -50,6 +52,7 @@ from mlflow_plugins_pack.approvals.records import (
 )
 from mlflow_plugins_pack.approvals.refusals import RefusalLog
 from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.scene import Eyes, Scene
 from mlflow_plugins_pack.approvals.transactions import Transactions
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
@@ -92,18 +95,20 @@ class Gate:
         """Return the signed-in caller."""
         return identity.current_user(self.policy().file.identity)
 
-    def ledger(self, session: Session) -> Ledger:
-        """Open the ledger for the caller, now."""
+    def ledger(self, session: Session, seen: Scene | None = None) -> Ledger:
+        """Open the ledger for the caller, now; with what was seen under the lock."""
         now = now_ms()
+        if seen is not None and seen.log is not None and self.transactions.may_be_bold(session):
+            audit.expect(session, *seen.log)
         if not (wanted := self._policies.claims()):
-            return Ledger(session, now, self.actor(), self.policy())
+            return Ledger(session, now, self.actor(), self.policy(), seen)
         caller = identity.current_caller(self.policy().file.identity)
         # A password says nothing about groups, and takes away none that a token named before.
         vouches = caller is not None and caller.source != "basic_auth"
         if caller is not None and vouches and self.transactions.is_writing(session):
             vouched.note(session, caller.user, caller.groups & wanted, now)
         policy = self._policies.current(vouched.everybody(session))
-        return Ledger(session, now, self.actor(), policy)
+        return Ledger(session, now, self.actor(), policy, seen)
 
     def note_caller(self) -> None:
         """Keep what vouches for the caller, who is about to write what counts by that."""
@@ -209,7 +214,8 @@ class Gate:
                 )
             except LookAgainError:
                 continue
-            if act is not None and not isinstance(outcome.refusal, _CHANGED_NOTHING):
+            can_lock = found is None or found.can_lock
+            if act is not None and can_lock and not isinstance(outcome.refusal, _CHANGED_NOTHING):
                 self.sync_lock(act.version, act.target)
             if outcome.refusal is not None:
                 outcome.refusal.is_recorded = outcome.filed
@@ -232,17 +238,22 @@ class Gate:
 
         return self.transactions.write(work)
 
+    def eyes(self, session: Session) -> Eyes:
+        """Return what sees scenes: at a glance, or in a write transaction, under the lock, all."""
+        under_lock = self.transactions.is_writing(session)
+        return scene.eyes(session, self.workspace(), under_lock=under_lock)
+
     def _look(self, session: Session, plan: Plan) -> Seen:
         """Read what the call would do, and what the reading of bytes depends on."""
-        act = plan(session)
+        act = plan(self.eyes(session))
         if not isinstance(act, Act) or act.action == "demote":
             return Seen(act)
-        request = open_request(session, act.version, act.target)
-        return self._seen(session, act, request)
+        return self._seen(session, act)
 
-    def _seen(self, session: Session, act: Act, request: Request | None) -> Seen:
+    @staticmethod
+    def _seen(session: Session, act: Act) -> Seen:
         tags = registry.version_tags(session, act.version) if act.version.is_prompt else {}
-        return Seen(act, request, tags)
+        return Seen(act, tags)
 
     def sync_lock(self, version: Version, target: Target) -> None:
         """Lock the version's files if it is approved for the target, else let go of them."""
@@ -268,30 +279,31 @@ class Gate:
         """Read the bytes where the decision will need them; a waiting request does not."""
         if act.action == "demote":
             return None
-        request = seen.request
+        files = digest.Files(act.version)
+        if files.is_quick:
+            return self._gather(act, seen, files)
+        request = self.transactions.read(lambda s: open_request(s, act.version, act.target))
         waits = request is not None and request.state is State.PENDING
         waits = waits and not (request is not None and request.awaits_digest)
-        if waits and not insist and not digest.is_cheap(act.version) and act.rule.approvals:
+        if waits and not insist and act.rule.approvals:
             return None
-        return self._gather(act, seen)
-
-    def _gather(self, act: Act, seen: Seen) -> Evidence:
-        request = seen.request
         # A change is made by bytes that were read after it was approved.
         is_approved = request is not None and request.state is State.APPROVED
         since_ms = request.updated_at if request is not None and is_approved else 0
+        return self._gather(act, seen, files, since_ms)
 
-        def digest_of(version: Version, tags: Mapping[str, str | None]) -> str | Underway:
-            return self.readings.digest_of(version, tags, since_ms)
+    def _gather(self, act: Act, seen: Seen, files: digest.Files, since_ms: int = 0) -> Evidence:
+        def digest_of(tags: Mapping[str, str | None]) -> str | Underway:
+            return self.readings.digest_of(files, tags, since_ms)
 
         tags = seen.tags or {}
         found = evidence.gather(act.version, tags, act.rule.checks, act.holder, digest_of)
-        return replace(found, since_ms=since_ms)
+        return replace(found, since_ms=since_ms, can_lock=files.can_lock)
 
     def evidence(self, act: Act) -> Evidence:
         """Read a version's bytes and its run; slow, so never inside a transaction."""
-        seen = self.transactions.read(lambda s: self._seen(s, act, None))
-        return self._gather(act, seen)
+        seen = self.transactions.read(lambda s: self._seen(s, act))
+        return self._gather(act, seen, digest.Files(act.version))
 
     def _decide(
         self,
@@ -302,7 +314,7 @@ class Gate:
         found: Evidence | None,
     ) -> Outcome[T]:
         registry.lock_model(session, self.workspace(), name)
-        act = plan(session)
+        act = plan(self.eyes(session))
         if not isinstance(act, Act):
             with guards.admitted(session, self.workspace(), name):
                 value = write()
@@ -313,7 +325,7 @@ class Gate:
             raise LookAgainError
         if found is not None and found.digest is None:
             found = self.readings.by_now(session, act.version, found)
-        ledger = self.ledger(session)
+        ledger = self.ledger(session, act.scene)
         request = ledger.open_request(act.version, act.target)
         if request is not None:
             request = ledger.expire_if_due(request)
@@ -344,13 +356,13 @@ class Gate:
     def _note_reading(
         self, ledger: Ledger, request: Request, digest: str | None, how_far: Underway
     ) -> None:
-        where = (ledger.session, request.workspace, request.name, request.version, request.target)
-        scene = registry.scene(*where)
-        found = scene.version
+        see = scene.eyes(ledger.session, request.workspace, under_lock=True)
+        seen = see(request.name, request.version, request.target)
+        found = seen.version
         protection = self.protection(found, request.target) if found is not None else None
         if found is None or found.uid != request.version_uid or protection is None:
             return
-        act = Act("promote", request.target, found, protection[0], scene, request.stage)
+        act = Act("promote", request.target, found, protection[0], seen, request.stage)
         if digest is not None:
             tags = registry.version_tags(ledger.session, found) if found.is_prompt else {}
             request = ledger.note_digest(request, whole_digest(found, tags, digest))

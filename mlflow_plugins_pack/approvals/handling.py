@@ -19,7 +19,8 @@ from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.gate import Gate
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target
-from mlflow_plugins_pack.approvals.records import Request, open_request
+from mlflow_plugins_pack.approvals.records import Request
+from mlflow_plugins_pack.approvals.scene import Eyes
 from mlflow_plugins_pack.errors import (
     IdentityRequiredError,
     InvalidCommandError,
@@ -68,7 +69,7 @@ class Handling:
         """
         gate = self._gate
         for _ in range(8):
-            act = gate.transactions.read(lambda s: self._act(s, name, version, target))
+            act = gate.transactions.read(lambda s: self._act(gate.eyes(s), name, version, target))
             if verb is not None and gate.actor() is None:
                 what = f"{verb} version {version} for {act.target} of '{name}'"
                 raise IdentityRequiredError(messages.identity_required(what))
@@ -92,9 +93,8 @@ class Handling:
             f"'{name}' kept changing while it was looked at. Nothing was changed. Try again."
         )
 
-    def _act(self, session: Session, name: str, version: int, target: Target) -> Act:
-        workspace = self._gate.workspace()
-        scene = registry.scene(session, workspace, name, version, target)
+    def _act(self, see: Eyes, name: str, version: int, target: Target) -> Act:
+        scene = see(name, version, target)
         found = scene.version
         if found is None:
             raise NoOpenRequestError(
@@ -106,10 +106,10 @@ class Handling:
             raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
         rule, protected = protection
         # A look-alike from before the policy is asked about under its own name.
-        if protected != target and open_request(session, found, target) is not None:
+        if any(request.version_uid == found.uid for request, _ in scene.waiting or ()):
             protected = target
         if protected != target:
-            scene = registry.scene(session, workspace, name, version, protected)
+            scene = see(name, version, protected)
         stage = protected.name if protected.kind == "stage" else None
         return Act("promote", protected, found, rule, scene, stage=stage)
 
@@ -123,12 +123,12 @@ class Handling:
         evidence: Evidence | None,
     ) -> Outcome[Any] | None:
         registry.lock_model(session, self._gate.workspace(), name)
-        act = self._act(session, name, version, target)
+        act = self._act(self._gate.eyes(session), name, version, target)
         if evidence is not None and evidence.uid != act.version.uid:
             return None
         if evidence is not None and evidence.digest is None:
             evidence = self._gate.readings.by_now(session, act.version, evidence)
-        ledger = self._gate.ledger(session)
+        ledger = self._gate.ledger(session, act.scene)
         request = self._open(ledger, act) or self._open(ledger, act, review=True)
         if request is not None:
             act = replace(

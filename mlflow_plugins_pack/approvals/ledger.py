@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from mlflow_plugins_pack.approvals.names import Target, open_key
 from mlflow_plugins_pack.approvals.policy import Policy
 from mlflow_plugins_pack.approvals.records import Decision, Request
 from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.scene import Scene
 from mlflow_plugins_pack.approvals.tables import (
     check_tags,
     comments,
@@ -51,25 +53,50 @@ class Ledger:
 
     It is made after the model was locked. What waits for a target is then nobody else's to change,
     so it is read once and kept up to date by what is written here.
+
+    Args:
+        session: Of the transaction.
+        now_ms: Milliseconds since the epoch.
+        actor: Who acts.
+        policy: In force.
+        seen: What was read under the lock already.
     """
 
-    def __init__(self, session: Session, now_ms: int, actor: str | None, policy: Policy) -> None:
+    def __init__(
+        self,
+        session: Session,
+        now_ms: int,
+        actor: str | None,
+        policy: Policy,
+        seen: Scene | None = None,
+    ) -> None:
         self.session = session
         self.now_ms = now_ms
         self.actor = actor
         self.policy = policy
         self._waiting: dict[tuple[str, str, Target], dict[str, Request]] = {}
         self._votes: dict[str, list[Decision]] = {}
+        about = (seen.version or seen.holder) if seen is not None else None
+        if seen is not None and seen.waiting is not None and about is not None:
+            self._note(about.workspace, about.name, seen.target, seen.waiting)
 
     # --- what waits ---------------------------------------------------------------------------
 
     def _waits(self, workspace: str, name: str, target: Target) -> dict[str, Request]:
         key = (workspace, name, target)
         if key not in self._waiting:
-            found = records.waiting(self.session, workspace, name, target)
-            self._waiting[key] = {request.id: request for request, _ in found}
-            self._votes |= {request.id: votes for request, votes in found}
+            self._note(*key, records.waiting(self.session, *key))
         return self._waiting[key]
+
+    def _note(
+        self,
+        workspace: str,
+        name: str,
+        target: Target,
+        found: Sequence[tuple[Request, list[Decision]]],
+    ) -> None:
+        self._waiting[workspace, name, target] = {request.id: request for request, _ in found}
+        self._votes |= {request.id: votes for request, votes in found}
 
     def open_request(
         self, version: Version, target: Target, *, review: bool = False

@@ -162,6 +162,7 @@ def _pattern(glob: str) -> re.Pattern[str]:
     return re.compile("".join(parts.get(token, re.escape(token)) for token in tokens), re.DOTALL)
 
 
+@lru_cache(maxsize=4096)
 def matches(glob: str, name: str) -> bool:
     """Tell whether a name matches a pattern: ``*`` and ``?`` stop at a slash, ``**`` does not."""
     return matches_exactly(fold(glob), fold(name))

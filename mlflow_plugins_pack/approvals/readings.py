@@ -19,7 +19,6 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
-from mlflow.exceptions import MlflowException
 from mlflow.utils.workspace_context import WorkspaceContext
 from sqlalchemy.orm import Session
 
@@ -51,12 +50,12 @@ PARALLEL = 2
 class _Job:
     """One reading in a thread of its own."""
 
-    def __init__(self, read: Callable[[Progress], str]) -> None:
+    def __init__(self, files: digest.Files) -> None:
         self.progress = Progress()
         self.digest: str | None = None
         self.error: Exception | None = None
         self._ended = threading.Event()
-        self._read = read
+        self._read = files.read
         threading.Thread(target=self._run, name="mlflow-pack-digest", daemon=True).start()
 
     def _run(self) -> None:
@@ -93,23 +92,26 @@ class Readings:
         self._room = threading.BoundedSemaphore(PARALLEL)
 
     def digest_of(
-        self, version: Version, tags: Mapping[str, str | None], since_ms: int = 0
+        self, files: digest.Files, tags: Mapping[str, str | None], since_ms: int = 0
     ) -> str | Underway:
         """Return a version's digest, or how far the reading of its files is.
 
         Args:
-            version: Which one.
+            files: The version's.
             tags: A prompt's content.
             since_ms: What was read before does not count.
 
         Raises:
             DigestUnavailableError: If the files cannot be read.
         """
-        if digest.is_cheap(version):
-            return digest.version_digest(version, tags)
+        version = files.version
+        if files.is_quick:
+            return digest.whole_digest(version, tags, files.read(Progress()))
+        if files.problem is not None:
+            raise files.problem
         now, patience = self._now_ms(), APPROVALS_DIGEST_SECONDS.get()
         # What is read at once, as most is, needs no look at who else reads it.
-        job = _Job(digest.files_reader(version)) if patience else None
+        job = _Job(files) if patience else None
         if job is None or not job.wait(AT_ONCE_SECONDS):
             row = self._transactions.read(lambda s: _row(s, version))
             if row is not None and row.started_at >= since_ms:
@@ -120,7 +122,7 @@ class Readings:
                     if is_read:
                         return digest.whole_digest(version, tags, row.digest)
                     return _how_far(row)
-        job = job or _Job(digest.files_reader(version))
+        job = job or _Job(files)
         if job.wait(max(patience - AT_ONCE_SECONDS, 0)):
             if job.error is not None:
                 raise job.error
@@ -162,11 +164,7 @@ class Readings:
             self._transactions.write(lambda s: s.execute(gone))
             return False
         with identity.for_server(), WorkspaceContext(version.workspace):
-            try:
-                read = digest.files_reader(version)
-            except MlflowException as exc:
-                read = _failing(exc)
-            job = _Job(read)
+            job = _Job(digest.Files(version))
         self._go_on(version, job, self._now_ms())
         return True
 
@@ -263,13 +261,6 @@ def _underway(job: _Job) -> Underway:
 
 def _how_far(row: Any) -> Underway:
     return Underway(row.bytes_done, row.bytes_total, row.error)
-
-
-def _failing(error: Exception) -> Callable[[Progress], str]:
-    def read(_progress: Progress) -> str:
-        raise error
-
-    return read
 
 
 def _values(now_ms: int, holder: str, until_ms: int) -> dict[str, Any]:

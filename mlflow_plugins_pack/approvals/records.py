@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -67,6 +67,7 @@ class Decision:
     ts: int
 
 
+_REQUEST = tuple(column.name for column in requests.columns if column.name != "open_key")
 _VOTE = ("approver", "verdict", "comment", "ts")
 _BY_OPEN_KEY = sa.select(requests).where(requests.c.open_key == sa.bindparam("key"))
 
@@ -84,23 +85,28 @@ _OF_VERSION = (
 def to_request(row: Any) -> Request:
     """Make a `Request` of a mapping from column to value."""
     values = dict(row)
-    del values["open_key"]
+    values.pop("open_key", None)
     values["target"] = parse_target(values["target"])
     values["state"] = State(values["state"])
     values["archive_existing"] = bool(values["archive_existing"])
     return Request(**values)
 
 
+WAITING_COLUMNS = (
+    *(requests.c[name].label(f"request_{name}") for name in _REQUEST),
+    *(decisions.c[name].label(f"vote_{name}") for name in _VOTE),
+)
+"""A request and one of its votes, for `with_votes`."""
+IS_WAITING = (
+    requests.c.workspace == sa.bindparam("workspace"),
+    requests.c.name == sa.bindparam("name"),
+    requests.c.target == sa.bindparam("target"),
+    requests.c.open_key.is_not(None),
+)
 _WAITING = (
-    sa.select(requests, *(decisions.c[name].label(f"vote_{name}") for name in _VOTE))
+    sa.select(*WAITING_COLUMNS)
     .select_from(requests.outerjoin(decisions, decisions.c.request_id == requests.c.id))
-    .where(
-        requests.c.workspace == sa.bindparam("workspace"),
-        requests.c.name == sa.bindparam("name"),
-        requests.c.target == sa.bindparam("target"),
-        requests.c.open_key.is_not(None),
-    )
-    .order_by(requests.c.created_at.desc(), requests.c.id, decisions.c.ts, decisions.c.approver)
+    .where(*IS_WAITING)
 )
 
 
@@ -109,18 +115,31 @@ def waiting(
 ) -> list[tuple[Request, list[Decision]]]:
     """Return the open requests for a target of a model, newest first, with their votes."""
     where = {"workspace": workspace, "name": name, "target": target.key}
+    return with_votes(session.execute(_WAITING, where), name, target)
+
+
+def with_votes(
+    rows: Iterable[Sequence[Any]], name: str, target: Target
+) -> list[tuple[Request, list[Decision]]]:
+    """Return requests, newest first, with their votes from rows of `WAITING_COLUMNS`.
+
+    Ordered here: to order wide rows, some databases write them to a file first. Nulls are no
+    request.
+    """
     found: dict[str, tuple[Request, list[Decision]]] = {}
-    for row in session.execute(_WAITING, where):
-        values = dict(row._mapping)
-        vote = [values.pop(f"vote_{field}") for field in _VOTE]
+    for row in rows:
+        values = dict(zip(_REQUEST, row, strict=False))
         # MySQL finds look-alikes too.
         if values["target"] != target.key or values["name"] != name:
             continue
         if values["id"] not in found:
             found[values["id"]] = (to_request(values), [])
+        vote = row[len(_REQUEST) :]
         if vote[0] is not None:
             found[values["id"]][1].append(Decision(*vote))
-    return list(found.values())
+    for _, cast in found.values():
+        cast.sort(key=lambda decision: (decision.ts, decision.approver))
+    return sorted(found.values(), key=lambda pair: (-pair[0].created_at, pair[0].id))
 
 
 def open_request(session: Session, version: Version, target: Target) -> Request | None:

@@ -33,7 +33,6 @@ from mlflow_plugins_pack.approvals.names import (
     Target,
     version_uid,
 )
-from mlflow_plugins_pack.approvals.tables import guard
 
 _HIGHEST_VERSION = 2**31 - 1
 _models = SqlRegisteredModel.__table__
@@ -86,7 +85,7 @@ def lock_model(session: Session, workspace: str, name: str) -> None:
     that row only. In SQLite the transaction began with the one lock there is.
     """
     if session.get_bind().dialect.name != "sqlite":
-        session.execute(_LOCK, {"workspace": workspace, "name": name})
+        session.connection().execute(_LOCK, {"workspace": workspace, "name": name})
 
 
 def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
@@ -147,60 +146,25 @@ _ALIASED = (
     )
     .scalar_subquery()
 )
-_BY_ALIAS = _OF_MODEL.where(_versions.c.version == _ALIASED)
-_BY_STAGE = _OF_MODEL.where(_versions.c.current_stage == sa.bindparam("stage"))
-_GUARDED = sa.select(guard.c.id).scalar_subquery().label("guard_id")
-_SCENE_OF_ALIAS = _OF_MODEL.add_columns(_GUARDED, _ALIASED.label("aliased")).where(
-    sa.or_(_versions.c.version == sa.bindparam("number"), _versions.c.version == _ALIASED)
+VERSIONS = _versions
+BESIDE_ALIAS = (
+    _OF_MODEL.add_columns(_ALIASED.label("aliased"))
+    .where(_versions.c.version.in_([sa.bindparam("number"), _ALIASED]))
+    .order_by(None)
 )
-_SCENE_OF_STAGE = _OF_MODEL.add_columns(_GUARDED).where(
+"""A version and the one that an alias points at, in no order; for `scene`, as the next."""
+BESIDE_STAGE = _OF_MODEL.where(
     sa.or_(
         _versions.c.version == sa.bindparam("number"),
         _versions.c.current_stage == sa.bindparam("stage"),
     )
-)
+).order_by(None)
+"""A version and those in a stage, in no order."""
 _TAGS_OF = (
     _version_tags.c.workspace == _WORKSPACE,
     _version_tags.c.name == _NAME,
     _version_tags.c.version == sa.bindparam("number"),
 )
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A version beside those that a target stands for, as one statement saw them.
-
-    Attributes:
-        version: The version, if it is there.
-        holders: Those the target stands for now, lowest first; of an alias at most one.
-        is_guarded: Whether the database's guards are installed.
-    """
-
-    version: Version | None
-    holders: tuple[Version, ...]
-    is_guarded: bool
-
-    @property
-    def holder(self) -> Version | None:
-        """The one that consumers of the target get."""
-        return self.holders[-1] if self.holders else None
-
-
-def scene(session: Session, workspace: str, name: str, number: int, target: Target) -> Scene:
-    """Look at a version and at who holds a target of its model."""
-    of_alias = target.kind == "alias"
-    where = {"workspace": workspace, "name": name, "number": number, target.kind: target.name}
-    rows = session.execute(_SCENE_OF_ALIAS if of_alias else _SCENE_OF_STAGE, where).all()
-    pairs = [(_from_row(row), row) for row in rows]
-    return Scene(
-        next((version for version, _ in pairs if version.version == number), None),
-        tuple(
-            version
-            for version, row in pairs
-            if (version.version == row.aliased if of_alias else version.stage == target.name)
-        ),
-        any(row.guard_id is not None for row in rows),
-    )
 
 
 def _read_versions(
@@ -211,10 +175,11 @@ def _read_versions(
     **where: object,
 ) -> list[Version]:
     rows = session.execute(query, {"workspace": workspace, "name": name, **where})
-    return [_from_row(row) for row in rows]
+    return [from_row(row) for row in rows]
 
 
-def _from_row(row: Any) -> Version:
+def from_row(row: Any) -> Version:
+    """Make a `Version` of a row of one of the selects here."""
     return to_version(row, is_prompt_model=_is_true(row.prompt_flag))
 
 
@@ -260,12 +225,6 @@ def all_versions(session: Session, workspace: str, name: str) -> list[Version]:
     return _read_versions(session, _OF_MODEL, workspace, name)
 
 
-def find_alias(session: Session, workspace: str, name: str, alias: str) -> Version | None:
-    """Return the version an alias points at."""
-    found = _read_versions(session, _BY_ALIAS, workspace, name, alias=alias)
-    return found[0] if found else None
-
-
 def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Target, Version]]:
     """Yield every alias with its version and every version with a stage."""
     by_number = {v.version: v for v in all_versions(session, workspace, name)}
@@ -309,9 +268,9 @@ def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
         ),
     )
     for row in session.execute(aliased):
-        yield Target("alias", row.alias), _from_row(row)
+        yield Target("alias", row.alias), from_row(row)
     for row in session.execute(_SELECT.where(_versions.c.current_stage != "None")):
-        version = _from_row(row)
+        version = from_row(row)
         yield Target("stage", version.stage), version
 
 

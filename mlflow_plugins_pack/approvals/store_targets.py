@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from mlflow.store.db.db_types import MYSQL
-from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals import (
-    guards,
-    messages,
-    registry,
-)
+from mlflow_plugins_pack.approvals import messages, registry
 from mlflow_plugins_pack.approvals.acts import ABSENT, Absent, Act
 from mlflow_plugins_pack.approvals.names import STAGES, Target, is_plain
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.scene import Eyes
 from mlflow_plugins_pack.approvals.store_base import Override, recording
 from mlflow_plugins_pack.errors import ApprovalRequiredError
-
-if TYPE_CHECKING:
-    pass
 
 
 class TargetOverrides(Override):
@@ -41,8 +34,8 @@ class TargetOverrides(Override):
             return self._write_free(name, write, alias)
         number = registry.version_number(version)
 
-        def plan(session: Session) -> Act | Absent | None:
-            scene = registry.scene(session, self.gate.workspace(), name, number, target)
+        def plan(see: Eyes) -> Act | Absent | None:
+            scene = see(name, number, target)
             found = scene.version
             if found is None:
                 return ABSENT
@@ -84,19 +77,23 @@ class TargetOverrides(Override):
         ):
             return self._write_free(name, write, alias)
 
-        def plan(session: Session) -> Act | Absent | None:
-            workspace, wanted = self.gate.workspace(), target
+        def plan(see: Eyes) -> Act | Absent | None:
+            wanted = target
             if self.db_type == MYSQL:
-                wanted = Target("alias", registry.actual_alias(session, workspace, name, alias))
-            found = registry.find_alias(session, workspace, name, alias)
+                wanted = Target("alias", self._actual_alias(name, alias))
+            scene = see(name, None, wanted)
+            found = scene.holder
             protection = self.gate.protection(found, wanted) if found is not None else None
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
-            scene = registry.Scene(found, (found,), guards.are_installed(session))
             return Act("demote", wanted, found, protection[0], scene)
 
         return self.gate.perform(name, plan, write)
+
+    def _actual_alias(self, name: str, alias: str) -> str:
+        workspace = self.gate.workspace()
+        return self._transactions.read(lambda s: registry.actual_alias(s, workspace, name, alias))
 
     @recording
     def transition_model_version_stage(
@@ -116,10 +113,8 @@ class TargetOverrides(Override):
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = registry.version_number(version)
 
-        def plan(session: Session) -> Act | Absent | None:
-            scene = registry.scene(
-                session, self.gate.workspace(), name, number, Target("stage", canonical)
-            )
+        def plan(see: Eyes) -> Act | Absent | None:
+            scene = see(name, number, Target("stage", canonical))
             found = scene.version
             if found is None:
                 return ABSENT
@@ -147,7 +142,7 @@ class TargetOverrides(Override):
                 archive = bool(others)
                 return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
             if left is not None and moves:
-                scene = registry.scene(session, found.workspace, found.name, number, left[1])
+                scene = see(found.name, number, left[1])
                 return Act("demote", left[1], found, left[0], scene, canonical)
             return None
 

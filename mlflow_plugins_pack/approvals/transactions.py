@@ -22,12 +22,14 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from mlflow_plugins_pack.approvals.guard_sql import REFUSAL
+from mlflow_plugins_pack.approvals.writes import RowChangedError
 from mlflow_plugins_pack.errors import RegistryBusyError
 
 T = TypeVar("T")
 _logger = logging.getLogger(__name__)
 
 _ATTEMPTS = 12
+_ATTEMPT = "mpp_attempt"
 # Deadlock, lock timeout, serialisation failure: the transaction was undone, try it again.
 _RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 _RETRY_MYSQL = frozenset({1205, 1213, 1020})
@@ -102,7 +104,8 @@ class Transactions:
     def write(self, work: Callable[[Session], T]) -> T:
         """Run work in one transaction; nested calls join the outer one.
 
-        The work may run several times: a transaction that lost a deadlock is undone and repeated.
+        The work may run several times: a transaction that lost a deadlock, or counted on a row that
+        has changed since, is undone and repeated.
 
         Raises:
             RegistryBusyError: If the database kept refusing.
@@ -111,9 +114,12 @@ class Transactions:
         if (session := self._current.get()) is not None:
             return work(session)
         self._prepare()
+        last: Exception
         for attempt in range(_ATTEMPTS):
             try:
-                return self._once(work)
+                return self._once(work, attempt)
+            except RowChangedError as exc:
+                last = exc
             except sa.exc.DBAPIError as exc:
                 if not _may_retry(exc):
                     raise _translated(exc) from exc
@@ -129,8 +135,13 @@ class Transactions:
             "writers. Nothing was changed. Try again."
         ) from last
 
-    def _once(self, work: Callable[[Session], T]) -> T:
-        with self._sessions() as session:
+    @staticmethod
+    def may_be_bold(session: Session) -> bool:
+        """Tell whether to go by rows read without a lock: not where that has failed before."""
+        return session.info.get(_ATTEMPT) == 0
+
+    def _once(self, work: Callable[[Session], T], attempt: int) -> T:
+        with self._sessions(info={_ATTEMPT: attempt}) as session:
             if self._engine.dialect.name == "sqlite":
                 _begin_immediate(session.connection())
             token = self._current.set(session)

@@ -99,7 +99,7 @@ class GraphBuilder:
             for folder, files in folders.items():
                 found = self._folder(folder, files, window.intermediate, shared=shared)
                 inputs += found
-                names = {*members.get(found[0].uri, ()), *(file[0] for file in files)}
+                names = {*members.get(found[0].uri, ()), *[file[0] for file in files]}
                 members[found[0].uri] = tuple(sorted(names))
         fetched = [place for place in window.own.reads if place.startswith(_UPSTREAM)]
         runs = [place.removeprefix("runs:/") for place in fetched if place.startswith("runs:/")]
@@ -139,16 +139,20 @@ class GraphBuilder:
     ) -> list[Entry]:
         """Return an entry for the files of a folder, one for each role."""
         roles: dict[str, list[fold.File]] = defaultdict(list)
-        for file in files:
-            own = intermediate and f"{folder}/{file[0]}" in intermediate
-            roles[INTERMEDIATE if own else role_of(file[0])].append(file)
+        suffixes = {name[name.rfind(".") :] for name, _, _ in files}
+        if intermediate or len(suffixes) > 1:
+            for file in files:
+                own = intermediate and f"{folder}/{file[0]}" in intermediate
+                roles[INTERMEDIATE if own else role_of(file[0])].append(file)
+        else:
+            roles[role_of(files[0][0])] = files
         uri = folder if "://" in folder else file_uri(folder, self._home).rstrip("/")
         times = [mark for _, _, mark in files if isinstance(mark, int)]
         return [
             Entry(
                 uri=f"{uri}/",
                 digest=fold.digest(group),
-                size=sum(size or 0 for _, size, _ in group),
+                size=sum([size or 0 for _, size, _ in group]),
                 modified=max(times) // 1_000_000_000 if times else None,
                 role=role,
                 coverage=STAT,

@@ -17,21 +17,12 @@ SCHEMA_VERSION = "1"
 FULL, SAMPLED, STAT = "full", "sampled", "stat"
 DATA, CONFIG, MODEL, INTERMEDIATE = "data", "config", "model", "intermediate"
 
-_CONFIG_SUFFIXES = (".yaml", ".yml", ".toml", ".ini", ".cfg", ".conf", ".properties", ".env")
-_MODEL_SUFFIXES = (
-    ".joblib",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".onnx",
-    ".safetensors",
-    ".keras",
-    ".tflite",
-    ".ubj",
-    ".cbm",
-    ".gguf",
-    ".skops",
-)
+_CONFIG_SUFFIXES = ".yaml .yml .toml .ini .cfg .conf .properties .env"
+_MODEL_SUFFIXES = ".joblib .pt .pth .ckpt .onnx .safetensors .keras .tflite .ubj .cbm .gguf .skops"
+_ROLES = {
+    **dict.fromkeys(_CONFIG_SUFFIXES.split(), CONFIG),
+    **dict.fromkeys(_MODEL_SUFFIXES.split(), MODEL),
+}
 _STRENGTH = {FULL: 0, SAMPLED: 1, STAT: 2}
 # Characters that a path may hold unquoted in a URI (RFC 3986, pchar without %).
 _SAFE = "/~!$&'()*+,;=:@-._"
@@ -158,10 +149,12 @@ class Graph:
             dropped=self.dropped + newer.dropped,
             facts={**self.facts, **newer.facts},
             members={
-                folder: tuple(
-                    sorted({*self.members.get(folder, ()), *newer.members.get(folder, ())})
-                )
-                for folder in {**self.members, **newer.members}
+                **self.members,
+                **newer.members,
+                **{
+                    folder: tuple(sorted({*self.members[folder], *newer.members[folder]}))
+                    for folder in self.members.keys() & newer.members.keys()
+                },
             },
         )
 
@@ -293,10 +286,7 @@ def without_secrets(uri: str) -> str:
 
 def role_of(path: str) -> str:
     """Return the role that a file's name tells."""
-    lowered = path.lower()
-    if lowered.endswith(_CONFIG_SUFFIXES):
-        return CONFIG
-    return MODEL if lowered.endswith(_MODEL_SUFFIXES) else DATA
+    return _ROLES.get(path[path.rfind(".") :].lower(), DATA)
 
 
 def shown_uri(uri: str) -> str:

@@ -8,28 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
-from mlflow_plugins_pack.lineage.capture.event import MORE_PER_LISTED
-
-
-class Seen(set[str]):
-    """Places that are recorded already.
-
-    Attributes:
-        most: How many there may be.
-        more: Files that were read beyond those a run may list, with their `packed` state, until
-            they are sorted in.
-        dropped: How often a place was turned away, there being too many.
-    """
-
-    def __init__(self, most: int) -> None:
-        super().__init__()
-        self.most = most
-        self.more: dict[str, int] = {}
-        self.dropped = 0
+from mlflow_plugins_pack.lineage.seen import Seen
 
 
 class Claim(NamedTuple):
@@ -47,10 +30,20 @@ class Claim(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """What a thread found out at its last claim, and what that hung on."""
+    """What a thread found out at its last claim, and what that hung on.
+
+    Attributes:
+        runs: The thread's active runs, as MLflow has them.
+        run: The innermost of them.
+        others: Other threads' innermost runs, if it works for those.
+        generation: Number of the changes that were made here.
+        read: Whose its reads are.
+        written: Whose its writes are.
+    """
 
     runs: list[Any]
     run: Any
+    others: list[Any] | None
     generation: int
     read: Claim
     written: Claim
@@ -75,6 +68,7 @@ class Ownership:
         attached: Attached runs and their tracking URIs.
         secondary: Runs of another process that this one continues, as a later rank of it.
         is_later_rank: This is a rank above 0 of a distributed training.
+        data_of: Returns those of some absolute paths that may be a person's data.
         limit: Most places that a run may list.
     """
 
@@ -86,6 +80,7 @@ class Ownership:
         self.secondary: set[str] = set()
         self.is_later_rank = False
         self.limit = limit
+        self.data_of: Callable[[list[str]], list[str]] = list
         # Runs of the process that this one was forked from.
         self._foreign: frozenset[str] = frozenset()
         # By the owning runs, or the thread if there are none, and by whether it is written.
@@ -211,20 +206,44 @@ class Ownership:
         if local.muted:
             return None
         memory = local.memory
-        if (
-            memory is None
-            or memory.generation != self._generation
-            or (memory.runs[-1] if memory.runs else None) is not memory.run
-        ):
+        if memory is None or not self._holds(memory):
             memory = self._remember(local)
         claimed = memory.written if writes else memory.read
-        seen = claimed.seen
-        if path in seen:
-            return None
-        if len(seen) >= seen.most:
-            seen.dropped += 1
-            return None
-        return claimed
+        return claimed if claimed.seen.is_new(path) else None
+
+    def is_one_of_many(self, path: str) -> bool:
+        """Record a file that is read, if it is one of so many that it need not be judged.
+
+        Args:
+            path: As it was given.
+
+        Returns:
+            Whether it was recorded; else it is to be judged, and claimed.
+        """
+        local = self._local
+        memory = local.memory
+        if memory is None:
+            return False
+        seen = memory.read.seen
+        folders = seen.folders
+        if not folders or path.rpartition("/")[0] not in folders:
+            return False
+        if local.muted or not self._holds(memory):
+            return False
+        seen.add(path)
+        return True
+
+    def _holds(self, memory: _Memory) -> bool:
+        if memory.generation != self._generation:
+            return False
+        if (memory.runs[-1] if memory.runs else None) is not memory.run:
+            return False
+        return memory.others is None or memory.others == adapter.other_threads_runs()
+
+    def before_change(self) -> None:
+        """Look at the files that were read and not looked at: some are about to change."""
+        for seen in list(self._seen.values()):
+            seen.look()
 
     def claim_renamed(self, source: str, writes: bool) -> Claim | None:
         """Find out whose written file is being renamed; None if none of ours."""
@@ -232,28 +251,33 @@ class Ownership:
             return None
         owners, thread = self.owners(), threading.get_ident()
         seen = self._seen.get((owners or thread, writes))
-        return None if seen is None or source not in seen else Claim(owners, thread, seen)
+        return None if seen is None or source not in seen.listed else Claim(owners, thread, seen)
 
     def _remember(self, local: _Thread) -> _Memory:
-        generation, owners, thread = self._generation, self.owners(), threading.get_ident()
+        generation, others = self._generation, adapter.other_threads_runs()
+        owners, thread = self.owners(), threading.get_ident()
         claims = [
-            Claim(owners, thread, self._seen.setdefault((owners or thread, writes), Seen(most)))
-            for writes, most in ((False, self.limit * (1 + MORE_PER_LISTED)), (True, self.limit))
+            Claim(owners, thread, self._seen.setdefault((owners or thread, writes), new))
+            for writes, new in (
+                (False, Seen(self.limit, self.data_of)),
+                (True, Seen(self.limit, self.data_of, beyond=0)),
+            )
         ]
         runs = adapter.own_runs()
         run = runs[-1] if runs else None
-        memory = _Memory(runs or [], run, generation, claims[0], claims[1])
-        # Other threads' runs come and go unnoticed: a helper thread asks each time anew.
-        is_own = runs is not None and (run is not None or owners == local.attached[-1:] != ())
-        local.memory = memory if is_own else None
+        is_own = run is not None or owners == local.attached[-1:] != ()
+        memory = _Memory(
+            runs or [], run, None if is_own else others, generation, claims[0], claims[1]
+        )
+        local.memory = memory if runs is not None else None
         return memory
 
-    def more(self) -> Iterator[tuple[tuple[str, ...], int, dict[str, int]]]:
-        """Return what is to be sorted in: owners, thread, and states by path, for emptying."""
+    def crowds(self) -> Iterator[tuple[tuple[str, ...], int, Seen]]:
+        """Return owners, thread, and what was seen, wherever more was read than may be listed."""
         for (owner, _), seen in list(self._seen.items()):
             if seen.more:
                 owners, thread = (owner, 0) if isinstance(owner, tuple) else ((), owner)
-                yield owners, thread, seen.more
+                yield owners, thread, seen
 
     def dropped(self, run_id: str, thread: int) -> int:
         """Return how often a run opened a file that is not recorded, there being too many."""

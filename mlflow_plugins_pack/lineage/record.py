@@ -50,8 +50,7 @@ class Scope:
             self.reads.setdefault(place, event)
         for place, event in other.writes.items():
             self.writes.setdefault(place, event)
-        for place, state in other.more.items():
-            self.more.setdefault(place, state)
+        self.more = other.more | self.more
         self.dropped += other.dropped
 
 
@@ -130,11 +129,17 @@ class Recorder:
         else:
             self._put(self._idle.setdefault(event.thread, Scope()), event, "")
 
-    def add_more(self, owners: tuple[str, ...], thread: int, place: str, state: int) -> None:
-        """Sort in the reading of a local file beyond those that a run may list."""
+    def add_more(self, owners: tuple[str, ...], thread: int, states: dict[str, int]) -> None:
+        """Sort in files that were read beyond those listed; again and again, as they become more.
+
+        Args:
+            owners: Runs that read them; empty if none was active.
+            thread: The thread, if none was active.
+            states: `event.packed` state of each local file.
+        """
         scopes = [self._runs.setdefault(owner, _Run()).scope for owner in owners]
         for scope in scopes or (self._idle.setdefault(thread, Scope()),):
-            self._put_more(scope, place, state)
+            scope.more = states | scope.more
 
     def _put_more(self, scope: Scope, place: str, state: int) -> None:
         if place in scope.reads or place in scope.more:
@@ -157,7 +162,7 @@ class Recorder:
             return
         if len(places) >= self._limit:
             if kind == READ and event.state is not None:
-                self._put_more(scope, event.where, packed(event.state))
+                self._put_more(scope, event.where, packed(event.state.size, event.state.mtime_ns))
             else:
                 scope.dropped += 1
             return
@@ -194,9 +199,11 @@ class Recorder:
                 shared.merge(scope.read_only())
         if self._preamble is not None:
             shared.merge(self._preamble.read_only())
-        for place in (*own.reads, *own.more):
-            shared.reads.pop(place, None)
-            shared.more.pop(place, None)
+        for places in (shared.reads, shared.more):
+            for place in [place for place in places if place in own.reads or place in own.more]:
+                del places[place]
+        for place in own.reads.keys() & own.more.keys():
+            del own.more[place]
         intermediate, upstream = set(), []
         for place, event in (*own.reads.items(), *shared.reads.items()):
             writer, seq = self._writers.get(place, ("", event.seq))

@@ -22,10 +22,10 @@ from mlflow_plugins_pack import config
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
 from mlflow_plugins_pack.lineage.capture.children import Children
 from mlflow_plugins_pack.lineage.capture.event import (
+    MOVE,
     READ,
     Event,
     FileState,
-    packed,
 )
 from mlflow_plugins_pack.lineage.capture.layers import LAYERS, targets
 from mlflow_plugins_pack.lineage.delivery import Delivery
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("mlflow_plugins_pack.lineage")
 
 _WORKER_SECONDS = 1.0
+_FORK_SECONDS = 10.0
+"""Longest that a fork waits for the worker's imports."""
+_HASHED_AHEAD = 1_000
+"""Most files to hash at a time while a run goes on: one that opens many may list none of them."""
 _WAITING_LIMIT = 100_000
 """Most events that wait to be sorted; reached only where no run, and so no worker, is started."""
 
@@ -66,6 +70,10 @@ class Session:
     def _make_locks(self) -> None:
         self._lock = threading.Lock()
         self._collect_lock = threading.Lock()
+        # A module that a thread was importing at a fork can never be imported in the child, so
+        # a fork waits until the worker's imports are over.
+        self._importing = threading.Lock()
+        self._holds_forks = False
         self._worker: threading.Thread | None = None
 
     # --- start ------------------------------------------------------------------------------------
@@ -95,6 +103,7 @@ class Session:
             include=included,
             exclude=excluded,
         )
+        self._ownership.data_of = self.noise.data_of
         spools = "spool" in self.layers
         if spools:
             self._children.start()
@@ -104,6 +113,8 @@ class Session:
                 self.noise,
                 self.claim,
                 self._ownership.claim_renamed,
+                self._ownership.is_one_of_many,
+                self._ownership.before_change,
                 self.emit_file,
                 self._children.before_child if spools else None,
             )
@@ -113,7 +124,11 @@ class Session:
             imports.when_imported(wanted_modules)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(before=self._before_fork, after_in_child=self._after_fork)
+            os.register_at_fork(
+                before=self._before_fork,
+                after_in_parent=self._after_fork_in_parent,
+                after_in_child=self._after_fork,
+            )
 
     def is_on(self) -> bool:
         """Tell whether runs are recorded now."""
@@ -123,7 +138,8 @@ class Session:
     def _recorder(self) -> Recorder:
         # Made at first use, holding the lock: loading it takes time that `import mlflow` has not.
         if self._made_recorder is None:
-            from mlflow_plugins_pack.lineage.record import Recorder
+            with self._importing:
+                from mlflow_plugins_pack.lineage.record import Recorder
 
             self._made_recorder = Recorder(self._limit)
         return self._made_recorder
@@ -158,10 +174,10 @@ class Session:
         if not self._watching:
             self._watch()
         owners, thread, seen = claimed
-        seen.add(path)
-        if len(seen) > self._limit and kind == READ and state is not None:
-            seen.more[path] = packed(state)
+        if kind != MOVE and seen.is_full():
+            seen.add_unlisted(path, state if kind == READ else None)
             return
+        seen.listed.add(path)
         values = (monotonic_ns(), kind, path, via, owners, thread, state, None, None, source)
         self._record(tuple.__new__(Event, values))  # the class's own way takes twice the time
 
@@ -175,7 +191,10 @@ class Session:
             return
         self._watch()
         owners, thread, seen = claimed
-        seen.add(place)
+        if seen.is_full():
+            seen.add_unlisted(place, None)
+            return
+        seen.listed.add(place)
         self._record(
             Event(monotonic_ns(), kind, uri, via, owners, thread, size=size, version=version)
         )
@@ -309,15 +328,20 @@ class Session:
                 named = tuple(owner for owner in event.owners if owner in known)
                 self._events.append(event._replace(owners=named or active))
 
-    def _drain(self) -> None:
+    def _drain(self, *, crowds: bool = True) -> None:
+        """Sort in what waits.
+
+        Args:
+            crowds: Also what was read beyond the files that a run may list.
+        """
         with self._lock:
             for run_id, parent in list(self._ownership.parents.items()):
                 self._recorder.sight(run_id, parent)
             while self._events:
                 self._recorder.add(self._events.popleft())
-            for owners, thread, more in self._ownership.more():
-                while more:
-                    self._recorder.add_more(owners, thread, *more.popitem())
+            if crowds:
+                for owners, thread, seen in self._ownership.crowds():
+                    self._recorder.add_more(owners, thread, seen.look_at_all())
 
     def _build(self, window: Any, dropped: int) -> Any:
         return self._make_builder().build(window, dropped=dropped, layers=self.layers)
@@ -325,7 +349,10 @@ class Session:
     def _make_builder(self) -> Any:
         with self._lock:
             if self._builder is None:
-                from mlflow_plugins_pack.lineage.build import GraphBuilder
+                with self._importing:
+                    # The second for whoever writes the record.
+                    from mlflow_plugins_pack.lineage import flush  # noqa: F401
+                    from mlflow_plugins_pack.lineage.build import GraphBuilder
 
                 self._builder = GraphBuilder(
                     limit=self._limit,
@@ -364,15 +391,18 @@ class Session:
             with contextlib.suppress(Exception):
                 self._make_builder().prepare()
             written: dict[str, int] = {}
+            fresh: deque[Event] = deque()
             while True:
                 time.sleep(_WORKER_SECONDS)
                 with contextlib.suppress(Exception):
                     self._collect()
-                    fresh = list(self._events)
-                    self._drain()
-                    # Most of so many files will not be listed, so they need no digest.
-                    if not self._recorder.is_crowded():
-                        self._make_builder().prefetch(fresh)
+                    fresh.extend(self._events)
+                    self._drain(crowds=False)
+                    if self._recorder.is_crowded() or any(self._ownership.crowds()):
+                        # Most of so many files will not be listed, so they need no digest.
+                        fresh.clear()
+                    some = [fresh.popleft() for _ in range(min(len(fresh), _HASHED_AHEAD))]
+                    self._make_builder().prefetch(some)
                     period = self._setting(config.LINEAGE_FLUSH_SECONDS)
                     if period and time.monotonic() - next_flush >= period:
                         next_flush = time.monotonic()
@@ -380,6 +410,7 @@ class Session:
 
     def _write_interim(self, written: dict[str, int]) -> None:
         """Write the tags of running runs, so that a killed one leaves something."""
+        self._drain()
         for run_id in list(self._ownership.parents):
             with self._lock:
                 window = self._recorder.window(run_id, self._ownership.threads.get(run_id, 0))
@@ -400,8 +431,15 @@ class Session:
 
     def _before_fork(self) -> None:
         with contextlib.suppress(Exception), self.muted():
+            if self._importing.acquire(timeout=_FORK_SECONDS):
+                self._holds_forks = True
             self._children.before_child()
             self._fork_owners = self._ownership.owners()
+
+    def _after_fork_in_parent(self) -> None:
+        if self._holds_forks:
+            self._holds_forks = False
+            self._importing.release()
 
     def _after_fork(self) -> None:
         with contextlib.suppress(Exception):

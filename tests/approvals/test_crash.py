@@ -46,7 +46,8 @@ def test_a_promotion_is_whole_or_not_there(
     assert done.returncode == 0, done.stderr.decode()[-4000:]
     steps = json.loads(done.stdout)
     outcomes = [outcome for _, _, outcome in steps]
-    written = [what for _, what, _ in steps if what.startswith(("INSERT", "UPDATE", "WITH"))]
+    writes = ("INSERT", "UPDATE", "WITH", "BEGIN NOT ATOMIC")
+    written = [what for _, what, _ in steps if what.startswith(writes)]
     # The steps are those of the whole act: MLflow's own write, the grant, the log, the request.
     for table in ("registered_model_aliases", "mpp_grant", "mpp_audit", "mpp_request"):
         assert any(table in what for what in written), steps

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.artifact import artifact_repository_registry as registry
 
-from mlflow_plugins_pack.approvals import digest
+from mlflow_plugins_pack.approvals import digest, file_hashing
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.errors import DigestUnavailableError
 
@@ -88,7 +89,7 @@ def test_a_repository_that_knows_is_asked(monkeypatch: pytest.MonkeyPatch) -> No
             return "sha256:known"
 
     monkeypatch.setattr(registry, "get_artifact_repository", lambda uri: Knowing())
-    assert digest.is_cheap(version("cas-s3://b/m"))
+    assert digest.Files(version("cas-s3://b/m")).is_quick
     assert digest.version_digest(version("cas-s3://b/m"), {}) == "sha256:known"
 
 
@@ -97,7 +98,25 @@ def test_what_cannot_be_read_is_said(location: str | None, tmp_path: Path) -> No
     with pytest.raises(DigestUnavailableError, match="no approval can be bound") as caught:
         digest.version_digest(version(location), {})
     assert caught.value.get_http_status_code() == 409
-    assert not digest.is_cheap(version(location))
+    assert not digest.Files(version(location)).is_quick
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_quick"), [("few", True), ("many", False), ("large", False), ("pipe", False)]
+)
+def test_a_few_small_files_on_disk_are_read_at_once(
+    tmp_path: Path, kind: str, is_quick: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, FILES)
+    if kind == "many":
+        write(tmp_path, {f"data/{number}": b"" for number in range(file_hashing.FEW_FILES)})
+    elif kind == "large":
+        write(tmp_path, {"large": bytes(file_hashing.FEW_BYTES)})
+    elif kind == "pipe":
+        os.mkfifo(tmp_path / "data" / "pipe")
+    assert digest.Files(version(str(tmp_path))).is_quick is is_quick
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_DIGEST_SECONDS", "0")
+    assert not digest.Files(version(str(tmp_path))).is_quick
 
 
 @given(st.dictionaries(st.text(max_size=5), st.none() | st.text(max_size=5), max_size=4))

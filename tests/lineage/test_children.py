@@ -229,3 +229,43 @@ def test_spool_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "open").chmod(0o777)
     assert not spool.make(str(tmp_path / "open"))
     assert not spool.make(str(tmp_path / "absent" / "folder"))
+
+
+@pytest.mark.parametrize("module", ["record", "fingerprint"])
+def test_a_fork_while_the_worker_imports_leaves_no_hung_child(
+    run_script: RunScript, database: str, module: str
+) -> None:
+    """A module that is half imported at a fork can never be imported in the child."""
+    outcome = run_script(
+        f"""
+        import importlib.machinery, json, multiprocessing, pathlib, sys, threading, mlflow
+        begun, name = threading.Event(), "mlflow_plugins_pack.lineage.{module}"
+        class Slow:
+            def find_spec(self, asked, path=None, target=None):
+                if asked != name:
+                    return None
+                spec = importlib.machinery.PathFinder.find_spec(asked, path)
+                execute = spec.loader.exec_module
+                def slowly(module):
+                    begun.set()
+                    threading.Event().wait(2)
+                    execute(module)
+                spec.loader.exec_module = slowly
+                return spec
+        sys.meta_path.insert(0, Slow())
+        def prepare():
+            pathlib.Path("clean.txt").write_text("x")
+        with mlflow.start_run() as run:
+            assert begun.wait(60)
+            process = multiprocessing.get_context("fork").Process(target=prepare)
+            process.start()
+            process.join(60)
+            ended = process.exitcode
+            process.kill()
+        print(json.dumps([run.info.run_id, ended]))
+        """,
+        database,
+    )
+    run_id, ended = outcome.value
+    assert ended == 0
+    assert RunRecord(database, run_id).outputs() == {"clean.txt"}

@@ -19,6 +19,8 @@ from mlflow_plugins_pack.lineage.capture.frames import is_users
 _ACCESS = os.O_WRONLY | os.O_RDWR
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
+_CHANGES = frozenset({"os.remove", "os.truncate"})
+
 Claim = Callable[[str, bool], Any]
 Emit = Callable[..., None]
 
@@ -42,6 +44,8 @@ def install(
     noise: NoiseFilter,
     claim: Claim,
     was_written: Claim,
+    is_one_of_many: Callable[[str], bool],
+    before_change: Callable[[], None],
     emit: Emit,
     before_child: Callable[[], None] | None,
 ) -> None:
@@ -52,6 +56,9 @@ def install(
         claim: Called with a path and whether it is written; gives what `emit` needs to know of the
             thread's runs, or None if nothing is to be recorded.
         was_written: Tells the same of a file that is renamed.
+        is_one_of_many: Called first with the path of each file that is read; may record it, and
+            tells whether it did.
+        before_change: Called before a file is written, renamed or removed.
         emit: Takes what was seen: the claim, kind, path, state and, for `MOVE`, the former path.
         before_child: Called before another program is started; may be None.
     """
@@ -66,13 +73,21 @@ def install(
             path = os.fsdecode(path)
         if path[:1] != "/":
             path = os.path.abspath(path)  # noqa: PTH100
+            if not flags & writing and is_one_of_many(path):
+                return
         elif "//" in path or "/." in path:
             path = os.path.normpath(path)
         if not is_data(path):
             return
         writes = flags & writing != 0
+        if writes:
+            before_change()
         claimed = claim(path, writes)
         if claimed is None or not is_users(getframe(2)):
+            return
+        if not writes and claimed.seen.is_full():
+            claimed.seen.add(path)
+            claimed.seen.trust(path)
             return
         state = file_state(path)
         if not writes:
@@ -104,6 +119,7 @@ def install(
     def renamed(source: Any, target: Any) -> None:
         source = os.path.abspath(os.fsdecode(source))  # noqa: PTH100
         target = os.path.abspath(os.fsdecode(target))  # noqa: PTH100
+        before_change()
         claimed = was_written(source, True)
         if claimed is not None and is_data(target):
             emit(claimed, MOVE, target, None, source)
@@ -111,11 +127,15 @@ def install(
     def hook(event: str, args: tuple[Any, ...]) -> None:
         try:
             if event == "open":
-                opened(args[0], args[2])
+                path, _, flags = args
+                if flags & writing or path.__class__ is not str or not is_one_of_many(path):
+                    opened(path, flags)
             elif event == "sqlite3.connect":
                 connected(args[0])
             elif event == "os.rename":
                 renamed(args[0], args[1])
+            elif event in _CHANGES:
+                before_change()
             elif before_child is not None and event in _STARTS:
                 before_child()
         except Exception:  # noqa: BLE001, S110  # a hook that raises makes the person's open fail

@@ -22,21 +22,22 @@ class FileState(NamedTuple):
     ctime_ns: int
 
 
-def packed(state: FileState) -> int:
+_SIZE_BITS = 64
+_SIZES = (1 << _SIZE_BITS) - 1
+
+
+def packed(size: int, mtime_ns: int) -> int:
     """Return size and time of change in one number.
 
     A hundred thousand tuples would have the garbage collector go through the whole program's
     objects again and again; numbers do not concern it.
     """
-    return state.mtime_ns << 64 | state.size
+    return mtime_ns << _SIZE_BITS | size
 
 
 def unpacked(state: int) -> tuple[int, int]:
     """Return size and time of change in nanoseconds."""
-    return state & _SIZES, state >> 64
-
-
-_SIZES = (1 << 64) - 1
+    return state & _SIZES, state >> _SIZE_BITS
 
 
 class Event(NamedTuple):

@@ -137,6 +137,17 @@ class NoiseFilter:
             return False
         return not (self._exclude and self._exclude.match(path))
 
+    def data_of(self, paths: list[str]) -> list[str]:
+        """Return the paths that may be a user's data, of files in folders that hold such.
+
+        Args:
+            paths: Absolute; of many at once most need no closer look.
+        """
+        is_data = self.is_data
+        if self._include or self._exclude:
+            return [path for path in paths if is_data(path)]
+        return [p for p in paths if (p[-3:] not in _ENDS and "/." not in p) or is_data(p)]
+
     def is_excluded(self, uri: str) -> bool:
         """Tell whether a person's pattern forbids a URI."""
         return bool(self._exclude and self._exclude.match(uri))
