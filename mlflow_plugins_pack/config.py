@@ -69,6 +69,14 @@ def parse_duration(text: str) -> int:
     return int(match["count"]) * _SECONDS[match["unit"]]
 
 
+def format_duration(seconds: int) -> str:
+    """Write a duration as `parse_duration` reads it, in the largest unit that fits."""
+    for unit, length in sorted(_SECONDS.items(), key=lambda pair: -pair[1]):
+        if seconds % length == 0:
+            return f"{seconds // length}{unit}"
+    raise AssertionError("a second is a unit")
+
+
 @dataclass(frozen=True)
 class Setting(Generic[T]):
     """One environment variable.

@@ -48,7 +48,9 @@ def promote(name: str, version: str, wait_seconds: float) -> int:
         try:
             client.set_registered_model_alias(name, ALIAS, version)
         except MlflowException as exc:
-            if "APPROVAL_REQUIRED: " not in exc.message:
+            # Large files are read once more before an approved change is made.
+            is_reading = "DIGESTING: " in exc.message
+            if not is_reading and "APPROVAL_REQUIRED: " not in exc.message:
                 print(exc.message, file=sys.stderr)
                 return REFUSED
         else:
@@ -60,14 +62,16 @@ def promote(name: str, version: str, wait_seconds: float) -> int:
             if state != shown:
                 print(f"{STATE} = {state}", flush=True)
                 shown = state
-            if state.startswith("APPROVED"):
+            if state.startswith("APPROVED") and not is_reading:
                 break
-            if not state.startswith("PENDING"):
+            if not state.startswith(("PENDING", "APPROVED")):
                 return REFUSED
             if time.monotonic() > deadline:
                 print("nobody has decided yet; run this again later", file=sys.stderr)
                 return STILL_WAITING
             time.sleep(min(2.0, max(0.1, wait_seconds / 100)))
+            if is_reading:
+                break
 
 
 def watch(name: str, data: str, target: str, at_least: float) -> int:

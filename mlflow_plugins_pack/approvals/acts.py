@@ -46,16 +46,16 @@ class Act:
         return self.scene.holder
 
 
-class Free(Enum):
-    """Answer of a plan for what no policy protects, whatever else happens meanwhile."""
+class Absent(Enum):
+    """Answer of a plan about a version that is not there: stock MLflow refuses it in its words."""
 
-    FREE = "free"
+    ABSENT = "absent"
 
 
-FREE = Free.FREE
-Plan = Callable[[Eyes], "Act | Free | None"]
-"""Sees what a call would do: to a protected target, to nothing protected (`FREE`), or nothing
-that is a change as things are (None), which must be asked again under the lock."""
+ABSENT = Absent.ABSENT
+Plan = Callable[[Eyes], "Act | Absent | None"]
+"""Sees what a call would do: to a protected target, to a version that is not there (`ABSENT`), or
+nothing that needs approval as things are (None). What it says is asked again under the lock."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Seen:
         tags: The version's, where they are its content.
     """
 
-    act: Act | Free | None
+    act: Act | Absent | None
     tags: dict[str, str | None] | None = None
 
 

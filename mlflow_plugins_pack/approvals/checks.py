@@ -13,8 +13,9 @@ from urllib.parse import unquote
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from mlflow_plugins_pack.approvals.expressions import check_expression, evaluate
-from mlflow_plugins_pack.approvals.names import matches, matches_exactly
+from mlflow_plugins_pack.approvals.names import check_stages, matches, matches_exactly
 from mlflow_plugins_pack.approvals.strict import Name, Seconds, Strict
+from mlflow_plugins_pack.config import format_duration
 
 
 class WrittenTag(Protocol):
@@ -119,7 +120,7 @@ class TagCheck(Strict):
         if self.writers and (seen is None or not is_writer(self, seen.writer)):
             return [f"{wanted}, set by {' or '.join(self.writers)}, and it was not"]
         if self.max_age is not None and (seen is None or now_ms - seen.ts > self.max_age * 1000):
-            return [f"{wanted}, set within {self.max_age} s, and it is older"]
+            return [f"{wanted}, set within {format_duration(self.max_age)}, and it is older"]
         return []
 
 
@@ -232,6 +233,11 @@ class From(Strict):
 
     stages: list[str] = []
     aliases: list[Name] = []
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, value: list[str]) -> list[str]:
+        return check_stages(value)
 
     @model_validator(mode="after")
     def _names_one(self) -> From:

@@ -6,41 +6,34 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Literal
 
-from sqlalchemy.orm import Session
-
 from mlflow_plugins_pack.approvals import (
     application,
     judgement,
     messages,
-    registry,
     requirements,
     settlement,
 )
-from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Outcome, word_for
+from mlflow_plugins_pack.approvals.acts import Act, LookAgainError, Outcome
+from mlflow_plugins_pack.approvals.commenting import Commenting
 from mlflow_plugins_pack.approvals.evidence import Evidence
 from mlflow_plugins_pack.approvals.gate import Gate
+from mlflow_plugins_pack.approvals.handling import MAX_COMMENT_LENGTH
 from mlflow_plugins_pack.approvals.ledger import Ledger
 from mlflow_plugins_pack.approvals.names import Target, parse_command
-from mlflow_plugins_pack.approvals.records import Request, comments_on, last_request, votes
-from mlflow_plugins_pack.approvals.scene import Eyes
+from mlflow_plugins_pack.approvals.records import Request, last_request, votes
 from mlflow_plugins_pack.approvals.workflow import State
 from mlflow_plugins_pack.errors import (
     ApprovalError,
-    IdentityRequiredError,
     InvalidCommandError,
     NoOpenRequestError,
     NotAnApproverError,
-    RegistryBusyError,
     SelfApprovalError,
 )
 
-MAX_COMMENT_LENGTH = 5000
-
 Writer = Callable[[Act], Any]
-Work = Callable[[Ledger, Act, "Request | None", "Evidence | None"], "Outcome[Any]"]
 
 
-class Desk:
+class Desk(Commenting):
     """The people's side of one store.
 
     Args:
@@ -49,7 +42,7 @@ class Desk:
     """
 
     def __init__(self, gate: Gate, write: Writer) -> None:
-        self._gate = gate
+        super().__init__(gate)
         self._write = write
 
     def command(self, command: str, name: str, version: int, value: str) -> None:
@@ -91,7 +84,7 @@ class Desk:
             request = settlement.file(ledger, act, evidence, comment=text)
             return self._apply_if_auto(ledger, act, request, evidence)
 
-        self._do(name, version, target, work, verb="asking for approval", needs_bytes=True)
+        self.carry_out(name, version, target, work, verb="asking for approval", needs_bytes=True)
 
     def approve(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Approve the open request; approving twice is approving once."""
@@ -128,7 +121,7 @@ class Desk:
             return self._apply_if_auto(ledger, act, request, evidence)
 
         auto = self._gate.policy().defaults.apply == "auto"
-        self._do(name, version, target, work, verb="approving", needs_bytes=auto)
+        self.carry_out(name, version, target, work, verb="approving", needs_bytes=auto)
 
     def withdraw(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Take one's approval back while the request is pending."""
@@ -151,7 +144,7 @@ class Desk:
             settlement.advance(ledger, act, request)
             return Outcome()
 
-        self._do(name, version, target, work, verb="withdrawing")
+        self.carry_out(name, version, target, work, verb="withdrawing")
 
     def break_glass(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Promote without approval in an emergency; it must be reviewed afterwards."""
@@ -195,13 +188,16 @@ class Desk:
                     messages.no_holder(target=act.target, name=name, version=version)
                 )
             elif stage is not None:
-                stage = "None" if stage == "Archived" else "Archived"
+                archived = act.rule.protected(Target("stage", "Archived"))
+                stage = "None" if archived is not None else "Archived"
             act = replace(act, action=action, stage=stage, archive_existing=False)
             settlement.break_glass(ledger, act, lambda: self._write(act), evidence, text)
             return Outcome()
 
         needs_bytes = action == "promote"
-        self._do(name, version, target, work, verb="breaking the glass", needs_bytes=needs_bytes)
+        self.carry_out(
+            name, version, target, work, verb="breaking the glass", needs_bytes=needs_bytes
+        )
 
     def reject(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Reject the open request; one eligible approver is enough."""
@@ -223,7 +219,7 @@ class Desk:
                 ledger.ungrant(act.version, act.target)
             return Outcome()
 
-        self._do(name, version, target, work, verb="rejecting")
+        self.carry_out(name, version, target, work, verb="rejecting")
 
     def cancel(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Withdraw the open request; only who made it may."""
@@ -242,173 +238,9 @@ class Desk:
             application.close(ledger, act.version, request, State.CANCELLED, reason)
             return Outcome()
 
-        self._do(name, version, target, work, verb="cancelling")
-
-    def comment(self, name: str, version: int, target: Target, text: str | None = None) -> None:
-        """Comment on a version and target, with or without a request."""
-        if not text:
-            raise InvalidCommandError(messages.command_malformed("comment", "the text is missing"))
-
-        def work(
-            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
-        ) -> Outcome[Any]:
-            request_id = request.id if request else None
-            ledger.comment(act.version, text, target=act.target, request_id=request_id)
-            return Outcome()
-
-        self._do(name, version, target, work, verb=None)
-
-    def comment_edit(self, name: str, version: int, target: Target, text: str | None) -> None:
-        """Change one's own newest comment on a version and target."""
-        if not text:
-            problem = "the text is missing"
-            raise InvalidCommandError(messages.command_malformed("comment.edit", problem))
-        self._change_comment(name, version, target, text)
-
-    def comment_delete(
-        self, name: str, version: int, target: Target, _text: str | None = None
-    ) -> None:
-        """Delete one's own newest comment on a version and target."""
-        self._change_comment(name, version, target, None)
-
-    def _change_comment(self, name: str, version: int, target: Target, text: str | None) -> None:
-        def work(
-            ledger: Ledger, act: Act, _request: Request | None, _evidence: Evidence | None
-        ) -> Outcome[Any]:
-            mine = [
-                comment["id"]
-                for comment in comments_on(ledger.session, act.version.uid)
-                if comment["author"] == ledger.actor and comment["target"] == act.target.key
-            ]
-            if not mine or not ledger.edit_comment(mine[-1], text):
-                raise NoOpenRequestError(
-                    messages.no_own_comment(
-                        user=ledger.actor or "", target=act.target, name=name, version=version
-                    )
-                )
-            return Outcome()
-
-        self._do(name, version, target, work, verb="changing a comment on")
-
-    def edit_comment(self, comment_id: str, text: str | None) -> None:
-        """Change one's own comment, or delete it.
-
-        Args:
-            comment_id: Which.
-            text: What it says from now on; None: it is deleted.
-
-        Raises:
-            ApprovalError: If there is no such comment of the caller's, or the text is too long.
-        """
-        if text is not None and not 0 < len(text) <= MAX_COMMENT_LENGTH:
-            problem = f"a comment has 1 to {MAX_COMMENT_LENGTH} characters"
-            raise InvalidCommandError(messages.command_malformed("comment", problem))
-        gate = self._gate
-
-        def work(session: Session) -> None:
-            if not gate.ledger(session).edit_comment(comment_id, text):
-                raise NoOpenRequestError(
-                    messages.no_comment(comment_id=comment_id, user=gate.actor())
-                )
-
-        gate.transactions.write(work)
+        self.carry_out(name, version, target, work, verb="cancelling")
 
     # --- parts ------------------------------------------------------------------------------
-
-    def _do(
-        self,
-        name: str,
-        version: int,
-        target: Target,
-        work: Work,
-        *,
-        verb: str | None,
-        needs_bytes: bool = False,
-    ) -> None:
-        gate = self._gate
-        for _ in range(8):
-            act = gate.transactions.read(lambda s: self._act(gate.eyes(s), name, version, target))
-            if verb is not None and gate.actor() is None:
-                what = f"{verb} version {version} for {act.target} of '{name}'"
-                raise IdentityRequiredError(messages.identity_required(what))
-            evidence = gate.evidence(act) if needs_bytes else None
-            try:
-                outcome = gate.transactions.write(
-                    lambda s, e=evidence: self._transact(s, name, version, target, work, e)  # type: ignore[misc]
-                )
-            except LookAgainError:
-                # The policy changed to ``apply: auto`` a moment ago, or the files are not read yet.
-                needs_bytes = True
-                continue
-            if outcome is None:
-                continue
-            if verb is not None:
-                gate.sync_lock(act.version, act.target)
-            if outcome.refusal is not None:
-                raise outcome.refusal
-            return
-        raise RegistryBusyError(
-            f"'{name}' kept changing while it was looked at. Nothing was changed. Try again."
-        )
-
-    def _act(self, see: Eyes, name: str, version: int, target: Target) -> Act:
-        scene = see(name, version, target)
-        found = scene.version
-        if found is None:
-            raise NoOpenRequestError(
-                f"there is no version {version} of '{name}'. {messages.UNCHANGED} "
-                "Check the name and the number."
-            )
-        protection = self._gate.protection(found, target)
-        if protection is None:
-            raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
-        rule, protected = protection
-        if protected != target:
-            scene = see(name, version, protected)
-        stage = protected.name if protected.kind == "stage" else None
-        return Act("promote", protected, found, rule, scene, stage=stage)
-
-    def _transact(
-        self,
-        session: Session,
-        name: str,
-        version: int,
-        target: Target,
-        work: Work,
-        evidence: Evidence | None,
-    ) -> Outcome[Any] | None:
-        registry.lock_model(session, self._gate.workspace(), name)
-        act = self._act(self._gate.eyes(session), name, version, target)
-        if evidence is not None and evidence.uid != act.version.uid:
-            return None
-        if evidence is not None and evidence.digest is None:
-            evidence = self._gate.readings.by_now(session, act.version, evidence)
-        ledger = self._gate.ledger(session, act.scene)
-        request = self._open(ledger, act) or self._open(ledger, act, review=True)
-        if request is not None:
-            act = replace(
-                act,
-                action="demote" if request.action == "demote" else "promote",
-                stage=request.stage,
-                archive_existing=request.archive_existing,
-            )
-        return work(ledger, act, request, evidence)
-
-    @staticmethod
-    def _open(ledger: Ledger, act: Act, *, review: bool = False) -> Request | None:
-        """Return the open request, or the open review, unless its time has run out just now."""
-        request = ledger.open_request(act.version, act.target, review=review)
-        if request is None:
-            return None
-        before = request.state
-        request = ledger.expire_if_due(request)
-        if request.state is before:
-            return request
-        text = f"{word_for(request, request.state)}: {request.reason}"
-        registry.show(ledger.session, registry.shown(act.version, act.target, text))
-        if review:
-            ledger.ungrant(act.version, act.target)
-        return None
 
     @staticmethod
     def _refuse_holder(act: Act) -> None:

@@ -19,7 +19,8 @@ from mlflow_plugins_pack.approvals import digest, registry
 from mlflow_plugins_pack.approvals.names import Target, parse_target
 from mlflow_plugins_pack.approvals.policy import Policy
 from mlflow_plugins_pack.approvals.registry import Version
-from mlflow_plugins_pack.approvals.tables import audit, grants
+from mlflow_plugins_pack.approvals.tables import audit, grants, requests
+from mlflow_plugins_pack.approvals.workflow import State, due_state
 from mlflow_plugins_pack.errors import DigestUnavailableError
 
 
@@ -35,7 +36,7 @@ class Stray:
         kind: ``unapproved``: a holder nobody approved; ``taken_away``: an approved holder that is
             none any more; ``changed``: the holder is not what was approved; ``unfounded``: a grant
             that the audit log knows nothing of; ``unreviewed``: somebody broke the glass, and
-            nobody has reviewed that in time.
+            nobody has approved that in time.
         why: A sentence for people.
     """
 
@@ -86,6 +87,7 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[St
                 "approved that" + ("" if there else ": the model was deleted, renamed or moved")
             )
             strays.append(Stray(*place[:2], grant.version, target.tag, "taken_away", why))
+    strays += _taken_by_breaking_the_glass(session, policy, now_ms)
     return sorted(strays, key=lambda s: (s.workspace, s.model, s.target, s.version))
 
 
@@ -123,6 +125,42 @@ def _judge(
         if now != grant.digest:
             return stray("changed", "its text is not the one that was approved")
     return None
+
+
+_REVIEWED = requests.alias("reviewed")
+_LATER = requests.alias("later")
+# Of what was taken away there is no grant to go by, but its review; it is forgotten about once a
+# later change of the target was approved.
+_REVIEWS_OF_DEMOTIONS = sa.select(_REVIEWED).where(
+    _REVIEWED.c.action == "review",
+    _REVIEWED.c.holder_uid.is_(None),
+    _REVIEWED.c.state.in_((State.PENDING.value, State.REJECTED.value, State.EXPIRED.value)),
+    ~sa.select(sa.literal(1))
+    .where(
+        _LATER.c.workspace == _REVIEWED.c.workspace,
+        _LATER.c.name == _REVIEWED.c.name,
+        _LATER.c.target == _REVIEWED.c.target,
+        _LATER.c.action != "review",
+        _LATER.c.state == State.APPLIED.value,
+        _LATER.c.updated_at > _REVIEWED.c.created_at,
+    )
+    .exists(),
+)
+
+
+def _taken_by_breaking_the_glass(session: Session, policy: Policy, now_ms: int) -> Iterator[Stray]:
+    for review in session.execute(_REVIEWS_OF_DEMOTIONS):
+        target = parse_target(review.target)
+        found = registry.find_version(session, review.workspace, review.name, review.version)
+        if found is None or found.uid != review.version_uid:
+            continue
+        state = due_state(State(review.state), now_ms, review.expires_at, None)
+        if state is State.PENDING or not _is_protected(policy, target, found):
+            continue
+        rejected = f"that was rejected {review.reason or ''}".rstrip()
+        what = rejected if state is State.REJECTED else "nobody reviewed that in time"
+        why = f"{review.requester} broke the glass to take it away, and {what}"
+        yield Stray(found.workspace, found.name, found.version, target.tag, "unreviewed", why)
 
 
 def _grants(session: Session) -> Iterator[Any]:

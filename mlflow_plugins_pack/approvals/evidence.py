@@ -34,6 +34,8 @@ from mlflow_plugins_pack.approvals.registry import Version
 
 _logger = logging.getLogger(__name__)
 
+_LONGEST_NAME = 256
+"""Of a person: what is longer is nobody's, and fits no column."""
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-zA-Z]+)/?")
 
 
@@ -94,6 +96,7 @@ def gather(
     read = digest_of(tags)
     found, underway = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
+    user = user[:_LONGEST_NAME] if user else None
     whole = Evidence(
         version.uid,
         found,

@@ -10,6 +10,7 @@ from mlflow_plugins_pack.approvals.messages import moment
 from mlflow_plugins_pack.approvals.names import Target
 from mlflow_plugins_pack.approvals.policy import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.workflow import Rule
+from mlflow_plugins_pack.config import format_duration
 
 
 def explain(
@@ -66,7 +67,7 @@ def _row(
     if rule.rollback is not None:
         row["rollback"] = (
             f"{_people(policy.rollback_rules(rule))}; "
-            f"not longer than {_days(rule.rollback.within)} after it was replaced"
+            f"not longer than {format_duration(rule.rollback.within)} after it was replaced"
         )
     if rule.freeze:
         closed = freeze.closed(rule.freeze, now_ms)
@@ -74,9 +75,10 @@ def _row(
         until = closed.reopens(now_ms) if closed else None
         row["frozen"] = "no" if closed is None else f"until {moment(until)}" if until else "yes"
     if rule.break_glass is not None:
+        within = format_duration(rule.break_glass.expires_after)
         row["break_glass"] = (
             f"anybody of {rule.break_glass.group}; reviewed by "
-            f"{_people(policy.review_rules(rule))} within {_days(rule.break_glass.expires_after)}"
+            f"{_people(policy.review_rules(rule))} within {within}"
         )
     if rule.consume is not None:
         row["consume"] = f"{', '.join(rule.consume.principals)}: approved versions only"
@@ -93,8 +95,8 @@ def _terms(policy: Policy) -> str:
     defaults = policy.defaults
     by = "the last approval" if defaults.apply == "auto" else "the stock call"
     return (
-        f"a request waits {_days(defaults.expires_after)}; an approval is good for "
-        f"{_days(defaults.approval_valid_for)}; {by} makes the change; stale when "
+        f"a request waits {format_duration(defaults.expires_after)}; an approval is good for "
+        f"{format_duration(defaults.approval_valid_for)}; {by} makes the change; stale when "
         f"{', '.join(defaults.dismiss_on)} change"
     )
 
@@ -118,21 +120,23 @@ def _people(rules: tuple[Rule, ...]) -> str:
 
 def _check(check: TagCheck | SignatureCheck | LineageCheck | ExprCheck) -> str:
     values = check.model_dump(exclude_defaults=True)
-    return ", ".join(f"{key}: {value}" for key, value in values.items())
+    if "max_age" in values:
+        values["max_age"] = format_duration(values["max_age"])
+    return ", ".join(f"{key}: {_said(value)}" for key, value in values.items())
 
 
-def _days(seconds: int) -> str:
-    for unit, length in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds % length == 0:
-            return f"{seconds // length}{unit}"
-    return f"{seconds}s"
+def _said(value: Any) -> str:
+    # As the policy file has it.
+    if isinstance(value, bool):
+        return str(value).lower()
+    return " or ".join(value) if isinstance(value, list) else str(value)
 
 
 def _as(policy: Policy, rule: PolicyRule, user: str) -> str:
     groups = [r.group for r in policy.promote_rules(rule) if user in r.members]
     says = [f"{user} may ask"]
     if groups:
-        says.append(f"may approve for {' or '.join(groups)} what others ask and made")
+        says.append(f"may approve, for {' or '.join(groups)}, what others ask for and made")
     if policy.may_break_glass(rule, user):
         says.append("may break the glass")
     if policy.is_consumer(rule, user):

@@ -28,8 +28,8 @@ from mlflow_plugins_pack.approvals import (
     vouched,
 )
 from mlflow_plugins_pack.approvals.acts import (
+    ABSENT,
     Act,
-    Free,
     LookAgainError,
     Outcome,
     Plan,
@@ -201,9 +201,7 @@ class Gate:
         """
         for attempt in range(_START_OVER):
             seen = self.transactions.read(lambda s: self._look(s, plan))
-            act = seen.act
-            if isinstance(act, Free):
-                return self.write_admitted(name, write)
+            act = seen.act if isinstance(seen.act, Act) else None
             found = None
             if act is not None:
                 with self.recording(act):
@@ -330,7 +328,10 @@ class Gate:
         act = plan(self.eyes(session))
         if not isinstance(act, Act):
             with guards.admitted(session, self.workspace(), name):
-                return Outcome(write())
+                value = write()
+            if act is ABSENT:  # and there now: it has come since the plan looked
+                raise LookAgainError
+            return Outcome(value)
         if self.actor() is None or (found is not None and found.uid != act.version.uid):
             raise LookAgainError
         if found is not None and found.digest is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,48 +46,57 @@ def holders_at(entries: Iterable[Mapping[str, Any]], at_ms: int | None = None) -
         One holding for an alias; for a stage one for each version in it, of which MLflow serves
         the highest.
     """
-    held: dict[tuple[str, str], dict[tuple[str, int], Holding]] = {}
+    told = History()
     for entry in entries:
-        if at_ms is not None and entry["ts"] > at_ms:
-            # Servers' clocks differ a little: a later entry may still bear an earlier time.
-            continue
+        # Servers' clocks differ a little: a later entry may still bear an earlier time.
+        if at_ms is None or entry["ts"] <= at_ms:
+            told.step(entry)
+    return sorted(told.holdings(), key=lambda h: (h.workspace, h.model, h.target, h.version))
+
+
+class History:
+    """Who holds what after each entry of the audit log."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[str, str], dict[tuple[str, int], Holding]] = {}
+
+    def holdings(self) -> Iterator[Holding]:
+        """Yield every holding."""
+        for of_model in self._held.values():
+            yield from of_model.values()
+
+    def held_by(self, workspace: str, name: str, version: int) -> frozenset[str]:
+        """Return the keys of the targets that a version holds."""
+        of_model = self._held.get((workspace, name), {})
+        return frozenset(target for target, number in of_model if number == version)
+
+    def step(self, entry: Mapping[str, Any]) -> None:
+        """Take the log's next entry into account."""
         model = (entry["workspace"], entry["name"])
-        _step(held, model, entry)
-    return sorted(
-        (holding for of_model in held.values() for holding in of_model.values()),
-        key=lambda h: (h.workspace, h.model, h.target, h.version),
-    )
-
-
-def _step(
-    held: dict[tuple[str, str], dict[tuple[str, int], Holding]],
-    model: tuple[str, str],
-    entry: Mapping[str, Any],
-) -> None:
-    action, target, version = entry["action"], entry["target"], entry["version"]
-    of_model = held.setdefault(model, {})
-    if action == "APPLIED":
-        after = json.loads(entry["after"] or "{}")
-        if after.get("action") == "demote":
+        action, target, version = entry["action"], entry["target"], entry["version"]
+        of_model = self._held.setdefault(model, {})
+        if action == "APPLIED":
+            after = json.loads(entry["after"] or "{}")
+            if after.get("action") == "demote":
+                of_model.pop((target, version), None)
+                return
+            if target.startswith("alias:"):
+                for key in [key for key in of_model if key[0] == target]:
+                    del of_model[key]
+            of_model[target, version] = Holding(
+                *model,
+                target,
+                version,
+                entry["ts"],
+                entry["actor"],
+                entry["request_id"],
+                tuple(after.get("approvers") or ()),
+                after.get("digest"),
+            )
+        elif action == "SYSTEM_TRANSITION":
             of_model.pop((target, version), None)
-            return
-        if target.startswith("alias:"):
-            for key in [key for key in of_model if key[0] == target]:
+        elif action == "VERSION_DELETED":
+            for key in [key for key in of_model if key[1] == version]:
                 del of_model[key]
-        of_model[target, version] = Holding(
-            *model,
-            target,
-            version,
-            entry["ts"],
-            entry["actor"],
-            entry["request_id"],
-            tuple(after.get("approvers") or ()),
-            after.get("digest"),
-        )
-    elif action == "SYSTEM_TRANSITION":
-        of_model.pop((target, version), None)
-    elif action == "VERSION_DELETED":
-        for key in [key for key in of_model if key[1] == version]:
-            del of_model[key]
-    elif action in ("MODEL_DELETED", "MODEL_RENAMED"):
-        del held[model]
+        elif action in ("MODEL_DELETED", "MODEL_RENAMED"):
+            del self._held[model]

@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
 
-from mlflow_plugins_pack.approvals import audit, schema
+from mlflow_plugins_pack.approvals import audit, registry, schema
+from mlflow_plugins_pack.approvals.history import History
+from mlflow_plugins_pack.approvals.names import parse_target
+from mlflow_plugins_pack.approvals.policy import Policy, parse_policy
 from mlflow_plugins_pack.approvals.records import Request, comments_on, find_requests, votes
 from mlflow_plugins_pack.approvals.store import stock_uri
 from mlflow_plugins_pack.approvals.tables import audit as audit_table
-from mlflow_plugins_pack.approvals.tables import comments, requests
-from mlflow_plugins_pack.approvals.trial import PastAct, SeenTag
-from mlflow_plugins_pack.errors import ConfigurationError, NotServedYetError
+from mlflow_plugins_pack.approvals.tables import comments, policies, requests, vouched
+from mlflow_plugins_pack.approvals.trial import PastAct, PastVote, SeenTag, Vouched
+from mlflow_plugins_pack.errors import (
+    ConfigurationError,
+    NotServedYetError,
+    PolicyInvalidError,
+)
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 
 
@@ -184,42 +192,102 @@ def audit_entries(
     return [dict(row._mapping) for row in reversed(connection.execute(query).all())]
 
 
+# What tells who holds what, and what was known of a version.
+_TOLD = ("APPLIED", "SYSTEM_TRANSITION", "VERSION_DELETED", "MODEL_DELETED", "MODEL_RENAMED")
+
+
 def past_acts(connection: sa.Connection) -> list[PastAct]:
     """Return every approved change that was made, oldest first, with what was known then."""
     requested = {request.id: request for request in find_requests(connection)}
-    tags: dict[tuple[str, str, int], dict[str, SeenTag]] = {}
-    acts = []
+    in_force = _policies(connection)
+    told = History()
+    tags: dict[tuple[str, str], dict[int, dict[str, SeenTag]]] = {}
+    acts: list[PastAct] = []
     query = (
         sa.select(audit_table)
-        .where(audit_table.c.action.in_(("CHECK_TAG", "APPLIED")))
+        .where(audit_table.c.action.in_(("CHECK_TAG", "REVIEWED", *_TOLD)))
         .order_by(audit_table.c.seq)
     )
     for row in connection.execute(query):
         after = json.loads(row.after or "{}")
-        version = (row.workspace, row.name, row.version)
+        model = (row.workspace, row.name)
         if row.action == "CHECK_TAG":
             seen = SeenTag(after.get("value"), row.actor, row.ts)
-            tags.setdefault(version, {})[after.get("tag", "")] = seen
+            tags.setdefault(model, {}).setdefault(row.version, {})[after.get("tag", "")] = seen
             continue
-        request = requested.get(row.request_id)
-        if request is None:
+        if row.action == "REVIEWED":
+            _note_review(acts, row)
             continue
-        cast = votes(connection, request.id)
-        acts.append(
-            PastAct(
-                workspace=row.workspace,
-                name=row.name,
-                version=row.version,
-                target=request.target,
-                action=request.action,
-                ts=row.ts,
-                actor=row.actor,
-                requester=request.requester,
-                creator=request.creator,
-                run_user=request.run_user,
-                approvals=tuple(vote.approver for vote in cast if vote.verdict == "approve"),
-                basis=after.get("basis"),
-                tags=dict(tags.get(version, {})),
-            )
-        )
+        if row.action == "MODEL_DELETED":
+            tags.pop(model, None)
+        request = requested.get(row.request_id) if row.action == "APPLIED" else None
+        if request is not None:
+            known = tags.get(model, {}).get(row.version, {})
+            held = told.held_by(*model, row.version)
+            policy = in_force.get(row.policy_sha)
+            acts.append(_past_act(connection, row, after, request, known, held, policy))
+        told.step(dict(row._mapping))
     return acts
+
+
+def _note_review(acts: list[PastAct], row: Any) -> None:
+    """Note that the last change of a version's target was approved afterwards."""
+    about = (row.workspace, row.name, row.version, row.target)
+    for place in range(len(acts) - 1, -1, -1):
+        act = acts[place]
+        if (act.workspace, act.name, act.version, act.target.key) == about:
+            acts[place] = replace(act, is_reviewed=True)
+            return
+
+
+def _past_act(
+    connection: sa.Connection,
+    row: Any,
+    after: dict[str, Any],
+    request: Request,
+    tags: dict[str, SeenTag],
+    held: frozenset[str],
+    policy: Policy | None,
+) -> PastAct:
+    there = registry.find_version(connection, row.workspace, row.name, row.version)
+    is_same = there is not None and there.uid == request.version_uid
+    cast = votes(connection, request.id)
+    return PastAct(
+        workspace=row.workspace,
+        name=row.name,
+        version=row.version,
+        uid=request.version_uid,
+        target=request.target,
+        action=request.action,
+        ts=row.ts,
+        actor=row.actor,
+        requester=request.requester,
+        requested_at=request.created_at,
+        creator=request.creator,
+        run_user=request.run_user,
+        votes=tuple(PastVote(v.approver, v.ts) for v in cast if v.verdict == "approve"),
+        digest=request.digest,
+        basis=after.get("basis"),
+        tags=dict(tags),
+        held=frozenset(map(parse_target, held)),
+        policy=policy,
+        is_prompt=there.is_prompt if there is not None and is_same else True,
+        has_files=there.has_files if there is not None and is_same else True,
+    )
+
+
+def _policies(connection: sa.Connection) -> dict[str, Policy]:
+    """Return the policies that requests were made under, as far as this version can read them."""
+    found = {}
+    for row in connection.execute(sa.select(policies)):
+        with contextlib.suppress(PolicyInvalidError):
+            found[row.sha256] = parse_policy(row.text, row.sha256)
+    return found
+
+
+def vouched_for(connection: sa.Connection) -> dict[str, Vouched]:
+    """Return the claims that each person was last seen with, and since when."""
+    return {
+        row.person: Vouched(frozenset(json.loads(row.claims)), row.ts)
+        for row in connection.execute(sa.select(vouched))
+    }

@@ -140,7 +140,8 @@ class Keeper:
     def record_drift(self) -> int:
         """Write what has drifted into the audit log, each thing once; return how many were new."""
         policy = self._policy()
-        strays = self._transactions.read(lambda s: drift.find(s, policy))
+        now = self._now_ms()
+        strays = self._transactions.read(lambda s: drift.find(s, policy, now))
         new = [s for s in strays if not self._transactions.read(lambda t, x=s: _is_known(t, x))]  # type: ignore[misc]
         for stray in new:
             _logger.warning("%s of '%s': %s", stray.target, stray.model, stray.why)

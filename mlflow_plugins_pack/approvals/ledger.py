@@ -264,8 +264,14 @@ class Ledger:
         return bound
 
     def expire_if_due(self, request: Request) -> Request:
-        """Close a request whose time has run out."""
-        due = due_state(request.state, self.now_ms, request.expires_at, request.valid_until)
+        """Close a request whose time has run out, by when it was made or by the policy now."""
+        expires_at, valid_until = request.expires_at, request.valid_until
+        terms = self.policy.defaults
+        if expires_at is not None and request.action != "review":
+            expires_at = min(expires_at, request.created_at + terms.expires_after * 1000)
+        if valid_until is not None:  # it was approved when it was last touched
+            valid_until = min(valid_until, request.updated_at + terms.approval_valid_for * 1000)
+        due = due_state(request.state, self.now_ms, expires_at, valid_until)
         if due is request.state:
             return request
         what = "waited too long" if request.state is State.PENDING else "approval ran out"

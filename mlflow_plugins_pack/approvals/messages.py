@@ -105,6 +105,17 @@ def two_policies(*, left: Target, entered: Target, name: str, version: int) -> s
     )
 
 
+def archives_into_protected(*, entered: Target, others: Sequence[int], name: str) -> str:
+    """Text of APPROVAL_REQUIRED for archiving by the way, where being archived needs approval."""
+    which = ", ".join(map(str, others))
+    return (
+        f"making a version {entered} of '{name}' with archive_existing_versions would also make "
+        f"version {which} stage 'Archived', which is protected, and approval of one is none of the "
+        f"other. {UNCHANGED} Make the call without archive_existing_versions, and move what is "
+        "there in calls of its own."
+    )
+
+
 def spelling(*, given: Target, protected: Target, name: str, policy: str) -> str:
     """Text of APPROVAL_REQUIRED for a look-alike of a protected alias."""
     return (

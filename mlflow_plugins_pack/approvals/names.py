@@ -43,23 +43,46 @@ PROMPT_BOOKKEEPING_TAGS = frozenset({"mlflow.prompt.associatedRunIds"})
 Kind = Literal["alias", "stage"]
 
 
-# Letters that collations equate with others and Unicode does not decompose.
-_STROKES = str.maketrans(
-    {"ø": "o", "đ": "d", "ð": "d", "ł": "l", "ħ": "h", "ŧ": "t", "ı": "i", "æ": "ae", "œ": "oe"}
-)
+# What databases' orders of letters pass over, wherever it stands.
+_INVISIBLE = frozenset({"Cc", "Cf", "Mn", "Mc", "Me"})
+# A letter's name says which plain one it is taken for: "LATIN SMALL LETTER INSULAR D".
+_LATIN = re.compile(r"(?:LATIN|MODIFIER) .*?(?:LETTER|LIGATURE) (?:\w+ )*?([A-Z]{1,2})\b")
+_NAMED_OTHERWISE = {"\u00f0": "d"}
+
+
+def is_plain(name: str) -> bool:
+    """Tell whether a name is of letters that every database compares alike, case aside."""
+    return name.isascii() and name.isprintable()
+
+
+@lru_cache(maxsize=4096)
+def _plainly(letter: str) -> str:
+    """Return what a letter that Unicode does not decompose is taken for by some database."""
+    if letter.isascii() and letter.isprintable():
+        return letter
+    if letter in _NAMED_OTHERWISE:
+        return _NAMED_OTHERWISE[letter]
+    called = unicodedata.name(letter, "")
+    if (match := _LATIN.search(called)) is not None:
+        return match[1].lower()
+    if unicodedata.category(letter) in _INVISIBLE:
+        return ""
+    number = unicodedata.numeric(letter, -1)
+    return str(int(number)) if number in range(10) else letter
 
 
 def fold(name: str) -> str:
     """Return the form under which two names count as the same.
 
-    Compatibility forms, case, accents and outer blanks make no difference. Folding too much only
-    protects a name more.
+    Compatibility forms, case, accents, outer blanks and what cannot be seen make no difference, nor
+    do letters and digits that some database takes for plain ones. Folding too much only protects a
+    name more.
     """
-    if name.isascii():
+    if is_plain(name):
         return name.lower().strip()
-    plain = unicodedata.normalize("NFKC", name).casefold().translate(_STROKES)
+    plain = unicodedata.normalize("NFKC", name).casefold()
     parts = unicodedata.normalize("NFKD", plain)
-    return "".join(part for part in parts if not unicodedata.combining(part)).strip()
+    return "".join(map(_plainly, parts)).lower().strip()
 
 
 @dataclass(frozen=True)
@@ -105,6 +128,18 @@ def parse_target(text: str) -> Target:
             if stage.casefold() == name.casefold():
                 return Target("stage", stage)
     raise ValueError(f"{text.strip()!r} is neither an alias nor stage:<stage>")
+
+
+def check_stages(names: list[str]) -> list[str]:
+    """Return names of stages that a version can be said to hold.
+
+    Raises:
+        ValueError: If one is none.
+    """
+    for stage in names:
+        if stage not in PROTECTABLE_STAGES:
+            raise ValueError(f"{stage!r} is not one of {', '.join(PROTECTABLE_STAGES)}")
+    return names
 
 
 def parse_command(text: str) -> tuple[Target, str]:

@@ -20,6 +20,8 @@ from mlflow_plugins_pack.approvals.tables import lease, outbox
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 STATES = (PENDING, DELIVERED, FAILED)
+KEPT_MS = 30 * 86_400_000
+"""For how long deliveries that were made are listed; the log keeps what they told."""
 _MAX_ERROR_LENGTH = 500
 
 
@@ -99,8 +101,16 @@ def deliveries(connection: sa.Connection, state: str | None, limit: int) -> list
 
 
 def note_success(session: Session, delivery: Delivery, now_ms: int) -> None:
-    """Keep that a delivery was made."""
+    """Keep that a delivery was made, and forget those made long ago."""
     _update(session, delivery, state=DELIVERED, delivered_at=now_ms, last_error=None)
+    long_ago = now_ms - KEPT_MS
+    session.execute(
+        sa.delete(outbox).where(
+            outbox.c.state == DELIVERED,
+            outbox.c.next_at < long_ago,  # which was before, and has an index
+            outbox.c.delivered_at < long_ago,
+        )
+    )
 
 
 def note_failure(

@@ -7,6 +7,7 @@ is would be worse than none.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,8 +19,8 @@ from mlflow_plugins_pack.approvals.checks import Check, From, TagCheck
 from mlflow_plugins_pack.approvals.events import Events
 from mlflow_plugins_pack.approvals.freeze import Freeze
 from mlflow_plugins_pack.approvals.names import (
-    PROTECTABLE_STAGES,
     Target,
+    check_stages,
     fold,
     matches,
     parse_target,
@@ -27,7 +28,7 @@ from mlflow_plugins_pack.approvals.names import (
 from mlflow_plugins_pack.approvals.strict import Name, Seconds, Strict
 from mlflow_plugins_pack.approvals.workflow import Rule, is_satisfiable
 from mlflow_plugins_pack.errors import PolicyInvalidError
-from mlflow_plugins_pack.identity.roles import CLAIM, claims_in, has_roles
+from mlflow_plugins_pack.identity.roles import CLAIM, ROLE, claims_in, has_roles
 from mlflow_plugins_pack.identity.settings import Identity
 
 MAX_ALIAS_LENGTH = 200
@@ -37,6 +38,7 @@ MAX_POLICY_BYTES = 60_000
 """The text is kept with requests, in a column that holds 64 KiB in MySQL."""
 
 _MAX_DEPTH = 12
+_MAX_NODES = 20_000
 
 
 class Defaults(Strict):
@@ -80,6 +82,11 @@ class Targets(Strict):
         for alias in value:
             if parse_target(f"alias:{alias}").name != alias or len(alias) > MAX_ALIAS_LENGTH:
                 raise ValueError(f"an alias has at most {MAX_ALIAS_LENGTH} letters, digits, _ or -")
+            if fold(alias) == "latest" or re.fullmatch(r"v\d+", fold(alias)):
+                raise ValueError(
+                    f"MLflow lets no alias be called {alias!r}; what consumers get by a version's "
+                    "number or as the latest is for 'consume'"
+                )
         if len({fold(alias) for alias in value}) != len(value):
             raise ValueError("two aliases differ only in case or form; name one")
         return value
@@ -87,10 +94,7 @@ class Targets(Strict):
     @field_validator("stages")
     @classmethod
     def _stages(cls, value: list[str]) -> list[str]:
-        for stage in value:
-            if stage not in PROTECTABLE_STAGES:
-                raise ValueError(f"{stage!r} is not one of {', '.join(PROTECTABLE_STAGES)}")
-        return value
+        return check_stages(value)
 
 
 class ApprovalRule(Strict):
@@ -329,6 +333,8 @@ def parse_policy(text: str, origin: str) -> Policy:
 def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
     """Turn a YAML node into plain values, noting each one's line and refusing doubled keys."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > _MAX_NODES:  # anchors can make much of little text
+        raise yaml.MarkedYAMLError(problem="it says too much", problem_mark=node.start_mark)
     if len(path) > _MAX_DEPTH:
         raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
@@ -381,6 +387,13 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
                 f"'identity' gives groups, so nobody could be a '{CLAIM}' member; set "
                 "jwt.groups_claim or trusted_header.groups_header, or use the source oidc"
             )
+    for group, members in content.groups.items():
+        for member in members:
+            if member.startswith("group:"):
+                yield (
+                    f"line {lines.get(('groups', group), 1)}: groups.{group}: {member!r} is no "
+                    "person: name the people of that group here too"
+                )
     names: set[str] = set()
     for index, rule in enumerate(content.policies):
         at = ("policies", index)
@@ -406,6 +419,9 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
         ]
         if rule.consume is not None:
             principals += [("consume", who) for who in rule.consume.principals]
+        for key, who in principals:
+            if who.startswith((ROLE, CLAIM)):
+                yield line(key) + f"put {who!r} into a group, and name that as 'group:NAME'"
         unknown += [
             (key, who.removeprefix("group:")) for key, who in principals if who.startswith("group:")
         ]

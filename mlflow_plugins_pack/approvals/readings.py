@@ -2,8 +2,8 @@
 
 A reading that outlasts its call becomes a row of ``mpp_reading``, which its process renews while it
 reads. When the row is no longer renewed the process is dead, `kill -9` included, and another takes
-the reading over. What was read serves the calls of the next minutes; a change is never made by
-bytes read before it was approved.
+the reading over. What was read serves the calls of the next minutes, and goes when a later reading
+begins; a change is never made by bytes read before it was approved.
 """
 
 from __future__ import annotations
@@ -195,6 +195,7 @@ class Readings:
         now, row = self._now_ms(), _row(session, version)
         if row is not None and row.state == READING and row.until_ms > now:
             return False
+        _forget_ended(session, now - FRESH_MS, version)
         values = _values(now, self._name, now + LEASE_MS)
         values |= {
             "bytes_done": job.progress.bytes_done,
@@ -286,6 +287,22 @@ def _put(session: Session, version: Version, row: Any, values: dict[str, Any]) -
         .values(values)
     )
     return bool(done.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def _forget_ended(session: Session, before_ms: int, besides: Version) -> None:
+    """Remove readings that have ended and serve no call any more."""
+    ended = session.execute(
+        sa.select(readings.c.version_uid).where(
+            readings.c.state != READING,
+            readings.c.updated_at < before_ms,
+            readings.c.version_uid != besides.uid,
+        )
+    ).scalars()
+    # By key: a search would lock, in MySQL, the rows of readings that go on.
+    for uid in ended.all():
+        session.execute(
+            sa.delete(readings).where(readings.c.version_uid == uid, readings.c.state != READING)
+        )
 
 
 def _row(session: Session, version: Version) -> Any:

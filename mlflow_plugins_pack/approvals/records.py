@@ -200,24 +200,35 @@ class Tenure:
 
 
 def held_before(session: Session, version: Version, target: Target) -> Tenure | None:
-    """Return the last time a version held a target by an approval."""
+    """Return the last time a version held a target by an approval.
+
+    A broken glass is none, unless its review was approved.
+    """
     rows = session.execute(
         sa.select(requests)
         .where(
             requests.c.workspace == version.workspace,
             requests.c.name == version.name,
             requests.c.target == target.key,
-            requests.c.state == State.APPLIED.value,
-            requests.c.action != "review",
+            sa.or_(requests.c.state == State.APPLIED.value, requests.c.action == "review"),
         )
         .order_by(requests.c.updated_at, requests.c.created_at)
     )
+    listed = [to_request(row._mapping) for row in rows]
+    # A review is filed in the moment that it is about.
+    unreviewed = {
+        (request.version_uid, request.created_at)
+        for request in listed
+        if request.action == "review" and request.state is not State.APPLIED
+    }
     found = None
-    for row in rows:
-        request = to_request(row._mapping)
+    for request in listed:
+        if request.action == "review":
+            continue
         if found is not None and found.until is None:
             found = replace(found, until=request.updated_at)
-        if request.version_uid == version.uid and request.action == "promote":
+        was_approved = (request.version_uid, request.updated_at) not in unreviewed
+        if request.version_uid == version.uid and request.action == "promote" and was_approved:
             found = Tenure(request, None)
     return found
 
@@ -227,8 +238,8 @@ def is_approved(
 ) -> str | None:
     """Return the digest with which a version is approved for one of the targets, or None.
 
-    Being replaced by another version takes no approval away; being taken away does, and so does a
-    broken glass that was not reviewed in time or was rejected.
+    Being replaced by another version takes no approval away; being taken away does, and so does the
+    review of a broken glass that ended in anything but approval.
     """
     keys = [target.key for target in targets]
     rows = session.execute(_OF_VERSION, {"uid": version.uid, "targets": keys})
@@ -239,7 +250,7 @@ def is_approved(
         if request.action == "promote" and state in (State.APPROVED, State.APPLIED):
             approved[request.target] = request.digest
         elif (request.action == "demote" and state is State.APPLIED) or (
-            request.action == "review" and state in (State.REJECTED, State.EXPIRED)
+            request.action == "review" and not state.is_open and state is not State.APPLIED
         ):
             approved.pop(request.target, None)
     return next(iter(approved.values()), None)

@@ -12,6 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.model_registry.dbmodels.models import (
     SqlModelVersion,
     SqlModelVersionTag,
@@ -32,6 +34,7 @@ from mlflow_plugins_pack.approvals.names import (
     version_uid,
 )
 
+_HIGHEST_VERSION = 2**31 - 1
 _models = SqlRegisteredModel.__table__
 _versions = SqlModelVersion.__table__
 _aliases = SqlRegisteredModelAlias.__table__
@@ -65,10 +68,13 @@ def version_number(version: Any) -> int:
     """Return a version's number, however the caller wrote it.
 
     Raises:
-        MlflowException: If it is none.
+        MlflowException: If it is none, or none that a database could hold.
     """
     _validate_model_version(version)  # which returns the number since MLflow 3.16 only
-    return int(version)
+    number = int(version)
+    if number > _HIGHEST_VERSION:
+        raise MlflowException(f"Model Version {number} not found", RESOURCE_DOES_NOT_EXIST)
+    return number
 
 
 def lock_model(session: Session, workspace: str, name: str) -> None:
@@ -162,7 +168,11 @@ _TAGS_OF = (
 
 
 def _read_versions(
-    session: Session, query: sa.Select[Any], workspace: str, name: str, **where: object
+    session: Session | sa.Connection,
+    query: sa.Select[Any],
+    workspace: str,
+    name: str,
+    **where: object,
 ) -> list[Version]:
     rows = session.execute(query, {"workspace": workspace, "name": name, **where})
     return [from_row(row) for row in rows]
@@ -202,7 +212,9 @@ def to_version(row: object, *, is_prompt_model: bool) -> Version:
     )
 
 
-def find_version(session: Session, workspace: str, name: str, version: int) -> Version | None:
+def find_version(
+    session: Session | sa.Connection, workspace: str, name: str, version: int
+) -> Version | None:
     """Return a version, or None if it is not there or deleted."""
     found = _read_versions(session, _BY_NUMBER, workspace, name, number=version)
     return found[0] if found else None
@@ -230,6 +242,11 @@ def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Targ
 
 
 _COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
+
+
+def names_a_version(source: str | None) -> bool:
+    """Tell whether a source is that of a copy: another registered version."""
+    return _COPIED.fullmatch(source or "") is not None
 
 
 def copied_from(session: Session, version: Version) -> Version | None:
@@ -284,6 +301,15 @@ def actual_name(session: Session, workspace: str, name: str) -> str:
     )
     found: str | None = session.execute(query).scalar()
     return found or name
+
+
+def actual_alias(session: Session, workspace: str, name: str, alias: str) -> str:
+    """Return an alias as the database has it, where a call for this one would find it."""
+    query = sa.select(_aliases.c.alias).where(
+        _aliases.c.workspace == workspace, _aliases.c.name == name, _aliases.c.alias == alias
+    )
+    found: str | None = session.execute(query).scalar()
+    return found or alias
 
 
 def actual_tag_key(session: Session, version: Version, key: str) -> str:

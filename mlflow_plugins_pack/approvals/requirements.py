@@ -47,7 +47,8 @@ def _is_rollback(ledger: Ledger, act: Act, request: Request) -> bool:
     earlier = held_before(ledger.session, act.version, act.target)
     if earlier is None or request.digest is None or earlier.request.digest != request.digest:
         return False
-    until = ledger.now_ms if earlier.until is None else earlier.until
+    # Where nobody knows until when it held the target, since when is on the safe side.
+    until = earlier.request.updated_at if earlier.until is None else earlier.until
     return ledger.now_ms - until <= rollback.within * 1000
 
 

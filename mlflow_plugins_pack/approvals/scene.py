@@ -85,6 +85,9 @@ def _scene(rows: Any, name: str, number: int | None, target: Target, *, is_whole
     if not is_whole or not rows:
         return found
     first = rows[0]
+    if first.name != name:
+        # MySQL found the model by a look-alike of its name, under which nobody has asked.
+        return replace(found, log=(first.log_seq, first.log_hash))
     asked = [row[-len(WAITING_COLUMNS) :] for row in rows if row.version == first.version]
     waiting = tuple(records.with_votes(asked, name, target))
     return replace(found, waiting=waiting, log=(first.log_seq, first.log_hash))

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mlflow.store.db.db_types import MYSQL
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
+from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import registry
 from mlflow_plugins_pack.approvals.checks import TagCheck
 from mlflow_plugins_pack.approvals.desk import Desk
 from mlflow_plugins_pack.approvals.gate import Gate
+from mlflow_plugins_pack.approvals.names import is_plain
 from mlflow_plugins_pack.approvals.transactions import Transactions
-from mlflow_plugins_pack.errors import ApprovalError
+from mlflow_plugins_pack.errors import ApprovalError, RegistryBusyError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -56,21 +58,36 @@ class Override(_Base):
     desk: Desk
     _transactions: Transactions
 
-    def _named(self, name: Any) -> Any:
+    def _named(self, name: Any, *, exactly: bool = False) -> Any:
         """Return the model's name as the database has it.
 
         MySQL's collations find a model by look-alikes of its name; policies must see the real one.
+
+        Args:
+            name: As the caller wrote it.
+            exactly: Also where it differs in case only, which no policy minds.
         """
-        if not isinstance(name, str) or name.isascii() or self.db_type != MYSQL:
+        if not isinstance(name, str) or self.db_type != MYSQL or (is_plain(name) and not exactly):
             return name
         workspace = self._get_active_workspace()
         return self._transactions.read(lambda s: registry.actual_name(s, workspace, name))
 
     def _write_free(self, name: str, write: Callable[[], T], alias: str = "") -> T:
         """Make a change that no policy is about; guards may think so of letters beyond ASCII."""
-        if f"{name}{alias}".isascii():
+        if is_plain(f"{name}{alias}"):
             return write()
-        return self.gate.write_admitted(name, write)
+        if self.db_type != MYSQL:
+            return self.gate.write_admitted(name, write)
+
+        def work(_session: Session) -> T:
+            value = self.gate.write_admitted(name, write)
+            if self._named(name) != name:  # a model that the name finds was made meanwhile
+                raise RegistryBusyError(
+                    f"{name!r} was made while this was looked at. Nothing was changed. Try again."
+                )
+            return value
+
+        return self._transactions.write(work)
 
     def _checks(self, name: str, key: str) -> list[TagCheck]:
         """Return the checks that read a tag of versions of this name, prompt or not."""

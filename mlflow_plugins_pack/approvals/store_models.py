@@ -69,13 +69,14 @@ class ModelOverrides(Override):
     ) -> Any:
         """Create a version: unapproved, whatever tags it was copied with; who made it is kept."""
         name = self._named(name)
-        actor = self.gate.actor()
+        actor, policy = self.gate.actor(), self.gate.policy()
+        # A copy's tags are the other version's, whoever copies.
+        is_copy = registry.names_a_version(source)
         kept = [
             tag
             for tag in _without_reserved(tags) or []
-            if all(
-                self.gate.policy().is_writer(check, actor) for check in self._checks(name, tag.key)
-            )
+            if not (checks := self._checks(name, tag.key))
+            or (not is_copy and all(policy.is_writer(check, actor) for check in checks))
         ]
 
         if any(self._checks(name, tag.key) for tag in kept):
@@ -107,7 +108,7 @@ class ModelOverrides(Override):
     @recording
     def delete_model_version(self, name: str, version: Any) -> None:
         """Delete a version; not while it holds a protected alias or stage."""
-        name = self._named(name)
+        name = self._named(name, exactly=True)
 
         def write() -> None:
             super(ModelOverrides, self).delete_model_version(name, version)
@@ -150,7 +151,7 @@ class ModelOverrides(Override):
     @recording
     def delete_registered_model(self, name: str) -> None:
         """Delete a model; not while it holds a protected alias or stage."""
-        name = self._named(name)
+        name = self._named(name, exactly=True)
 
         def write() -> None:
             super(ModelOverrides, self).delete_registered_model(name)
@@ -181,7 +182,7 @@ class ModelOverrides(Override):
     @recording
     def rename_registered_model(self, name: str, new_name: str) -> Any:
         """Rename a model; not while it holds what a policy protects under either name."""
-        name = self._named(name)
+        name = self._named(name, exactly=True)
 
         def write() -> Any:
             return super(ModelOverrides, self).rename_registered_model(name, new_name)

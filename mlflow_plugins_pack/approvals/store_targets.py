@@ -7,11 +7,8 @@ from typing import Any
 from mlflow.store.db.db_types import MYSQL
 
 from mlflow_plugins_pack.approvals import messages, registry
-from mlflow_plugins_pack.approvals.acts import FREE, Act, Free
-from mlflow_plugins_pack.approvals.names import (
-    STAGES,
-    Target,
-)
+from mlflow_plugins_pack.approvals.acts import ABSENT, Absent, Act
+from mlflow_plugins_pack.approvals.names import STAGES, Target, is_plain
 from mlflow_plugins_pack.approvals.policy import PolicyRule
 from mlflow_plugins_pack.approvals.registry import Version
 from mlflow_plugins_pack.approvals.scene import Eyes
@@ -37,12 +34,14 @@ class TargetOverrides(Override):
             return self._write_free(name, write, alias)
         number = registry.version_number(version)
 
-        def plan(see: Eyes) -> Act | Free | None:
+        def plan(see: Eyes) -> Act | Absent | None:
             scene = see(name, number, target)
             found = scene.version
-            protection = self.gate.protection(found, target) if found is not None else None
-            if found is None or protection is None:
-                return FREE
+            if found is None:
+                return ABSENT
+            protection = self.gate.protection(found, target)
+            if protection is None:
+                return None
             rule, protected = protection
             self._refuse_lookalike(target, protected, found, rule)
             if scene.holder is not None and scene.holder.uid == found.uid:
@@ -71,19 +70,30 @@ class TargetOverrides(Override):
         def write() -> None:
             super(TargetOverrides, self).delete_registered_model_alias(name, alias)
 
-        if not self.gate.may_protect(name, target):
+        # MySQL finds an alias by look-alikes that no other rule tells.
+        may_find = self.db_type == MYSQL and not is_plain(alias)
+        if not self.gate.may_protect(name, target) and not (
+            may_find and self.gate.may_protect_aliases(name)
+        ):
             return self._write_free(name, write, alias)
 
-        def plan(see: Eyes) -> Act | Free | None:
-            scene = see(name, None, target)
+        def plan(see: Eyes) -> Act | Absent | None:
+            wanted = target
+            if self.db_type == MYSQL:
+                wanted = Target("alias", self._actual_alias(name, alias))
+            scene = see(name, None, wanted)
             found = scene.holder
-            protection = self.gate.protection(found, target) if found is not None else None
+            protection = self.gate.protection(found, wanted) if found is not None else None
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
-            return Act("demote", target, found, protection[0], scene)
+            return Act("demote", wanted, found, protection[0], scene)
 
         return self.gate.perform(name, plan, write)
+
+    def _actual_alias(self, name: str, alias: str) -> str:
+        workspace = self.gate.workspace()
+        return self._transactions.read(lambda s: registry.actual_alias(s, workspace, name, alias))
 
     @recording
     def transition_model_version_stage(
@@ -103,14 +113,21 @@ class TargetOverrides(Override):
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = registry.version_number(version)
 
-        def plan(see: Eyes) -> Act | Free | None:
+        def plan(see: Eyes) -> Act | Absent | None:
             scene = see(name, number, Target("stage", canonical))
             found = scene.version
-            if found is None or not any(r.targets.stages for r in self.gate.rules_about(found)):
-                return FREE
-            others = archive_existing_versions and any(
-                other.uid != found.uid for other in scene.holders
-            )
+            if found is None:
+                return ABSENT
+            others = [
+                other.version
+                for other in scene.holders
+                if archive_existing_versions and other.uid != found.uid
+            ]
+            if others and self.gate.protection(found, Target("stage", "Archived")) is not None:
+                text = messages.archives_into_protected(
+                    entered=Target("stage", canonical), others=others, name=found.name
+                )
+                raise ApprovalRequiredError(text)
             entered = self.gate.protection(found, Target("stage", canonical))
             left = self.gate.protection(found, Target("stage", found.stage))
             moves = found.stage != canonical
@@ -121,7 +138,8 @@ class TargetOverrides(Override):
                     )
                 )
             if entered is not None and (moves or others):
-                archive = bool(archive_existing_versions)
+                # With nobody there to archive, approval need not cover that.
+                archive = bool(others)
                 return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
             if left is not None and moves:
                 scene = see(found.name, number, left[1])

@@ -11,6 +11,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 
+from mlflow_plugins_pack.approvals.names import fold
+
 
 class State(str, Enum):
     """State of a request."""
@@ -112,7 +114,8 @@ def tally(rules: Sequence[Rule], voters: Iterable[str]) -> Tally:
         voters: Names of the people whose approval counts.
 
     Returns:
-        A largest possible assignment (augmenting paths over seats, Berge 1957).
+        A largest possible assignment (augmenting paths over seats, Berge 1957). Names that differ
+        only in case or form are one person, whatever a sign-in makes of them.
     """
     seats = [index for index, rule in enumerate(rules) for _ in range(rule.count)]
     taken: dict[int, str] = {}
@@ -127,8 +130,10 @@ def tally(rules: Sequence[Rule], voters: Iterable[str]) -> Tally:
                 return True
         return False
 
+    seated: set[str] = set()
     for voter in sorted(set(voters)):
-        place(voter, set())
+        if fold(voter) not in seated and place(voter, set()):
+            seated.add(fold(voter))
     counts = [0] * len(rules)
     for seat in taken:
         counts[seats[seat]] += 1

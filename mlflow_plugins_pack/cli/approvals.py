@@ -6,6 +6,7 @@ from projection tags. Against a database it reads the tables.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import click
@@ -48,13 +49,11 @@ def list_requests(
 ) -> None:
     """List requests; by default those that wait for somebody."""
     uri = registry_of(tracking_uri, registry_store_uri)
+    none = "There are no requests." if also_closed else "No request waits."
     if is_server(uri):
-        rows = [
-            row
-            for row in _projections(uri)
-            if also_closed or row["state"].removeprefix("DEMOTE ").startswith(_WAITING)
-        ]
-        print_rows(rows, ["model", "version", "target", "state"], as_json=as_json)
+        rows = [row for row in _projections(uri) if also_closed or _WAITS.match(row["state"])]
+        columns = ["model", "version", "target", "state"]
+        print_rows(rows, columns, as_json=as_json, if_none=none)
         return
     from mlflow_plugins_pack.approvals import inspection
 
@@ -65,10 +64,10 @@ def list_requests(
             vote["approver"] for vote in row["votes"] if vote["verdict"] == "approve"
         )
     columns = ["request", "model", "version", "target", "action", "state", "requester"]
-    print_rows(rows, [*columns, "approved_by"], as_json=as_json)
+    print_rows(rows, [*columns, "approved_by"], as_json=as_json, if_none=none)
 
 
-_WAITING = ("PENDING", "APPROVED")
+_WAITS = re.compile(r"(DEMOTE |BREAK-GLASS REVIEW )?(PENDING|APPROVED)\b")
 
 
 def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:

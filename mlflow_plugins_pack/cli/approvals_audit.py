@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
@@ -165,7 +166,7 @@ def audit_holders(
         for h in found
     ]
     columns = ["workspace", "model", "target", "version", "held_since", "actor", "approved_by"]
-    print_rows(rows, columns, as_json=as_json)
+    print_rows(rows, columns, as_json=as_json, if_none="Nothing protected was held.")
 
 
 @audit.command("list")
@@ -188,14 +189,35 @@ def audit_list(
 ) -> None:
     """List what happened, the newest last; needs the database's URI."""
     from mlflow_plugins_pack.approvals import inspection
+    from mlflow_plugins_pack.approvals.records import SHORT_ID
 
     uri = database_of(tracking_uri, registry_store_uri)
     with inspection.connected(uri) as connection:
         rows = inspection.audit_entries(connection, limit, **where)
-    for row in rows:
-        row["when"] = moment(row["ts"])
-    columns = ["seq", "when", "actor", "action", "name", "version", "target", "request_id"]
-    print_rows(rows, columns, as_json=as_json)
+    shown = [
+        {
+            **row,
+            "when": moment(row["ts"]),
+            "request": (row["request_id"] or "")[:SHORT_ID],
+            "what": _what(row),
+        }
+        for row in rows
+    ]
+    columns = ["seq", "when", "actor", "action", "name", "version", "target", "request", "what"]
+    print_rows(shown, columns, as_json=as_json, if_none="There are no such entries.")
+
+
+def _what(entry: dict[str, Any]) -> str:
+    """Return what an entry says besides its columns, in a few words."""
+    after = json.loads(entry["after"] or "{}")
+    if "tag" in after:
+        return f"{after['tag']}={after['value']}" if after["value"] is not None else after["tag"]
+    if entry["action"] == "APPLIED":
+        by = ", ".join(after.get("approvers") or ())
+        return after.get("basis") or (f"approved by {by}" if by else "")
+    named = ("code", "verdict", "reason", "kind", "name", "comment")
+    words = [str(after[key]) for key in named if after.get(key)]
+    return ": ".join(words)
 
 
 @click.command()

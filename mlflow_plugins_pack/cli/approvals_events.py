@@ -43,7 +43,7 @@ def list_events(
         for delivery in found
     ]
     columns = ["delivery", "when", "event", "state", "attempts", "next", "url", "last_error"]
-    print_rows(rows, columns, as_json=as_json)
+    print_rows(rows, columns, as_json=as_json, if_none="There are no such deliveries.")
 
 
 @events.command()

@@ -96,15 +96,17 @@ def policy_test(
 ) -> None:
     """Try the policy in FILE on every approved change so far: what would it have refused?
 
-    Needs the database's URI. Changes of what no policy protected were not recorded. Ends with 1 if
-    the policy would have refused something that was done.
+    Needs the database's URI. It judges what is recorded: votes, their times and who had them,
+    rollbacks, freezes, check tags, and where a version was before; at the end it says what is not.
+    Ends with 1 if the policy would have refused something that was done.
     """
     from mlflow_plugins_pack.approvals import inspection
-    from mlflow_plugins_pack.approvals.trial import try_out
+    from mlflow_plugins_pack.approvals.trial import not_judged, try_out
 
     _, found = _read(file)
     with inspection.connected(database_of(tracking_uri, registry_store_uri)) as connection:
-        verdicts = try_out(found, inspection.past_acts(connection))
+        acts, vouched = inspection.past_acts(connection), inspection.vouched_for(connection)
+    verdicts = try_out(found, acts, vouched)
     rows: list[dict[str, Any]] = [
         {
             "when": _moment(verdict.act.ts),
@@ -127,8 +129,10 @@ def policy_test(
         unknown = sum(verdict.outcome == "unknown" for verdict in verdicts)
         click.echo(
             f"Of {len(verdicts)} approved changes it would have refused {refused}; "
-            f"about {unknown} the log does not know enough."
+            f"{unknown} cannot be told."
         )
+        beside = "; ".join(["changes of what no policy protected then", *not_judged(found)])
+        click.echo(f"Not recorded, so not judged: {beside}.")
     if refused:
         raise click.exceptions.Exit(1)
 

@@ -42,17 +42,27 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, sort_keys=False, default=str, ensure_ascii=False))
 
 
-def print_rows(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, as_json: bool) -> None:
+def print_rows(
+    rows: Iterable[Mapping[str, Any]],
+    columns: Sequence[str],
+    *,
+    as_json: bool,
+    if_none: str | None = None,
+) -> None:
     """Print a listing.
 
     Args:
         rows: One mapping per row; with ``as_json`` printed whole, else only ``columns``.
         columns: Keys to show, in order; the keys are the headings.
         as_json: Print a JSON list instead of a table.
+        if_none: A sentence in place of an empty table.
     """
     listed = list(rows)
     if as_json:
         print_json([dict(row) for row in listed])
+        return
+    if not listed and if_none is not None:
+        click.echo(if_none)
         return
     # Imported here: rich takes 30 ms that a --json caller need not wait for.
     from rich import box

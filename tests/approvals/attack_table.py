@@ -32,6 +32,7 @@ class Way:
     reasons: dict[str, str] = field(default_factory=dict)
 
 
+ANY_DOOR = "the same code, whatever the door"
 NO_CALL = "it is no call of the registry"
 WAYS = {
     1: Way("set or move an alias", reasons={"prompts": "row 13"}),
@@ -141,7 +142,7 @@ WAYS = {
     24: Way(
         "read a replica that does not know of a rejection yet",
         {"direct": "test_plugin::test_decisions_are_read_from_the_primary"},
-        {"rest": "the same code, whatever the door"},
+        {"rest": ANY_DOOR},
     ),
     25: Way(
         "a webhook that tells of what did not happen",
@@ -168,6 +169,45 @@ WAYS = {
             "what was deployed with what was approved"
         },
     ),
+    29: Way(
+        "name a model or alias so that the database takes it for another",
+        {
+            "direct": "test_lookalikes::test_a_model_is_governed_however_its_name_is_written "
+            "test_lookalikes::test_a_protected_alias_is_not_deleted_as_another "
+            "test_names::test_lookalikes_fold_together",
+            "database": "test_guards::test_guards_read_the_policy_as_the_server_does",
+        },
+        {"rest": ANY_DOOR},
+    ),
+    30: Way(
+        "change what a call is about while it is being judged",
+        {
+            "direct": "test_lookalikes::test_a_version_that_comes_while_its_alias_is_set "
+            "test_lookalikes::test_a_model_that_becomes_a_prompt_while_its_alias_is_set",
+        },
+        {"rest": ANY_DOOR},
+    ),
+    31: Way(
+        "vote twice under two spellings of one's name",
+        {"direct": "test_workflow::test_one_person_under_two_spellings_counts_once"},
+        {"rest": ANY_DOOR},
+    ),
+    32: Way(
+        "go back to what was never approved: by a broken glass, by a clock that went back",
+        {
+            "direct": "test_policy_acts::test_a_broken_glass_is_no_approval_to_go_back_to "
+            "test_policy_acts::test_a_clock_that_went_back_makes_no_rollback_last_for_ever",
+        },
+        {"rest": ANY_DOOR},
+    ),
+    33: Way(
+        "have what holds a protected stage archived by the way",
+        {
+            "direct": "test_policy_acts::"
+            "test_nothing_is_archived_by_the_way_where_that_needs_approval",
+        },
+        {"rest": ANY_DOOR},
+    ),
 }
 
 
@@ -190,7 +230,8 @@ Each attack of `test_attack` is made on SQLite, PostgreSQL and MariaDB, on a ser
 workspaces and on one with them. It must be refused with the right code and words, change nothing,
 and be in the audit log; how many attacks there are stands behind it. The other tests of
 `test_attacks` and those of `registry_store` run in the same six places, `test_guards` on the three
-databases, and the rest, about what is the same everywhere, on SQLite.
+databases, `test_lookalikes` on MariaDB set up as MySQL 8 is, which takes most letters for others,
+and the rest, about what is the same everywhere, on SQLite.
 """
 
 

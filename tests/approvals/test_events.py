@@ -23,7 +23,7 @@ from mlflow.entities.webhook import WebhookEvent
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
-from mlflow_plugins_pack.approvals import events, keeper, webhooks
+from mlflow_plugins_pack.approvals import events, keeper, outbox, webhooks
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy import parse_policy
 from mlflow_plugins_pack.cli.main import cli
@@ -253,6 +253,20 @@ def test_given_up_events_are_revived_by_hand(site: Site, monkeypatch: pytest.Mon
     assert CliRunner().invoke(cli, ["approvals", "events", "retry", *registry]).exit_code == 2
     done = CliRunner().invoke(cli, ["approvals", "events", "retry", "--all", *registry])
     assert done.output.startswith("0 will")
+
+
+def test_deliveries_made_long_ago_are_forgotten(site: Site) -> None:
+    version = site.version("gov-old")
+    site.say("erin", "request", "gov-old", version)
+    assert site.keeper.step()
+    site.ahead += outbox.KEPT_MS - 60_000
+    site.say("erin", "cancel", "gov-old", version)
+    assert site.keeper.step()
+    assert [row["event"] for row in site.rows()] == ["request.created", "request.cancelled"]
+    site.ahead += 120_000
+    site.say("erin", "request", "gov-old", version)
+    assert site.keeper.step()
+    assert [row["event"] for row in site.rows()] == ["request.cancelled", "request.created"]
 
 
 def test_one_keeper_at_a_time_until_it_dies(site: Site) -> None:

@@ -149,6 +149,11 @@ def test_listings_of_a_database(uri: str) -> None:
         "COMMENTED",
         "REQUESTED",
     ]
+    table = call("audit", "list", *registry).output
+    for said in ("approve: fine", "approved by bob", "hm"):
+        assert said in table, table
+    empty = call("audit", "list", "--action", "drift", *registry).output
+    assert empty == "There are no such entries.\n"
     checked = rows("audit", "verify", "--registry-store-uri", uri.removeprefix("approval-"))
     assert checked["is_intact"]
     assert checked["entries"] == 6

@@ -55,10 +55,32 @@ def test_what_is_no_target(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "lookalike", ["Prod", "PROD", " prod ", "ｐｒｏｄ", "pród", "proð", "PROĐ", "ⓟrod", "𝐩𝐫𝐨𝐝"]
+    "lookalike",
+    [
+        *["Prod", "PROD", " prod ", "ｐｒｏｄ", "pród", "proð", "PROĐ", "ⓟrod", "𝐩𝐫𝐨𝐝"],
+        *[
+            "pr\u200bod",
+            "pro\u00add",
+            "p\x01rod",
+            "prod\n",
+            "pro\ua77a",
+            "p\ua783od",
+            "\U0001f17frod",
+        ],
+    ],
 )
 def test_lookalikes_fold_together(lookalike: str) -> None:
     assert fold(lookalike) == "prod"
+
+
+@pytest.mark.parametrize("digit", ["\u0661", "\u0967", "\u2460", "\uff11", "\u00b9"])
+def test_digits_of_other_scripts_fold_together(digit: str) -> None:
+    assert fold(f"fraud-{digit}") == "fraud-1"
+
+
+@pytest.mark.parametrize("other", ["pr\u03bfd", "prod\u2460\u2461", "ｐｒod-2", "\u5317", "\u00bd"])
+def test_other_names_stay_others(other: str) -> None:
+    assert fold(other) not in ("prod", "prod-", "")
 
 
 @given(st.text(max_size=20))

@@ -118,6 +118,15 @@ def test_policies_apply_in_the_order_of_the_file(
         ("[basic_auth]", "[ldap]", "line 2: identity.sources.0"),
         ("[prod, champion]", "[prod, Prod]", "two aliases differ only in case or form"),
         ("[prod, champion]", '["a b"]', "line 10: policies.0.targets.aliases"),
+        ("[prod, champion]", "[Latest]", "MLflow lets no alias be called 'Latest'"),
+        ("[prod, champion]", "[v12]", "MLflow lets no alias be called 'v12'"),
+        (
+            "    demote:",
+            "    from: {stages: [staging]}\n    demote:",
+            "line 14: policies.0.from.stages: 'staging' is not one of",
+        ),
+        ("[dave]", '["group:ci"]', "line 3: groups.risk: 'group:ci' is no person"),
+        ('"user:root", zoe', '"role:x"', "line 12: policy 'prod': put 'role:x' into a group"),
         ("version: 1\n", "version: 1\nversion: 1\n", "line 2: the key 'version' is there twice"),
         ("version: 1", "version: [", "line 3: expected"),
     ],
@@ -130,6 +139,12 @@ def test_mistakes_are_named_with_their_line(old: str, new: str, expected: str) -
 @pytest.mark.parametrize("text", ["", "- a", "42", "version: 1", "a: &x [*x]", "\x00"])
 def test_what_is_no_policy(text: str) -> None:
     problems(text)
+
+
+def test_a_small_text_that_says_very_much_is_no_policy() -> None:
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
+    assert "it says too much" in problems("\n".join(lines))
 
 
 @given(st.text(max_size=200))

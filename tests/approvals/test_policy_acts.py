@@ -16,6 +16,8 @@ from mlflow.tracking import MlflowClient
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals import drift as strays
 from mlflow_plugins_pack.approvals import inspection
+from mlflow_plugins_pack.approvals.keeper import Keeper
+from mlflow_plugins_pack.approvals.records import find_requests
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import HOUR, Bench, bench, refused
 
@@ -98,6 +100,32 @@ def test_promotion_comes_from_staging(bench: Bench) -> None:
     assert bench.holder() == version
 
 
+def test_nothing_is_archived_by_the_way_where_that_needs_approval(bench: Bench) -> None:
+    bench.edit("stages: [Production]", "stages: [Production, Archived]")
+    one, two = bench.version(), bench.version()
+    for stage in ("Staging", "Production"):
+        if stage == "Production":
+            bench.say("erin", "request", one, "stage:Production")
+            bench.say("bob", "approve", one, "stage:Production")
+        with signed_in("erin"):
+            bench.store.transition_model_version_stage("gov-a", one, stage, True)
+            text = refused(
+                errors.ApprovalRequiredError,
+                lambda s=stage: bench.store.transition_model_version_stage("gov-a", two, s, True),  # type: ignore[misc]
+            )
+        assert text == (
+            f"APPROVAL_REQUIRED: making a version stage '{stage}' of 'gov-a' with "
+            f"archive_existing_versions would also make version {one} stage 'Archived', which is "
+            "protected, and approval of one is none of the other. Nothing was changed. Make the "
+            "call without archive_existing_versions, and move what is there in calls of its own."
+        )
+    assert drift(bench) == []
+    # The glass is broken to take a stage away, not to archive.
+    bench.edit(RULE, RULE + "    break_glass: {group: risk}\n")
+    bench.say("dave", "break_glass.demote", one, "stage:Production: it burns")
+    assert bench.store.get_model_version("gov-a", one).current_stage == "None"
+
+
 # --- checks on the run and the files ----------------------------------------------------------
 
 
@@ -118,6 +146,18 @@ def version_of(bench: Bench, run_id: str, mlmodel: str = "flavors: {}\n") -> int
     (source / "MLmodel").write_text(mlmodel)
     with signed_in("alice"):
         return int(bench.store.create_model_version("gov-a", str(source), run_id).version)
+
+
+def test_the_longest_name_a_run_may_bear_keeps_nobody_from_asking(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may write what it likes there, and databases keep 256 letters of it."""
+    _, run_id = run_of(bench, monkeypatch, mlflow_user="u" * 5000)
+    version = version_of(bench, run_id)
+    bench.say("erin", "request", version)
+    with bench.store.engine.connect() as connection:
+        (request,) = find_requests(connection)
+    assert request.run_user == "u" * 256
 
 
 def test_metrics_are_compared_with_the_holders(
@@ -283,6 +323,22 @@ def test_back_to_a_version_that_held_it(bench: Bench) -> None:
     assert bench.holder() == one
 
 
+def test_a_clock_that_went_back_makes_no_rollback_last_for_ever(bench: Bench) -> None:
+    """The next change of the target then seems to be an earlier one, and its time to be unknown."""
+    ask(bench, "rollback: {approvals: 0, within: 2d}")
+    one, two = bench.version(), bench.version()
+    promote(bench, one)
+    bench.now -= HOUR
+    promote(bench, two)
+    bench.now += 2 * HOUR
+    bench.set_alias(one)
+    bench.set_alias(two)
+    bench.now -= HOUR
+    promote(bench, bench.version())
+    bench.now += 9 * DAY
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
+
+
 def test_a_rollback_may_need_somebody(bench: Bench) -> None:
     bench.edit("count: 1", "count: 2")
     bench.edit("count: 2}]", "count: 2}]\n    rollback: {approvals: 1, within: 30d}")
@@ -443,6 +499,34 @@ def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str)
     assert bench.holder() == one  # taking production away is for people to decide
 
 
+@pytest.mark.parametrize("ending", ["rejected", "superseded", "reviewed"])
+def test_a_broken_glass_is_no_approval_to_go_back_to(bench: Bench, ending: str) -> None:
+    one, two = glass(bench)
+    bench.edit('    freeze: [{cron: "* * * * *"}]\n', "    rollback: {approvals: 0, within: 30d}\n")
+    ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
+    with signed_in("erin"):
+        for version in (one, two):
+            tag = ModelVersionTag("tests", "passed")
+            bench.store.set_model_version_tag("gov-a", version, tag)
+    promote(bench, one)
+    bench.now += 1
+    bench.say("zoe", "break_glass", two, "prod: the fraud wave")
+    bench.now += 1
+    if ending != "superseded":
+        verdict = {"rejected": "reject", "reviewed": "approve"}[ending]
+        bench.say("carol", verdict, two, "prod: seen")
+    bench.now += 1
+    bench.set_alias(one)  # the way back is free
+    bench.now += 1
+    if ending == "reviewed":
+        bench.set_alias(two)
+        assert bench.state(two) == "APPLIED 0/0, rollback"
+        return
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
+    with signed_in("svc-web"), pytest.raises(errors.ApprovalRequiredError):
+        bench.store.get_model_version("gov-a", two)
+
+
 def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
     one, two = glass(bench)
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
@@ -465,6 +549,34 @@ def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None
     assert audited(bench)[-1] == "REVIEWED"
     # What was taken away needs to be approved anew.
     refused(errors.ApprovalError, lambda: bench.set_alias(one))
+
+
+@pytest.mark.parametrize("ending", ["rejected", "forgotten"])
+def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: str) -> None:
+    one, two = glass(bench)
+    bench.say("zoe", "break_glass", one, "prod: the fraud wave")
+    bench.say("carol", "approve", one, "prod: was right")
+    bench.say("bob", "break_glass.demote", one, "prod: it burns")
+    if ending == "rejected":
+        bench.say("carol", "reject", one, "prod: it did not")
+        expected = "bob broke the glass to take it away, and that was rejected by carol: it did not"
+    else:
+        assert drift(bench) == []
+        bench.now += DAY
+        expected = "bob broke the glass to take it away, and nobody reviewed that in time"
+    policy = bench.store.gate.policy()
+    (stray,) = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
+    assert (stray.version, stray.target, stray.kind) == (one, "prod", "unreviewed")
+    assert stray.why == expected
+    # One who only looks changes nothing, nor does it end by somebody coming late.
+    refused(errors.NoOpenRequestError, lambda: bench.say("carol", "approve", one))
+    assert drift(bench) == [one]
+    keeper = Keeper(bench.store._transactions, bench.store.gate.policy, lambda: bench.now)
+    assert [keeper.record_drift(), keeper.record_drift()] == [1, 0]
+    # What people decide about the target next ends it.
+    bench.now += 1
+    bench.say("zoe", "break_glass", two, "prod: something must serve")
+    assert drift(bench) == []
 
 
 # --- votes and comments -----------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  promote      1 of leads (bob, carol) and 1 of risk (dave)\n"
         "  demote       1 of leads or risk (bob, carol, dave)\n"
         "  from         stage Staging or staging\n"
-        "  checks       tag: tests, equals: passed, writers: ['group:ci'], max_age: 3600\n"
+        "  checks       tag: tests, equals: passed, writers: group:ci, max_age: 1h\n"
         "  rollback     nobody; anybody signed in may; not longer than 30d after it was replaced\n"
         "  freeze       * * * * * (UTC)\n"
         "  frozen       yes\n"
@@ -61,7 +61,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  terms        a request waits 14d; an approval is good for 30d; the stock call makes the "
         "change; stale when artifacts, tags, source change\n"
         "  no-vote      who asked, who registered the version, whom its run names\n"
-        "  as           bob may ask; may approve for leads what others ask and made\n"
+        "  as           bob may ask; may approve, for leads, what others ask for and made\n"
     )
     rows = json.loads(call("explain", "gov-a", "--json", *file).output)
     assert [row["target"] for row in rows] == ["prod", "stage:Production"]
@@ -133,8 +133,66 @@ def test_the_policy_in_force_would_allow_what_it_allowed(history: Bench, tmp_pat
     assert tried(history, tmp_path) == (0, [ALLOWED] * 4)
     done = call("test", str(history.file), "--registry-store-uri", history.uri)
     assert done.output == (
-        "Of 4 approved changes it would have refused 0; about 0 the log does not know enough.\n"
+        "Of 4 approved changes it would have refused 0; 0 cannot be told.\n"
+        "Not recorded, so not judged: changes of what no policy protected then.\n"
     )
+
+
+def test_what_no_log_can_answer_for_is_said(history: Bench, tmp_path: Path) -> None:
+    (tmp_path / "rich.yaml").write_text(
+        """
+version: 1
+identity: {sources: [jwt], jwt: {issuer: "https://id.example.com", audience: m, groups_claim: g}}
+groups: {leads: ["role:lead", bob], risk: ["claim:risk"], web: [svc-web]}
+policies:
+  - name: prod
+    match: {models: ["gov-*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: leads}]
+    checks: [{signature: required}, {lineage: required}, {expr: "metrics.auc > 0.9"}]
+    consume: {principals: ["group:web"], require: approved}
+"""
+    )
+    done = call("test", str(tmp_path / "rich.yaml"), "--registry-store-uri", history.uri)
+    assert done.exit_code == 1, done.output  # dave broke the glass
+    assert done.output.endswith(
+        "Not recorded, so not judged: changes of what no policy protected then; what the checks "
+        "(expr, lineage, signature) would have read that day; who had role:lead then; who had "
+        "claim:risk then, where that has changed since; who would have been refused a read "
+        "(consume).\n"
+    )
+
+
+def test_where_a_version_came_from_is_told_where_that_was_protected(
+    bench: Bench, tmp_path: Path
+) -> None:
+    bench.edit("aliases: [prod]", "aliases: [prod, staging]")
+    first, second = bench.version(), bench.version()
+    for target in ("staging", "prod"):
+        bench.say("erin", "request", first, f"{target}: ok")
+        bench.say("bob", "approve", first, f"{target}: ok")
+        with signed_in("erin"):
+            bench.store.set_registered_model_alias("gov-a", target, first)
+    bench.say("erin", "request", second)
+    bench.say("bob", "approve", second)
+    bench.set_alias(second)
+    rule = "approvals: [{group: leads, count: 1}]"
+    code, rows = tried(
+        bench,
+        tmp_path,
+        (rule, f"{rule}\n    from: {{aliases: [staging]}}"),
+        ("[prod, staging]", "[prod]"),
+    )
+    lacking = ("refused", "the version to be alias 'staging' first, and it is not")
+    assert (code, rows) == (1, [("unprotected", ""), ALLOWED, lacking])
+    code, rows = tried(
+        bench,
+        tmp_path,
+        (rule, f"{rule}\n    from: {{stages: [Staging]}}"),
+        ("[prod, staging]", "[prod]"),
+    )
+    free = ("unknown", "whether it was stage 'Staging', which nothing protected then")
+    assert (code, rows) == (0, [("unprotected", ""), free, free])
 
 
 @pytest.mark.parametrize(

@@ -113,6 +113,24 @@ def test_an_approval_runs_out(bench: Bench) -> None:
     assert bench.holder() == version
 
 
+def test_shorter_times_hold_for_what_waits_already(bench: Bench) -> None:
+    one, two = bench.version(), bench.version()
+    bench.say("erin", "request", one)
+    bench.say("erin", "request", two)
+    bench.say("bob", "approve", one)
+    bench.now += HOUR // 2
+    bench.edit("expires_after: 2h, approval_valid_for: 1h", "approval_valid_for: 20m")
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(one))
+    bench.edit("approval_valid_for: 20m", "expires_after: 20m")
+    refused(errors.NoOpenRequestError, lambda: bench.say("bob", "approve", two))
+    # Longer ones hold for what is asked from then on.
+    bench.say("erin", "request", two)
+    bench.edit("expires_after: 20m", "expires_after: 9h")
+    bench.now += HOUR
+    refused(errors.NoOpenRequestError, lambda: bench.say("bob", "approve", two))
+    assert bench.holder() is None
+
+
 def test_a_stricter_policy_makes_approvals_stale(bench: Bench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)

@@ -114,6 +114,16 @@ def of(content: bytes) -> str:
     return digest.files_digest([("weights", len(content), hashlib.sha256(content).hexdigest())])
 
 
+def approved_and_slow_again(site: Site) -> None:
+    """Ask, have it read and approved; whoever applies it has to read it once more."""
+    site.slow()
+    site.say("erin", "request")
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+    site.say("bob", "approve")
+    site.slow()
+
+
 def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
     site.slow()
     with pytest.raises(errors.ApprovalRequiredError, match=r"Its files are being read \(0 %\)"):
@@ -133,12 +143,7 @@ def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
 
 
 def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    approved_and_slow_again(site)
     with pytest.raises(errors.DigestingError, match="Nothing was changed"):
         site.apply()
     site.feed(b"one")
@@ -148,18 +153,35 @@ def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
 
 
 def test_what_was_changed_behind_the_approval_is_stale(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    approved_and_slow_again(site)
     with pytest.raises(errors.DigestingError):
         site.apply()
     site.feed(b"two")
     until(lambda: site.row().state == "done")
     with pytest.raises(errors.StaleApprovalError, match="its files have changed"):
         site.apply()
+
+
+def test_readings_that_ended_are_removed_by_a_later_one(site: Site) -> None:
+    """The table must not grow with every version that was ever read."""
+    old = time.time_ns() // 1_000_000 - readings.FRESH_MS - 1
+    ended = {"workspace": "default", "name": "gov-old", "bytes_done": 1, "bytes_total": 1}
+    ended |= {"holder": "host:1:x", "until_ms": old, "started_at": old, "version": 1}
+    rows = [
+        ended | {"version_uid": "old-done", "state": "done", "updated_at": old},
+        ended | {"version_uid": "old-failed", "state": "failed", "updated_at": old},
+        ended | {"version_uid": "fresh", "state": "done", "updated_at": old + 60_000},
+        ended | {"version_uid": "under-way", "state": "reading", "updated_at": old},
+    ]
+    with site.store.engine.begin() as connection:
+        connection.execute(sa.insert(tables.readings), rows)
+    site.slow()
+    site.say("erin", "request")
+    with site.store.engine.connect() as connection:
+        query = sa.select(tables.readings.c.version_uid).where(tables.readings.c.name == "gov-old")
+        assert sorted(connection.execute(query).scalars()) == ["fresh", "under-way"]
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
 
 
 def test_small_files_need_no_second_call(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -274,6 +296,38 @@ def test_a_pipeline_waits_for_the_reading(site: Site) -> None:
     assert "prod: PENDING 0/1, digesting" in waited.output
     site.feed(b"one")
     until(lambda: site.state() == "PENDING 0/1")
+
+
+def test_a_pipeline_applies_once_the_files_are_read_again(site: Site) -> None:
+    approved_and_slow_again(site)
+    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+    with signed_in("erin"):
+        early = CliRunner().invoke(cli, [*arguments, "--timeout", "1s"])
+    assert early.exit_code == 3, early.output
+    told = "The files are being read: 0 %\nThey are not read yet; apply again later.\n"
+    assert early.output.endswith(told)
+    assert site.state() == "APPROVED 1/1 (bob)"
+    feeder = threading.Thread(target=site.feed, args=(b"one",))
+    feeder.start()
+    with signed_in("erin"):
+        done = CliRunner().invoke(cli, [*arguments, "--timeout", "90s"])
+    feeder.join()
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("models:/gov-a/1 is prod.\n")
+    assert site.state() == "APPLIED 1/1 (bob)"
+
+
+def test_a_pipeline_does_not_wait_for_files_that_have_changed(site: Site) -> None:
+    approved_and_slow_again(site)
+    feeder = threading.Thread(target=site.feed, args=(b"two",))
+    feeder.start()
+    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+    with signed_in("erin"):
+        done = CliRunner().invoke(cli, [*arguments, "--timeout", "90s"])
+    feeder.join()
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, errors.StaleApprovalError)
+    assert site.state().startswith("STALE: its files have changed since")
 
 
 def test_a_reading_holds_one_file_on_disk_and_stops_when_told(tmp_path: Path) -> None:

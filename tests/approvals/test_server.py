@@ -34,6 +34,7 @@ policies:
     targets: {aliases: [prod], stages: [Production]}
     approvals: [{group: ml-leads, count: 1}, {group: risk, count: 1}]
     checks: [{tag: tests, equals: passed, writers: ["group:ci"], max_age: 7d}]
+    break_glass: {group: risk}
 """
 PACK = (sys.executable, "-c", "from mlflow_plugins_pack.cli.main import main; main()")
 PEOPLE = ("alice", "bob", "carol", "dave", "erin", "svc-ci")
@@ -227,6 +228,10 @@ def test_a_copied_version_is_unapproved(site: Site) -> None:
         copy = site.client.copy_model_version(f"models:/{name}/{version}", "fraud-copy-2")
         assert "tests" not in copy.tags
         assert not any(key.startswith("mlflow_approvals.") for key in copy.tags)
+    # Nor is it tested by being copied by who may say that versions are.
+    with site.as_user("svc-ci"):
+        copy = site.client.copy_model_version(f"models:/{name}/{version}", "fraud-copy-2")
+        assert "tests" not in copy.tags
     refused = site.refusal("erin", "set_registered_model_alias", "fraud-copy-2", "prod", 1)
     assert "0 of 2 approvals" in refused.message
 
@@ -400,6 +405,30 @@ def test_prompts_are_verified_too(site: Site) -> None:
             catch_exceptions=False,
         )
     assert done.exit_code == 0, done.output
+
+
+def test_what_waits_is_listed_over_http(site: Site) -> None:
+    name = "fraud-list"
+    version = site.new_version(name, "weights")
+    site.say("erin", "request", name, version, "stage:Production: please")
+    site.say("dave", "break_glass", name, version, "prod: the fraud wave")
+    over_http = ["approvals", "list", "--json", "--tracking-uri", site.server.url]
+
+    def listed(*more: str) -> list[tuple[str, str]]:
+        with site.as_user("alice"):
+            done = CliRunner().invoke(cli, [*over_http, *more])
+        assert done.exit_code == 0, done.output
+        rows = json.loads(done.output)
+        return [(row["target"], row["state"]) for row in rows if row["model"] == name]
+
+    waiting = [
+        ("prod", "BREAK-GLASS REVIEW PENDING 0/1"),
+        ("stage:Production", "PENDING 0/2"),
+    ]
+    assert listed() == waiting
+    site.say("bob", "approve", name, version, "prod: was right")
+    assert listed() == waiting[1:]
+    assert listed("--all") == [("prod", "BREAK-GLASS REVIEWED 1/1 (bob)"), waiting[1]]
 
 
 def test_a_changed_policy_is_in_force_in_every_worker(site: Site) -> None:

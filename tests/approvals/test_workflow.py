@@ -47,6 +47,15 @@ def test_every_closed_state_is_an_end() -> None:
     assert {state for state in State if TRANSITIONS[state]} == OPEN
 
 
+def test_one_person_under_two_spellings_counts_once() -> None:
+    """A sign-in may take names without regard to case, and give them as they were typed."""
+    people = frozenset({"Bob@example.com", "bob@example.com"})
+    assert not is_satisfiable([Rule("leads", 2, people)])
+    assert tally([Rule("leads", 1, people)], people).is_complete
+    # One spelling that counts for nothing takes the other's seat from nobody.
+    assert tally([Rule("leads", 1, frozenset({"bob"}))], ["BOB", "bob"]).is_complete
+
+
 def _best(rules: list[Rule], voters: frozenset[str]) -> int:
     """Try every way to seat voters."""
     if not voters:

@@ -192,6 +192,36 @@ class RegistryStoreContract:
         )
         assert self.store.get_registered_model(name).aliases == {}
 
+    def test_no_version_that_cannot_be_is_an_unexpected_failure(self) -> None:
+        name, checked, store = new_name(), new_name("chk"), self.store
+        self.version(name)
+        self.version(checked)
+        asked = ModelVersionTag("approvals.request", "prod: x")
+        text = ModelVersionTag(PROMPT_TEXT_TAG_KEY, "x")
+        for version in ("abc", "", "-1", "1.5", "9" * 20, str(2**31)):
+            for call in (
+                lambda v: store.set_registered_model_alias(name, "prod", v),
+                lambda v: store.transition_model_version_stage(name, v, "Production", True),
+                lambda v: store.delete_model_version(name, v),
+                lambda v: store.delete_model_version_tag(checked, v, "tests"),
+                lambda v: self.store.set_model_version_tag(name, v, asked),
+                lambda v: self.store.set_model_version_tag(name, v, text),
+            ):
+                with signed_in("erin"), pytest.raises(MlflowException) as caught:
+                    call(version)
+                assert caught.value.get_http_status_code() < 500
+
+    def test_no_command_that_cannot_be_read_is_an_unexpected_failure(self) -> None:
+        name = new_name()
+        version = self.version(name)
+        for command in ("request", "approve", "cancel", "comment"):
+            for value in ("", ":", "stage:", "stage:Nowhere: x", "x" * 8000, "a b: x", "\x01"):
+                tag = ModelVersionTag(f"approvals.{command}", value)
+                self.refused(
+                    errors.InvalidCommandError,
+                    lambda t=tag: self.store.set_model_version_tag(name, version, t),  # type: ignore[misc]
+                )
+
     def test_deleting_a_protected_alias_needs_approval(self) -> None:
         name = new_name()
         version = self.version(name)
