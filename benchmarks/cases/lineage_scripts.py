@@ -1,4 +1,4 @@
-"""What lineage adds to whole programs: a training, and a script that opens 100,000 files.
+"""What lineage adds to whole programs: a training, and scripts that open very many files.
 
 One block of either is one run from its start to its end, the record's writing included. All
 processor time of the process counts, the background thread's too.
@@ -15,29 +15,32 @@ from pathlib import Path
 
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
 
-FILES = 100_000
+IMAGES = {"opens": (100_000, 28, "png"), "photos": (20_000, 224, "jpeg")}
+"""How many files, pixels a side, and format; the first are about the least that a file can be."""
 TREES = 20
 
 _WRITE = """
 import os, sys
 from PIL import Image
-place, count = sys.argv[1], int(sys.argv[2])
+place, count, side, suffix = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 for index in range(count):
     if index % 1000 == 0:
         os.makedirs(f"{place}/{index // 1000:03}")
-    image = Image.linear_gradient("L").resize((28, 28)).rotate(index % 360)
-    image.save(f"{place}/{index // 1000:03}/{index:06}.png")
+    image = Image.linear_gradient("L").resize((side, side)).rotate(index % 360)
+    image.save(f"{place}/{index // 1000:03}/{index:06}.{suffix}")
 """
 
 
 def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
     from benchmarks.worker import environment, worker
 
-    files, trees = options.count(FILES), options.count(TREES)
+    trees = options.count(TREES)
     with tempfile.TemporaryDirectory(prefix="lineage-", dir=Path.home()) as name:
         module = "benchmarks.cases.lineage_scripts"
-        if kind == "opens":
-            arguments = [sys.executable, "-c", _WRITE, f"{name}/files", str(files)]
+        if kind in IMAGES:
+            count, side, suffix = IMAGES[kind]
+            images = [f"{name}/files", str(options.count(count)), str(side), suffix]
+            arguments = [sys.executable, "-c", _WRITE, *images]
             subprocess.run(arguments, check=True, env=environment(pack=False))
         with (
             worker(module, kind, name, "stock", str(trees), pack=False) as stock,
@@ -65,6 +68,12 @@ CASES = (
         "a run that opens and decodes 100,000 images of 28 x 28",
         10,
         partial(_run, "opens"),
+    ),
+    Case(
+        "runs-photos",
+        "a run that opens and decodes 20,000 pictures of 224 x 224",
+        10,
+        partial(_run, "photos"),
     ),
 )
 
