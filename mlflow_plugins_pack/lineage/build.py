@@ -72,9 +72,17 @@ class GraphBuilder:
         """Go on in a forked child: the thread that may have held the lock is not in it."""
         self._facts_lock = threading.Lock()
 
-    def prefetch(self, events: Iterable[Event]) -> None:
-        """Hash files that were just read, so that the end of the run need not."""
-        read = [e for e in events if self._hash_files and e.kind == READ and e.state is not None]
+    def prefetch(self, events: Iterable[Event], more: Iterable[tuple[str, int]]) -> None:
+        """Hash files that were just read, so that the end of the run need not.
+
+        Args:
+            events: Their reading, as far as it is known.
+            more: Paths and `packed` states of further ones.
+        """
+        if not self._hash_files:
+            return
+        late = [_late_event(path, *unpacked(state)) for path, state in more]
+        read = [e for e in (*events, *late) if e.kind == READ and e.state is not None]
         self._tracking.learn([event.where for event in read])
         for event in read:
             if event.state is not None:

@@ -240,8 +240,8 @@ class Ownership:
             return False
         return memory.others is None or memory.others == adapter.other_threads_runs()
 
-    def before_change(self) -> None:
-        """Look at the files that were read and not looked at: some are about to change."""
+    def look(self) -> None:
+        """Look at the files that were read and not looked at yet."""
         for seen in list(self._seen.values()):
             seen.look()
 
@@ -251,7 +251,7 @@ class Ownership:
             return None
         owners, thread = self.owners(), threading.get_ident()
         seen = self._seen.get((owners or thread, writes))
-        return None if seen is None or source not in seen.listed else Claim(owners, thread, seen)
+        return None if seen is None or source not in seen.exact else Claim(owners, thread, seen)
 
     def _remember(self, local: _Thread) -> _Memory:
         generation, others = self._generation, adapter.other_threads_runs()
@@ -272,8 +272,8 @@ class Ownership:
         local.memory = memory if runs is not None else None
         return memory
 
-    def crowds(self) -> Iterator[tuple[tuple[str, ...], int, Seen]]:
-        """Return owners, thread, and what was seen, wherever more was read than may be listed."""
+    def many(self) -> Iterator[tuple[tuple[str, ...], int, Seen]]:
+        """Return owners, thread, and what was seen, wherever there are files in `Seen.more`."""
         for (owner, _), seen in list(self._seen.items()):
             if seen.more:
                 owners, thread = (owner, 0) if isinstance(owner, tuple) else ((), owner)

@@ -30,7 +30,7 @@ class Scope:
 
     Attributes:
         reads: As many as a run may list.
-        more: Local files read beyond those, with their `event.packed` state.
+        more: Further local files that were read, with their `event.packed` state.
         writes: As many as a run may list.
         dropped: Further reads and writes.
     """
@@ -118,8 +118,8 @@ class Recorder:
         return list(self._runs)
 
     def is_crowded(self) -> bool:
-        """Tell whether some run has read more than it may list."""
-        return any(run.scope.more for run in self._runs.values())
+        """Tell whether some run has read as much as it may list."""
+        return any(len(run.scope.reads) >= self._limit for run in self._runs.values())
 
     def add(self, event: Event) -> None:
         """Sort one event in."""
@@ -130,7 +130,7 @@ class Recorder:
             self._put(self._idle.setdefault(event.thread, Scope()), event, "")
 
     def add_more(self, owners: tuple[str, ...], thread: int, states: dict[str, int]) -> None:
-        """Sort in files that were read beyond those listed; again and again, as they become more.
+        """Sort in files of which less is known; again and again, as they become more.
 
         Args:
             owners: Runs that read them; empty if none was active.
@@ -214,10 +214,13 @@ class Recorder:
                 intermediate.add(place)
             else:
                 upstream.append(writer)
-        # When one of these was read is not known; what the family wrote counts as its own.
+        # When one of these was read is not known: what was written by then counts as read later.
         for place in own.more.keys() & self._writers.keys():
-            if self._writers[place][0] in family:
+            writer, _ = self._writers[place]
+            if writer in family:
                 intermediate.add(place)
+            elif writer:
+                upstream.append(writer)
         return Window(own, shared, frozenset(intermediate), tuple(dict.fromkeys(upstream)))
 
     def close(self, run_id: str, thread: int) -> None:

@@ -1,10 +1,10 @@
-"""What was recorded already for some runs, and the files that they read beyond those listed.
+"""What was recorded already for some runs, and the files that they read beyond the first thousand.
 
-A run lists so many files one by one. Of further ones only path, size and time are kept, and their
-recording has to cost next to nothing, for a program that opens so many does little else. Two things
-see to that: a folder of which a person's code has read many files is the person's, so that the
-call stack is not searched again; and size and time are asked for in batches, which takes half the
-time that it takes between two reads.
+Of the first files all is kept that can be known of a read. Of further ones only path, size and time
+are, and their recording has to cost next to nothing, for a program that opens so many does little
+else. Two things see to that: a folder of which a person's code has read many files is the person's,
+so that the call stack is not searched again; and size and time are asked for in batches, which
+takes half the time that it takes between two reads.
 """
 
 from __future__ import annotations
@@ -12,11 +12,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from itertools import islice
 
 from mlflow_plugins_pack.lineage.capture.event import MORE_PER_LISTED, FileState, packed
 
 UNKNOWN = -1
 """State of a file that was not looked at yet."""
+EXACT = 1_000
+"""How many places of a run are recorded with all that can be known of them."""
 _BATCH = 256
 _CONVINCING = 32
 """Files of a folder, each judged by itself, after which the rest of it goes without saying."""
@@ -30,60 +33,69 @@ class Seen:
     set or list, and a file that falls between two threads is looked at when the run ends.
 
     Attributes:
-        listed: Places that are recorded one by one.
+        exact: Places that are recorded with all that is known of them.
         more: `packed` states by path of files that were read beyond those.
         folders: Folders of whose files it goes without saying that they are a person's.
         dropped: How often a place was turned away, there being too many.
 
     Args:
-        limit: How many may be listed.
+        limit: How many places a run may list.
         data_of: Returns those of some absolute paths that may be a person's data.
         beyond: How many may be kept beyond those, for each that may be listed.
     """
 
     __slots__ = (
+        "_ahead",
         "_data_of",
+        "_exact",
         "_judged",
         "_limit",
-        "_most",
+        "_total",
         "_waiting",
         "dropped",
+        "exact",
         "folders",
-        "listed",
         "more",
     )
 
     def __init__(
         self, limit: int, data_of: Callable[[list[str]], list[str]], beyond: int = MORE_PER_LISTED
     ) -> None:
-        self.listed: set[str] = set()
+        self.exact: set[str] = set()
         self.more: dict[str, int] = {}
         self.folders: set[str] = set()
         self.dropped = 0
         self._data_of = data_of
-        self._limit, self._most = limit, limit * beyond
+        self._limit = limit
+        self._exact = min(limit, EXACT) if beyond else limit
+        self._total = limit * (1 + beyond)
+        self._ahead = 0
         self._waiting: list[str] = []
         self._judged: dict[str, int] = {}
 
     def is_new(self, place: str) -> bool:
         """Tell whether a place is to be recorded; count it if there are too many."""
-        if place in self.listed or place in self.more:
+        if place in self.exact or place in self.more:
             return False
-        if len(self.listed) >= self._limit and len(self.more) >= self._most:
+        if len(self.exact) + len(self.more) >= self._total:
             self.dropped += 1
             return False
         return True
 
     def is_full(self) -> bool:
-        """Tell whether as many places are listed as may be."""
-        return len(self.listed) >= self._limit
+        """Tell whether only size and time are to be kept of further files."""
+        return len(self.exact) >= self._exact
+
+    def is_crowded(self) -> bool:
+        """Tell whether there are more places than a run may list."""
+        return len(self.exact) + len(self.more) > self._limit
 
     def add(self, path: str) -> None:
-        """Note a local file beyond those listed that a person's code reads."""
+        """Note a local file beyond the first ones that a person's code reads."""
         more = self.more
-        if path in more:
+        if path in more or path in self.exact:
             return
-        if len(more) >= self._most:
+        if len(more) + len(self.exact) >= self._total:
             self.dropped += 1
             return
         more[path] = UNKNOWN
@@ -101,17 +113,20 @@ class Seen:
         else:
             self.folders.add(folder)
 
-    def add_unlisted(self, place: str, state: FileState | None) -> None:
-        """Note a place beyond those listed; only local files that are read are kept.
+    def add_known(self, path: str, state: FileState) -> None:
+        """Note a local file beyond the first ones whose state is known."""
+        self.more[path] = packed(state.size, state.mtime_ns)
+
+    def ahead(self, most: int) -> list[tuple[str, int]]:
+        """Return paths and states that were not returned before, in the order of reading.
 
         Args:
-            place: Path, or what else identifies it.
-            state: State of a local file that is read, else None.
+            most: How many at a time.
         """
-        if state is not None and len(self.more) < self._most:
-            self.more[place] = packed(state.size, state.mtime_ns)
-        else:
-            self.dropped += 1
+        self.look()
+        found = list(islice(self.more.items(), self._ahead, self._ahead + most))
+        self._ahead += len(found)
+        return [file for file in found if file[1] != UNKNOWN]
 
     def look(self) -> None:
         """Find out size and time of the files that wait for it; forget what is no file."""
@@ -120,7 +135,7 @@ class Seen:
             self._look(waiting)
 
     def look_at_all(self) -> dict[str, int]:
-        """Return the states of all files read beyond those listed."""
+        """Return the states of all files read beyond the first ones."""
         self.look()
         states = self.more.copy()
         if late := [path for path, state in states.items() if state == UNKNOWN]:

@@ -22,7 +22,6 @@ from mlflow_plugins_pack import config
 from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
 from mlflow_plugins_pack.lineage.capture.children import Children
 from mlflow_plugins_pack.lineage.capture.event import (
-    MOVE,
     READ,
     Event,
     FileState,
@@ -114,7 +113,7 @@ class Session:
                 self.claim,
                 self._ownership.claim_renamed,
                 self._ownership.is_one_of_many,
-                self._ownership.before_change,
+                self._ownership.look,
                 self.emit_file,
                 self._children.before_child if spools else None,
             )
@@ -174,10 +173,10 @@ class Session:
         if not self._watching:
             self._watch()
         owners, thread, seen = claimed
-        if kind != MOVE and seen.is_full():
-            seen.add_unlisted(path, state if kind == READ else None)
+        if kind == READ and state is not None and seen.is_full():
+            seen.add_known(path, state)
             return
-        seen.listed.add(path)
+        seen.exact.add(path)
         values = (monotonic_ns(), kind, path, via, owners, thread, state, None, None, source)
         self._record(tuple.__new__(Event, values))  # the class's own way takes twice the time
 
@@ -191,10 +190,7 @@ class Session:
             return
         self._watch()
         owners, thread, seen = claimed
-        if seen.is_full():
-            seen.add_unlisted(place, None)
-            return
-        seen.listed.add(place)
+        seen.exact.add(place)
         self._record(
             Event(monotonic_ns(), kind, uri, via, owners, thread, size=size, version=version)
         )
@@ -235,6 +231,7 @@ class Session:
         if not self.is_on():
             return
         self._watch()
+        self._ownership.look()
         run = adapter.active_run()
         if run is not None:
             self._ownership.sight(run, threading.get_ident())
@@ -328,19 +325,19 @@ class Session:
                 named = tuple(owner for owner in event.owners if owner in known)
                 self._events.append(event._replace(owners=named or active))
 
-    def _drain(self, *, crowds: bool = True) -> None:
+    def _drain(self, *, more: bool = True) -> None:
         """Sort in what waits.
 
         Args:
-            crowds: Also what was read beyond the files that a run may list.
+            more: Also the files of which only size and time are kept.
         """
         with self._lock:
             for run_id, parent in list(self._ownership.parents.items()):
                 self._recorder.sight(run_id, parent)
             while self._events:
                 self._recorder.add(self._events.popleft())
-            if crowds:
-                for owners, thread, seen in self._ownership.crowds():
+            if more:
+                for owners, thread, seen in self._ownership.many():
                     self._recorder.add_more(owners, thread, seen.look_at_all())
 
     def _build(self, window: Any, dropped: int) -> Any:
@@ -397,16 +394,24 @@ class Session:
                 with contextlib.suppress(Exception):
                     self._collect()
                     fresh.extend(self._events)
-                    self._drain(crowds=False)
-                    if self._recorder.is_crowded() or any(self._ownership.crowds()):
-                        # Most of so many files will not be listed, so they need no digest.
-                        fresh.clear()
-                    some = [fresh.popleft() for _ in range(min(len(fresh), _HASHED_AHEAD))]
-                    self._make_builder().prefetch(some)
+                    self._ownership.look()
+                    self._drain(more=False)
+                    self._hash_ahead(fresh)
                     period = self._setting(config.LINEAGE_FLUSH_SECONDS)
                     if period and time.monotonic() - next_flush >= period:
                         next_flush = time.monotonic()
                         self._write_interim(written)
+
+    def _hash_ahead(self, fresh: deque[Event]) -> None:
+        """Hash files that were just read, not too many at a time, in the order of reading."""
+        seen = [seen for _, _, seen in self._ownership.many()]
+        if self._recorder.is_crowded() or any(one.is_crowded() for one in seen):
+            # Most of so many files will not be listed, so they need no digest.
+            fresh.clear()
+            return
+        some = [fresh.popleft() for _ in range(min(len(fresh), _HASHED_AHEAD))]
+        more = [file for one in seen for file in one.ahead(_HASHED_AHEAD - len(some))]
+        self._make_builder().prefetch(some, more)
 
     def _write_interim(self, written: dict[str, int]) -> None:
         """Write the tags of running runs, so that a killed one leaves something."""
@@ -414,7 +419,8 @@ class Session:
         for run_id in list(self._ownership.parents):
             with self._lock:
                 window = self._recorder.window(run_id, self._ownership.threads.get(run_id, 0))
-            count = len(window.own.reads) + len(window.own.writes) + len(window.shared.reads)
+            own, shared = window.own, window.shared
+            count = len(own.reads) + len(own.more) + len(own.writes) + len(shared.reads)
             if not count or written.get(run_id) == count or self._delivery.is_paused:
                 continue
             if run_id in self._ownership.secondary:

@@ -58,16 +58,27 @@ def test_full_batches_are_looked_at_at_once(tmp_path: Path) -> None:
 def test_there_are_bounds() -> None:
     few = Seen(2, list, beyond=3)
     for place in ("/1", "/2"):
-        few.listed.add(place)
+        few.exact.add(place)
     assert few.is_full()
     assert few.is_new("/3")
     assert not few.is_new("/2")
     for number in range(3, 12):
         few.add(f"/{number}")
-    few.add_unlisted("s3://b/k", None)
-    assert (len(few.more), few.dropped) == (6, 4)
-    assert not few.is_new("/9")
-    assert few.dropped == 5
+    few.add("/1")
+    assert (len(few.more), few.dropped) == (6, 3)
+    assert few.is_crowded()
+    assert not few.is_new("/12")
+    assert few.dropped == 4
+
+
+def test_further_files_are_hashed_ahead_in_turn(tmp_path: Path) -> None:
+    some = seen()
+    paths = [str(tmp_path / str(number)) for number in range(5)]
+    for path in paths:
+        Path(path).touch()
+        some.add(path)
+    turns = [[path for path, _ in some.ahead(2)] for _ in range(4)]
+    assert turns == [paths[:2], paths[2:4], paths[4:], []]
 
 
 SCRIPT = """
