@@ -147,13 +147,9 @@ class GraphBuilder:
     ) -> list[Entry]:
         """Return an entry for the files of a folder, one for each role."""
         roles: dict[str, list[fold.File]] = defaultdict(list)
-        suffixes = {name[name.rfind(".") :] for name, _, _ in files}
-        if intermediate or len(suffixes) > 1:
-            for file in files:
-                own = intermediate and f"{folder}/{file[0]}" in intermediate
-                roles[INTERMEDIATE if own else role_of(file[0])].append(file)
-        else:
-            roles[role_of(files[0][0])] = files
+        for file in files:
+            own = intermediate and f"{folder}/{file[0]}" in intermediate
+            roles[INTERMEDIATE if own else role_of(file[0])].append(file)
         uri = folder if "://" in folder else file_uri(folder, self._home).rstrip("/")
         times = [mark for _, _, mark in files if isinstance(mark, int)]
         return [

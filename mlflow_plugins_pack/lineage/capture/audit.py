@@ -58,7 +58,7 @@ def install(
         was_written: Tells the same of a file that is renamed.
         is_one_of_many: Called first with the path of each file that is read; may record it, and
             tells whether it did.
-        before_change: Called before a file is written, renamed or removed.
+        before_change: Called before a file is written, cut, renamed or removed.
         emit: Takes what was seen: the claim, kind, path, state and, for `MOVE`, the former path.
         before_child: Called before another program is started; may be None.
     """
