@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 import pytest
 
-from mlflow_plugins_pack import config
+from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.cli.main import cli
 
 ROOT = Path(__file__).parents[1]
@@ -29,15 +29,15 @@ def commands(group: click.Group, words: tuple[str, ...] = ()) -> list[tuple[str,
     return found
 
 
-@pytest.mark.parametrize("setting", config.all_settings(), ids=lambda setting: setting.name)
-def test_each_setting_is_in_the_readme(setting: config.Setting[object]) -> None:
+@pytest.mark.parametrize("setting", settings.all_settings(), ids=lambda setting: setting.name)
+def test_each_setting_is_in_the_readme(setting: settings.Setting[object]) -> None:
     row = next((line for line in README.splitlines() if f"`{setting.name}`" in line), "")
     assert setting.meaning in row
 
 
 def test_the_readme_names_no_setting_that_does_not_exist() -> None:
     named = set(re.findall(r"MLFLOW_PACK_[A-Z_]+[A-Z]", README))
-    known = {setting.name for setting in config.all_settings()}
+    known = {setting.name for setting in settings.all_settings()}
     assert named - known <= {"MLFLOW_PACK_REQUIRE"}
 
 

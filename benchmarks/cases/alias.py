@@ -121,8 +121,8 @@ def _run_protected(kind: str, guards: bool, options: Options, blocks: int) -> li
         stock = _Guarded(stock_uri, Path(name))
         pack = _Guarded(f"approval-{plain_uri}", Path(name))
         if guards:
-            from mlflow_plugins_pack.approvals.guards import install
-            from mlflow_plugins_pack.approvals.policy_source import read_policy
+            from mlflow_plugins_pack.approvals.guards.install import install
+            from mlflow_plugins_pack.approvals.policy.source import read_policy
 
             figure.name += ", guards on"
             install(pack.store.engine, read_policy(policy), 1)

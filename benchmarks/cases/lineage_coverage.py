@@ -308,16 +308,16 @@ class Runner:
     def _graphs(self, experiment: str) -> Iterator[Any]:
         import mlflow
 
-        from mlflow_plugins_pack.lineage import flush
+        from mlflow_plugins_pack.lineage.delivery import writer
 
         client = mlflow.MlflowClient(self._tracking)
         found = client.get_experiment_by_name(experiment)
         for run in client.search_runs([found.experiment_id], max_results=1000):
-            if graph := flush.read(client, run):
+            if graph := writer.read(client, run):
                 yield graph
 
     def _places(self, patterns: tuple[str, ...], work: Path, service: Service) -> set[str]:
-        from mlflow_plugins_pack.lineage.graph import file_uri
+        from mlflow_plugins_pack.lineage.document.graph import file_uri
 
         places = set()
         for pattern in patterns:

@@ -26,9 +26,9 @@ def fill(database: str, runs: int) -> list[str]:
     """Insert runs into a tracking database that has its tables; return their ids."""
     import sqlalchemy
 
-    from mlflow_plugins_pack.lineage.flush import dataset_digest
-    from mlflow_plugins_pack.lineage.graph import Graph
-    from mlflow_plugins_pack.lineage.tags import to_tags
+    from mlflow_plugins_pack.lineage.delivery.writer import dataset_digest
+    from mlflow_plugins_pack.lineage.document.graph import Graph
+    from mlflow_plugins_pack.lineage.document.tags import to_tags
 
     engine = sqlalchemy.create_engine(database)
     tables = sqlalchemy.MetaData()
@@ -112,7 +112,7 @@ def fill(database: str, runs: int) -> list[str]:
 
 
 def _entry(folder: str, number: int) -> Any:
-    from mlflow_plugins_pack.lineage.graph import FULL, Entry
+    from mlflow_plugins_pack.lineage.document.graph import FULL, Entry
 
     return Entry(
         f"file:///data/{folder}/part-{number % 90}/rows-{number:07}.parquet",
@@ -126,7 +126,7 @@ def _entry(folder: str, number: int) -> Any:
 def _run(options: Options, _only: str) -> str:
     import mlflow
 
-    from mlflow_plugins_pack.lineage import ask
+    from mlflow_plugins_pack.lineage.query import api
     from tests.servers import mlflow_server
 
     runs = options.count(RUNS)
@@ -156,15 +156,15 @@ def _run(options: Options, _only: str) -> str:
             def nodes(network: Any) -> str:
                 return f"{len(network.nodes)} nodes"
 
-            timed("who-used, a digest", lambda: ask.who_used(one.digest, tracking_uri=uri), count)
-            timed("who-used, a URI", lambda: ask.who_used(one.uri, tracking_uri=uri), count)
+            timed("who-used, a digest", lambda: api.who_used(one.digest, tracking_uri=uri), count)
+            timed("who-used, a URI", lambda: api.who_used(one.uri, tracking_uri=uri), count)
             timed(
                 "who-used, a file nobody read",
-                lambda: ask.who_used(rare.digest, tracking_uri=uri),
+                lambda: api.who_used(rare.digest, tracking_uri=uri),
                 count,
             )
-            timed("upstream of a run", lambda: ask.upstream(ids[0], tracking_uri=uri), nodes)
-            timed("downstream of a run", lambda: ask.downstream(ids[0], tracking_uri=uri), nodes)
+            timed("upstream of a run", lambda: api.upstream(ids[0], tracking_uri=uri), nodes)
+            timed("downstream of a run", lambda: api.downstream(ids[0], tracking_uri=uri), nodes)
     return f"{runs} runs with {INPUTS} inputs each, SQLite, one server process\n\n" + "\n".join(
         lines
     )

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_plugins_pack.approvals.store import ApprovalStoreMixin
+    from mlflow_plugins_pack.approvals.store.store import ApprovalStoreMixin
 
 
 def build_store(
@@ -28,6 +28,6 @@ def build_store(
         UnsupportedUriError: If what follows ``approval-`` is not a database we serve.
         PolicyInvalidError: If the policy file is missing or wrong.
     """
-    from mlflow_plugins_pack.approvals.store import open_store
+    from mlflow_plugins_pack.approvals.store.store import open_store
 
     return open_store(store_uri)

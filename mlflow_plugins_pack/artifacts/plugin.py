@@ -16,7 +16,7 @@ from mlflow.store.artifact import artifact_repo
 if TYPE_CHECKING:
     from mlflow.entities import FileInfo
 
-    from mlflow_plugins_pack.artifacts.location import Location
+    from mlflow_plugins_pack.artifacts.uri.location import Location
 
 _WRITE_BYTES = 1024 * 1024
 

@@ -14,12 +14,12 @@ from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_plugins_pack import config, downloaded
-from mlflow_plugins_pack.artifacts import layout, session
+from mlflow_plugins_pack import download_registry, settings
 from mlflow_plugins_pack.artifacts.digest import digest_files
-from mlflow_plugins_pack.artifacts.download import download, download_one
-from mlflow_plugins_pack.artifacts.location import Location, parse_location
-from mlflow_plugins_pack.artifacts.manifest import (
+from mlflow_plugins_pack.artifacts.download.download import download, download_one
+from mlflow_plugins_pack.artifacts.download.file_reader import open_file
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.manifest import (
     MAX_REASON_LENGTH,
     FileEntry,
     Folder,
@@ -28,12 +28,17 @@ from mlflow_plugins_pack.artifacts.manifest import (
     Tombstone,
     Unlock,
 )
-from mlflow_plugins_pack.artifacts.opening import find_store, open_store
-from mlflow_plugins_pack.artifacts.reading import open_file
-from mlflow_plugins_pack.artifacts.roots import check_allowed
-from mlflow_plugins_pack.artifacts.session import MissingPackError, StreamWriter, UploadSession
-from mlflow_plugins_pack.artifacts.store import Store
-from mlflow_plugins_pack.artifacts.view import View
+from mlflow_plugins_pack.artifacts.format.view import View
+from mlflow_plugins_pack.artifacts.store.opening import find_store, open_store
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.upload.session import (
+    MissingPackError,
+    StreamWriter,
+    UploadSession,
+)
+from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
+from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
 from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
 
 _TRIES = 3
@@ -47,7 +52,7 @@ def open_location(uri: str) -> Location:
         ForbiddenRootError: If this is a server and the root is not one of its own.
     """
     location = parse_location(uri)
-    check_allowed(location, os.environ, config.ARTIFACT_ROOTS.get())
+    check_allowed(location, os.environ, settings.ARTIFACT_ROOTS.get())
     return location
 
 
@@ -60,7 +65,7 @@ def target_folder(artifact_path: str | None) -> str:
     Raises:
         ArtifactPathError: If the path has not its one plain spelling or may lead elsewhere.
     """
-    folder = layout.normalize_path(artifact_path)
+    folder = object_keys.normalize_path(artifact_path)
     if artifact_path and folder != artifact_path:
         raise ArtifactPathError(
             f"The artifact path {artifact_path!r} is not written plainly; {folder!r} would be. "
@@ -79,7 +84,7 @@ def target_file(name: str, artifact_path: str | None) -> str:
     base = posixpath.basename(name)
     if base in ("", ".", ".."):
         raise ArtifactPathError(f"The file {name!r} has no name. Nothing was written.")
-    return layout.join(folder, layout.normalize_path(base))
+    return object_keys.join(folder, object_keys.normalize_path(base))
 
 
 def _upload(
@@ -118,7 +123,7 @@ def log_file(location: Location, local_file: str, artifact_path: str | None) -> 
 
 
 def _take_file(upload: UploadSession, prefix: str, target: str, local_file: str) -> None:
-    upload.add_file(layout.join(prefix, target), local_file)
+    upload.add_file(object_keys.join(prefix, target), local_file)
 
 
 def log_stream(location: Location, stream: IO[bytes], name: str, artifact_path: str | None) -> None:
@@ -127,7 +132,7 @@ def log_stream(location: Location, stream: IO[bytes], name: str, artifact_path: 
     _upload(
         location,
         session.INLINE_FILE_BYTES,
-        lambda upload, prefix: upload.add_stream(layout.join(prefix, target), stream),
+        lambda upload, prefix: upload.add_stream(object_keys.join(prefix, target), stream),
     )
 
 
@@ -138,7 +143,7 @@ def begin_stream(
     target = target_file(name, artifact_path)
     store, prefix = _open(location)
     upload = UploadSession(store)
-    return upload, upload.open_writer(layout.join(prefix, target))
+    return upload, upload.open_writer(object_keys.join(prefix, target))
 
 
 def finish_stream(upload: UploadSession, writer: StreamWriter, rest: bytes) -> None:
@@ -171,15 +176,15 @@ def log_folder(location: Location, local_dir: str, artifact_path: str | None) ->
     def take(upload: UploadSession, prefix: str) -> None:
         if upload.keeps_folders:
             for path in folders:
-                upload.add_folder(layout.join(prefix, path))
+                upload.add_folder(object_keys.join(prefix, path))
         for path, local_file in files:
-            upload.add_file(layout.join(prefix, path), local_file)
+            upload.add_file(object_keys.join(prefix, path), local_file)
 
     _upload_files(location, inline, take)
 
 
 def _child(folder: str, inside: str, name: str) -> str:
-    return layout.join(folder, layout.normalize_path(layout.join(inside, name)))
+    return object_keys.join(folder, object_keys.normalize_path(object_keys.join(inside, name)))
 
 
 def _open(location: Location) -> tuple[Store, str]:
@@ -188,7 +193,7 @@ def _open(location: Location) -> tuple[Store, str]:
 
 
 def _prefix(store: Store, location: Location) -> str:
-    prefix = layout.relative_to(location.path, store.location.path)
+    prefix = object_keys.relative_to(location.path, store.location.path)
     if prefix is None:
         raise AssertionError("a location was opened in a store that does not hold it")
     return prefix
@@ -210,8 +215,8 @@ class _Reading:
             self.full = path
             return
         self._prefix = _prefix(self.store, location)
-        full = layout.join(self._prefix, path)
-        scope, inner = layout.split_scope(full)
+        full = object_keys.join(self._prefix, path)
+        scope, inner = object_keys.split_scope(full)
         if scope:
             self.view, self._base, self.full = self.store.view(scope), scope, inner
         else:
@@ -219,8 +224,8 @@ class _Reading:
 
     def outside(self, inner: str) -> str:
         """Return a path of the view as the repository's user knows it."""
-        full = layout.join(self._base, inner)
-        known = layout.relative_to(full, self._prefix)
+        full = object_keys.join(self._base, inner)
+        known = object_keys.relative_to(full, self._prefix)
         if known is None:
             raise AssertionError("a view holds a path outside its repository")
         return known
@@ -241,7 +246,7 @@ class _Reading:
 
 def list_files(location: Location, path: str | None) -> list[FileInfo]:
     """List what is directly in a folder, sorted by path; nothing for a file or what is missing."""
-    reading = _Reading(location, layout.normalize_path(path))
+    reading = _Reading(location, object_keys.normalize_path(path))
     return [
         FileInfo(reading.outside(child), entry is None, None if entry is None else entry.size)
         for child, entry in reading.view.children(reading.full)
@@ -259,7 +264,7 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
         ArtifactPathError: If the destination is not a folder.
         ArtifactCorruptError: If a stored byte is missing or wrong; then nothing was written.
     """
-    wanted = layout.normalize_path(path)
+    wanted = object_keys.normalize_path(path)
     folder = _destination(dst_path)
     reading = _Reading(location, wanted)
     file = reading.file
@@ -270,7 +275,7 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
         files = [(entry, reading.outside(entry.path)) for entry in entries]
         with ArtifactProgressBar.files(desc="Downloading artifacts", total=len(files)) as bar:
             download(reading.store, files, folder, bar.update)
-        for entry, place in files[-downloaded.LIMIT :]:
+        for entry, place in files[-download_registry.LIMIT :]:
             _note(location, entry, place, os.path.join(folder, place))
         for inner in reading.view.folders_under(reading.full) if not file else ():
             _make_folder(folder, reading.outside(inner))
@@ -311,7 +316,7 @@ def _make_folder(folder: str, path: str) -> None:
 
 def download_file(location: Location, path: str, local_path: str) -> None:
     """Download one file to a local path, whose folder exists."""
-    reading = _Reading(location, layout.normalize_path(path))
+    reading = _Reading(location, object_keys.normalize_path(path))
     entry = reading.view.files.get(reading.full)
     if entry is None or reading.store is None:
         raise reading.missing()
@@ -320,13 +325,13 @@ def download_file(location: Location, path: str, local_path: str) -> None:
 
 
 def _note(location: Location, entry: FileEntry, place: str, path: str) -> None:
-    uri = location.at(layout.join(location.path, place)).uri
-    downloaded.note(path, entry.size, entry.sha256.hex(), uri)
+    uri = location.at(object_keys.join(location.path, place)).uri
+    download_registry.note(path, entry.size, entry.sha256.hex(), uri)
 
 
 def open_artifact(location: Location, path: str) -> io.BufferedReader:
     """Open one file for reading, without downloading it."""
-    reading = _Reading(location, layout.normalize_path(path))
+    reading = _Reading(location, object_keys.normalize_path(path))
     entry = reading.view.files.get(reading.full)
     if entry is None or reading.store is None:
         raise reading.missing()
@@ -338,14 +343,14 @@ def content_digest(location: Location, path: str | None) -> str:
 
     A file alone is digested under its name.
     """
-    reading = _Reading(location, layout.normalize_path(path))
+    reading = _Reading(location, object_keys.normalize_path(path))
     file = reading.file
     if file is not None:
         return digest_files([(posixpath.basename(file.path), file.size, file.sha256.hex())])
     if not reading.is_folder():
         raise reading.missing()
     return digest_files(
-        (layout.relative_to(entry.path, reading.full) or "", entry.size, entry.sha256.hex())
+        (object_keys.relative_to(entry.path, reading.full) or "", entry.size, entry.sha256.hex())
         for entry in reading.view.under(reading.full)
     )
 
@@ -359,12 +364,12 @@ def delete(location: Location, path: str | None) -> None:
     Only manifests change: the bytes stay until they are collected, and other runs that hold them
     keep them.
     """
-    wanted = layout.normalize_path(path)
+    wanted = object_keys.normalize_path(path)
     store = find_store(location)
     if store is None:
         return
-    full = layout.join(_prefix(store, location), wanted)
-    scope, inner = layout.split_scope(full)
+    full = object_keys.join(_prefix(store, location), wanted)
+    scope, inner = object_keys.split_scope(full)
     if scope:
         _delete_in(store, scope, inner)
         return
@@ -402,7 +407,7 @@ def lock(location: Location, path: str | None, reason: str) -> None:
         raise ArtifactPathError(
             f"A lock needs a reason of 1 to {MAX_REASON_LENGTH} characters. Nothing was locked."
         )
-    reading = _Reading(location, layout.normalize_path(path))
+    reading = _Reading(location, object_keys.normalize_path(path))
     if reading.store is None or not any(True for _ in reading.view.under(reading.full)):
         raise reading.missing()
     store, scope, inner = _lockable(location, path)
@@ -426,20 +431,20 @@ def locks(location: Location, path: str | None) -> dict[str, list[str]]:
     store, scope, inner = _lockable(location, path)
     found: dict[str, list[str]] = {}
     for held in sorted(store.view(scope).locks, key=lambda held: (held.path, held.reason)):
-        if layout.relative_to(held.path, inner) is None and (
-            layout.relative_to(inner, held.path) is None
+        if object_keys.relative_to(held.path, inner) is None and (
+            object_keys.relative_to(inner, held.path) is None
         ):
             continue
-        full = layout.join(scope, held.path)
-        shown = layout.relative_to(full, _prefix(store, location))
+        full = object_keys.join(scope, held.path)
+        shown = object_keys.relative_to(full, _prefix(store, location))
         found.setdefault("" if shown is None else shown, []).append(held.reason)
     return found
 
 
 def _lockable(location: Location, path: str | None) -> tuple[Store, str, str]:
     store, prefix = _open(location)
-    full = layout.join(prefix, layout.normalize_path(path))
-    scope, inner = layout.split_scope(full)
+    full = object_keys.join(prefix, object_keys.normalize_path(path))
+    scope, inner = object_keys.split_scope(full)
     if not scope and any(store.scopes_under(full)):
         raise ArtifactPathError(
             f"{full!r} holds several runs, models or traces; each is locked by itself. Nothing "

@@ -12,23 +12,20 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-from mlflow_plugins_pack.auth import environment, tokens
-from mlflow_plugins_pack.auth.config import (
-    Profiles,
-    load_profiles,
-    mark_of,
-)
-from mlflow_plugins_pack.auth.location import (
+from mlflow_plugins_pack.auth.credentials import lifetime
+from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential, State, Step
+from mlflow_plugins_pack.auth.profiles import environment
+from mlflow_plugins_pack.auth.profiles.file import Profiles, load_profiles, mark_of
+from mlflow_plugins_pack.auth.profiles.models import Profile
+from mlflow_plugins_pack.auth.profiles.origins import parse_target
+from mlflow_plugins_pack.auth.profiles.paths import (
     CONFIG_VARIABLE,
     ENVIRONMENT,
     find_config,
     user_config,
 )
-from mlflow_plugins_pack.auth.origin import parse_target
-from mlflow_plugins_pack.auth.profiles import Profile
 from mlflow_plugins_pack.auth.sources import Source, open_source
-from mlflow_plugins_pack.auth.sources._base import SourceDownError, SourceError
-from mlflow_plugins_pack.auth.tokens import Credential, State, Step
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 
 _logger = logging.getLogger(__name__)
@@ -129,7 +126,7 @@ class Manager:
         """Return what signs a request in now; see `credential`."""
         stamp = slot.source.stamp()
         state = slot.state
-        step = tokens.next_step(state, time.monotonic(), stamp)
+        step = lifetime.next_step(state, time.monotonic(), stamp)
         if step is Step.USE and state.credential is not None:
             return state.credential
         if step is Step.REFRESH_AHEAD:
@@ -137,9 +134,9 @@ class Manager:
         with slot.lock:
             # Another thread may have fetched while this one waited.
             stamp = slot.source.stamp()
-            step = tokens.next_step(slot.state, time.monotonic(), stamp)
+            step = lifetime.next_step(slot.state, time.monotonic(), stamp)
             if step is Step.FAIL:
-                wait = tokens.outage_wait(slot.state, time.monotonic())
+                wait = lifetime.outage_wait(slot.state, time.monotonic())
                 if wait is None:
                     raise no_credential(slot, slot.state.error or "it failed a moment ago")
                 time.sleep(wait)
@@ -167,13 +164,13 @@ class Manager:
             if current is not None and current.headers != used.headers:
                 return Replacement(current, is_new=False)
             now = time.monotonic()
-            if not tokens.may_refetch_after_rejection(slot.state, now):
+            if not lifetime.may_refetch_after_rejection(slot.state, now):
                 return None
-            ended = tokens.refused(slot.state, now)
+            ended = lifetime.refused(slot.state, now)
             if now < ended.retry_at:
                 # It rests after a failure. The credential was good until now, and ended on the
                 # way: with a source that is down, wait as a request that comes now would.
-                wait = tokens.outage_wait(ended, now)
+                wait = lifetime.outage_wait(ended, now)
                 if wait is None:
                     return None
                 time.sleep(wait)
@@ -181,7 +178,7 @@ class Manager:
             self._fetch(slot, slot.source.stamp())
             current = slot.state.credential
             if current is None or current.headers == used.headers:
-                slot.state = tokens.rejected(slot.state, time.monotonic())
+                slot.state = lifetime.rejected(slot.state, time.monotonic())
                 return None
             _logger.debug("Profile %s: the server refused a credential; got a new one.", name)
             return Replacement(current, is_new=current.age_seconds == 0)
@@ -196,7 +193,7 @@ class Manager:
         if slot.lock.acquire(blocking=False):
             try:
                 stamp = slot.source.stamp()
-                if tokens.next_step(slot.state, time.monotonic(), stamp) is Step.REFRESH_AHEAD:
+                if lifetime.next_step(slot.state, time.monotonic(), stamp) is Step.REFRESH_AHEAD:
                     self._fetch(slot, stamp)
             finally:
                 slot.lock.release()
@@ -216,10 +213,10 @@ class Manager:
             except SourceError as exc:
                 problem, is_down = str(exc), isinstance(exc, SourceDownError)
             else:
-                slot.state = tokens.fetched(slot.state, credential, time.monotonic(), stamp)
+                slot.state = lifetime.fetched(slot.state, credential, time.monotonic(), stamp)
                 return
             now = time.monotonic()
-            slot.state = tokens.failed(slot.state, problem, now, stamp, is_down=is_down)
+            slot.state = lifetime.failed(slot.state, problem, now, stamp, is_down=is_down)
             if self._still_valid(slot, stamp):
                 _logger.warning(
                     "Profile %s: its credential could not be refreshed (%s); the old one is used "
@@ -228,7 +225,7 @@ class Manager:
                     problem,
                 )
                 return
-            wait = tokens.outage_wait(slot.state, time.monotonic())
+            wait = lifetime.outage_wait(slot.state, time.monotonic())
             if wait is None:
                 raise no_credential(slot, problem)
             _logger.warning("Profile %s: waiting for its source (%s).", slot.name, problem)

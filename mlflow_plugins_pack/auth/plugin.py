@@ -10,10 +10,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from mlflow_plugins_pack.auth.location import find_config
+from mlflow_plugins_pack.auth.profiles.paths import find_config
 
 if TYPE_CHECKING:
-    from mlflow_plugins_pack.auth.session import PackAuth
+    from mlflow_plugins_pack.auth.signing.signer import PackAuth
 
 PROVIDER_NAME = "plugins-pack"
 REFUSAL_HEADER = "X-Mlflow-Plugins-Pack-Refused"
@@ -51,7 +51,7 @@ class PackHeaderProvider:
         if find_config() is None:
             return {}
         try:
-            from mlflow_plugins_pack.auth.door import open_door
+            from mlflow_plugins_pack.auth.signing.mlflow_hook import open_door
 
             return open_door(sys._getframe(1))
         except Exception as exc:  # noqa: BLE001 - MLflow would send the request without credentials
@@ -68,6 +68,6 @@ class PackAuthProvider:
 
     def get_auth(self) -> PackAuth:
         """Return the object that signs requests in; it refuses an address no profile names."""
-        from mlflow_plugins_pack.auth.session import PackAuth
+        from mlflow_plugins_pack.auth.signing.signer import PackAuth
 
         return PackAuth(strict=True)

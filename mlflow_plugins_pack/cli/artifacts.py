@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_plugins_pack import config
+from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
-from mlflow_plugins_pack.config import parse_duration
+from mlflow_plugins_pack.settings import parse_duration
 
 if TYPE_CHECKING:
-    from mlflow_plugins_pack.artifacts.store import Store
-    from mlflow_plugins_pack.artifacts.usage import Usage
+    from mlflow_plugins_pack.artifacts.maintenance.usage import Usage
+    from mlflow_plugins_pack.artifacts.store.store import Store
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
@@ -36,7 +36,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     storage can be reached and written, and keeps several folders in one store. Below an existing
     store no other is made.
     """
-    from mlflow_plugins_pack.artifacts.opening import (
+    from mlflow_plugins_pack.artifacts.store.opening import (
         create_store,
         find_store,
         honours_conditions,
@@ -49,7 +49,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
             f"{location.uri} lies inside the store {existing.location.uri}; runs there use that "
             f"store. Nothing was made."
         )
-    encrypt = encrypt or config.ARTIFACT_ENCRYPT.get()
+    encrypt = encrypt or settings.ARTIFACT_ENCRYPT.get()
     if existing is not None and encrypt and not existing.format.is_encrypted:
         raise click.ClickException(
             f"There already is a store {location.uri}, and it is not encrypted. Nothing was "
@@ -119,11 +119,15 @@ def du(uri: str, by: str, as_json: bool) -> None:
     STORED counts equal chunks once within a line; the total counts them once in all, so that it
     is less than the sum of its lines where runs share bytes.
     """
-    from mlflow_plugins_pack.artifacts import layout
-    from mlflow_plugins_pack.artifacts.usage import Usage, usage_by_experiment, usage_by_scope
+    from mlflow_plugins_pack.artifacts.format import object_keys
+    from mlflow_plugins_pack.artifacts.maintenance.usage import (
+        Usage,
+        usage_by_experiment,
+        usage_by_scope,
+    )
 
     store = _open(uri)
-    inside = layout.relative_to(_location(uri).path, store.location.path) or ""
+    inside = object_keys.relative_to(_location(uri).path, store.location.path) or ""
     total = Usage("total")
     usages: Iterable[Usage] = list(usage_by_scope(store, inside))
     for usage in usages:
@@ -153,7 +157,7 @@ def du(uri: str, by: str, as_json: bool) -> None:
 @json_option
 def stats(uri: str, as_json: bool) -> None:
     """Count a store's objects and say what deduplication saves."""
-    from mlflow_plugins_pack.artifacts.usage import statistics
+    from mlflow_plugins_pack.artifacts.maintenance.usage import statistics
 
     result = statistics(_open(uri))
     values = {**asdict(result), "stored_bytes": result.stored_bytes, "ratio": result.ratio}
@@ -179,7 +183,7 @@ def stats(uri: str, as_json: bool) -> None:
 @json_option
 def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
     """Check that all artifacts can be read; exit code 1 if one can not."""
-    from mlflow_plugins_pack.artifacts.check import check_store
+    from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 
     report = check_store(
         _open(uri), read_data=read_data, repair_index=repair_index, progress=_progress(as_json)
@@ -240,7 +244,7 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
     ones put together. Logging and reading go on meanwhile, on any number of machines. Exit code 1
     if something was kept because it is needed and cannot be read.
     """
-    from mlflow_plugins_pack.artifacts.collect import collect
+    from mlflow_plugins_pack.artifacts.maintenance.gc import collect
 
     done = collect(_open(uri), grace, dry_run=dry_run, progress=_progress(as_json))
     if as_json:
@@ -275,7 +279,7 @@ def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
     the old key away. No data is written anew for that: only the store's keyring is. Logging and
     reading go on meanwhile. If it is interrupted, run it again.
     """
-    from mlflow_plugins_pack.artifacts.rekey import rekey as change_keys
+    from mlflow_plugins_pack.artifacts.maintenance.rekey import rekey as change_keys
 
     done = change_keys(
         _open(uri), keep_old=keep_old, reencrypt=reencrypt, progress=_progress(as_json)
@@ -308,7 +312,7 @@ def _copy_command(name: str, help_text: str, check: Callable[[str, str], str | N
     def copy(source: str, target: str, checksum: bool, as_json: bool) -> None:
         from mlflow.utils.file_utils import ArtifactProgressBar
 
-        from mlflow_plugins_pack.artifacts.copying import copy_artifacts
+        from mlflow_plugins_pack.artifacts.maintenance.migrate import copy_artifacts
 
         if problem := check(source, target):
             raise click.UsageError(f"{problem} Nothing was copied.")
@@ -336,7 +340,7 @@ def _copy_command(name: str, help_text: str, check: Callable[[str, str], str | N
 
 
 def _must_be_ours(which: str, uri: str) -> str | None:
-    from mlflow_plugins_pack.artifacts.copying import is_ours
+    from mlflow_plugins_pack.artifacts.maintenance.migrate import is_ours
 
     return None if is_ours(uri) else f"The {which} {uri!r} must be a cas- URI."
 
@@ -371,13 +375,13 @@ def _progress(as_json: bool) -> Callable[[str], None]:
 
 
 def _location(uri: str) -> Any:
-    from mlflow_plugins_pack.artifacts.location import parse_location
+    from mlflow_plugins_pack.artifacts.uri.location import parse_location
 
     return parse_location(uri)
 
 
 def _open(uri: str) -> Store:
-    from mlflow_plugins_pack.artifacts.opening import find_store
+    from mlflow_plugins_pack.artifacts.store.opening import find_store
 
     store = find_store(_location(uri))
     if store is None:

@@ -15,11 +15,17 @@ from mlflow_plugins_pack import __version__
 
 _COMMANDS = {
     "demo": ("mlflow_plugins_pack.cli.demo:demo", "Run the main job on embedded defaults."),
-    "doctor": ("mlflow_plugins_pack.cli.doctor:doctor", "Find and explain misconfigurations."),
+    "doctor": (
+        "mlflow_plugins_pack.cli.doctor.command:doctor",
+        "Find and explain misconfigurations.",
+    ),
     "artifacts": ("mlflow_plugins_pack.cli.artifacts:artifacts", "Look after artifact stores."),
-    "lineage": ("mlflow_plugins_pack.cli.lineage:lineage", "Ask where data went."),
-    "auth": ("mlflow_plugins_pack.cli.auth:auth", "Sign in to protected servers."),
-    "approvals": ("mlflow_plugins_pack.cli.approvals:approvals", "Review and promote versions."),
+    "lineage": ("mlflow_plugins_pack.cli.lineage.group:lineage", "Ask where data went."),
+    "auth": ("mlflow_plugins_pack.cli.auth.group:auth", "Sign in to protected servers."),
+    "approvals": (
+        "mlflow_plugins_pack.cli.approvals.group:approvals",
+        "Review and promote versions.",
+    ),
 }
 
 

@@ -14,7 +14,7 @@ import logging
 import secrets
 from typing import Any
 
-from mlflow_plugins_pack import config
+from mlflow_plugins_pack import settings as config
 from mlflow_plugins_pack.errors import ConfigurationError
 from mlflow_plugins_pack.identity.resolvers import Caller, RefusedError, from_jwt
 from mlflow_plugins_pack.identity.settings import JwtSettings

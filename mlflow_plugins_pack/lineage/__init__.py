@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from mlflow_plugins_pack.lineage.attachment import Attachment
+    from mlflow_plugins_pack.lineage.session.attachment import Attachment
 
 
 def attach(run_id: str, *, tracking_uri: str | None = None) -> Attachment:
@@ -30,7 +30,7 @@ def attach(run_id: str, *, tracking_uri: str | None = None) -> Attachment:
     Returns:
         A context manager with a method `detach`. It does nothing while lineage is switched off.
     """
-    from mlflow_plugins_pack.lineage.attachment import Attachment
+    from mlflow_plugins_pack.lineage.session.attachment import Attachment
 
     return Attachment(run_id, tracking_uri)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
-from mlflow_plugins_pack.lineage import session
+from mlflow_plugins_pack.lineage.session import session
 
 SCHEMA_TAGS = {"lineage.schema": "1"}
 

@@ -18,7 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 from mlflow.entities.model_registry import ModelVersionTag
 
-from mlflow_plugins_pack.approvals import audit, drift, tables
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.database import tables
+from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.approvals.acting import signed_in
 
@@ -127,7 +129,7 @@ def main(url: str) -> None:
         promote(store, name)  # whoever comes next goes on from there
         assert left(store, name) == AFTER
     with store.engine.connect() as connection:
-        assert audit.verify(connection).is_intact
+        assert audit_log.verify(connection).is_intact
     policy = store.gate.policy()
     assert store._transactions.read(lambda s: drift.find(s, policy)) == []
     json.dump(found, sys.stdout)

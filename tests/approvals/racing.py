@@ -14,8 +14,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.model_registry.rest_store import RestStore
 from mlflow.utils.rest_utils import MlflowHostCreds
 
-from mlflow_plugins_pack.approvals import audit, drift, history, inspection, tables
-from mlflow_plugins_pack.approvals.workflow import State
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.database import tables
+from mlflow_plugins_pack.approvals.domain.request_states import State
+from mlflow_plugins_pack.approvals.ledger import audit_log, holder_history
+from mlflow_plugins_pack.approvals.reports import listings
 from tests import servers
 
 MODELS = ("race-a", "race-b")
@@ -106,14 +109,12 @@ def _client(url: str, user: str) -> Any:
 def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
     """Look at what a race has left: nothing lost, nothing done twice, all of it in the log."""
     with store.engine.connect() as connection:
-        entries = [
-            entry for entry in inspection.audit_entries(connection) if entry["name"] in MODELS
-        ]
+        entries = [entry for entry in listings.audit_entries(connection) if entry["name"] in MODELS]
         requests = [
-            request for request in inspection.requests_in(connection) if request["model"] in MODELS
+            request for request in listings.requests_in(connection) if request["model"] in MODELS
         ]
         decisions = connection.execute(sa.select(tables.decisions)).all()
-        assert audit.verify(connection).is_intact
+        assert audit_log.verify(connection).is_intact
 
     # Each request that was applied was applied once.
     applied = collections.Counter(e["request_id"] for e in entries if e["action"] == "APPLIED")
@@ -139,7 +140,7 @@ def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
     policy = store.gate.policy()
     strays = store._transactions.read(lambda s: drift.find(s, policy))
     assert [stray for stray in strays if stray.model in MODELS] == []
-    by_log = {(h.model, h.target, h.version) for h in history.holders_at(entries)}
+    by_log = {(h.model, h.target, h.version) for h in holder_history.holders_at(entries)}
     now = set()
     for name in MODELS:
         for alias, version in store.get_registered_model(name).aliases.items():

@@ -18,8 +18,9 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_plugins_pack.approvals import guards, inspection
+from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.approvals.reports import listings
 from tests import servers
 from tests.approvals.acting import signed_in
 
@@ -77,7 +78,7 @@ class Site:
         self.raw = MlflowClient(server.url, database)
         with self.entered():
             self.store = build_store(self.uri)
-            guards.install(self.store.engine, self.store.gate.policy(), 1)
+            install.install(self.store.engine, self.store.gate.policy(), 1)
             kind = SqlAlchemyStore if workspace is None else WorkspaceAwareSqlAlchemyStore
             self.stock = kind(database)
 
@@ -177,7 +178,7 @@ class Site:
 
     def audited(self, name: str) -> list[dict[str, Any]]:
         with self.store.engine.connect() as connection:
-            rows = inspection.audit_entries(connection, 100_000)
+            rows = listings.audit_entries(connection, 100_000)
         return [row for row in rows if row["name"] == name]
 
 

@@ -22,7 +22,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugins_pack.approvals import audit
+from mlflow_plugins_pack.approvals.ledger import audit_log
 from tests.approvals import racing
 from tests.approvals.acting import signed_in
 from tests.approvals.attacks import (
@@ -252,7 +252,7 @@ def test_in_a_race_nothing_is_lost_and_nothing_done_twice(
 
 def test_nothing_was_a_server_error_and_the_log_holds(site: Site) -> None:
     with site.store.engine.connect() as connection:
-        assert audit.verify(connection).is_intact
+        assert audit_log.verify(connection).is_intact
     log = site.server.log.read_text()
     assert "Traceback" not in log, log[-4000:]
     assert [

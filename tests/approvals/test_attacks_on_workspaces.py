@@ -7,7 +7,8 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_plugins_pack.approvals import drift, guards
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.guards import install
 from tests import servers
 from tests.approvals.acting import signed_in
 from tests.approvals.attacks import a_holder
@@ -84,12 +85,12 @@ def test_row_19_a_workspace_with_holders_stays(site: Site, mode: str) -> None:
 def test_row_19_without_guards_drift_finds_what_moved(site: Site, mode: str) -> None:
     workspace, name = _in_a_workspace_of_its_own(site)
     policy = site.store.gate.policy()
-    guards.remove(site.store.engine)
+    install.remove(site.store.engine)
     try:
         said = _delete_workspace(site, workspace, mode)
         assert said.ok, said.text
     finally:
-        guards.install(site.store.engine, policy, 1)
+        install.install(site.store.engine, policy, 1)
     found = site.store._transactions.read(lambda session: drift.find(session, policy))
     strays = {(s.workspace, s.target, s.version, s.kind) for s in found if s.model == name}
     targets = ("prod", "stage:Production")

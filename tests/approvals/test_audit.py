@@ -7,7 +7,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.approvals.audit import GENESIS, entry_hash, verify_chain
+from mlflow_plugins_pack.approvals.ledger.audit_log import GENESIS, entry_hash, verify_chain
 
 texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 bodies = st.lists(

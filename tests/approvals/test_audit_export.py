@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner, Result
 
-from mlflow_plugins_pack.approvals import audit, audit_export, schema, tables
+from mlflow_plugins_pack.approvals.database import schema, tables
+from mlflow_plugins_pack.approvals.ledger import audit_log, signed_heads
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import AuditBrokenError, ConfigurationError
 
@@ -30,7 +31,7 @@ def fill(url: str, count: int, actor: str = "bob") -> None:
     engine = sa.create_engine(url)
     with sa.orm.Session(engine) as session:
         for number in range(count):
-            audit.append(session, ts=number, action="APPLIED", actor=actor)
+            audit_log.append(session, ts=number, action="APPLIED", actor=actor)
         session.commit()
     engine.dispose()
 
@@ -42,7 +43,7 @@ def rewrite(url: str, count: int) -> None:
         for trigger in tables.AUDIT_TRIGGERS:
             connection.execute(sa.text(f"DROP TRIGGER IF EXISTS {trigger}"))
         connection.execute(sa.delete(tables.audit))
-        connection.execute(sa.update(tables.audit_head).values(seq=0, hash=audit.GENESIS))
+        connection.execute(sa.update(tables.audit_head).values(seq=0, hash=audit_log.GENESIS))
     engine.dispose()
     fill(url, count, actor="mallory")
 
@@ -119,11 +120,11 @@ def test_heads_go_to_s3_and_none_is_overwritten(
     place = done.output.split(": ")[-1].strip()
     assert place.startswith(folder)
     assert call(url, "verify", "--against", place).exit_code == 0
-    head = audit_export.read_head(place)
+    head = signed_heads.read_head(place)
     with pytest.raises(ConfigurationError, match="cannot be written"):
-        audit_export.write_head(head, folder)
+        signed_heads.write_head(head, folder)
     with pytest.raises(ConfigurationError, match="no head of an audit log"):
-        audit_export.read_head(folder + "nothing.json")
+        signed_heads.read_head(folder + "nothing.json")
 
 
 def test_a_broken_log_is_not_signed(url: str, tmp_path: Path) -> None:
@@ -149,9 +150,9 @@ def test_a_broken_log_is_not_signed(url: str, tmp_path: Path) -> None:
 def test_unusable_keys_are_explained(tmp_path: Path, content: str, problem: str) -> None:
     (tmp_path / "key").write_text(content)
     with pytest.raises(ConfigurationError, match=problem):
-        audit_export.read_key(tmp_path / "key")
+        signed_heads.read_key(tmp_path / "key")
     with pytest.raises(ConfigurationError, match="cannot be read"):
-        audit_export.read_key(tmp_path / "missing")
+        signed_heads.read_key(tmp_path / "missing")
 
 
 def test_keys_of_another_kind_and_public_keys_cannot_sign(url: str, tmp_path: Path) -> None:
@@ -163,7 +164,7 @@ def test_keys_of_another_kind_and_public_keys_cannot_sign(url: str, tmp_path: Pa
         ["openssl", "pkey", "-in", tmp_path / "ed", "-pubout", "-out", tmp_path / "pub"], check=True
     )
     with pytest.raises(ConfigurationError, match="not an Ed25519 key"):
-        audit_export.read_key(tmp_path / "x")
+        signed_heads.read_key(tmp_path / "x")
     done = call(url, "export", "--key", str(tmp_path / "pub"))
     assert isinstance(done.exception, ConfigurationError)
     assert "public key cannot sign" in done.exception.message

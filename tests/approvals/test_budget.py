@@ -17,7 +17,10 @@ import sqlalchemy as sa
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import audit, evidence, gate, tables
+from mlflow_plugins_pack.approvals.content import evidence
+from mlflow_plugins_pack.approvals.database import tables
+from mlflow_plugins_pack.approvals.enforcement import enforcer
+from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.approvals.acting import signed_in
 
@@ -146,17 +149,17 @@ def test_a_log_with_another_head_undoes_and_repeats(
 
     def expect_another_head(session: Any, seq: int, head_hash: str) -> None:
         expected.append(seq)
-        audit.expect(session, seq + ahead, "0" * 64)
+        audit_log.expect(session, seq + ahead, "0" * 64)
 
     with monkeypatch.context() as patch, signed_in("erin"), listening(store.engine) as traffic:
-        patch.setattr(gate, "audit", SimpleNamespace(expect=expect_another_head))
+        patch.setattr(enforcer, "audit", SimpleNamespace(expect=expect_another_head))
         store.set_registered_model_alias("gov-c", "prod", version)
     assert len(expected) == 1
     assert sum("FOR UPDATE" in s and "mpp_audit_head" in s for s in traffic.statements) == (
         0 if store.engine.dialect.name == "sqlite" else 1
     )
     with store.engine.connect() as connection:
-        assert audit.verify(connection).is_intact
+        assert audit_log.verify(connection).is_intact
         (number,) = connection.execute(
             sa.select(sa.func.count())
             .select_from(tables.audit)

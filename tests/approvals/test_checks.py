@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mlflow_plugins_pack.approvals import checks, expressions, freeze
-from mlflow_plugins_pack.approvals.checks import (
+from mlflow_plugins_pack.approvals.policy import checks, expressions, freeze_windows
+from mlflow_plugins_pack.approvals.policy.checks import (
     ExprCheck,
     Facts,
     From,
@@ -24,7 +24,7 @@ from mlflow_plugins_pack.approvals.checks import (
     Subject,
     TagCheck,
 )
-from mlflow_plugins_pack.approvals.freeze import Freeze
+from mlflow_plugins_pack.approvals.policy.freeze_windows import Freeze
 
 NOW = 1_800_000_000_000
 
@@ -249,8 +249,8 @@ def test_an_hour_is_frozen_for_its_minutes(now_ms: int, hour: int) -> None:
 def test_a_window_without_an_end_says_so() -> None:
     window = Freeze(cron="* * * * *")
     assert window.reopens(NOW) is None
-    assert freeze.closed([Freeze(cron="0 0 1 1 *"), window], NOW) is window
-    assert freeze.closed([Freeze(cron="0 0 1 1 *")], NOW) is None
+    assert freeze_windows.closed([Freeze(cron="0 0 1 1 *"), window], NOW) is window
+    assert freeze_windows.closed([Freeze(cron="0 0 1 1 *")], NOW) is None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.artifact import artifact_repository_registry as registry
 
-from mlflow_plugins_pack.approvals import digest, file_hashing
-from mlflow_plugins_pack.approvals.registry import Version
+from mlflow_plugins_pack.approvals.content import digest, hashing
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.errors import DigestUnavailableError
 
 
@@ -109,9 +109,9 @@ def test_a_few_small_files_on_disk_are_read_at_once(
 ) -> None:
     write(tmp_path, FILES)
     if kind == "many":
-        write(tmp_path, {f"data/{number}": b"" for number in range(file_hashing.FEW_FILES)})
+        write(tmp_path, {f"data/{number}": b"" for number in range(hashing.FEW_FILES)})
     elif kind == "large":
-        write(tmp_path, {"large": bytes(file_hashing.FEW_BYTES)})
+        write(tmp_path, {"large": bytes(hashing.FEW_BYTES)})
     elif kind == "pipe":
         os.mkfifo(tmp_path / "data" / "pipe")
     assert digest.Files(version(str(tmp_path))).is_quick is is_quick

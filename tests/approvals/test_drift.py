@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
-from mlflow_plugins_pack.approvals import drift
+from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.acting import signed_in

@@ -23,9 +23,11 @@ from mlflow.entities.webhook import WebhookEvent
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
-from mlflow_plugins_pack.approvals import events, keeper, outbox, webhooks
+from mlflow_plugins_pack.approvals.background import worker
 from mlflow_plugins_pack.approvals.plugin import build_store
-from mlflow_plugins_pack.approvals.policy import parse_policy
+from mlflow_plugins_pack.approvals.policy import webhooks as events
+from mlflow_plugins_pack.approvals.policy.models import parse_policy
+from mlflow_plugins_pack.approvals.webhooks import outbox, sender
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import PolicyInvalidError
 from tests import servers
@@ -100,9 +102,9 @@ class Site:
         self.ahead = 0
         self.keeper = self.new_keeper()
 
-    def new_keeper(self) -> keeper.Keeper:
+    def new_keeper(self) -> worker.Keeper:
         policies = self.store.gate.policy
-        return keeper.Keeper(self.store._transactions, policies, self.now)
+        return worker.Keeper(self.store._transactions, policies, self.now)
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000 + self.ahead
@@ -201,9 +203,9 @@ def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
     # Behind everybody's back: told once, by whoever keeps house.
     with site.store.engine.begin() as connection:
         connection.execute(sa.text("UPDATE registered_model_aliases SET version = 2"))
-    site.ahead += keeper.DRIFT_MS
+    site.ahead += worker.DRIFT_MS
     assert site.keeper.step()
-    site.ahead += keeper.DRIFT_MS
+    site.ahead += worker.DRIFT_MS
     assert site.keeper.step()
     assert receiver.told()[7:] == ["drift"]
     assert json.loads(receiver.got[7][1])["data"]["after"]["kind"] == "unapproved"
@@ -276,7 +278,7 @@ def test_one_keeper_at_a_time_until_it_dies(site: Site) -> None:
     assert site.keeper.step()
     assert [other.step() for other in others] == [False, False, False]
     site.say("erin", "cancel", "gov-d", 1)
-    site.ahead += keeper.LEASE_MS + 1  # the first is dead, or asleep for too long
+    site.ahead += worker.LEASE_MS + 1  # the first is dead, or asleep for too long
     with contextlib.ExitStack() as stack:
         worked = []
         threads = [threading.Thread(target=lambda o=o: worked.append(o.step())) for o in others]
@@ -343,16 +345,16 @@ def test_a_name_that_leads_to_a_private_address_is_not_connected_to(
     monkeypatch.setenv("X", "secret")
     port = receiver.server.server_port
     delivery = _delivery()
-    problem = webhooks.send(_webhook(url=f"https://hook.example.com:{port}/"), delivery, 1)
+    problem = sender.send(_webhook(url=f"https://hook.example.com:{port}/"), delivery, 1)
     assert problem is not None
     assert "not a public IP address" in problem
     assert receiver.got == []
     local = _webhook(url=f"http://hook.example.com:{port}/", allow_private=True)
-    assert webhooks.send(local, delivery, 1) is None
+    assert sender.send(local, delivery, 1) is None
 
 
 def _delivery() -> Any:
-    from mlflow_plugins_pack.approvals.outbox import Delivery
+    from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
 
     return Delivery("i", 1, "drift", "u", "{}", "pending", 0, 0, 0, None, None)
 
@@ -361,16 +363,14 @@ def test_secrets_come_from_the_environment_or_a_file(
     receiver: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hook = _webhook(url=receiver.url, secret={"file": str(tmp_path / "secret")})
-    assert "the secret cannot be read" in str(webhooks.send(hook, _delivery(), 1))
+    assert "the secret cannot be read" in str(sender.send(hook, _delivery(), 1))
     (tmp_path / "secret").write_text("from a file\n")
-    assert webhooks.send(hook, _delivery(), 1000) is None
+    assert sender.send(hook, _delivery(), 1000) is None
     headers, text = receiver.got[0]
     signed = events.signature("from a file", "i", "1", text)
     assert headers["X-MLflow-Signature"] == signed
     monkeypatch.delenv("X", raising=False)
-    assert "the variable X is empty" in str(
-        webhooks.send(_webhook(url=receiver.url), _delivery(), 1)
-    )
+    assert "the variable X is empty" in str(sender.send(_webhook(url=receiver.url), _delivery(), 1))
 
 
 def test_waits_double_up_to_an_hour() -> None:

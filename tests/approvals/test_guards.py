@@ -20,9 +20,11 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_plugins_pack.approvals import doctor, guard_sql, guards, schema
+from mlflow_plugins_pack.approvals.database import schema
+from mlflow_plugins_pack.approvals.guards import install, triggers
 from mlflow_plugins_pack.approvals.plugin import build_store
-from mlflow_plugins_pack.approvals.policy import parse_policy
+from mlflow_plugins_pack.approvals.policy.models import parse_policy
+from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.acting import signed_in
 from tests.approvals.conftest import DATABASES, new_like_mysql
@@ -375,11 +377,11 @@ def test_the_server_goes_on_as_before(guarded: Guarded) -> None:
     guarded.store.rename_registered_model("free-day", "gov-evening")
     guarded.store.delete_registered_model("gov-evening")
     with guarded.engine.connect() as connection:
-        assert guards.status(connection).open_models == ()
+        assert install.status(connection).open_models == ()
 
 
 def test_a_changed_policy_reaches_the_guards(guarded: Guarded, monkeypatch: Any) -> None:
-    from mlflow_plugins_pack.approvals import policy_source
+    from mlflow_plugins_pack.approvals.policy import source as policy_source
 
     monkeypatch.setattr(policy_source, "_LOOK_AGAIN_SECONDS", 0.0)
     path = guarded.folder / "policy.yaml"
@@ -419,11 +421,11 @@ def test_a_migration_that_rebuilds_the_tables_passes_and_is_healed(guarded: Guar
     with guarded.engine.begin() as connection:
         if guarded.engine.dialect.name == "sqlite":
             operations = Operations(MigrationContext.configure(connection))
-            for table in guard_sql.TABLES:
+            for table in triggers.TABLES:
                 with operations.batch_alter_table(table, recreate="always") as batch:
                     batch.add_column(sa.Column("later", sa.Integer))
         else:
-            for table in guard_sql.TABLES:
+            for table in triggers.TABLES:
                 connection.execute(sa.text(f"ALTER TABLE {table} ADD COLUMN later INTEGER"))
     done = call("guards", "status", "--registry-store-uri", registry)
     if guarded.engine.dialect.name == "sqlite":
@@ -436,7 +438,7 @@ def test_a_migration_that_rebuilds_the_tables_passes_and_is_healed(guarded: Guar
     with refused(guarded):
         guarded.run("DELETE FROM registered_model_aliases WHERE alias = 'prod'")
     with guarded.engine.begin() as connection:
-        for table in guard_sql.TABLES:
+        for table in triggers.TABLES:
             connection.execute(sa.text(f"ALTER TABLE {table} DROP COLUMN later"))
 
 
@@ -448,14 +450,14 @@ def test_removed_guards_refuse_nothing(guarded: Guarded) -> None:
         version = guarded.version("gov-late")
         guarded.stock.set_registered_model_alias("gov-late", "prod", version)
         with guarded.engine.connect() as connection:
-            assert not set(guard_sql.trigger_names()) & schema.triggers(connection)
+            assert not set(triggers.trigger_names()) & schema.triggers(connection)
         assert "not installed" in call("guards", "status", *registry).output
     finally:
         assert call("guards", "install", *registry).exit_code == 0
 
 
 def test_patterns_say_what_the_policy_says() -> None:
-    patterns, targets = guard_sql.pattern_rows(parse_policy(POLICY, "x"))
+    patterns, targets = triggers.pattern_rows(parse_policy(POLICY, "x"))
     assert [(p.kind, p.place, p.name_like) for p in patterns] == [
         ("model", 0, "gov-open-%"),
         ("model", 1, "gov-%"),
@@ -472,12 +474,12 @@ def test_patterns_say_what_the_policy_says() -> None:
         (1, "stage:production"),
         (2, "alias:prod"),
     ]
-    assert len(guard_sql.REFUSAL) <= 128
+    assert len(triggers.REFUSAL) <= 128
 
 
 def test_a_database_without_mlflows_tables_is_refused(tmp_path: Path) -> None:
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'x.db'}")
     schema.upgrade(engine)
     with pytest.raises(MlflowException, match="Run `mlflow db upgrade` first"):
-        guards.install(engine, parse_policy(POLICY, "x"), 1)
+        install.install(engine, parse_policy(POLICY, "x"), 1)
     engine.dispose()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from mlflow_plugins_pack.approvals.history import holders_at
+from mlflow_plugins_pack.approvals.ledger.holder_history import holders_at
 
 
 def entry(

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import doctor
 from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.acting import signed_in
 

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import drift
+from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.approvals.acting import signed_in
 from tests.approvals.conftest import new_like_mysql

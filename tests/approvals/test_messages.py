@@ -15,8 +15,9 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import digest, gate
-from mlflow_plugins_pack.approvals.file_hashing import ReadingStoppedError
+from mlflow_plugins_pack.approvals.content import digest
+from mlflow_plugins_pack.approvals.content.hashing import ReadingStoppedError
+from mlflow_plugins_pack.approvals.enforcement import enforcer
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import Bench, bench
 
@@ -480,7 +481,7 @@ def busy(scene: Scene) -> None:
     with pytest.MonkeyPatch.context() as patch:
 
         def look_again(*_: Any) -> None:
-            raise gate.LookAgainError
+            raise enforcer.LookAgainError
 
         patch.setattr(scene.store.gate, "_decide", look_again)
         scene.set_alias(1)

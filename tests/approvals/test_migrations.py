@@ -14,8 +14,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.db import utils as stock
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
-from mlflow_plugins_pack.approvals import drift, guards, schema, tables
-from mlflow_plugins_pack.approvals.policy import parse_policy
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.database import schema, tables
+from mlflow_plugins_pack.approvals.guards import install
+from mlflow_plugins_pack.approvals.policy.models import parse_policy
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import ConfigurationError
 from tests import servers
@@ -101,7 +103,7 @@ def test_a_large_stock_database_goes_up_and_down_untouched(url: str) -> None:
         assert done.exit_code == 0, done.output
         assert f"are at revision {schema.head_revision()}" in done.output
     assert everything(engine) == before
-    guards.install(engine, POLICY, 1)
+    install.install(engine, POLICY, 1)
     with sa.orm.Session(engine) as session:
         # All of it was so before the policy.
         assert len(drift.find(session, POLICY)) == 66
@@ -135,12 +137,12 @@ def test_mlflow_upgrades_an_older_database_that_has_our_tables(url: str) -> None
     engine = older(url, BEFORE_WORKSPACES)
     schema.upgrade(engine)
     with pytest.raises(ConfigurationError, match="Run `mlflow db upgrade` first"):
-        guards.install(engine, POLICY, 1)
+        install.install(engine, POLICY, 1)
     stock._upgrade_db(engine)
     stock._verify_schema(engine)
-    guards.install(engine, POLICY, 1)
+    install.install(engine, POLICY, 1)
     with engine.connect() as connection:
-        assert guards.status(connection).problems(POLICY) == []
+        assert install.status(connection).problems(POLICY) == []
         assert schema.missing_triggers(connection) == []
     engine.dispose()
 
@@ -148,12 +150,12 @@ def test_mlflow_upgrades_an_older_database_that_has_our_tables(url: str) -> None
 def test_mlflow_upgrades_a_database_that_has_guards(url: str) -> None:
     engine = older(url, WITH_WORKSPACES)
     schema.upgrade(engine)
-    guards.install(engine, POLICY, 1)
+    install.install(engine, POLICY, 1)
     stock._upgrade_db(engine)
     stock._verify_schema(engine)
-    guards.refresh(engine, POLICY)
+    install.refresh(engine, POLICY)
     with engine.connect() as connection:
-        assert guards.status(connection).problems(POLICY) == []
+        assert install.status(connection).problems(POLICY) == []
     store = SqlAlchemyStore(url)
     store.create_registered_model("gov-a")
     store.create_model_version("gov-a", "s3://bucket/x")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.approvals.names import (
+from mlflow_plugins_pack.approvals.domain.targets import (
     COMMANDS,
     STAGES,
     Target,

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.approvals.names import Target
-from mlflow_plugins_pack.approvals.policy import Policy, parse_policy
+from mlflow_plugins_pack.approvals.domain.targets import Target
+from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
 from mlflow_plugins_pack.errors import PolicyInvalidError
 
 FULL = """\

@@ -14,10 +14,10 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import drift as strays
-from mlflow_plugins_pack.approvals import inspection
-from mlflow_plugins_pack.approvals.keeper import Keeper
-from mlflow_plugins_pack.approvals.records import find_requests
+from mlflow_plugins_pack.approvals.background import drift as strays
+from mlflow_plugins_pack.approvals.background.worker import Keeper
+from mlflow_plugins_pack.approvals.ledger.requests import find_requests
+from mlflow_plugins_pack.approvals.reports import listings
 from tests.approvals.acting import signed_in
 from tests.approvals.test_policy_in_force import HOUR, Bench, bench, refused
 
@@ -42,7 +42,7 @@ def promote(bench: Bench, version: int) -> None:
 
 def audited(bench: Bench) -> list[str]:
     with bench.store.engine.connect() as connection:
-        return [str(row["action"]) for row in inspection.audit_entries(connection, 100)]
+        return [str(row["action"]) for row in listings.audit_entries(connection, 100)]
 
 
 def drift(bench: Bench) -> list[int]:
@@ -604,8 +604,8 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
 
     def comments() -> list[tuple[str, str]]:
         with bench.store.engine.connect() as connection:
-            uids = inspection.uids_of(connection, "gov-a", version)
-            found = inspection.comments_of(connection, uids)
+            uids = listings.uids_of(connection, "gov-a", version)
+            found = listings.comments_of(connection, uids)
         return [(str(row["id"]), str(row["text"])) for row in found]
 
     ((comment_id, text),) = comments()
@@ -632,8 +632,8 @@ def test_the_newest_comment_is_edited_and_deleted_by_tag(bench: Bench) -> None:
 
     def comments() -> list[str]:
         with bench.store.engine.connect() as connection:
-            uids = inspection.uids_of(connection, "gov-a", version)
-            return sorted(str(row["text"]) for row in inspection.comments_of(connection, uids))
+            uids = listings.uids_of(connection, "gov-a", version)
+            return sorted(str(row["text"]) for row in listings.comments_of(connection, uids))
 
     bench.say("erin", "comment.edit", version, "prod: second, clearer")
     assert comments() == ["first", "mine", "second, clearer"]

@@ -15,8 +15,10 @@ import pytest
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import gate, inspection, policy_source
+from mlflow_plugins_pack.approvals.enforcement import enforcer
 from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.approvals.policy import source as policy_source
+from mlflow_plugins_pack.approvals.reports import listings
 from tests import servers
 from tests.approvals.acting import signed_in
 
@@ -46,7 +48,7 @@ class Bench:
         self.uri = f"approval-sqlite:///{folder / 'mlflow.db'}"
         self.store = build_store(self.uri)
         self.now = 1_800_000_000_000
-        monkeypatch.setattr(gate, "now_ms", lambda: self.now)
+        monkeypatch.setattr(enforcer, "now_ms", lambda: self.now)
 
     def edit(self, old: str, new: str) -> None:
         text = self.file.read_text()
@@ -243,7 +245,7 @@ def test_refusals_are_logged_but_not_flooded(bench: Bench) -> None:
     for _ in range(5):
         refused(errors.ApprovalRequiredError, lambda: bench.set_alias(version))
     with bench.store.engine.connect() as connection:
-        entries = inspection.audit_entries(connection, 100)
+        entries = listings.audit_entries(connection, 100)
     assert [entry["action"] for entry in entries] == ["REQUESTED", "REFUSED"]
 
 
@@ -277,7 +279,7 @@ with signed_in("erin"):
     assert done.returncode == -9
     assert bench.holder() is None
     assert bench.state(version) == "APPROVED 1/1 (bob)"
-    assert inspection.verify_audit(bench.uri).is_intact
+    assert listings.verify_audit(bench.uri).is_intact
     bench.set_alias(version)
     assert bench.holder() == version
-    assert inspection.verify_audit(bench.uri).is_intact
+    assert listings.verify_audit(bench.uri).is_intact

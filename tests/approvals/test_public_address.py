@@ -6,7 +6,7 @@ import ipaddress
 
 import pytest
 
-from mlflow_plugins_pack.approvals.public_address import is_public
+from mlflow_plugins_pack.approvals.webhooks.public_address import is_public
 
 
 @pytest.mark.parametrize(

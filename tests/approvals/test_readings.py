@@ -22,8 +22,14 @@ from click.testing import CliRunner
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import audit, digest, readings, tables
-from mlflow_plugins_pack.approvals.file_hashing import Progress, ReadingStoppedError, hash_files
+from mlflow_plugins_pack.approvals.content import digest, digest_jobs
+from mlflow_plugins_pack.approvals.content.hashing import (
+    Progress,
+    ReadingStoppedError,
+    hash_files,
+)
+from mlflow_plugins_pack.approvals.database import tables
+from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.cli.main import cli
 from tests import servers
@@ -102,7 +108,7 @@ def site(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "policy.yaml"))
     monkeypatch.setenv(SETTING, "0")
-    monkeypatch.setattr(readings, "RENEW_SECONDS", 0.05)
+    monkeypatch.setattr(digest_jobs, "RENEW_SECONDS", 0.05)
     made = Site(tmp_path)
     yield made
     made.store.engine.dispose()
@@ -138,7 +144,7 @@ def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
     assert site.state() == "APPROVED 1/1 (bob)"
     with site.store.engine.connect() as connection:
         logged = connection.execute(sa.select(tables.audit.c.action)).scalars().all()
-        assert audit.verify(connection).is_intact
+        assert audit_log.verify(connection).is_intact
     assert "DIGESTED" in logged
 
 
@@ -164,7 +170,7 @@ def test_what_was_changed_behind_the_approval_is_stale(site: Site) -> None:
 
 def test_readings_that_ended_are_removed_by_a_later_one(site: Site) -> None:
     """The table must not grow with every version that was ever read."""
-    old = time.time_ns() // 1_000_000 - readings.FRESH_MS - 1
+    old = time.time_ns() // 1_000_000 - digest_jobs.FRESH_MS - 1
     ended = {"workspace": "default", "name": "gov-old", "bytes_done": 1, "bytes_total": 1}
     ended |= {"holder": "host:1:x", "until_ms": old, "started_at": old, "version": 1}
     rows = [
@@ -263,7 +269,7 @@ def test_the_reading_of_a_killed_process_is_taken_over(
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
-    later = time.time_ns() // 1_000_000 + readings.LEASE_MS + 1000
+    later = time.time_ns() // 1_000_000 + digest_jobs.LEASE_MS + 1000
     monkeypatch.setattr(site.store.gate.readings, "_now_ms", lambda: later)
     assert site.store.gate.readings.resume() == 1
     site.feed(b"one")
@@ -275,12 +281,12 @@ def test_more_readings_than_there_is_room_for_wait(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site.slow()
-    for _ in range(readings.PARALLEL):
+    for _ in range(digest_jobs.PARALLEL):
         assert site.store.gate.readings._room.acquire(blocking=False)
     site.say("erin", "request")
     assert site.row().holder == ""
     assert site.store.gate.readings.resume() == 0
-    for _ in range(readings.PARALLEL):
+    for _ in range(digest_jobs.PARALLEL):
         site.store.gate.readings._room.release()
     assert site.store.gate.readings.resume() == 1
     site.feed(b"one")

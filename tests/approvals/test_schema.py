@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from mlflow_plugins_pack.approvals import schema, tables
+from mlflow_plugins_pack.approvals.database import schema, tables
 from mlflow_plugins_pack.errors import ConfigurationError
 from tests import servers
 

@@ -29,9 +29,12 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import audit, gate, inspection, policy_source
-from mlflow_plugins_pack.approvals import drift as strays
+from mlflow_plugins_pack.approvals.background import drift as strays
+from mlflow_plugins_pack.approvals.enforcement import enforcer
+from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.approvals.policy import source as policy_source
+from mlflow_plugins_pack.approvals.reports import listings
 from tests.approvals.acting import signed_in
 
 # Read here: tests run without any setting of ours.
@@ -102,9 +105,9 @@ class Registry(RuleBasedStateMachine):
         self.store = build_store(f"approval-sqlite:///{self.folder / 'mlflow.db'}")
         self.stack.callback(self.store.engine.dispose)
         self.now = 1_800_000_000_000
-        patch.setattr(gate, "now_ms", lambda: self.now)
+        patch.setattr(enforcer, "now_ms", lambda: self.now)
         self.cut_after: int | None = None
-        real = audit.append
+        real = audit_log.append
 
         def append(session: Any, **values: Any) -> None:
             real(session, **values)
@@ -113,7 +116,7 @@ class Registry(RuleBasedStateMachine):
                 if self.cut_after < 0:
                     raise PowerCutError("the power went out")
 
-        patch.setattr(audit, "append", append)
+        patch.setattr(audit_log, "append", append)
         self.content: dict[int, str] = {}
         self.sources: dict[int, Path] = {}
         self.seen = 0
@@ -124,7 +127,7 @@ class Registry(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         with self.store.engine.connect() as connection:
-            assert audit.verify(connection).is_intact
+            assert audit_log.verify(connection).is_intact
         self.stack.close()
 
     # --- what people do -----------------------------------------------------------------------
@@ -301,7 +304,7 @@ class Registry(RuleBasedStateMachine):
 
     def _new_entries(self) -> Iterator[dict[str, Any]]:
         with self.store.engine.connect() as connection:
-            rows = inspection.audit_entries(connection, 100_000)
+            rows = listings.audit_entries(connection, 100_000)
         for row in rows:
             if row["seq"] > self.seen:
                 row["after"] = json.loads(row["after"] or "{}")

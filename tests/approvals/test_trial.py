@@ -7,9 +7,15 @@ from typing import Any
 
 import pytest
 
-from mlflow_plugins_pack.approvals.names import Target
-from mlflow_plugins_pack.approvals.policy import Policy, parse_policy
-from mlflow_plugins_pack.approvals.trial import PastAct, PastVote, SeenTag, Vouched, try_out
+from mlflow_plugins_pack.approvals.domain.targets import Target
+from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
+from mlflow_plugins_pack.approvals.reports.replay import (
+    PastAct,
+    PastVote,
+    SeenTag,
+    Vouched,
+    try_out,
+)
 
 HOUR = 3_600_000
 START = 1_800_000_000_000

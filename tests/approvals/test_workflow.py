@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.approvals.workflow import (
+from mlflow_plugins_pack.approvals.domain.request_states import (
     OPEN,
     TRANSITIONS,
     IllegalTransition,

@@ -28,12 +28,12 @@ FILES_PER_RUN = 10
 
 def grow(root: str, runs: int, gib: int) -> None:
     """Add manifests of runs, and an index of as many GiB, without the packs."""
-    from mlflow_plugins_pack.artifacts import layout
-    from mlflow_plugins_pack.artifacts.index import Delta, encode_delta
-    from mlflow_plugins_pack.artifacts.location import parse_location
-    from mlflow_plugins_pack.artifacts.manifest import FileEntry
-    from mlflow_plugins_pack.artifacts.opening import open_store
-    from mlflow_plugins_pack.artifacts.pack import Chunk, Record, encode_records
+    from mlflow_plugins_pack.artifacts.format import object_keys
+    from mlflow_plugins_pack.artifacts.format.index_delta import Delta, encode_delta
+    from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+    from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record, encode_records
+    from mlflow_plugins_pack.artifacts.store.opening import open_store
+    from mlflow_plugins_pack.artifacts.uri.location import parse_location
 
     store = open_store(parse_location(root))
     chance = random.Random(1)
@@ -45,8 +45,8 @@ def grow(root: str, runs: int, gib: int) -> None:
                 Record(0, 0, chance.randbytes(32), 8 + n * CHUNK_BYTES, CHUNK_BYTES, CHUNK_BYTES)
                 for n in range(CHUNKS_PER_PACK)
             )
-        name = layout.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
-        store.backend.write(store.key(layout.index_key(name)), encode_delta(delta))
+        name = object_keys.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
+        store.backend.write(store.key(object_keys.index_key(name)), encode_delta(delta))
     pack = chance.randbytes(32)
     for _ in range(runs):
         chunk = Chunk(pack, chance.randbytes(32), 8, CHUNK_BYTES, CHUNK_BYTES, 0)

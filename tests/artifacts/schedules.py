@@ -20,16 +20,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import mlflow_plugins_pack.artifacts.store as store_module
-from mlflow_plugins_pack.artifacts import chunking, collect, garbage, pack, session, transfer
-from mlflow_plugins_pack.artifacts.backends._base import Backend, ObjectMissingError, Stored
-from mlflow_plugins_pack.artifacts.check import check_store
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.manifest import Tombstone
-from mlflow_plugins_pack.artifacts.reading import read_file
-from mlflow_plugins_pack.artifacts.session import MissingPackError, UploadSession
-from mlflow_plugins_pack.artifacts.store import Store
-from mlflow_plugins_pack.artifacts.store_format import StoreFormat
+import mlflow_plugins_pack.artifacts.store.store as store_module
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError, Stored
+from mlflow_plugins_pack.artifacts.download.file_reader import read_file
+from mlflow_plugins_pack.artifacts.format import chunker, pack
+from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat
+from mlflow_plugins_pack.artifacts.format.manifest import Tombstone
+from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
+from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.upload.session import MissingPackError, UploadSession
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import CollectionRunningError
 
 GRACE_SECONDS = 100
@@ -73,7 +76,7 @@ class Schedule:
         self.trace: list[str] = []
         self._yielded = threading.Event()
         self._format = StoreFormat(
-            str(uuid.UUID(int=self.random.getrandbits(128))), chunking.ChunkerParameters()
+            str(uuid.UUID(int=self.random.getrandbits(128))), chunker.ChunkerParameters()
         )
         self.kill_rate = self.random.choice([0, 0, 0.002, 0.01])
         self.pause_rate = self.random.choice([0, 0.02, 0.1])
@@ -272,7 +275,7 @@ def collector(schedule: Schedule, rounds: int, grace: float) -> Callable[[Actor]
         for _ in range(rounds):
             actor.wakes = schedule.now + schedule.random.choice([10, GRACE_SECONDS, 5000])
             try:
-                collect.collect(actor.store, grace)
+                gc.collect(actor.store, grace)
             except CollectionRunningError:
                 continue
 
@@ -324,11 +327,11 @@ def inline_pools() -> Callable[[], None]:
             future.set_exception(exc)
         return future
 
-    before = transfer.submit, transfer.compute
-    transfer.submit = transfer.compute = at_once  # type: ignore[assignment]
+    before = thread_pools.submit, thread_pools.compute
+    thread_pools.submit = thread_pools.compute = at_once  # type: ignore[assignment]
 
     def restore() -> None:
-        transfer.submit, transfer.compute = before
+        thread_pools.submit, thread_pools.compute = before
 
     return restore
 
@@ -362,7 +365,7 @@ def run_schedule(seed: int) -> Schedule:
         # Whatever died half-way, the next collections bring the store to order.
         for _ in range(3):
             schedule.now += 10_000
-            collect.collect(schedule.observer(), GRACE_SECONDS)
+            gc.collect(schedule.observer(), GRACE_SECONDS)
         check(schedule, truth)
         if not truth.excused:
             report = check_store(schedule.observer(), read_data=True)
@@ -394,7 +397,8 @@ class chance:  # noqa: N801 - stands in for the module `secrets`
 
 def patch() -> Callable[[], None]:
     """Make packs small, caches private to an actor and time the schedule's; returns the undo."""
-    from mlflow_plugins_pack.artifacts import index_cache, lease, salvage
+    from mlflow_plugins_pack.artifacts.maintenance import lease
+    from mlflow_plugins_pack.artifacts.store import chunk_copy, index_cache
 
     saved: list[tuple[Any, str, Any]] = []
 
@@ -406,11 +410,11 @@ def patch() -> Callable[[], None]:
     put(session, "_PACKS_PER_DELTA", 2)
     put(session, "CHUNKS_IN_SEGMENT", 2)
     put(session, "INLINE_FILE_BYTES", 100)
-    put(salvage, "_PACK_BYTES", 45_000)
-    put(garbage, "SMALL_PACK_BYTES", 0)
+    put(chunk_copy, "_PACK_BYTES", 45_000)
+    put(gc_rules, "SMALL_PACK_BYTES", 0)
     put(store_module, "COMBINE_FROM_DELTAS", 4)
     put(store_module, "_segments", NoCache())
-    for module in (store_module, collect, lease):
+    for module in (store_module, gc, lease):
         put(module, "time", clock)
         put(module, "secrets", chance)
     put(pack, "secrets", chance)

@@ -26,9 +26,9 @@ def live(root: str, number: int, folder: Path, seconds: float) -> None:
     """Log files, read them back, delete some; the second process also collects."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-    from mlflow_plugins_pack.artifacts import collect
-    from mlflow_plugins_pack.artifacts.location import parse_location
-    from mlflow_plugins_pack.artifacts.opening import open_store
+    from mlflow_plugins_pack.artifacts.maintenance import gc
+    from mlflow_plugins_pack.artifacts.store.opening import open_store
+    from mlflow_plugins_pack.artifacts.uri.location import parse_location
     from mlflow_plugins_pack.errors import CollectionRunningError
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -52,7 +52,7 @@ def live(root: str, number: int, folder: Path, seconds: float) -> None:
             write(journal, [turn % 12, "", -1])
         if number == 1 and turn % 5 == 0:
             try:
-                collect.collect(open_store(parse_location(root)), random.choice([0, 0, 2]))
+                gc.collect(open_store(parse_location(root)), random.choice([0, 0, 2]))
             except CollectionRunningError:
                 continue
 

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import opening
 from mlflow_plugins_pack.artifacts.backends import azure
+from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.errors import StorageUnavailableError
 from tests import servers
 from tests.artifacts.test_commands import run_json

@@ -162,7 +162,7 @@ def test_damaged_index_stops_nobody(filled, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
     for delta in (tmp_path / "store" / ".cas/index").iterdir():
         flip(delta, 50)
-    from mlflow_plugins_pack.artifacts import opening
+    from mlflow_plugins_pack.artifacts.store import opening
 
     opening._stores.clear()
     repository = get_artifact_repository(new_run_uri(filled))
@@ -174,7 +174,7 @@ def test_damaged_index_stops_nobody(filled, tmp_path, monkeypatch, caplog):
 
 def test_tampered_store_of_segments(filled, tmp_path):
     flip(segments(tmp_path / "store")[0], 60)
-    from mlflow_plugins_pack.artifacts import store
+    from mlflow_plugins_pack.artifacts.store import store
 
     store._segments._known.clear()
     problems = run_json("fsck", filled, code=1)["problems"]

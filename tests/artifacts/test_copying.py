@@ -9,8 +9,8 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
-from mlflow_plugins_pack.artifacts import copying
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
+from mlflow_plugins_pack.artifacts.maintenance import migrate
 from mlflow_plugins_pack.errors import StorageUnavailableError
 from tests.artifacts.test_commands import run, run_json
 from tests.artifacts.test_integrity import flip, packs
@@ -61,7 +61,7 @@ def test_between_clouds(server, plain, tmp_path, request, monkeypatch):
 
 
 def test_interrupted_copy_goes_on(plain, tmp_path, monkeypatch):
-    monkeypatch.setattr(copying, "_BATCH_FILES", 1)
+    monkeypatch.setattr(migrate, "_BATCH_FILES", 1)
     store = f"cas-file://{tmp_path}/store"
     original, segments = LocalBackend.write_if_absent, []
 
@@ -74,8 +74,8 @@ def test_interrupted_copy_goes_on(plain, tmp_path, monkeypatch):
 
     monkeypatch.setattr(LocalBackend, "write_if_absent", write)
     with pytest.raises(KeyboardInterrupt):
-        copying.copy_artifacts(str(plain), store)
-    done = copying.copy_artifacts(str(plain), store)
+        migrate.copy_artifacts(str(plain), store)
+    done = migrate.copy_artifacts(str(plain), store)
     assert done.failed == {}
     assert done.files + done.skipped == 5
     assert done.skipped > 0

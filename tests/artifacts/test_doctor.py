@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_plugins_pack.artifacts import doctor
+from mlflow_plugins_pack.artifacts.maintenance import doctor
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
 from tests import servers
 

@@ -17,13 +17,9 @@ from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import layout, opening
-from mlflow_plugins_pack.artifacts import store as store_module
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.opening import find_store
-from mlflow_plugins_pack.artifacts.pack import HEADER
-from mlflow_plugins_pack.artifacts.sealing import (
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.encryption import (
     OVERHEAD_BYTES,
     KeyedSealer,
     Sealer,
@@ -33,8 +29,13 @@ from mlflow_plugins_pack.artifacts.sealing import (
     unwrap_keys,
     wrap_keys,
 )
-from mlflow_plugins_pack.artifacts.store import Store
-from mlflow_plugins_pack.artifacts.tables import read_table
+from mlflow_plugins_pack.artifacts.format.pack import HEADER
+from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store import store as store_module
+from mlflow_plugins_pack.artifacts.store.opening import find_store
+from mlflow_plugins_pack.artifacts.store.pack_tables import read_table
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     ArtifactKeyError,
@@ -346,7 +347,7 @@ def test_chunks_cannot_be_exchanged(repository, folder, root):
 def test_objects_cannot_be_moved(repository, folder, root):
     (first, *_) = segments(folder)
     other = new_run_uri(root)
-    copy = folder / layout.relative_to(parse_location(other).path, str(folder)[1:]) / ".m"
+    copy = folder / object_keys.relative_to(parse_location(other).path, str(folder)[1:]) / ".m"
     copy.mkdir(parents=True)
     shutil.copy(first, copy / first.name)
     with pytest.raises(ArtifactCorruptError, match="cannot be opened"):

@@ -13,10 +13,10 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import opening
-from mlflow_plugins_pack.artifacts import store as store_module
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.opening import open_store
+from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store import store as store_module
+from mlflow_plugins_pack.artifacts.store.opening import open_store
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     StorageCredentialsError,

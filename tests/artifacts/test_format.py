@@ -10,10 +10,10 @@ from pathlib import Path
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import index, manifest, pack
-from mlflow_plugins_pack.artifacts.collect import collect
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.opening import open_store
+from mlflow_plugins_pack.artifacts.format import index_delta, manifest, pack
+from mlflow_plugins_pack.artifacts.maintenance.gc import collect
+from mlflow_plugins_pack.artifacts.store.opening import open_store
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from tests import servers
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
 
@@ -71,7 +71,7 @@ def test_page_shows_the_real_format(tmp_path):
         manifest.RECIPE_MAGIC,
         pack.HEADER,
         pack.FOOTER_MAGIC,
-        index.MAGIC,
+        index_delta.MAGIC,
     ):
         assert f'"{magic.decode()}"' in text
     shown = json.loads(text.split("```json\n")[1].split("```")[0])

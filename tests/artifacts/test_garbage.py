@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import collect, layout, lease
-from mlflow_plugins_pack.artifacts.garbage import (
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.maintenance import gc, lease
+from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     CondemnedList,
     PackUse,
     SegmentUse,
@@ -24,9 +25,9 @@ from mlflow_plugins_pack.artifacts.garbage import (
     must_copy,
     spent_segments,
 )
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.opening import open_store
-from mlflow_plugins_pack.artifacts.store import Store
+from mlflow_plugins_pack.artifacts.store.opening import open_store
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, CollectionRunningError
 from tests import servers
 from tests.artifacts import schedules
@@ -137,7 +138,7 @@ def write(tmp_path: Path, name: str, data: bytes) -> str:
 
 def pack_bytes(root: str) -> int:
     store = open_store(parse_location(root))
-    return sum(s.size for s in store.backend.list(store.key(layout.PACK_PREFIX)))
+    return sum(s.size for s in store.backend.list(store.key(object_keys.PACK_PREFIX)))
 
 
 def test_deleted_run_frees_its_space(root, tmp_path):
@@ -170,7 +171,7 @@ def test_grace_period(root, tmp_path):
     assert run_json("gc", root)["condemned_packs"] == 0
     store = open_store(parse_location(root))
     with lease.lease(store) as held:
-        collection = collect._Collection(store, 100, lease.storage_time(store) + 101, held, print)
+        collection = gc._Collection(store, 100, lease.storage_time(store) + 101, held, print)
         collection.condemn()
     assert collection.done.condemned_packs == 1
     assert run_json("gc", root)["waiting_packs"] == 1
@@ -179,7 +180,7 @@ def test_grace_period(root, tmp_path):
     repository.log_artifact(str(tmp_path / "f"))
     assert pack_bytes(root) > 2 * MIB
     with lease.lease(store) as held:
-        collection = collect._Collection(store, 100, lease.storage_time(store) + 101, held, print)
+        collection = gc._Collection(store, 100, lease.storage_time(store) + 101, held, print)
         collection.sweep()
     assert collection.done.removed_packs == 1
     assert collection.done.copied_bytes == 0
@@ -235,7 +236,7 @@ def test_long_file_whose_recipe_is_moved(disk, tmp_path, monkeypatch):
         parse_location(disk),
         open_store(parse_location(disk)).format,
     )
-    from mlflow_plugins_pack.artifacts.reading import read_file
+    from mlflow_plugins_pack.artifacts.download.file_reader import read_file
 
     (scope,) = fresh.scopes_under("")
     assert b"".join(read_file(fresh, fresh.view(scope).files["long"])) == data
@@ -276,7 +277,7 @@ def test_segments_that_others_stand_for_are_removed(disk, tmp_path):
 
 
 def test_unreadable_manifest_stops_the_collection(disk, tmp_path, monkeypatch):
-    from mlflow_plugins_pack.artifacts import store as store_module
+    from mlflow_plugins_pack.artifacts.store import store as store_module
 
     kept, doomed = (get_artifact_repository(new_run_uri(disk)) for _ in range(2))
     kept.log_artifact(write(tmp_path, "kept", random_bytes(MIB)))
@@ -325,8 +326,8 @@ def test_one_collection_at_a_time(root, tmp_path):
 def test_lease_of_a_dead_process_runs_out(disk, tmp_path, monkeypatch):
     get_artifact_repository(new_run_uri(disk)).log_artifact(write(tmp_path, "f", b"x"))
     store = open_store(parse_location(disk))
-    key = tmp_path / "store" / layout.LEASE_KEY
-    store.backend.write(store.key(layout.LEASE_KEY), b"{}")
+    key = tmp_path / "store" / object_keys.LEASE_KEY
+    store.backend.write(store.key(object_keys.LEASE_KEY), b"{}")
     long_ago = time.time() - lease.LEASE_SECONDS - 5
     os.utime(key, (long_ago, long_ago))
     run("gc", disk)
@@ -365,7 +366,7 @@ def test_threads_and_collections_at_once(disk, tmp_path):
     def gather() -> None:
         try:
             while not stop.is_set():
-                collect.collect(open_store(parse_location(disk)), 0)
+                gc.collect(open_store(parse_location(disk)), 0)
         except BaseException as exc:
             failures.append(exc)
 

@@ -15,10 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import layout, opening
-from mlflow_plugins_pack.artifacts.index import MAGIC, Delta, decode_delta, encode_delta
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.manifest import (
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.encryption import PLAIN
+from mlflow_plugins_pack.artifacts.format.index_delta import (
+    MAGIC,
+    Delta,
+    decode_delta,
+    encode_delta,
+)
+from mlflow_plugins_pack.artifacts.format.manifest import (
     SEGMENT_HEADER,
     SEGMENT_MAGIC,
     FileEntry,
@@ -28,7 +33,7 @@ from mlflow_plugins_pack.artifacts.manifest import (
     encode_recipe_part,
     encode_segment,
 )
-from mlflow_plugins_pack.artifacts.pack import (
+from mlflow_plugins_pack.artifacts.format.pack import (
     CODEC_ZSTD,
     FOOTER,
     FOOTER_MAGIC,
@@ -39,7 +44,8 @@ from mlflow_plugins_pack.artifacts.pack import (
     decode_tail,
     tail_length,
 )
-from mlflow_plugins_pack.artifacts.sealing import PLAIN
+from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ForbiddenRootError, PackError
 from tests.artifacts.test_commands import run_json
 from tests.contracts.artifact_repository import (
@@ -202,7 +208,7 @@ def root(tmp_path: Path) -> str:
 
 
 def plant_index(tmp_path: Path, delta: Delta) -> None:
-    path = tmp_path / "store" / layout.index_key(layout.make_ulid(1, os.urandom(10)))
+    path = tmp_path / "store" / object_keys.index_key(object_keys.make_ulid(1, os.urandom(10)))
     path.write_bytes(encode_delta(delta))
 
 
@@ -237,7 +243,7 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
     sha256 = hashlib.sha256(data).digest()
     record = builder.add(1, 0, sha256, data, len(data))
     name, packed, _ = builder.finish()
-    store.backend.write(store.key(layout.pack_key(name)), packed)
+    store.backend.write(store.key(object_keys.pack_key(name)), packed)
     place = record.at(name)
     entry = FileEntry("loop", 100, b"\2" * 32, 0, recipe=(place, place))
     store.commit(SCOPE, [entry])

@@ -12,12 +12,14 @@ from collections.abc import Iterator
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import index_cache, layout, session
-from mlflow_plugins_pack.artifacts.backends._base import Stored
+from mlflow_plugins_pack.artifacts.backends.base import Stored
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
-from mlflow_plugins_pack.artifacts.index import Delta, KnownFile
-from mlflow_plugins_pack.artifacts.index_cache import IndexCache
-from mlflow_plugins_pack.artifacts.pack import Chunk, Record, encode_records
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.index_delta import Delta, KnownFile
+from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record, encode_records
+from mlflow_plugins_pack.artifacts.store import index_cache
+from mlflow_plugins_pack.artifacts.store.index_cache import IndexCache
+from mlflow_plugins_pack.artifacts.upload import session
 
 CHUNKS = 5
 
@@ -43,7 +45,7 @@ def delta_of(*packs: int, replaces: tuple[str, ...] = ()) -> Delta:
 
 
 def name_of(number: int) -> str:
-    return layout.make_ulid(1, number.to_bytes(10, "big"))
+    return object_keys.make_ulid(1, number.to_bytes(10, "big"))
 
 
 class Deltas:
@@ -164,9 +166,9 @@ def test_large_index_is_loaded_in_bounded_memory():
     """The index of 20 GiB takes 19 MiB on disk; what the process takes does not grow with it."""
     code = """
         import random, resource
-        from mlflow_plugins_pack.artifacts.index import Delta
-        from mlflow_plugins_pack.artifacts.index_cache import IndexCache
-        from mlflow_plugins_pack.artifacts.pack import Record, encode_records
+        from mlflow_plugins_pack.artifacts.format.index_delta import Delta
+        from mlflow_plugins_pack.artifacts.store.index_cache import IndexCache
+        from mlflow_plugins_pack.artifacts.format.pack import Record, encode_records
 
         chance = random.Random(1)
 

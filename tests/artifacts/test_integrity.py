@@ -17,18 +17,21 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import download, layout, opening, session
-from mlflow_plugins_pack.artifacts.collect import collect
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.manifest import (
+from mlflow_plugins_pack.artifacts.download import download
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.manifest import (
     FileEntry,
     Segment,
     encode_recipe_part,
     encode_segment,
 )
-from mlflow_plugins_pack.artifacts.opening import open_store
-from mlflow_plugins_pack.artifacts.pack import Chunk
-from mlflow_plugins_pack.artifacts.view import manifest_bytes
+from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.format.view import manifest_bytes
+from mlflow_plugins_pack.artifacts.maintenance.gc import collect
+from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store.opening import open_store
+from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
     ArtifactConflictError,
@@ -227,8 +230,8 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 def plant(store_folder: Path, repository: ArtifactRepository, entry: FileEntry) -> None:
     """Put a manifest segment into the repository's scope, as somebody with write access could."""
     scope = parse_location(repository.artifact_uri).path[len(str(store_folder)) :]
-    ulid = layout.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
-    path = store_folder / layout.segment_key(scope, ulid)
+    ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
+    path = store_folder / object_keys.segment_key(scope, ulid)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(encode_segment(Segment(scope, ulid, (entry,))))
 
@@ -268,7 +271,7 @@ def test_recipe_that_repeats_a_chunk_fills_no_disk(
     record = builder.add(1, 0, hashlib.sha256(data).digest(), data, len(data))
     name, packed, _ = builder.finish()
     place = record.at(name)
-    store.backend.write(store.key(layout.pack_key(name)), packed)
+    store.backend.write(store.key(object_keys.pack_key(name)), packed)
     plant(store_folder, repository, FileEntry("bomb", 5, b"\1" * 32, 0, recipe=(place,)))
     written = []
     original = download._write
@@ -477,7 +480,7 @@ class CrashError(Exception):
 def test_crash_at_every_single_write(store_folder, tmp_path, monkeypatch, before):
     """Whichever write is the last to happen, all of a call is visible or nothing."""
     from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
-    from mlflow_plugins_pack.artifacts.check import check_store
+    from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 
     monkeypatch.setattr(session, "PACK_BYTES", 300_000)
     monkeypatch.setattr(session, "_PACKS_PER_DELTA", 2)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_plugins_pack.artifacts import transfer
-from mlflow_plugins_pack.artifacts.transfer import MIB, Memory, Share, Uploads
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.thread_pools import MIB, Memory, Share, Uploads
 from tests import servers
 from tests.artifacts import memory
 
@@ -63,7 +63,7 @@ def test_writes_wait_for_room_and_not_for_others(monkeypatch):
         started.append(Future())
         return started[-1]
 
-    monkeypatch.setattr(transfer, "submit", hold)
+    monkeypatch.setattr(thread_pools, "submit", hold)
     whole = Memory(16 * MIB, MIB, 16 * MIB)
     shares = [Share(whole) for _ in range(2)]
     slow, other = map(Uploads, shares)

@@ -92,7 +92,7 @@ repository = mlflow_plugins_pack.artifacts.plugin.CasArtifactRepository("nonsens
         name
         for name in loaded
         if name.split(".")[0] in ("boto3", "botocore", "azure", "sqlalchemy", "zstandard")
-        or name.startswith(("mlflow.store", "mlflow_plugins_pack.artifacts.store"))
+        or name.startswith(("mlflow.store", "mlflow_plugins_pack.artifacts.store.store"))
     ]
 
 
@@ -101,7 +101,7 @@ def test_import_mlflow_loads_no_cloud_library_through_us():
 import sys
 import mlflow
 print([m for m in ("boto3", "azure.storage.blob", "zstandard", "pyfastcdc",
-                   "mlflow_plugins_pack.artifacts.store") if m in sys.modules])
+                   "mlflow_plugins_pack.artifacts.store.store") if m in sys.modules])
 from mlflow.store.artifact.artifact_repository_registry import _artifact_repository_registry as r
 print(sorted(s for s in r.get_registered_artifact_repositories() if s.startswith("cas-")))
 """

@@ -9,17 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.artifacts import layout, view
-from mlflow_plugins_pack.artifacts.chunking import (
+from mlflow_plugins_pack.artifacts.digest import digest_files
+from mlflow_plugins_pack.artifacts.format import object_keys, view
+from mlflow_plugins_pack.artifacts.format.chunker import (
     Chunker,
     ChunkerParameters,
     CutSizes,
     fast_cutter,
     slow_cutter,
 )
-from mlflow_plugins_pack.artifacts.digest import digest_files
-from mlflow_plugins_pack.artifacts.gear import GEAR, MASKS
-from mlflow_plugins_pack.artifacts.index import (
+from mlflow_plugins_pack.artifacts.format.encryption import PLAIN
+from mlflow_plugins_pack.artifacts.format.gear_tables import GEAR, MASKS
+from mlflow_plugins_pack.artifacts.format.index_delta import (
     Delta,
     KnownFile,
     decode_delta,
@@ -27,8 +28,7 @@ from mlflow_plugins_pack.artifacts.index import (
     group_deltas,
     split_delta,
 )
-from mlflow_plugins_pack.artifacts.location import parse_location
-from mlflow_plugins_pack.artifacts.manifest import (
+from mlflow_plugins_pack.artifacts.format.manifest import (
     FileEntry,
     Folder,
     Lock,
@@ -40,7 +40,7 @@ from mlflow_plugins_pack.artifacts.manifest import (
     encode_recipe_part,
     encode_segment,
 )
-from mlflow_plugins_pack.artifacts.pack import (
+from mlflow_plugins_pack.artifacts.format.pack import (
     CODEC_RAW,
     CODEC_ZSTD,
     FOOTER,
@@ -56,8 +56,8 @@ from mlflow_plugins_pack.artifacts.pack import (
     encode_records,
     tail_length,
 )
-from mlflow_plugins_pack.artifacts.roots import check_allowed
-from mlflow_plugins_pack.artifacts.sealing import PLAIN
+from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     ArtifactPathError,
@@ -80,17 +80,17 @@ paths = st.lists(part, min_size=1, max_size=4).map("/".join)
 
 @given(paths)
 def test_plain_path_is_its_own_normal_form(path):
-    assert layout.normalize_path(path) == path
-    assert layout.is_stored_path(path)
+    assert object_keys.normalize_path(path) == path
+    assert object_keys.is_stored_path(path)
 
 
 @given(st.text(max_size=40))
 def test_normal_form_never_leaves_its_folder(text):
     try:
-        path = layout.normalize_path(text)
+        path = object_keys.normalize_path(text)
     except ArtifactPathError:
         return
-    assert layout.normalize_path(path) == path
+    assert object_keys.normalize_path(path) == path
     assert not path.startswith("/")
     assert not {"..", "", "."} & set(path.split("/")) or path == ""
     assert not set(path) & {"\\", "\0"}
@@ -101,7 +101,7 @@ def test_normal_form_never_leaves_its_folder(text):
     [(None, ""), ("", ""), (".", ""), ("a/", "a"), ("./a", "a"), ("a/./b", "a/b"), ("...", "...")],
 )
 def test_normal_form(text, expected):
-    assert layout.normalize_path(text) == expected
+    assert object_keys.normalize_path(text) == expected
 
 
 @pytest.mark.parametrize(
@@ -120,9 +120,9 @@ def test_normal_form(text, expected):
     ],
 )
 def test_scope(path, scope):
-    found, inner = layout.split_scope(path)
+    found, inner = object_keys.split_scope(path)
     assert found == scope
-    assert layout.join(found, inner) == path
+    assert object_keys.join(found, inner) == path
 
 
 @pytest.mark.parametrize(
@@ -138,25 +138,27 @@ def test_scope(path, scope):
     ],
 )
 def test_default_root(path, root):
-    assert layout.default_root(path) == root
+    assert object_keys.default_root(path) == root
 
 
 def test_segment_keys_are_told_from_others():
-    ulid = layout.make_ulid(1, b"\0" * 10)
-    key = layout.segment_key(f"1/{RUN}/artifacts", ulid)
-    assert layout.parse_segment_key(key) == layout.SegmentName(f"1/{RUN}/artifacts", ulid)
-    assert layout.parse_segment_key(layout.segment_key("", ulid)) == layout.SegmentName("", ulid)
-    combined = layout.segment_key("", ulid + "-c")
-    assert layout.parse_segment_key(combined) == layout.SegmentName("", ulid + "-c")
-    for other in (key + "x", "1/.m/" + ulid, layout.index_key(ulid), f"{RUN}/artifacts/.m/x"):
-        assert layout.parse_segment_key(other) is None
+    ulid = object_keys.make_ulid(1, b"\0" * 10)
+    key = object_keys.segment_key(f"1/{RUN}/artifacts", ulid)
+    assert object_keys.parse_segment_key(key) == object_keys.SegmentName(f"1/{RUN}/artifacts", ulid)
+    assert object_keys.parse_segment_key(
+        object_keys.segment_key("", ulid)
+    ) == object_keys.SegmentName("", ulid)
+    combined = object_keys.segment_key("", ulid + "-c")
+    assert object_keys.parse_segment_key(combined) == object_keys.SegmentName("", ulid + "-c")
+    for other in (key + "x", "1/.m/" + ulid, object_keys.index_key(ulid), f"{RUN}/artifacts/.m/x"):
+        assert object_keys.parse_segment_key(other) is None
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_ulids_sort_by_time(first, second, chance):
-    one, two = layout.make_ulid(first, chance), layout.make_ulid(second, chance)
-    assert layout.is_ulid(one)
-    assert layout.ulid_milliseconds(one) == first
+    one, two = object_keys.make_ulid(first, chance), object_keys.make_ulid(second, chance)
+    assert object_keys.is_ulid(one)
+    assert object_keys.ulid_milliseconds(one) == first
     assert (one < two) == (first < second)
 
 
@@ -361,7 +363,7 @@ def test_compressor_gives_up_and_tries_again():
 # --- manifests ------------------------------------------------------------------------------------
 
 SCOPE = f"1/{RUN}/artifacts"
-ULIDS = [layout.make_ulid(n, bytes([n] * 10)) for n in range(1, 9)]
+ULIDS = [object_keys.make_ulid(n, bytes([n] * 10)) for n in range(1, 9)]
 
 chunks = st.builds(
     Chunk,

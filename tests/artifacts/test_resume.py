@@ -13,7 +13,7 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts import staging
+from mlflow_plugins_pack.artifacts.download import staging
 from mlflow_plugins_pack.errors import StorageUnavailableError
 from tests import servers
 from tests.artifacts.test_faults import fresh_host

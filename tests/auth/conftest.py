@@ -13,7 +13,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth import manager
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
-from mlflow_plugins_pack.auth.store import FileStore
+from mlflow_plugins_pack.auth.token_store.stores import FileStore
 from tests import servers
 from tests.auth.parts import ARTIFACT, SECRET, Profiles, Recorder, recording, write_profiles
 from tests.oidc import OidcProvider

@@ -30,16 +30,16 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from mlflow_plugins_pack.auth.location import token_folder
+from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.manager import Manager, get_manager
 from mlflow_plugins_pack.auth.oidc import login
-from mlflow_plugins_pack.auth.profiles import OidcProfile
-from mlflow_plugins_pack.auth.session import PackAuth
+from mlflow_plugins_pack.auth.profiles.models import OidcProfile
+from mlflow_plugins_pack.auth.profiles.paths import token_folder
+from mlflow_plugins_pack.auth.signing.signer import PackAuth
 from mlflow_plugins_pack.auth.sources import open_oidc
-from mlflow_plugins_pack.auth.sources._base import SourceError
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
-from mlflow_plugins_pack.auth.store import FileStore
-from mlflow_plugins_pack.auth.stored import Stored, dump
+from mlflow_plugins_pack.auth.token_store.stored_token import Stored, dump
+from mlflow_plugins_pack.auth.token_store.stores import FileStore
 from mlflow_plugins_pack.errors import CredentialError
 from tests import servers
 from tests.auth.certificates import Authority
@@ -511,8 +511,8 @@ def test_eight_processes_make_one_refresh_and_keep_the_rotated_token(
 
 WRITER = """
 import itertools, sys
-from mlflow_plugins_pack.auth.store import FileStore
-from mlflow_plugins_pack.auth.stored import Stored
+from mlflow_plugins_pack.auth.token_store.stores import FileStore
+from mlflow_plugins_pack.auth.token_store.stored_token import Stored
 store = FileStore(sys.argv[1])
 print("go", flush=True)
 for number in itertools.count():

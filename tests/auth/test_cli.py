@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from mlflow_plugins_pack.auth.doctor import check
-from mlflow_plugins_pack.cli.auth import auth
+from mlflow_plugins_pack.auth.tools.doctor import check
+from mlflow_plugins_pack.cli.auth.group import auth
 from tests.auth.certificates import Authority
 from tests.auth.parts import Recorder, recording
 

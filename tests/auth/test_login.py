@@ -17,15 +17,15 @@ import pytest
 from click.testing import CliRunner
 
 from mlflow_plugins_pack.auth import manager
-from mlflow_plugins_pack.auth.location import token_folder
+from mlflow_plugins_pack.auth.credentials.claims import claims_of
+from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.auth.oidc import login
-from mlflow_plugins_pack.auth.profiles import OidcProfile
+from mlflow_plugins_pack.auth.profiles.models import OidcProfile
+from mlflow_plugins_pack.auth.profiles.paths import token_folder
 from mlflow_plugins_pack.auth.sources import open_oidc
-from mlflow_plugins_pack.auth.sources._base import SourceError
-from mlflow_plugins_pack.auth.sources.claims import claims_of
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
-from mlflow_plugins_pack.cli.auth import auth
+from mlflow_plugins_pack.cli.auth.group import auth
 from mlflow_plugins_pack.errors import CredentialError
 from tests.oidc import OidcProvider
 from tests.oidc.person import sign_in
@@ -169,7 +169,7 @@ def test_the_commands_of_a_sign_in(
         assert whole is not None
         act(whole)
 
-    from mlflow_plugins_pack.cli import auth_login
+    from mlflow_plugins_pack.cli.auth import login as auth_login
 
     monkeypatch.setattr(auth_login, "_show_code", show)
     with in_the_background(sign_in) as act:

@@ -17,10 +17,11 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from mlflow_plugins_pack.auth import manager, tokens
+from mlflow_plugins_pack.auth import manager
+from mlflow_plugins_pack.auth.credentials import lifetime as tokens
+from mlflow_plugins_pack.auth.credentials.claims import claims_of
+from mlflow_plugins_pack.auth.credentials.lifetime import Step, next_step
 from mlflow_plugins_pack.auth.manager import Manager
-from mlflow_plugins_pack.auth.sources.claims import claims_of
-from mlflow_plugins_pack.auth.tokens import Step, next_step
 from mlflow_plugins_pack.errors import CredentialError
 from tests.auth.parts import JSON, Recorder
 from tests.oidc import AUDIENCE, SECRET, OidcProvider

@@ -12,7 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from urllib3.util import parse_url
 
-from mlflow_plugins_pack.auth.origin import Scope, parse_scope, parse_target, stays_under
+from mlflow_plugins_pack.auth.profiles.origins import (
+    Scope,
+    parse_scope,
+    parse_target,
+    stays_under,
+)
 
 
 def covered(scope: str, url: str) -> bool:

@@ -15,7 +15,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth import manager
 from mlflow_plugins_pack.auth.manager import Manager
-from mlflow_plugins_pack.auth.profiles import KNOWN_SOURCES
+from mlflow_plugins_pack.auth.profiles.models import KNOWN_SOURCES
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 from tests.auth.certificates import Authority
 from tests.auth.parts import JSON, Recorder, Seen, recording
@@ -198,7 +198,7 @@ def test_a_google_service_account_asks_for_the_profiles_audience(
     get(named.url)
     from urllib.parse import parse_qs
 
-    from mlflow_plugins_pack.auth.sources.claims import claims_of
+    from mlflow_plugins_pack.auth.credentials.claims import claims_of
 
     (assertion,) = parse_qs(evil.seen[0].body.decode())["assertion"]
     assert claims_of(assertion)["target_audience"] == "iap"

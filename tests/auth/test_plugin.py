@@ -205,7 +205,7 @@ def test_the_provider_costs_nothing_at_import_and_without_a_file() -> None:
     assert heavy == "set()"
     assert sorted(eval(ours)) == [
         "mlflow_plugins_pack.auth",
-        "mlflow_plugins_pack.auth.location",
+        "mlflow_plugins_pack.auth.profiles.paths",
         "mlflow_plugins_pack.auth.plugin",
     ]
 

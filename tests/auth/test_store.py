@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.auth.sources._base import SourceError
-from mlflow_plugins_pack.auth.store import FileStore
-from mlflow_plugins_pack.auth.stored import Stored, dump, parse
+from mlflow_plugins_pack.auth.credentials.contracts import SourceError
+from mlflow_plugins_pack.auth.token_store.stored_token import Stored, dump, parse
+from mlflow_plugins_pack.auth.token_store.stores import FileStore
 
 KEY = "k"
 FIRST = Stored("token-1", 1000.0, 4600.0, "refresh-1", "alice")
@@ -105,7 +105,7 @@ def test_private_from_birth_and_replaced_whole(store: FileStore) -> None:
 
 HOLDER = """
 import sys, time
-from mlflow_plugins_pack.auth.store import FileStore
+from mlflow_plugins_pack.auth.token_store.stores import FileStore
 with FileStore(sys.argv[1]).lock("k", 60):
     print("held", flush=True)
     time.sleep(600)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from mlflow_plugins_pack.cli.traps import find_trap
+from mlflow_plugins_pack.cli.doctor.uri_traps import find_trap
 
 
 @pytest.mark.parametrize(

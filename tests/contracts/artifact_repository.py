@@ -252,8 +252,8 @@ class ArtifactRepositoryContract:
 
     @pytest.fixture
     def stored_bytes(self, root: str) -> Callable[[], int]:
-        from mlflow_plugins_pack.artifacts.location import parse_location
-        from mlflow_plugins_pack.artifacts.opening import open_store
+        from mlflow_plugins_pack.artifacts.store.opening import open_store
+        from mlflow_plugins_pack.artifacts.uri.location import parse_location
 
         def count() -> int:
             store = open_store(parse_location(root))

@@ -19,9 +19,12 @@ from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals import audit, drift, inspection, schema
-from mlflow_plugins_pack.approvals.records import find_requests
-from mlflow_plugins_pack.approvals.workflow import State
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.database import schema
+from mlflow_plugins_pack.approvals.domain.request_states import State
+from mlflow_plugins_pack.approvals.ledger import audit_log
+from mlflow_plugins_pack.approvals.ledger.requests import find_requests
+from mlflow_plugins_pack.approvals.reports import listings
 from tests.approvals.acting import signed_in
 
 POLICY = """
@@ -667,12 +670,12 @@ class RegistryStoreContract:
 
     def _audited(self, name: str, action: str) -> list[dict[str, Any]]:
         with self.store.engine.connect() as connection:
-            rows = inspection.audit_entries(connection, 100_000)
+            rows = listings.audit_entries(connection, 100_000)
         return [row for row in rows if row["name"] == name and row["action"] == action]
 
-    def _verify(self) -> audit.Verification:
+    def _verify(self) -> audit_log.Verification:
         with self.store.engine.connect() as connection:
-            return audit.verify(connection)
+            return audit_log.verify(connection)
 
     def test_a_failure_on_the_way_leaves_nothing_behind(
         self, monkeypatch: pytest.MonkeyPatch
@@ -681,7 +684,7 @@ class RegistryStoreContract:
         version = self.version(name)
         self.say("erin", "request", name, version, "prod")
         self.approve(name, version)
-        real = audit.append
+        real = audit_log.append
 
         def failing(session: Any, *, action: str, **values: Any) -> None:
             if action == "APPLIED":
@@ -689,7 +692,7 @@ class RegistryStoreContract:
             real(session, action=action, **values)
 
         with monkeypatch.context() as patch:
-            patch.setattr(audit, "append", failing)
+            patch.setattr(audit_log, "append", failing)
             with pytest.raises(MlflowException, match="power"):
                 self.set_alias("erin", name, version)
         assert self.holder(name) is None

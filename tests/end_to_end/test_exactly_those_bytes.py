@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import RestException
 from requests.exceptions import HTTPError
 
-from mlflow_plugins_pack.approvals.inspection import connected, requests_in
+from mlflow_plugins_pack.approvals.reports.listings import connected, requests_in
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
 from tests import servers
 

@@ -12,10 +12,11 @@ import mlflow
 import pytest
 from click.testing import CliRunner, Result
 
-from mlflow_plugins_pack.cli.lineage import lineage
+from mlflow_plugins_pack.cli.lineage.group import lineage
 from mlflow_plugins_pack.errors import LineageTargetError
-from mlflow_plugins_pack.lineage import ask, network
+from mlflow_plugins_pack.lineage.document import network
 from mlflow_plugins_pack.lineage.export import FORMATS
+from mlflow_plugins_pack.lineage.query import api
 from tests import servers
 from tests.lineage.conftest import RunScript
 from tests.lineage.reading import RunRecord
@@ -120,7 +121,7 @@ def test_version_that_is_registered_later_carries_the_lineage_of_its_run(chain: 
 
 
 def test_upstream_of_an_alias_reaches_the_raw_file(chain: Chain) -> None:
-    found = ask.upstream("models:/chain@prod", tracking_uri=chain.url)
+    found = api.upstream("models:/chain@prod", tracking_uri=chain.url)
     runs = {node.key for node in found.of_kind(network.RUN)}
     assert runs == {chain.train, chain.prepare}
     files = {node.label for node in found.of_kind(network.DATA)}
@@ -129,7 +130,7 @@ def test_upstream_of_an_alias_reaches_the_raw_file(chain: Chain) -> None:
 
 
 def test_downstream_of_the_raw_file_reaches_the_alias_and_the_scores(chain: Chain) -> None:
-    found = ask.downstream(str(chain.folder / "raw.csv"), tracking_uri=chain.url)
+    found = api.downstream(str(chain.folder / "raw.csv"), tracking_uri=chain.url)
     assert {chain.prepare, chain.train, chain.score} <= {
         node.key for node in found.of_kind(network.RUN)
     }
@@ -142,7 +143,7 @@ def test_downstream_of_the_raw_file_reaches_the_alias_and_the_scores(chain: Chai
 def test_who_used_a_file_wherever_its_bytes_lay(chain: Chain, tmp_path: Path) -> None:
     copy = tmp_path / "other name.csv"
     copy.write_bytes((chain.folder / "clean.parquet").read_bytes())
-    rows = ask.who_used(str(copy), tracking_uri=chain.url)
+    rows = api.who_used(str(copy), tracking_uri=chain.url)
     assert [row["run"] for row in rows] == [chain.score, chain.train]
     assert {"models:/chain/1", "models:/chain@prod"} <= set(rows[1]["models"])
     result = invoke(chain, "who-used", str(copy))
@@ -154,26 +155,26 @@ def test_who_used_a_file_wherever_its_bytes_lay(chain: Chain, tmp_path: Path) ->
 def test_who_used_by_uri_and_digest(chain: Chain, form: str) -> None:
     entry = RunRecord(chain.url, chain.prepare).entries()["raw.csv"]
     target = {"uri": entry["u"], "digest": entry["h"], "short digest": entry["h"][7:23]}[form]
-    rows = ask.who_used(target, tracking_uri=chain.url)
+    rows = api.who_used(target, tracking_uri=chain.url)
     assert chain.prepare in [row["run"] for row in rows]
 
 
 def test_what_nobody_used(chain: Chain, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("never read")
-    assert ask.who_used(str(tmp_path / "new.csv"), tracking_uri=chain.url) == []
-    assert ask.who_used("s3://bucket/it's%20not.csv", tracking_uri=chain.url) == []
+    assert api.who_used(str(tmp_path / "new.csv"), tracking_uri=chain.url) == []
+    assert api.who_used("s3://bucket/it's%20not.csv", tracking_uri=chain.url) == []
     assert "No run read it." in invoke(chain, "who-used", str(tmp_path / "new.csv")).output
 
 
 def test_wrong_targets_are_explained(chain: Chain) -> None:
     with pytest.raises(LineageTargetError, match="no such file here"):
-        ask.who_used("absent.csv", tracking_uri=chain.url)
+        api.who_used("absent.csv", tracking_uri=chain.url)
     with pytest.raises(LineageTargetError, match="downstream"):
-        ask.who_used(chain.train, tracking_uri=chain.url)
+        api.who_used(chain.train, tracking_uri=chain.url)
 
 
 def test_diff(chain: Chain) -> None:
-    same = ask.diff(chain.train, chain.train, tracking_uri=chain.url)
+    same = api.diff(chain.train, chain.train, tracking_uri=chain.url)
     assert same.same_data
     assert not same
     other = invoke(chain, "diff", chain.prepare, chain.train, "--json")

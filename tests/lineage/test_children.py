@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_plugins_pack.lineage import early
-from mlflow_plugins_pack.lineage.capture import spool
+from mlflow_plugins_pack.lineage.capture import child_spool
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.capture.layers import LAYERS, WAITS, targets
+from mlflow_plugins_pack.lineage.session import early_start
 from tests.lineage.conftest import RunScript
 from tests.lineage.reading import RunRecord
 
@@ -134,8 +134,8 @@ def test_early_start_sees_what_is_read_before_the_import(
 ) -> None:
     site = tmp_path / "site"
     site.mkdir()
-    monkeypatch.setattr(early, "path", lambda: site / early.NAME)
-    assert early.install().read_text() == early.LINE
+    monkeypatch.setattr(early_start, "path", lambda: site / early_start.NAME)
+    assert early_start.install().read_text() == early_start.LINE
     # As Python itself treats the folder of an environment.
     (tmp_path / "sitecustomize.py").write_text(f"import site; site.addsitedir({str(site)!r})")
     code = """
@@ -153,12 +153,12 @@ def test_early_start_sees_what_is_read_before_the_import(
     # Installed, but not asked for: only children of captured programs take part.
     outcome = run_script(code, database, **path)
     assert RunRecord(database, outcome.value).own() == {"settings.yaml"}
-    assert early.uninstall()
-    assert not early.uninstall()
+    assert early_start.uninstall()
+    assert not early_start.uninstall()
 
 
 def test_early_line_is_harmless_where_the_package_is_gone(tmp_path: Path) -> None:
-    (tmp_path / early.NAME).write_text(early.LINE)
+    (tmp_path / early_start.NAME).write_text(early_start.LINE)
     code = f"import site; site.addsitedir({str(tmp_path)!r}); print('fine')"
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-c", code],
@@ -209,9 +209,9 @@ def test_a_layer_that_is_off_waits_for_nothing(layer: str) -> None:
 
 def test_spool_survives_whatever_lies_in_its_folder(tmp_path: Path) -> None:
     folder = str(tmp_path / "spool")
-    assert spool.make(folder)
-    assert spool.make(folder), "it is there, and this user's alone"
-    reader, writer = spool.Reader(folder), spool.Writer(folder, ("run",))
+    assert child_spool.make(folder)
+    assert child_spool.make(folder), "it is there, and this user's alone"
+    reader, writer = child_spool.Reader(folder), child_spool.Writer(folder, ("run",))
     event = Event(7, READ, "/data/\udcff\n.csv", "audit", (), 1, None)
     writer.write(event)
     (tmp_path / "spool" / "broken.jsonl").write_text('{"x": 1}\n[1]\nnonsense\n["r"')
@@ -220,15 +220,15 @@ def test_spool_survives_whatever_lies_in_its_folder(tmp_path: Path) -> None:
     writer.write(event._replace(where="/data/two.csv"))
     assert [found.where for found in reader.events(3)] == ["/data/two.csv"]
     reader.remove()
-    spool.Writer(folder).write(event)
+    child_spool.Writer(folder).write(event)
     assert list(reader.events(3)) == []
 
 
 def test_spool_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     (tmp_path / "open").mkdir(mode=0o777)
     (tmp_path / "open").chmod(0o777)
-    assert not spool.make(str(tmp_path / "open"))
-    assert not spool.make(str(tmp_path / "absent" / "folder"))
+    assert not child_spool.make(str(tmp_path / "open"))
+    assert not child_spool.make(str(tmp_path / "absent" / "folder"))
 
 
 @pytest.mark.parametrize("module", ["record", "fingerprint"])

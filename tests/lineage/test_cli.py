@@ -9,10 +9,10 @@ import mlflow
 import pytest
 from click.testing import CliRunner, Result
 
-from mlflow_plugins_pack.cli.lineage import lineage
+from mlflow_plugins_pack.cli.lineage.group import lineage
 from mlflow_plugins_pack.errors import LineageNotRecordedError
-from mlflow_plugins_pack.lineage import flush
-from mlflow_plugins_pack.lineage.graph import Entry, Graph
+from mlflow_plugins_pack.lineage.delivery import writer
+from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
 
 
 def invoke(*arguments: str) -> Result:
@@ -49,7 +49,7 @@ def run_id(database: str) -> str:
             "coverage": {"layers": ["audit"], "blind": ["polars"]},
         },
     )
-    flush.deliver(run.info.run_id, graph, tracking_uri=database, base=None)
+    writer.deliver(run.info.run_id, graph, tracking_uri=database, base=None)
     return str(run.info.run_id)
 
 
@@ -90,7 +90,7 @@ def test_show_for_scripts_has_everything_in_full(database: str, run_id: str) -> 
 def test_show_without_the_artifact_falls_back_to_the_tags(database: str, run_id: str) -> None:
     client = mlflow.MlflowClient(database)
     uri = client.get_run(run_id).info.artifact_uri.removeprefix("file://")
-    (Path(uri) / flush.ARTIFACT).unlink()
+    (Path(uri) / writer.ARTIFACT).unlink()
     result = invoke("show", run_id, "--json", "--tracking-uri", database)
     assert len(json.loads(result.stdout)["inputs"]) == 4
 
@@ -106,9 +106,9 @@ def test_run_without_lineage_is_explained(database: str) -> None:
 def test_writing_again_changes_nothing(database: str, run_id: str) -> None:
     client = mlflow.MlflowClient(database)
     before = client.get_run(run_id)
-    graph = flush.read(client, before)
+    graph = writer.read(client, before)
     assert graph is not None
-    flush.deliver(run_id, graph, tracking_uri=database, base=None)
+    writer.deliver(run_id, graph, tracking_uri=database, base=None)
     after = client.get_run(run_id)
     unchanged = {k: v for k, v in before.data.tags.items() if k != "lineage.truncated"}
     assert unchanged.items() <= after.data.tags.items()
@@ -121,7 +121,7 @@ def test_kept_records_are_pushed_once(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     run = mlflow.MlflowClient(database).create_run(experiment(database))
     graph = Graph(inputs=(Entry("file:///data/a.csv", "sha256:" + "12" * 32),))
-    path = flush.keep_locally(run.info.run_id, graph, "http://alice:hunter2@127.0.0.1:9/?t=x")
+    path = writer.keep_locally(run.info.run_id, graph, "http://alice:hunter2@127.0.0.1:9/?t=x")
     assert path is not None
     assert "hunter2" not in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
@@ -141,7 +141,7 @@ def test_records_kept_for_one_run_are_all_pushed(
     client = mlflow.MlflowClient(database)
     run_id = client.create_run(experiment(database)).info.run_id
     for name in "ab":
-        flush.keep_locally(run_id, Graph(inputs=(Entry(f"file:///data/{name}.csv"),)), database)
+        writer.keep_locally(run_id, Graph(inputs=(Entry(f"file:///data/{name}.csv"),)), database)
     pushed = json.loads(invoke("push", "--json").stdout)
     assert [(row["run"], row["result"]) for row in pushed] == [(run_id, "written")] * 2
     inputs = json.loads(client.get_run(run_id).data.tags["lineage.inputs"])
@@ -152,7 +152,7 @@ def test_record_of_a_run_that_is_gone_is_kept(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    path = flush.keep_locally("0" * 32, Graph(), database)
+    path = writer.keep_locally("0" * 32, Graph(), database)
     assert path is not None
     result = invoke("push", "--json")
     assert result.exit_code == 1

@@ -8,7 +8,7 @@ import mlflow
 import pytest
 from mlflow.tracking import fluent
 
-from mlflow_plugins_pack.lineage import mlflow_adapter as adapter
+from mlflow_plugins_pack.lineage import mlflow_internals as adapter
 
 pytestmark = pytest.mark.compat
 
@@ -96,7 +96,7 @@ def test_what_is_fetched_ends_in_methods_that_are_there() -> None:
     from mlflow.tracking._model_registry.client import ModelRegistryClient
     from mlflow.utils.autologging_utils import safety
 
-    from mlflow_plugins_pack.lineage.capture import frames
+    from mlflow_plugins_pack.lineage.capture import call_stack
 
     run_id = "0" * 32
     assert RunsArtifactRepository.parse_runs_uri(f"runs:/{run_id}/a/b")[0] == run_id
@@ -110,19 +110,20 @@ def test_what_is_fetched_ends_in_methods_that_are_there() -> None:
     source = inspect.getsource(ModelsArtifactRepository.__init__)
     assert "self.model_name" in source
     assert "self.model_version" in source
-    assert str(safety.__file__).endswith(frames._ORIGINAL_CALLED)
+    assert str(safety.__file__).endswith(call_stack._ORIGINAL_CALLED)
 
 
 def test_limits_are_those_that_the_tags_are_made_for() -> None:
     from mlflow.utils import validation
 
-    from mlflow_plugins_pack.lineage import flush, tags
+    from mlflow_plugins_pack.lineage.delivery import writer
+    from mlflow_plugins_pack.lineage.document import tags
 
     assert validation.MAX_TAG_VAL_LENGTH >= tags.LIMIT_BYTES
-    assert validation.MAX_DATASET_DIGEST_SIZE == flush._DIGEST_CHARACTERS
-    assert validation.MAX_DATASET_NAME_SIZE == flush._NAME_CHARACTERS
-    assert validation.MAX_DATASET_SOURCE_SIZE > flush._SOURCE_CHARACTERS
-    assert validation.MAX_DATASETS_PER_BATCH >= flush._DATASET_LIMIT
+    assert validation.MAX_DATASET_DIGEST_SIZE == writer._DIGEST_CHARACTERS
+    assert validation.MAX_DATASET_NAME_SIZE == writer._NAME_CHARACTERS
+    assert validation.MAX_DATASET_SOURCE_SIZE > writer._SOURCE_CHARACTERS
+    assert validation.MAX_DATASETS_PER_BATCH >= writer._DATASET_LIMIT
 
 
 def test_missing_insides_are_survived(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 
-from mlflow_plugins_pack.lineage.capture.filter import NoiseFilter
+from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
 from tests.lineage.test_graph import paths
 
 FILTER = NoiseFilter(interpreter=["/opt/python", "/"], home="/home/alice")

@@ -8,10 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_plugins_pack.lineage import fingerprint
-from mlflow_plugins_pack.lineage.capture.audit import file_state
+from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
 from mlflow_plugins_pack.lineage.capture.event import FileState
-from mlflow_plugins_pack.lineage.fingerprint import BLOB, MD5, Fingerprint, Fingerprinter
+from mlflow_plugins_pack.lineage.fingerprints import hashing
+from mlflow_plugins_pack.lineage.fingerprints.hashing import (
+    BLOB,
+    MD5,
+    Fingerprint,
+    Fingerprinter,
+)
 from tests.lineage.conftest import RunScript
 from tests.lineage.reading import RunRecord
 
@@ -86,19 +91,19 @@ def test_large_file_is_hashed_once_by_all_processes(
     state = file_state(str(path))
     assert state is not None
     hashed: list[str] = []
-    hash_all = fingerprint._hash_all
+    hash_all = hashing._hash_all
     monkeypatch.setattr(
-        fingerprint, "_hash_all", lambda f, *rest: hashed.append(f.name) or hash_all(f, *rest)
+        hashing, "_hash_all", lambda f, *rest: hashed.append(f.name) or hash_all(f, *rest)
     )
     # Each new object stands for a process of its own.
-    made = {fingerprint.Fingerprinter(folder).fingerprint(str(path), state, full=True)}
+    made = {hashing.Fingerprinter(folder).fingerprint(str(path), state, full=True)}
     for _ in range(50):
-        made.add(fingerprint.Fingerprinter(folder).fingerprint(str(path), state, full=True))
+        made.add(hashing.Fingerprinter(folder).fingerprint(str(path), state, full=True))
     assert len(made) == len(hashed) == 1
     path.write_bytes(b"x" * (9 << 20))
     other = file_state(str(path))
     assert other is not None
-    made.add(fingerprint.Fingerprinter(folder).fingerprint(str(path), other, full=True))
+    made.add(hashing.Fingerprinter(folder).fingerprint(str(path), other, full=True))
     assert len(made) == len(hashed) == 2
 
 
@@ -107,12 +112,12 @@ def test_broken_cache_only_costs_time(tmp_path: Path) -> None:
     path.write_bytes(bytes(9 << 20))
     state = file_state(str(path))
     assert state is not None
-    first = fingerprint.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
+    first = hashing.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
     for kept in folder.iterdir():
         kept.write_text("[]")
-    again = fingerprint.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
+    again = hashing.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
     (tmp_path / "file").touch()
-    beside = fingerprint.Fingerprinter(str(tmp_path / "file" / "no")).fingerprint(
+    beside = hashing.Fingerprinter(str(tmp_path / "file" / "no")).fingerprint(
         str(path), state, full=True
     )
     assert first == again == beside
@@ -138,7 +143,7 @@ def test_further_digests_come_from_the_same_reading(
         assert first.fingerprint(str(path), state_of(path), full=True, also=both) == expected
         assert first.cached(state_of(path), full=True) == expected
     # The last one is large: another process finds all of it in the cache.
-    monkeypatch.setattr(fingerprint, "_hash_large", None)
+    monkeypatch.setattr(hashing, "_hash_large", None)
     kept = Fingerprinter(folder).fingerprint(str(path), state_of(path), full=True, also=both)
     assert kept == expected
 

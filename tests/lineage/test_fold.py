@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.lineage import ask, fold
+from mlflow_plugins_pack.lineage.attribution.windows import Recorder
 from mlflow_plugins_pack.lineage.capture.event import READ, Event, FileState, packed, unpacked
-from mlflow_plugins_pack.lineage.record import Recorder
+from mlflow_plugins_pack.lineage.fingerprints import folders
+from mlflow_plugins_pack.lineage.query import api
 from tests import servers
 from tests.lineage.conftest import RunScript
 from tests.lineage.reading import RunRecord
@@ -38,12 +39,12 @@ def test_size_and_time_survive_the_packing(size: int, mtime_ns: int) -> None:
 def test_listing_fits_loses_nothing_and_knows_no_order(
     files: list[tuple[str, int]], limit: int, shuffle: random.Random
 ) -> None:
-    def listing(order: list[tuple[str, int]]) -> fold.Split:
+    def listing(order: list[tuple[str, int]]) -> folders.Split:
         recorder = Recorder(limit)
         for folder, number in order:
             recorder.add(event(f"/{folder}/{number}", number))
         scope = recorder.window("r", 1).own
-        split = fold.split(scope.reads, scope.more, limit)
+        split = folders.split(scope.reads, scope.more, limit)
         held = len(scope.reads) + len(scope.more)
         assert held + scope.dropped == len(order)
         assert len(split.single) + sum(map(len, split.folders.values())) + split.dropped == held
@@ -53,16 +54,16 @@ def test_listing_fits_loses_nothing_and_knows_no_order(
     assert len(first.single) + len(first.folders) <= max(limit, len(first.folders))
     again = listing(shuffle.sample(files, len(files)))
     if len(files) <= limit * 10:
-        digests = {folder: fold.digest(group) for folder, group in first.folders.items()}
-        assert digests == {folder: fold.digest(group) for folder, group in again.folders.items()}
+        digests = {folder: folders.digest(group) for folder, group in first.folders.items()}
+        assert digests == {folder: folders.digest(group) for folder, group in again.folders.items()}
         assert sorted(first.single) == sorted(again.single)
 
 
 @pytest.mark.parametrize("changed", [("b", 1, 5), ("a", 2, 5), ("a", 1, 6)])
-def test_digest_tells_names_sizes_and_times(changed: fold.File) -> None:
-    other: fold.File = ("z", 1, 1)
-    assert fold.digest([("a", 1, 5), other]) == fold.digest([other, ("a", 1, 5)])
-    assert fold.digest([("a", 1, 5), other]) != fold.digest([changed, other])
+def test_digest_tells_names_sizes_and_times(changed: folders.File) -> None:
+    other: folders.File = ("z", 1, 1)
+    assert folders.digest([("a", 1, 5), other]) == folders.digest([other, ("a", 1, 5)])
+    assert folders.digest([("a", 1, 5), other]) != folders.digest([changed, other])
 
 
 def test_run_over_many_files_names_their_folder(
@@ -101,11 +102,11 @@ def test_run_over_many_files_names_their_folder(
     assert len(first.document(tmp_path)["members"][entry["u"]]) == 300
 
     image = outcome.folder / "images" / "77.png"
-    used = {row["run"] for row in ask.who_used(str(image), tracking_uri=server.url)}
+    used = {row["run"] for row in api.who_used(str(image), tracking_uri=server.url)}
     assert used == set(outcome.value)
 
     def verified() -> list[str]:
-        checks = ask.verify(outcome.value[0], tracking_uri=server.url)
+        checks = api.verify(outcome.value[0], tracking_uri=server.url)
         return [check.result for check in checks if check.entry.files]
 
     assert verified() == ["same"]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.lineage.graph import (
+from mlflow_plugins_pack.lineage.document.graph import (
     Entry,
     Graph,
     file_uri,

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlflow_plugins_pack.cli.lineage import lineage
+from mlflow_plugins_pack.cli.lineage.group import lineage
 from tests import servers
 from tests.lineage.conftest import Outcome, run_in
 from tests.lineage.reading import RunRecord

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
 from mlflow_plugins_pack.lineage.capture.event import unpacked
-from mlflow_plugins_pack.lineage.capture.filter import NoiseFilter
-from mlflow_plugins_pack.lineage.seen import Seen
+from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
 from tests import servers
 from tests.lineage.conftest import RunScript
 from tests.lineage.reading import RunRecord

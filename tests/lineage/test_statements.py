@@ -6,8 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.lineage.capture import statements
-from mlflow_plugins_pack.lineage.capture.statements import Tables, scan, tables_of
+from mlflow_plugins_pack.lineage.capture.libraries import sql_statements
+from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import (
+    Tables,
+    scan,
+    tables_of,
+)
 
 CASES = {
     "SELECT * FROM t": ("t", ""),
@@ -52,7 +56,7 @@ def test_without_the_parser(statement: str, monkeypatch: pytest.MonkeyPatch) -> 
     def missing(*_: object) -> None:
         raise ImportError("sqlglot")
 
-    monkeypatch.setattr(statements, "_parsed", missing)
+    monkeypatch.setattr(sql_statements, "_parsed", missing)
     tables_of.cache_clear()
     read, written = names(tables_of(statement, "postgresql"))
     tables_of.cache_clear()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.lineage.flush import graph_from_tags
-from mlflow_plugins_pack.lineage.graph import Entry, Graph, file_uri
-from mlflow_plugins_pack.lineage.tags import LIMIT_BYTES, PREFIX, fit, to_tags
+from mlflow_plugins_pack.lineage.delivery.writer import graph_from_tags
+from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
+from mlflow_plugins_pack.lineage.document.tags import LIMIT_BYTES, PREFIX, fit, to_tags
 from tests.lineage.test_graph import entries, graphs, names
 
 

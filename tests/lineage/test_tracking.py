@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from mlflow_plugins_pack.cli.lineage import lineage
-from mlflow_plugins_pack.lineage import git
-from mlflow_plugins_pack.lineage.build import GraphBuilder
-from mlflow_plugins_pack.lineage.capture.audit import file_state
+from mlflow_plugins_pack.cli.lineage.group import lineage
+from mlflow_plugins_pack.lineage.attribution.windows import Scope, Window
+from mlflow_plugins_pack.lineage.building.builder import GraphBuilder
+from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
-from mlflow_plugins_pack.lineage.compare import compare
-from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
-from mlflow_plugins_pack.lineage.graph import Entry, Graph, file_uri
-from mlflow_plugins_pack.lineage.record import Scope, Window
-from mlflow_plugins_pack.lineage.verify import check
+from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
+from mlflow_plugins_pack.lineage.fingerprints import git
+from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
+from mlflow_plugins_pack.lineage.query.compare import compare
+from mlflow_plugins_pack.lineage.query.verify import check
 from tests.lineage.conftest import RunScript
 from tests.lineage.reading import RunRecord
 

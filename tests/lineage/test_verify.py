@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from mlflow_plugins_pack.lineage.fingerprint import Fingerprinter
-from mlflow_plugins_pack.lineage.graph import Entry
-from mlflow_plugins_pack.lineage.verify import check
+from mlflow_plugins_pack.lineage.document.graph import Entry
+from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
+from mlflow_plugins_pack.lineage.query.verify import check
 from tests import servers
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlflow_plugins_pack.artifacts.backends._base import Backend
-from mlflow_plugins_pack.artifacts.location import Location
+from mlflow_plugins_pack.artifacts.backends.base import Backend
+from mlflow_plugins_pack.artifacts.uri.location import Location
 
 
 def open_backend(location: Location) -> Backend:

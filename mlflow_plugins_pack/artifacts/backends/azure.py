@@ -17,13 +17,13 @@ from azure.storage.blob import BlobPrefix, BlobServiceClient, ContainerClient, E
 from mlflow.environment_variables import MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT
 from mlflow.utils.credentials import get_default_host_creds
 
-from mlflow_plugins_pack.artifacts.backends._base import (
+from mlflow_plugins_pack.artifacts.backends.base import (
     Backend,
     Buffer,
     ObjectMissingError,
     Stored,
 )
-from mlflow_plugins_pack.artifacts.location import Location, parse_wasbs_container
+from mlflow_plugins_pack.artifacts.uri.location import Location, parse_wasbs_container
 from mlflow_plugins_pack.errors import (
     ConfigurationError,
     StorageCredentialsError,

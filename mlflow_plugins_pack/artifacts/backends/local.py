@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
-from mlflow_plugins_pack.artifacts.backends._base import (
+from mlflow_plugins_pack.artifacts.backends.base import (
     Backend,
     Buffer,
     ObjectMissingError,

@@ -32,13 +32,13 @@ from mlflow.environment_variables import (
     MLFLOW_S3_UPLOAD_EXTRA_ARGS,
 )
 
-from mlflow_plugins_pack.artifacts.backends._base import (
+from mlflow_plugins_pack.artifacts.backends.base import (
     Backend,
     Buffer,
     ObjectMissingError,
     Stored,
 )
-from mlflow_plugins_pack.artifacts.location import Location
+from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     ConfigurationError,

@@ -17,6 +17,8 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from mlflow_plugins_pack.auth.credentials.claims import who_is
+from mlflow_plugins_pack.auth.credentials.contracts import SourceError, import_extra
 from mlflow_plugins_pack.auth.oidc.authorization import (
     ForeignResponseError,
     Question,
@@ -24,9 +26,7 @@ from mlflow_plugins_pack.auth.oidc.authorization import (
 )
 from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError
-from mlflow_plugins_pack.auth.profiles import check_secure_url
-from mlflow_plugins_pack.auth.sources._base import SourceError, import_extra
-from mlflow_plugins_pack.auth.sources.claims import who_is
+from mlflow_plugins_pack.auth.profiles.models import check_secure_url
 from mlflow_plugins_pack.identity.errors import KeysUnavailableError, TokenRefusedError
 from mlflow_plugins_pack.identity.jwt import verify
 from mlflow_plugins_pack.identity.keys import KeyCache

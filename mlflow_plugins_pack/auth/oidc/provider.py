@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus
 
+from mlflow_plugins_pack.auth.credentials.contracts import Place, SourceError, import_extra
+from mlflow_plugins_pack.auth.credentials.lifetime import parse_lifetime
+from mlflow_plugins_pack.auth.credentials.secret import Secret
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError, Transport
-from mlflow_plugins_pack.auth.profiles import OidcProfile, check_secure_url
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import Place, SourceError, import_extra
-from mlflow_plugins_pack.auth.tokens import parse_lifetime
+from mlflow_plugins_pack.auth.profiles.models import OidcProfile, check_secure_url
 
 _GRANT = "urn:ietf:params:oauth:grant-type:"
 DISCOVERY_SECONDS = 3600.0

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_plugins_pack.auth.profiles import Tls
-from mlflow_plugins_pack.auth.redaction import redact
-from mlflow_plugins_pack.auth.sources._base import SourceDownError, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
+from mlflow_plugins_pack.auth.credentials.secret import redact
+from mlflow_plugins_pack.auth.profiles.models import Tls
 
 _LARGEST_BYTES = 1 << 20
 

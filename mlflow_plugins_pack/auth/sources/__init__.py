@@ -7,8 +7,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from mlflow_plugins_pack.auth import profiles as p
-from mlflow_plugins_pack.auth.sources._base import Place, Source, TokenSource, WithExtraHeaders
+from mlflow_plugins_pack.auth.credentials.contracts import (
+    Place,
+    Source,
+    TokenSource,
+    WithExtraHeaders,
+)
+from mlflow_plugins_pack.auth.profiles import models as p
 from mlflow_plugins_pack.auth.sources.basic import BasicSource
 from mlflow_plugins_pack.auth.sources.command import CommandPlace
 from mlflow_plugins_pack.auth.sources.env import EnvPlace

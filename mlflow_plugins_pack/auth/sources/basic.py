@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import base64
 
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import Place, SourceError
-from mlflow_plugins_pack.auth.tokens import Credential
+from mlflow_plugins_pack.auth.credentials.contracts import Place, SourceError
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential
+from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 
 class BasicSource:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from mlflow_plugins_pack.auth.sources._base import Source, SourceError
-from mlflow_plugins_pack.auth.tokens import Credential
+from mlflow_plugins_pack.auth.credentials.contracts import Source, SourceError
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential
 
 
 class ChainSource:

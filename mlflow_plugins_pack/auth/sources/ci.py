@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from urllib.parse import quote
 
+from mlflow_plugins_pack.auth.credentials.claims import life_of
+from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.secret import Secret
 from mlflow_plugins_pack.auth.oidc.transport import Transport
-from mlflow_plugins_pack.auth.profiles import check_secure_url
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
-from mlflow_plugins_pack.auth.sources.claims import life_of
+from mlflow_plugins_pack.auth.profiles.models import check_secure_url
 
 _URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"

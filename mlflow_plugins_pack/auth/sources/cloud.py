@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from mlflow_plugins_pack.auth.redaction import Secret, redact
-from mlflow_plugins_pack.auth.sources._base import Reading, SourceError, import_extra
-from mlflow_plugins_pack.auth.sources.claims import life_of
+from mlflow_plugins_pack.auth.credentials.claims import life_of
+from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError, import_extra
+from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
 
 
 class AzurePlace:

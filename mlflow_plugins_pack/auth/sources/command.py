@@ -16,9 +16,9 @@ import time
 from datetime import datetime, timezone
 from typing import IO, Any
 
-from mlflow_plugins_pack.auth.redaction import Secret, redact
-from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
-from mlflow_plugins_pack.auth.tokens import parse_lifetime
+from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.lifetime import parse_lifetime
+from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
 
 _LARGEST_BYTES = 64 * 1024
 _AFTER_EXIT_SECONDS = 0.5

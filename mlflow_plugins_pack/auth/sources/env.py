@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 
 class EnvPlace:

@@ -6,8 +6,8 @@ import os
 import stat
 import time
 
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 _LARGEST_BYTES = 64 * 1024
 _PATIENCE = 5

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from mlflow_plugins_pack.auth.sources._base import (
+from mlflow_plugins_pack.auth.credentials.contracts import (
     Place,
     SourceError,
     header_value,
     shortest_life,
 )
-from mlflow_plugins_pack.auth.tokens import Credential
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential
 
 
 class HeadersSource:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import Reading, SourceError
-from mlflow_plugins_pack.auth.store import keyring_call, open_keyring
+from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.token_store.stores import keyring_call, open_keyring
 
 
 class KeyringPlace:

@@ -14,19 +14,24 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from mlflow_plugins_pack.auth.location import token_folder
-from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
-from mlflow_plugins_pack.auth.oidc.transport import OAuthError
-from mlflow_plugins_pack.auth.profiles import OidcProfile
-from mlflow_plugins_pack.auth.redaction import Secret
-from mlflow_plugins_pack.auth.sources._base import (
+from mlflow_plugins_pack.auth.credentials.contracts import (
     SourceDownError,
     SourceError,
     header_value,
 )
-from mlflow_plugins_pack.auth.store import FileStore, KeyringStore, MemoryStore, TokenStore
-from mlflow_plugins_pack.auth.stored import Stored
-from mlflow_plugins_pack.auth.tokens import Credential
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential
+from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
+from mlflow_plugins_pack.auth.oidc.transport import OAuthError
+from mlflow_plugins_pack.auth.profiles.models import OidcProfile
+from mlflow_plugins_pack.auth.profiles.paths import token_folder
+from mlflow_plugins_pack.auth.token_store.stored_token import Stored
+from mlflow_plugins_pack.auth.token_store.stores import (
+    FileStore,
+    KeyringStore,
+    MemoryStore,
+    TokenStore,
+)
 
 _logger = logging.getLogger(__name__)
 

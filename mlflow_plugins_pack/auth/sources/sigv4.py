@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_plugins_pack.auth.redaction import Secret, redact
-from mlflow_plugins_pack.auth.sources._base import SourceError
-from mlflow_plugins_pack.auth.tokens import Credential
+from mlflow_plugins_pack.auth.credentials.contracts import SourceError
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential
+from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
 
 # What requests, urllib3 or a proxy may still change is left out of the signature.
 _SIGNED = ("host", "content-type", "x-mlflow-workspace")

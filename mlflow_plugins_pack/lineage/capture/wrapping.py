@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_plugins_pack.lineage import session
-from mlflow_plugins_pack.lineage.capture.audit import file_state
+from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
+from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, WRITE, FileState
-from mlflow_plugins_pack.lineage.capture.frames import is_users
+from mlflow_plugins_pack.lineage.session import session
 
 _OBJECT_SCHEMES = {"s3": "s3", "s3a": "s3", "gcs": "gs", "gs": "gs"}
 _LOCAL = "local"
@@ -183,7 +183,7 @@ def record_file(kind: str, path: str, state: FileState | None = None) -> None:
 
 def record_object(kind: str, scheme: str, path: str, *, version: str | None = None) -> None:
     """Record one object by its bucket and key, or its URI."""
-    from mlflow_plugins_pack.lineage.graph import object_uri
+    from mlflow_plugins_pack.lineage.document.graph import object_uri
 
     bucket, _, key = path.partition("://")[2 if "://" in path else 0].partition("/")
     uri = object_uri(scheme, bucket.rpartition("@")[2], key.partition("?")[0])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from mlflow_plugins_pack.lineage.graph import INTERMEDIATE, Entry, Graph
+from mlflow_plugins_pack.lineage.document.graph import INTERMEDIATE, Entry, Graph
 
 SCHEMA = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _FACETS = "https://openlineage.io/spec/facets"

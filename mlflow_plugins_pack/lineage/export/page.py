@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from mlflow_plugins_pack.lineage.network import KINDS, Network, Node
+from mlflow_plugins_pack.lineage.document.network import KINDS, Network, Node
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 210, 44, 110, 18, 24
 _LABEL = 27

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_plugins_pack.lineage.network import RUN, Network, Node
+from mlflow_plugins_pack.lineage.document.network import RUN, Network, Node
 
 PREFIX = "mlflow"
 _URI = "urn:mlflow-plugins-pack:lineage:"

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from mlflow_plugins_pack.lineage.network import ALIAS, DATA, MODEL, PROMPT, RUN, VERSION, Network
+from mlflow_plugins_pack.lineage.document.network import (
+    ALIAS,
+    DATA,
+    MODEL,
+    PROMPT,
+    RUN,
+    VERSION,
+    Network,
+)
 
 _MERMAID = {
     DATA: ("[(", ")]"),

@@ -1,0 +1,180 @@
+"""Finds what is so without the approvals saying so: raw SQL, imports, restored backups, moves.
+
+MLflow's tables say who holds a protected target now; ``mpp_grant`` says who may; the audit log says
+that somebody let them. Wherever the three differ, somebody went around the server, or it was so
+before the policy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.content import digest
+from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.database.tables import audit, grants, requests
+from mlflow_plugins_pack.approvals.domain.request_states import State, due_state
+from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.errors import DigestUnavailableError
+
+
+@dataclass(frozen=True)
+class Stray:
+    """One difference.
+
+    Attributes:
+        workspace: Of the model.
+        model: Its name.
+        version: What holds the target now, or held it.
+        target: The protected target as people type it.
+        kind: ``unapproved``: a holder nobody approved; ``taken_away``: an approved holder that is
+            none any more; ``changed``: the holder is not what was approved; ``unfounded``: a grant
+            that the audit log knows nothing of; ``unreviewed``: somebody broke the glass, and
+            nobody has approved that in time.
+        why: A sentence for people.
+    """
+
+    workspace: str
+    model: str
+    version: int
+    target: str
+    kind: str
+    why: str
+
+    def as_row(self) -> dict[str, Any]:
+        """Return it as a plain row."""
+        return asdict(self)
+
+
+def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Stray]:
+    """Return every difference about targets that the policy protects.
+
+    Args:
+        session: To read with.
+        policy: In force.
+        now_ms: Milliseconds since the epoch; None: now.
+    """
+    now_ms = now_ms or time.time_ns() // 1_000_000
+    holders = {
+        (version.workspace, version.name, target.key, version.version): (target, version)
+        for target, version in mlflow_tables.every_holding(session)
+        if _is_protected(policy, target, version)
+    }
+    granted = {(g.workspace, g.name, g.target, g.version): g for g in _grants(session)}
+    strays = [
+        stray
+        for key, (target, version) in holders.items()
+        if (stray := _judge(session, target, version, granted.get(key), now_ms)) is not None
+    ]
+    replaced = {(s.workspace, s.model, s.target) for s in strays if s.kind == "unapproved"}
+    models = set(mlflow_tables.all_models(session))
+    for key, grant in granted.items():
+        target = parse_target(grant.target)
+        place = (grant.workspace, grant.name, target.tag)
+        # An alias that points elsewhere is reported once, as the holder that nobody approved.
+        if key in holders or (target.kind == "alias" and place in replaced):
+            continue
+        if _could_protect(policy, target, grant.workspace, grant.name):
+            there = (grant.workspace, grant.name) in models
+            why = (
+                f"version {grant.version} was approved for it and holds it no more, and nobody "
+                "approved that" + ("" if there else ": the model was deleted, renamed or moved")
+            )
+            strays.append(Stray(*place[:2], grant.version, target.tag, "taken_away", why))
+    strays += _taken_by_breaking_the_glass(session, policy, now_ms)
+    return sorted(strays, key=lambda s: (s.workspace, s.model, s.target, s.version))
+
+
+def _is_protected(policy: Policy, target: Target, version: Version) -> bool:
+    rules = policy.rules_about(
+        version.workspace, version.name, is_prompt=version.is_prompt, has_files=version.has_files
+    )
+    return any(rule.protected(target) for rule in rules)
+
+
+def _could_protect(policy: Policy, target: Target, workspace: str, name: str) -> bool:
+    rules = policy.rules_that_may(workspace, name)
+    return any(rule.protected(target) is not None for rule in rules)
+
+
+def _judge(
+    session: Session, target: Target, version: Version, grant: Any, now_ms: int
+) -> Stray | None:
+    def stray(kind: str, why: str) -> Stray:
+        return Stray(version.workspace, version.name, version.version, target.tag, kind, why)
+
+    if grant is None:
+        return stray("unapproved", f"version {version.version} holds it and nobody approved that")
+    if not grant.is_audited:
+        return stray("unfounded", "a grant is there that the audit log knows nothing of")
+    if grant.version_uid != version.uid:
+        return stray("changed", "its source or run was changed, or it was registered anew")
+    if grant.review_by is not None and grant.review_by <= now_ms:
+        return stray("unreviewed", "somebody broke the glass, and nobody reviewed that in time")
+    if version.is_prompt and not version.has_files:
+        try:
+            now = digest.version_digest(version, mlflow_tables.version_tags(session, version))
+        except DigestUnavailableError:
+            now = None
+        if now != grant.digest:
+            return stray("changed", "its text is not the one that was approved")
+    return None
+
+
+_REVIEWED = requests.alias("reviewed")
+_LATER = requests.alias("later")
+# Of what was taken away there is no grant to go by, but its review; it is forgotten about once a
+# later change of the target was approved.
+_REVIEWS_OF_DEMOTIONS = sa.select(_REVIEWED).where(
+    _REVIEWED.c.action == "review",
+    _REVIEWED.c.holder_uid.is_(None),
+    _REVIEWED.c.state.in_((State.PENDING.value, State.REJECTED.value, State.EXPIRED.value)),
+    ~sa.select(sa.literal(1))
+    .where(
+        _LATER.c.workspace == _REVIEWED.c.workspace,
+        _LATER.c.name == _REVIEWED.c.name,
+        _LATER.c.target == _REVIEWED.c.target,
+        _LATER.c.action != "review",
+        _LATER.c.state == State.APPLIED.value,
+        _LATER.c.updated_at > _REVIEWED.c.created_at,
+    )
+    .exists(),
+)
+
+
+def _taken_by_breaking_the_glass(session: Session, policy: Policy, now_ms: int) -> Iterator[Stray]:
+    for review in session.execute(_REVIEWS_OF_DEMOTIONS):
+        target = parse_target(review.target)
+        found = mlflow_tables.find_version(session, review.workspace, review.name, review.version)
+        if found is None or found.uid != review.version_uid:
+            continue
+        state = due_state(State(review.state), now_ms, review.expires_at, None)
+        if state is State.PENDING or not _is_protected(policy, target, found):
+            continue
+        rejected = f"that was rejected {review.reason or ''}".rstrip()
+        what = rejected if state is State.REJECTED else "nobody reviewed that in time"
+        why = f"{review.requester} broke the glass to take it away, and {what}"
+        yield Stray(found.workspace, found.name, found.version, target.tag, "unreviewed", why)
+
+
+def _grants(session: Session) -> Iterator[Any]:
+    """Yield the grants, each with whether the log has an entry by that request for that target."""
+    entry = (
+        sa.select(sa.literal(1))
+        .where(
+            audit.c.request_id == grants.c.request_id,
+            audit.c.workspace == grants.c.workspace,
+            audit.c.name == grants.c.name,
+            audit.c.target == grants.c.target,
+            audit.c.version == grants.c.version,
+        )
+        .exists()
+    )
+    yield from session.execute(sa.select(grants, entry.label("is_audited")))

@@ -1,0 +1,185 @@
+"""What a server does on its own: deliver events, and look for drift. One process at a time does it.
+
+Each server process has a thread that asks now and then for the lease; the one that gets it works.
+When it dies, `kill -9` included, another takes over within the lease's time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import socket
+import threading
+import uuid
+from collections.abc import Callable
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.content.digest_jobs import Readings
+from mlflow_plugins_pack.approvals.database.tables import audit
+from mlflow_plugins_pack.approvals.database.transactions import Transactions
+from mlflow_plugins_pack.approvals.domain.targets import parse_target
+from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.webhooks import outbox, sender
+from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
+
+_logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0
+PAUSE_SECONDS = 30.0
+"""After a failure."""
+LEASE_MS = 30_000
+DRIFT_MS = 60_000
+LEASE = "keeper"
+ACTOR = "system:drift"
+_BATCH = 50
+
+
+def is_server_process() -> bool:
+    """Tell whether this process is one of a server's, whose environment has the server's stores."""
+    from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
+
+    return BACKEND_STORE_URI_ENV_VAR in os.environ
+
+
+class Keeper:
+    """The background work of one store.
+
+    Args:
+        transactions: Of the store.
+        policy: Gives the policy in force.
+        now_ms: The clock.
+        readings: Of the store; those of dead processes are taken over.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        policy: Callable[[], Policy],
+        now_ms: Callable[[], int],
+        readings: Readings | None = None,
+    ) -> None:
+        self._transactions = transactions
+        self._readings = readings
+        self._policy = policy
+        self._now_ms = now_ms
+        self._name = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._looked_for_drift_at = 0
+
+    def start(self) -> None:
+        """Work in the background until the process ends."""
+        threading.Thread(target=self._run, name="mlflow-pack-keeper", daemon=True).start()
+
+    def _run(self) -> None:
+        pause = threading.Event()
+        while True:
+            seconds = POLL_SECONDS
+            try:
+                self.step()
+            except Exception:
+                # The server must go on, and a database that is away for long fills no log.
+                seconds = PAUSE_SECONDS
+                _logger.warning("Events and drift were not looked after", exc_info=True)
+            pause.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+
+    def step(self) -> bool:
+        """Do what is due, if this process may; False if another one does."""
+        now = self._now_ms()
+        read, write = self._transactions.read, self._transactions.write
+        if not read(lambda s: outbox.may_hold_lease(s, LEASE, self._name, now)):
+            return False
+        if not write(lambda s: self._hold_lease(s)):
+            return False
+        if now - self._looked_for_drift_at >= DRIFT_MS:
+            self._looked_for_drift_at = now
+            self.record_drift()
+        if self._readings is not None:
+            self._readings.resume()
+        self.deliver()
+        return True
+
+    def _hold_lease(self, session: Session) -> bool:
+        return outbox.hold_lease(session, LEASE, self._name, self._now_ms(), LEASE_MS)
+
+    # --- events -------------------------------------------------------------------------------
+
+    def deliver(self) -> int:
+        """Attempt every delivery that is due; return how many were made."""
+        made = 0
+        while True:
+            now = self._now_ms()
+            batch = self._transactions.read(lambda s, n=now: outbox.due(s, n, _BATCH))  # type: ignore[misc]
+            for delivery in batch:
+                # Renewed in between: a slow receiver must not let two processes deliver.
+                if not self._transactions.write(self._hold_lease):
+                    return made
+                made += self._attempt(delivery)
+            if len(batch) < _BATCH:
+                return made
+
+    def _attempt(self, delivery: Delivery) -> bool:
+        known = {webhook.url: webhook for webhook in self._policy().file.events.webhooks}
+        webhook = known.get(delivery.url)
+        problem: str | None = "the policy names this webhook no more"
+        if webhook is not None:
+            problem = sender.send(webhook, delivery, self._now_ms())
+        now, luck = self._now_ms(), random.random()  # noqa: S311 - jitter
+        if problem is None:
+            self._transactions.write(lambda s: outbox.note_success(s, delivery, now))
+            return True
+        why = problem
+        self._transactions.write(lambda s: outbox.note_failure(s, delivery, now, luck, why))
+        _logger.info("Event %s was not delivered: %s", delivery.id, why)
+        return False
+
+    # --- drift --------------------------------------------------------------------------------
+
+    def record_drift(self) -> int:
+        """Write what has drifted into the audit log, each thing once; return how many were new."""
+        policy = self._policy()
+        now = self._now_ms()
+        strays = self._transactions.read(lambda s: drift.find(s, policy, now))
+        new = [s for s in strays if not self._transactions.read(lambda t, x=s: _is_known(t, x))]  # type: ignore[misc]
+        for stray in new:
+            _logger.warning("%s of '%s': %s", stray.target, stray.model, stray.why)
+        if new:
+            self._transactions.write(lambda s: self._record(s, policy, new))
+        return len(new)
+
+    def _record(self, session: Session, policy: Policy, strays: list[drift.Stray]) -> None:
+        ledger = Ledger(session, self._now_ms(), ACTOR, policy)
+        for stray in strays:
+            ledger.record(
+                "DRIFT",
+                workspace=stray.workspace,
+                name=stray.model,
+                version=stray.version,
+                target=parse_target(stray.target).key,
+                after={"kind": stray.kind, "why": stray.why},
+            )
+
+
+def _is_known(session: Session, stray: drift.Stray) -> bool:
+    """Tell whether the log's last word on the target is this very drift."""
+    target = parse_target(stray.target).key
+    query = (
+        sa.select(audit.c.action, audit.c.version, audit.c.after)
+        .where(
+            audit.c.workspace == stray.workspace,
+            audit.c.name == stray.model,
+            audit.c.target == target,
+            audit.c.action.in_(("APPLIED", "DRIFT")),
+        )
+        .order_by(audit.c.seq.desc())
+        .limit(20)
+    )
+    for row in session.execute(query):
+        if row.action != "DRIFT":
+            return False
+        if row.version == stray.version and f'"kind":"{stray.kind}"' in (row.after or ""):
+            return True
+    return False

@@ -1,0 +1,213 @@
+r"""Fingerprint of what a version consists of, the thing an approval is bound to.
+
+For each file in the byte order of its path: ``path \\0 size \\0 sha256 \\n``, hashed with SHA-256.
+A repository that keeps content addresses answers from its manifest (`content_digest`); for any
+other the bytes are read once. A version whose bytes cannot be read cannot be approved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import posixpath
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
+
+from mlflow.exceptions import MlflowException
+
+from mlflow_plugins_pack.approvals import caller
+from mlflow_plugins_pack.approvals.content.hashing import (
+    Progress,
+    ReadingStoppedError,
+    are_few,
+    hash_files,
+    hash_folder,
+    on_disk,
+)
+from mlflow_plugins_pack.approvals.domain.targets import is_prompt_content
+from mlflow_plugins_pack.errors import DigestUnavailableError
+from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+
+_PROXIED = ("mlflow-artifacts", "http", "https")
+
+
+def files_digest(files: Iterable[tuple[str, int, str]]) -> str:
+    """Return the digest over (path, size, sha256 in hex) of files."""
+    whole = hashlib.sha256()
+    for path, size, sha256 in sorted(files, key=lambda file: file[0].encode()):
+        whole.update(f"{path}\0{size}\0{sha256}\n".encode())
+    return f"sha256:{whole.hexdigest()}"
+
+
+def tags_digest(tags: Mapping[str, str | None]) -> str:
+    """Return the digest over the tags that a prompt consists of."""
+    return files_digest(
+        (key, len(content), hashlib.sha256(content).hexdigest())
+        for key, value in tags.items()
+        if is_prompt_content(key)
+        for content in [(value or "").encode()]
+    )
+
+
+def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
+    """Return the digest of a version as it is now, however long that takes.
+
+    Args:
+        version: Which one.
+        tags: Its tags; a prompt's content is there.
+
+    Raises:
+        DigestUnavailableError: If it has no content, or the content cannot be read.
+    """
+    return whole_digest(version, tags, Files(version).read(Progress()))
+
+
+def whole_digest(version: Version, tags: Mapping[str, str | None], files: str | None) -> str:
+    """Return the digest of a version from that of its files.
+
+    Raises:
+        DigestUnavailableError: If it has neither files nor text.
+    """
+    if files is not None and not version.is_prompt:
+        return files
+    if files is not None:
+        both = f"{tags_digest(tags)}\n{files}\n"
+        return f"sha256:{hashlib.sha256(both.encode()).hexdigest()}"
+    if not any(is_prompt_content(key) for key in tags):
+        raise DigestUnavailableError(
+            f"version {version.version} of prompt '{version.name}' has no text. "
+            "Nothing was changed. Register the prompt again."
+        )
+    return tags_digest(tags)
+
+
+class Files:
+    """A version's files, where they are now; to be read in any thread.
+
+    Args:
+        version: Whose.
+    """
+
+    def __init__(self, version: Version) -> None:
+        self.version = version
+        self.problem: DigestUnavailableError | None = None
+        """Why their place cannot be reached."""
+        self._location = version.storage_location or version.source
+        self._repository: Any = None
+        self._path: str | None = None
+        self._few: Path | None = None
+        try:
+            with _saying_why(version, self._location):
+                if version.has_files:
+                    self._repository, self._path = repository_for(self._location or "")
+        except DigestUnavailableError as exc:
+            self.problem = exc
+
+    @functools.cached_property
+    def is_quick(self) -> bool:
+        """Whether to read them takes less than to have somebody else read them."""
+        if not self.version.has_files or self._has_digest:
+            return True
+        try:
+            may_wait = APPROVALS_DIGEST_SECONDS.get() > 0
+            root = on_disk(self._repository, self._path) if may_wait else None
+            self._few = root if root is not None and are_few(root) else None
+        except (MlflowException, OSError):
+            return False  # `read` says why
+        return self._few is not None
+
+    @property
+    def can_lock(self) -> bool:
+        """Whether the repository can keep them as they are; see `locks`."""
+        return callable(getattr(self._repository, "lock", None))
+
+    @property
+    def _has_digest(self) -> bool:
+        return callable(getattr(self._repository, "content_digest", None))
+
+    def read(self, progress: Progress) -> str | None:
+        """Return the digest; None if there are no files.
+
+        Raises:
+            DigestUnavailableError: If they cannot be read.
+        """
+        if self.problem is not None:
+            raise self.problem
+        if not self.version.has_files:
+            return None
+        with _saying_why(self.version, self._location):
+            if self._has_digest:
+                found: str = self._repository.content_digest(self._path)
+                return found
+            if self._few is not None:
+                return files_digest(hash_folder(self._few, progress))
+            return files_digest(hash_files(self._repository, self._path, progress))
+
+
+@contextlib.contextmanager
+def _saying_why(version: Version, location: str | None) -> Iterator[None]:
+    try:
+        yield
+    except ReadingStoppedError:
+        raise
+    except (MlflowException, OSError, ValueError, ImportError) as exc:
+        message = exc.message if isinstance(exc, MlflowException) else str(exc)
+        raise DigestUnavailableError(
+            f"the files of version {version.version} of '{version.name}' at {location!r} cannot "
+            f"be read here ({message}), so no approval can be bound to them. Nothing was changed. "
+            "Store the artifacts where the server can read them and register the version again."
+        ) from exc
+    except Exception as exc:  # boto3, azure, ...: whatever it is, unread bytes are unapproved bytes
+        raise DigestUnavailableError(
+            f"the files of version {version.version} of '{version.name}' at {location!r} cannot "
+            f"be read here ({type(exc).__name__}: {exc}), so no approval can be bound to them. "
+            "Nothing was changed. Check the server's access to its artifact store."
+        ) from exc
+
+
+def repository_for(location: str) -> tuple[Any, str | None]:
+    """Return the artifact repository that holds a location, and the path inside it."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    if not location:
+        raise FileNotFoundError("the version has no source")
+    scheme = urlparse(location).scheme
+    if scheme == "runs":
+        from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
+
+        return repository_for(_run_location(location, RunsArtifactRepository))
+    if scheme in _PROXIED and caller.in_server():
+        # Clients reach this place through the server; the server itself goes straight there.
+        from mlflow.server import handlers
+
+        if not handlers._is_servable_proxied_run_artifact_root(location):
+            raise ValueError("the artifacts are served by another server")
+        inside = handlers._get_proxied_run_artifact_destination_path(location)
+        path = handlers._get_workspace_scoped_repo_path_if_enabled(inside)
+        return handlers._get_artifact_repo_mlflow_artifacts(), path
+    if caller.in_server():
+        from mlflow.server import handlers
+
+        # Since MLflow 3.17 a server opens its own storage only; before that it opens any.
+        open_as_server = getattr(
+            handlers, "_get_artifact_repository_for_uri", get_artifact_repository
+        )
+        return open_as_server(location), None
+    return get_artifact_repository(location), None
+
+
+def _run_location(uri: str, runs: Any) -> str:
+    if not caller.in_server():
+        underlying: str = runs.get_underlying_uri(uri)
+        return underlying
+    from mlflow.server import handlers
+
+    run_id, path = runs.parse_runs_uri(uri)
+    root: str = handlers._get_tracking_store().get_run(run_id).info.artifact_uri
+    return posixpath.join(root, path) if path else root

@@ -1,0 +1,311 @@
+"""Has versions' files read for their digest: in the call if that is quick, else behind it.
+
+A reading that outlasts its call becomes a row of ``mpp_reading``, which its process renews while it
+reads. When the row is no longer renewed the process is dead, `kill -9` included, and another takes
+the reading over. What was read serves the calls of the next minutes, and goes when a later reading
+begins; a change is never made by bytes read before it was approved.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from mlflow.utils.workspace_context import WorkspaceContext
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals import caller
+from mlflow_plugins_pack.approvals.content import digest
+from mlflow_plugins_pack.approvals.content.evidence import Evidence
+from mlflow_plugins_pack.approvals.content.hashing import (
+    MAX_PROBLEM_LENGTH,
+    Progress,
+    Underway,
+)
+from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.database.tables import readings
+from mlflow_plugins_pack.approvals.database.transactions import Transactions
+from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
+
+_logger = logging.getLogger(__name__)
+
+READING, DONE, FAILED = "reading", "done", "failed"
+LEASE_MS = 20_000
+RENEW_SECONDS = 3.0
+FRESH_MS = 10 * 60_000
+"""For how long calls may go by what a reading found."""
+LONGEST_SECONDS = 24 * 3600
+AT_ONCE_SECONDS = 0.5
+PARALLEL = 2
+"""So many readings per process go on behind calls; one more waits until one ends."""
+
+
+class _Job:
+    """One reading in a thread of its own."""
+
+    def __init__(self, files: digest.Files) -> None:
+        self.progress = Progress()
+        self.digest: str | None = None
+        self.error: Exception | None = None
+        self._ended = threading.Event()
+        self._read = files.read
+        threading.Thread(target=self._run, name="mlflow-pack-digest", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self.digest = self._read(self.progress)
+        except Exception as exc:  # noqa: BLE001 - whoever waits raises it
+            self.error = exc
+        finally:
+            self._ended.set()
+
+    def wait(self, seconds: float) -> bool:
+        return self._ended.wait(seconds)
+
+
+class Readings:
+    """The readings of one store.
+
+    Args:
+        transactions: Of the store.
+        now_ms: The clock.
+        told: Called, in some thread, when a reading that outlasted its call has come on or ended.
+    """
+
+    def __init__(
+        self,
+        transactions: Transactions,
+        now_ms: Callable[[], int],
+        told: Callable[[Version, str | None, Underway], None],
+    ) -> None:
+        self._transactions = transactions
+        self._now_ms = now_ms
+        self._told = told
+        self._name = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        self._room = threading.BoundedSemaphore(PARALLEL)
+
+    def digest_of(
+        self, files: digest.Files, tags: Mapping[str, str | None], since_ms: int = 0
+    ) -> str | Underway:
+        """Return a version's digest, or how far the reading of its files is.
+
+        Args:
+            files: The version's.
+            tags: A prompt's content.
+            since_ms: What was read before does not count.
+
+        Raises:
+            DigestUnavailableError: If the files cannot be read.
+        """
+        version = files.version
+        if files.is_quick:
+            return digest.whole_digest(version, tags, files.read(Progress()))
+        if files.problem is not None:
+            raise files.problem
+        now, patience = self._now_ms(), APPROVALS_DIGEST_SECONDS.get()
+        # What is read at once, as most is, needs no look at who else reads it.
+        job = _Job(files) if patience else None
+        if job is None or not job.wait(AT_ONCE_SECONDS):
+            row = self._transactions.read(lambda s: _row(s, version))
+            if row is not None and row.started_at >= since_ms:
+                is_read = row.state == DONE and now - row.updated_at <= FRESH_MS
+                if is_read or (row.state == READING and now < row.until_ms):
+                    if job is not None:
+                        job.progress.stop()
+                    if is_read:
+                        return digest.whole_digest(version, tags, row.digest)
+                    return _how_far(row)
+        job = job or _Job(files)
+        if job.wait(max(patience - AT_ONCE_SECONDS, 0)):
+            if job.error is not None:
+                raise job.error
+            return digest.whole_digest(version, tags, job.digest)
+        return self._go_on(version, job, now)
+
+    def by_now(self, session: Session, version: Version, found: Evidence) -> Evidence:
+        """Return evidence with what its reading has come to meanwhile.
+
+        Under the model's lock: a reading that ends later finds what this transaction wrote.
+        """
+        row = _row(session, version)
+        if row is None or row.started_at < found.since_ms:
+            return found
+        if row.state != DONE:
+            return replace(found, underway=_how_far(row))
+        tags = mlflow_tables.version_tags(session, version) if version.is_prompt else {}
+        return replace(found, digest=digest.whole_digest(version, tags, row.digest), underway=None)
+
+    def resume(self) -> int:
+        """Take over readings whose processes are dead; return how many."""
+        now = self._now_ms()
+        lost = self._transactions.read(
+            lambda s: s.execute(
+                sa.select(readings).where(readings.c.state == READING, readings.c.until_ms < now)
+            ).all()
+        )
+        return sum(self._resume(row) for row in lost)
+
+    def _resume(self, row: Any) -> bool:
+        if not self._room.acquire(blocking=False):
+            return False
+        self._room.release()
+        version = self._transactions.read(
+            lambda s: mlflow_tables.find_version(s, row.workspace, row.name, row.version)
+        )
+        if version is None or version.uid != row.version_uid:
+            gone = sa.delete(readings).where(readings.c.version_uid == row.version_uid)
+            self._transactions.write(lambda s: s.execute(gone))
+            return False
+        with caller.for_server(), WorkspaceContext(version.workspace):
+            job = _Job(digest.Files(version))
+        self._go_on(version, job, self._now_ms())
+        return True
+
+    # --- behind the call ----------------------------------------------------------------------
+
+    def _go_on(self, version: Version, job: _Job, started_at: int) -> Underway:
+        """Let a reading go on behind its call, unless another process has one already."""
+        if not self._room.acquire(blocking=False):
+            job.progress.stop()
+            self._transactions.write(lambda s: self._queue(s, version))
+            return Underway(0, job.progress.bytes_total)
+        if not self._transactions.write(lambda s: self._claim(s, version, job, started_at)):
+            job.progress.stop()
+            self._room.release()
+            row = self._transactions.read(lambda s: _row(s, version))
+            return _how_far(row) if row else Underway(0, 0)
+        threading.Thread(
+            target=self._mind, args=(version, job), name="mlflow-pack-digest-minder", daemon=True
+        ).start()
+        return _underway(job)
+
+    def _queue(self, session: Session, version: Version) -> None:
+        """Leave a reading to whichever process has room first."""
+        if (row := _row(session, version)) is None or row.state != READING:
+            _put(session, version, row, _values(self._now_ms(), "", 0))
+
+    def _claim(self, session: Session, version: Version, job: _Job, started_at: int) -> bool:
+        now, row = self._now_ms(), _row(session, version)
+        if row is not None and row.state == READING and row.until_ms > now:
+            return False
+        _forget_ended(session, now - FRESH_MS, version)
+        values = _values(now, self._name, now + LEASE_MS)
+        values |= {
+            "bytes_done": job.progress.bytes_done,
+            "bytes_total": job.progress.bytes_total,
+            "started_at": started_at,
+        }
+        return _put(session, version, row, values)
+
+    def _mind(self, version: Version, job: _Job) -> None:
+        """Renew a reading's row until it ends, then keep what came of it."""
+        ends = time.monotonic() + LONGEST_SECONDS
+        shown = _underway(job)
+        try:
+            while not job.wait(RENEW_SECONDS):
+                if time.monotonic() > ends:
+                    job.error = TimeoutError(f"it took longer than {LONGEST_SECONDS} s")
+                    job.progress.stop()
+                    break
+                if not self._note(version, job, READING):
+                    job.progress.stop()  # somebody has taken it over
+                    return
+                if str(shown) != str(_underway(job)):
+                    shown = _underway(job)
+                    self._tell(version, None, shown)
+            if self._note(version, job, DONE if job.error is None else FAILED):
+                self._tell(version, job.digest, _underway(job))
+        except Exception:
+            _logger.warning("The reading of %s was given up", version.name, exc_info=True)
+            job.progress.stop()
+        finally:
+            self._room.release()
+
+    def _note(self, version: Version, job: _Job, state: str) -> bool:
+        def work(session: Session) -> bool:
+            now, row = self._now_ms(), _row(session, version)
+            if row is None or row.holder != self._name or row.state != READING:
+                return False
+            values = {
+                "state": state,
+                "digest": job.digest,
+                "error": str(job.error)[:MAX_PROBLEM_LENGTH] if job.error else None,
+                "bytes_done": job.progress.bytes_done,
+                "bytes_total": job.progress.bytes_total,
+                "until_ms": now + LEASE_MS,
+                "updated_at": now,
+            }
+            return _put(session, version, row, values)
+
+        return self._transactions.write(work)
+
+    def _tell(self, version: Version, found: str | None, how_far: Underway) -> None:
+        try:
+            self._told(version, found, how_far)
+        except Exception:
+            # Whoever asks next is told the same.
+            _logger.warning("Requests of %s were not told", version.name, exc_info=True)
+
+
+def _underway(job: _Job) -> Underway:
+    problem = str(job.error) if job.error is not None else None
+    return Underway(job.progress.bytes_done, job.progress.bytes_total, problem)
+
+
+def _how_far(row: Any) -> Underway:
+    return Underway(row.bytes_done, row.bytes_total, row.error)
+
+
+def _values(now_ms: int, holder: str, until_ms: int) -> dict[str, Any]:
+    """Return the columns of a reading that begins."""
+    values: dict[str, Any] = {"state": READING, "digest": None, "error": None}
+    values |= {"bytes_done": 0, "bytes_total": 0, "holder": holder, "until_ms": until_ms}
+    return values | {"started_at": now_ms, "updated_at": now_ms}
+
+
+def _put(session: Session, version: Version, row: Any, values: dict[str, Any]) -> bool:
+    """Write a reading, unless another process has written it since it was read."""
+    if row is None:
+        about = {"version_uid": version.uid, "workspace": version.workspace}
+        about |= {"name": version.name}
+        session.execute(sa.insert(readings).values(**about, version=version.version, **values))
+        return True
+    done = session.execute(
+        sa.update(readings)
+        .where(
+            readings.c.version_uid == version.uid,
+            readings.c.holder == row.holder,
+            readings.c.until_ms == row.until_ms,
+        )
+        .values(values)
+    )
+    return bool(done.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def _forget_ended(session: Session, before_ms: int, besides: Version) -> None:
+    """Remove readings that have ended and serve no call any more."""
+    ended = session.execute(
+        sa.select(readings.c.version_uid).where(
+            readings.c.state != READING,
+            readings.c.updated_at < before_ms,
+            readings.c.version_uid != besides.uid,
+        )
+    ).scalars()
+    # By key: a search would lock, in MySQL, the rows of readings that go on.
+    for uid in ended.all():
+        session.execute(
+            sa.delete(readings).where(readings.c.version_uid == uid, readings.c.state != READING)
+        )
+
+
+def _row(session: Session, version: Version) -> Any:
+    return session.execute(sa.select(readings).where(readings.c.version_uid == version.uid)).first()

@@ -1,0 +1,25 @@
+"""Alembic's environment: runs on the connection it is given, with a version table of its own."""
+
+from __future__ import annotations
+
+from alembic import context
+
+from mlflow_plugins_pack.approvals.database.tables import VERSION_TABLE
+
+config = context.config
+
+if context.is_offline_mode():
+    context.configure(
+        url=config.get_main_option("sqlalchemy.url"),
+        version_table=VERSION_TABLE,
+        literal_binds=True,
+    )
+else:
+    context.configure(
+        connection=config.attributes["connection"],
+        version_table=VERSION_TABLE,
+        transactional_ddl=config.attributes["connection"].dialect.name != "mysql",
+    )
+
+with context.begin_transaction():
+    context.run_migrations()

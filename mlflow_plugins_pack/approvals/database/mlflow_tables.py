@@ -1,0 +1,361 @@
+"""What approvals read from MLflow's registry tables, and the one thing they write: projection tags.
+
+The only module that names MLflow's table classes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from mlflow.entities.model_registry.model_version_stages import STAGE_DELETED_INTERNAL
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
+from mlflow.store.model_registry.dbmodels.models import (
+    SqlModelVersion,
+    SqlModelVersionTag,
+    SqlRegisteredModel,
+    SqlRegisteredModelAlias,
+    SqlRegisteredModelTag,
+)
+from mlflow.utils.validation import _validate_model_version
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.database import batched_writes
+from mlflow_plugins_pack.approvals.domain.targets import (
+    DIGEST_SUFFIX,
+    PROJECTION_PREFIX,
+    PROMPT_FLAG_TAG,
+    PROMPT_SOURCES,
+    Target,
+    version_uid,
+)
+
+_HIGHEST_VERSION = 2**31 - 1
+_models = SqlRegisteredModel.__table__
+_versions = SqlModelVersion.__table__
+_aliases = SqlRegisteredModelAlias.__table__
+_version_tags = SqlModelVersionTag.__table__
+_model_tags = SqlRegisteredModelTag.__table__
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version as the database has it.
+
+    Attributes:
+        is_prompt: Whether the model is flagged as a prompt, so that its text can be loaded.
+        has_files: Whether it has a real source, so that it can be loaded as a model. A version
+            may be both: no flag makes a real model something else.
+    """
+
+    workspace: str
+    name: str
+    version: int
+    uid: str
+    stage: str
+    source: str | None
+    storage_location: str | None
+    run_id: str | None
+    is_prompt: bool
+    has_files: bool
+
+
+def version_number(version: Any) -> int:
+    """Return a version's number, however the caller wrote it.
+
+    Raises:
+        MlflowException: If it is none, or none that a database could hold.
+    """
+    _validate_model_version(version)  # which returns the number since MLflow 3.16 only
+    number = int(version)
+    if number > _HIGHEST_VERSION:
+        raise MlflowException(f"Model Version {number} not found", RESOURCE_DOES_NOT_EXIST)
+    return number
+
+
+def lock_model(session: Session, workspace: str, name: str) -> None:
+    """Lock a model against other approvals until the transaction ends.
+
+    Must be the transaction's first statement: in MySQL a snapshot taken before would stay old.
+    Nor may it read anything beside the row: PostgreSQL, having waited for the lock, looks again at
+    that row only. In SQLite the transaction began with the one lock there is.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        session.connection().execute(_LOCK, {"workspace": workspace, "name": name})
+
+
+def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
+    """Tell whether the registered model is flagged as a prompt."""
+    value = session.execute(
+        sa.select(_model_tags.c.value).where(
+            _model_tags.c.workspace == workspace,
+            _model_tags.c.name == name,
+            _model_tags.c.key == PROMPT_FLAG_TAG,
+        )
+    ).scalar()
+    return _is_true(value)
+
+
+# Statements are built once: to build one takes Python longer than most databases take to answer.
+_WORKSPACE: sa.BindParameter[str] = sa.bindparam("workspace")
+_NAME: sa.BindParameter[str] = sa.bindparam("name")
+# FOR NO KEY UPDATE where there is such a thing: new versions and tags need not wait.
+_LOCK = (
+    sa.select(_models.c.name)
+    .where(_models.c.workspace == _WORKSPACE, _models.c.name == _NAME)
+    .with_for_update(key_share=True)
+)
+_FLAG = (
+    sa.select(_model_tags.c.value)
+    .where(
+        _model_tags.c.workspace == _versions.c.workspace,
+        _model_tags.c.name == _versions.c.name,
+        _model_tags.c.key == PROMPT_FLAG_TAG,
+    )
+    .scalar_subquery()
+    .label("prompt_flag")
+)
+_VERSION_FIELDS = (
+    "workspace",
+    "name",
+    "version",
+    "creation_time",
+    "source",
+    "storage_location",
+    "run_id",
+    "current_stage",
+)
+_SELECT = sa.select(*(_versions.c[field] for field in _VERSION_FIELDS), _FLAG).where(
+    _versions.c.current_stage != STAGE_DELETED_INTERNAL
+)
+"""The versions that are not deleted, each with its model's flag of a prompt."""
+_OF_MODEL = _SELECT.where(_versions.c.workspace == _WORKSPACE, _versions.c.name == _NAME).order_by(
+    _versions.c.version
+)
+_BY_NUMBER = _OF_MODEL.where(_versions.c.version == sa.bindparam("number"))
+_ALIASED = (
+    sa.select(_aliases.c.version)
+    .where(
+        _aliases.c.workspace == _WORKSPACE,
+        _aliases.c.name == _NAME,
+        _aliases.c.alias == sa.bindparam("alias"),
+    )
+    .scalar_subquery()
+)
+VERSIONS = _versions
+BESIDE_ALIAS = (
+    _OF_MODEL.add_columns(_ALIASED.label("aliased"))
+    .where(_versions.c.version.in_([sa.bindparam("number"), _ALIASED]))
+    .order_by(None)
+)
+"""A version and the one that an alias points at, in no order; for `scene`, as the next."""
+BESIDE_STAGE = _OF_MODEL.where(
+    sa.or_(
+        _versions.c.version == sa.bindparam("number"),
+        _versions.c.current_stage == sa.bindparam("stage"),
+    )
+).order_by(None)
+"""A version and those in a stage, in no order."""
+_TAGS_OF = (
+    _version_tags.c.workspace == _WORKSPACE,
+    _version_tags.c.name == _NAME,
+    _version_tags.c.version == sa.bindparam("number"),
+)
+
+
+def _read_versions(
+    session: Session | sa.Connection,
+    query: sa.Select[Any],
+    workspace: str,
+    name: str,
+    **where: object,
+) -> list[Version]:
+    rows = session.execute(query, {"workspace": workspace, "name": name, **where})
+    return [from_row(row) for row in rows]
+
+
+def from_row(row: Any) -> Version:
+    """Make a `Version` of a row of one of the selects here."""
+    return to_version(row, is_prompt_model=_is_true(row.prompt_flag))
+
+
+def _is_true(flag: str | None) -> bool:
+    # As MLflow reads it.
+    return (flag or "").lower() == "true"
+
+
+def to_version(row: object, *, is_prompt_model: bool) -> Version:
+    """Make a `Version` of a row or of MLflow's ORM object."""
+    r: object = row
+    fields = ("creation_time", "source", "storage_location", "run_id")
+    workspace, name, version = (getattr(r, f) for f in ("workspace", "name", "version"))
+    creation_time, source, storage_location, run_id = (getattr(r, f) for f in fields)
+    return Version(
+        workspace=workspace,
+        name=name,
+        version=int(version),
+        uid=version_uid(
+            workspace, name, int(version), creation_time, source, storage_location, run_id
+        ),
+        stage=getattr(r, "current_stage", None) or "None",
+        source=source,
+        storage_location=storage_location,
+        run_id=run_id,
+        is_prompt=is_prompt_model,
+        has_files=not is_prompt_model
+        or source not in PROMPT_SOURCES
+        or storage_location not in (None, *PROMPT_SOURCES),
+    )
+
+
+def find_version(
+    session: Session | sa.Connection, workspace: str, name: str, version: int
+) -> Version | None:
+    """Return a version, or None if it is not there or deleted."""
+    found = _read_versions(session, _BY_NUMBER, workspace, name, number=version)
+    return found[0] if found else None
+
+
+def all_versions(session: Session, workspace: str, name: str) -> list[Version]:
+    """Return every version of a model, lowest first."""
+    return _read_versions(session, _OF_MODEL, workspace, name)
+
+
+def holdings(session: Session, workspace: str, name: str) -> Iterator[tuple[Target, Version]]:
+    """Yield every alias with its version and every version with a stage."""
+    by_number = {v.version: v for v in all_versions(session, workspace, name)}
+    rows = session.execute(
+        sa.select(_aliases.c.alias, _aliases.c.version)
+        .where(_aliases.c.workspace == workspace, _aliases.c.name == name)
+        .order_by(_aliases.c.alias)
+    ).all()
+    for alias, number in rows:
+        if number in by_number:
+            yield Target("alias", alias), by_number[number]
+    for version in by_number.values():
+        if version.stage != "None":
+            yield Target("stage", version.stage), version
+
+
+_COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
+
+
+def names_a_version(source: str | None) -> bool:
+    """Tell whether a source is that of a copy: another registered version."""
+    return _COPIED.fullmatch(source or "") is not None
+
+
+def copied_from(session: Session, version: Version) -> Version | None:
+    """Return the version that this one was copied from, if its source says so."""
+    match = _COPIED.fullmatch(version.source or "")
+    if match is None:
+        return None
+    return find_version(session, version.workspace, match["name"], int(match["version"]))
+
+
+def every_holding(session: Session) -> Iterator[tuple[Target, Version]]:
+    """Yield, of all models, every alias with its version and every version with a stage."""
+    aliased = _SELECT.add_columns(_aliases.c.alias).join(
+        _aliases,
+        sa.and_(
+            _aliases.c.workspace == _versions.c.workspace,
+            _aliases.c.name == _versions.c.name,
+            _aliases.c.version == _versions.c.version,
+        ),
+    )
+    for row in session.execute(aliased):
+        yield Target("alias", row.alias), from_row(row)
+    for row in session.execute(_SELECT.where(_versions.c.current_stage != "None")):
+        version = from_row(row)
+        yield Target("stage", version.stage), version
+
+
+def all_models(session: Session) -> list[tuple[str, str]]:
+    """Return (workspace, name) of every registered model and prompt."""
+    query = sa.select(_models.c.workspace, _models.c.name).order_by(
+        _models.c.workspace, _models.c.name
+    )
+    return [(row.workspace, row.name) for row in session.execute(query)]
+
+
+_READ_TAGS = sa.select(_version_tags.c.key, _version_tags.c.value).where(*_TAGS_OF)
+
+
+def version_tags(session: Session, version: Version) -> dict[str, str | None]:
+    """Return the tags of a version."""
+    return {row.key: row.value for row in session.execute(_READ_TAGS, _where(version))}
+
+
+def _where(version: Version) -> dict[str, Any]:
+    return {"workspace": version.workspace, "name": version.name, "number": version.version}
+
+
+def actual_name(session: Session, workspace: str, name: str) -> str:
+    """Return a model's name as the database has it; MySQL finds it by look-alikes too."""
+    query = sa.select(_models.c.name).where(
+        _models.c.workspace == workspace, _models.c.name == name
+    )
+    found: str | None = session.execute(query).scalar()
+    return found or name
+
+
+def actual_alias(session: Session, workspace: str, name: str, alias: str) -> str:
+    """Return an alias as the database has it, where a call for this one would find it."""
+    query = sa.select(_aliases.c.alias).where(
+        _aliases.c.workspace == workspace, _aliases.c.name == name, _aliases.c.alias == alias
+    )
+    found: str | None = session.execute(query).scalar()
+    return found or alias
+
+
+def actual_tag_key(session: Session, version: Version, key: str) -> str:
+    """Return the key of the tag that a write to this key would change."""
+    query = sa.select(_version_tags.c.key).where(*_TAGS_OF, _version_tags.c.key == key)
+    found: str | None = session.execute(query, _where(version)).scalar()
+    return found or key
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A tag by which a version shows where it stands; people and filters read it, nothing else.
+
+    Attributes:
+        version: Whose.
+        key: Of the tag.
+        text: Its value; None: there is no such tag.
+    """
+
+    version: Version
+    key: str
+    text: str | None
+
+
+def shown(version: Version, target: Target, text: str) -> Shown:
+    """Say where a version stands for a target."""
+    return Shown(version, PROJECTION_PREFIX + target.tag, text)
+
+
+def shown_digest(version: Version, target: Target, digest: str | None) -> Shown:
+    """Say with which digest a version holds a target, for whoever deploys it; None: it does not."""
+    return Shown(version, PROJECTION_PREFIX + target.tag + DIGEST_SUFFIX, digest)
+
+
+_DROP_TAG = sa.delete(_version_tags).where(*_TAGS_OF, _version_tags.c.key == sa.bindparam("tag"))
+
+
+def show(session: Session, *tags: Shown) -> None:
+    """Write tags, each version and key at most once."""
+    there = [_tag_row(tag) for tag in tags if tag.text is not None]
+    gone = [{**_where(t.version), "tag": t.key} for t in tags if t.text is None]
+    batched_writes.write(session, batched_writes.upsert(session, _version_tags), there)
+    batched_writes.write(session, _DROP_TAG, gone)
+
+
+def _tag_row(tag: Shown) -> dict[str, Any]:
+    about = tag.version
+    where = {"workspace": about.workspace, "name": about.name, "version": about.version}
+    return {**where, "key": tag.key, "value": tag.text}

@@ -1,0 +1,203 @@
+"""One write transaction for the check, MLflow's own write and the record of both.
+
+Stock store methods open their session through ``ManagedSessionMaker``. Inside `Transactions.write`
+that call joins the open transaction instead, so what MLflow writes commits with the approval that
+allowed it, or not at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import BAD_REQUEST, INTERNAL_ERROR, TEMPORARILY_UNAVAILABLE
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import Session, sessionmaker
+
+from mlflow_plugins_pack.approvals.database.batched_writes import RowChangedError
+from mlflow_plugins_pack.approvals.guards.triggers import REFUSAL
+from mlflow_plugins_pack.errors import RegistryBusyError
+
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+_ATTEMPTS = 12
+_ATTEMPT = "mpp_attempt"
+# Deadlock, lock timeout, serialisation failure: the transaction was undone, try it again.
+_RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
+_RETRY_MYSQL = frozenset({1205, 1213, 1020})
+
+
+class Transactions:
+    """Write transactions of one store.
+
+    Args:
+        engine: Of the registry's database.
+        prepare: Called before each write transaction, outside of it.
+    """
+
+    def __init__(self, engine: Engine, prepare: Callable[[], None] = lambda: None) -> None:
+        self._engine = engine
+        self._prepare = prepare
+        self._sessions = sessionmaker(bind=engine)
+        # PostgreSQL shows each statement of a transaction what is committed by then: one around
+        # them gives a reader nothing, and costs two round trips.
+        alone = engine.dialect.name == "postgresql"
+        reading = engine.execution_options(isolation_level="AUTOCOMMIT") if alone else engine
+        self._reading = sessionmaker(bind=reading)
+        self._current: ContextVar[Session | None] = ContextVar("mpp_session", default=None)
+        self._on_insert: ContextVar[Callable[[Session, Any], None] | None] = ContextVar(
+            "mpp_on_insert", default=None
+        )
+
+    def joining(self, stock_maker: Callable[..., Any]) -> Callable[..., Any]:
+        """Wrap a stock ``ManagedSessionMaker`` so that it joins an open write transaction."""
+
+        @contextlib.contextmanager
+        def make_managed_session(read_only: bool = True) -> Iterator[Session]:
+            session = self._current.get()
+            if session is not None:
+                yield session
+                session.flush()
+                return
+            with stock_maker(read_only=read_only) as session:
+                if (hook := self._on_insert.get()) is not None and not read_only:
+                    sa.event.listen(session, "after_flush", lambda s, _: _each_new(s, hook))
+                yield session
+
+        return make_managed_session
+
+    def is_writing(self, session: Session) -> bool:
+        """Tell whether the session is that of the open write transaction, which is repeatable."""
+        return self._current.get() is session
+
+    @contextlib.contextmanager
+    def on_insert(self, hook: Callable[[Session, Any], None]) -> Iterator[None]:
+        """Call the hook, in its own transaction, for each row stock code inserts meanwhile."""
+        token = self._on_insert.set(hook)
+        try:
+            yield
+        finally:
+            self._on_insert.reset(token)
+
+    def read(self, work: Callable[[Session], T]) -> T:
+        """Run work that only reads, on the primary: a replica may not know of an approval yet.
+
+        Raises:
+            MlflowException: What the database said.
+        """
+        if (session := self._current.get()) is not None:
+            return work(session)
+        try:
+            with self._reading() as session:
+                return work(session)
+        except sa.exc.SQLAlchemyError as exc:
+            raise _translated(exc) from exc
+
+    def write(self, work: Callable[[Session], T]) -> T:
+        """Run work in one transaction; nested calls join the outer one.
+
+        The work may run several times: a transaction that lost a deadlock, or counted on a row that
+        has changed since, is undone and repeated.
+
+        Raises:
+            RegistryBusyError: If the database kept refusing.
+            MlflowException: What the work raised, or what the database said.
+        """
+        if (session := self._current.get()) is not None:
+            return work(session)
+        self._prepare()
+        last: Exception
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._once(work, attempt)
+            except RowChangedError as exc:
+                last = exc
+            except sa.exc.DBAPIError as exc:
+                if not _may_retry(exc):
+                    raise _translated(exc) from exc
+                _logger.debug("Transaction undone by the database, attempt %d", attempt + 1)
+                last = exc
+            except sa.exc.SQLAlchemyError as exc:
+                raise _translated(exc) from exc
+            time.sleep(random.uniform(0, 0.01 * 2 ** min(attempt, 6)))  # noqa: S311 - jitter
+        if isinstance(last, sa.exc.IntegrityError):
+            raise _translated(last) from last
+        raise RegistryBusyError(
+            f"the registry's database undid the transaction {_ATTEMPTS} times because of other "
+            "writers. Nothing was changed. Try again."
+        ) from last
+
+    @staticmethod
+    def may_be_bold(session: Session) -> bool:
+        """Tell whether to go by rows read without a lock: not where that has failed before."""
+        return session.info.get(_ATTEMPT) == 0
+
+    def _once(self, work: Callable[[Session], T], attempt: int) -> T:
+        with self._sessions(info={_ATTEMPT: attempt}) as session:
+            if self._engine.dialect.name == "sqlite":
+                _begin_immediate(session.connection())
+            token = self._current.set(session)
+            try:
+                result = work(session)
+                session.commit()
+            except BaseException:
+                session.rollback()
+                raise
+            finally:
+                self._current.reset(token)
+            return result
+
+
+# What stock sets too, for each session; a connection keeps it. Inside a transaction the first would
+# have no effect.
+_SQLITE_SETTINGS = (
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA busy_timeout = 20000",
+    "PRAGMA case_sensitive_like = true",
+)
+
+
+def _begin_immediate(connection: sa.Connection) -> None:
+    """Begin with the write lock: a deferred BEGIN fails when it turns from reading to writing."""
+    if not connection.info.get("mpp_is_set_up"):
+        for setting in _SQLITE_SETTINGS:
+            connection.exec_driver_sql(setting)
+        connection.info["mpp_is_set_up"] = True
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _each_new(session: Session, hook: Callable[[Session, Any], None]) -> None:
+    for instance in list(session.new):
+        hook(session, instance)
+
+
+def _may_retry(exc: sa.exc.DBAPIError) -> bool:
+    original: Any = exc.orig
+    state = getattr(original, "sqlstate", None) or getattr(original, "pgcode", None)
+    if state in _RETRY_SQLSTATES:
+        return True
+    arguments = getattr(original, "args", ())
+    if {getattr(original, "errno", None), *arguments[:1]} & _RETRY_MYSQL:
+        return True
+    # A unique key was taken meanwhile: the next attempt sees the row and goes another way. (Stock
+    # code turns the conflicts it expects into its own errors before they come here.)
+    if isinstance(exc, sa.exc.IntegrityError):
+        return REFUSAL not in str(original)
+    return "database is locked" in str(original)
+
+
+def _translated(exc: sa.exc.SQLAlchemyError) -> MlflowException:
+    """Give database errors the codes that stock stores give them."""
+    if isinstance(exc, sa.exc.OperationalError):
+        return MlflowException(str(exc), error_code=TEMPORARILY_UNAVAILABLE)
+    if isinstance(exc, sa.exc.InternalError):
+        return MlflowException(str(exc), error_code=INTERNAL_ERROR)
+    return MlflowException(str(exc), error_code=BAD_REQUEST)

@@ -1,0 +1,357 @@
+"""The words of every refusal; pure.
+
+Each says what happened and why, what was not changed, and what to do next, in plain sentences that
+reach the stock client as they are. They point at what exists for everybody: a version tag that the
+stock client and UI can set, and the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timezone
+
+from mlflow_plugins_pack.approvals.domain.request_states import State, Tally
+from mlflow_plugins_pack.approvals.domain.targets import Target
+
+UNCHANGED = "Nothing was changed."
+
+
+def moment(ms: int) -> str:
+    """Format a time in milliseconds since the epoch, to the minute, UTC."""
+    return datetime.fromtimestamp(ms / 1000, timezone.utc).strftime("%Y-%m-%dT%H:%MZ")
+
+
+def how_to(command: str, name: str, version: int, target: Target) -> str:
+    """Say the two ways to give a command."""
+    return (
+        f'set the tag approvals.{command} = "{target.tag}: your reason" on version {version}, '
+        f"or run: mlflow-pack approvals {command} models:/{name}/{version} {target.tag} -m REASON"
+    )
+
+
+def _what(target: Target, name: str, action: str, version: int) -> str:
+    if action == "promote":
+        return f"{target} of '{name}'"
+    return f"taking {target} of '{name}' away from version {version}"
+
+
+def approval_required(
+    *,
+    target: Target,
+    name: str,
+    version: int,
+    action: str,
+    policy: str,
+    tally: Tally,
+    request_id: str,
+    state: State,
+    since_ms: int,
+    filed: bool,
+    reading: str | None = None,
+) -> str:
+    """Text of APPROVAL_REQUIRED."""
+    groups = " and from ".join(f"'{group}'" for group in tally.missing_groups)
+    verb = "was filed" if filed else f"is {state.value} since {moment(since_ms)}"
+    detail = f" ({tally})" if tally.rules else ""
+    kept = "The request is kept; " if filed else ""
+    unchanged = f"{kept}{target} was not changed." if filed else UNCHANGED
+    first = f"Its files are being read ({reading}); after that " if reading else ""
+    return (
+        f"{_what(target, name, action, version)} is protected by policy '{policy}'. "
+        f"Version {version} has {tally.have} of {tally.need} approvals{detail}. "
+        f"Request {request_id} {verb}; {first}an approver from {groups} must approve it: "
+        f"{how_to('approve', name, version, target)}. "
+        f"Then make this call again. {unchanged}"
+    )
+
+
+def digesting(*, target: Target, name: str, version: int, how_far: str) -> str:
+    """Text of DIGESTING."""
+    return (
+        f"the files of version {version} of '{name}' are being read ({how_far}), and only what was "
+        f"read can become {target} or be approved for it. {UNCHANGED} Make this call again when "
+        f"they are read; `mlflow-pack approvals apply models:/{name}/{version} {target.tag}` waits "
+        "for that by itself."
+    )
+
+
+def rejected_before(
+    *, target: Target, name: str, version: int, policy: str, request_id: str, reason: str
+) -> str:
+    """Text of APPROVAL_REQUIRED after a rejection."""
+    return (
+        f"{target} of '{name}' is protected by policy '{policy}'. Request {request_id} for version "
+        f"{version} was rejected ({reason}), and asking again is a step of its own: "
+        f"{how_to('request', name, version, target)}. {UNCHANGED}"
+    )
+
+
+def archive_not_covered(*, target: Target, name: str, version: int, request_id: str) -> str:
+    """Text of APPROVAL_REQUIRED when the call would do more than was approved."""
+    return (
+        f"request {request_id} for version {version} and {target} of '{name}' was made without "
+        "archive_existing_versions, so approval of it does not cover archiving the versions that "
+        "are there. Make the call without it, or cancel the request "
+        f"({how_to('cancel', name, version, target)}) and make this call again. {UNCHANGED}"
+    )
+
+
+def two_policies(*, left: Target, entered: Target, name: str, version: int) -> str:
+    """Text of APPROVAL_REQUIRED for a move from one policy's stage to another's."""
+    return (
+        f"version {version} of '{name}' is {left}, and taking it away from there needs the "
+        f"approval of another policy than making it {entered}. {UNCHANGED} Move it to stage "
+        f"'None' first, then to {entered}."
+    )
+
+
+def archives_into_protected(*, entered: Target, others: Sequence[int], name: str) -> str:
+    """Text of APPROVAL_REQUIRED for archiving by the way, where being archived needs approval."""
+    which = ", ".join(map(str, others))
+    return (
+        f"making a version {entered} of '{name}' with archive_existing_versions would also make "
+        f"version {which} stage 'Archived', which is protected, and approval of one is none of the "
+        f"other. {UNCHANGED} Make the call without archive_existing_versions, and move what is "
+        "there in calls of its own."
+    )
+
+
+def spelling(*, given: Target, protected: Target, name: str, policy: str) -> str:
+    """Text of APPROVAL_REQUIRED for a look-alike of a protected alias."""
+    return (
+        f"{given} of '{name}' differs from the protected {protected} of policy '{policy}' only in "
+        f"case or form, and could be taken for it. Use '{protected.name}'. {UNCHANGED}"
+    )
+
+
+def foreign_letters(*, target: Target, name: str) -> str:
+    """Text of APPROVAL_REQUIRED for an alias that MySQL might take for a protected one."""
+    return (
+        f"{target} of '{name}' has letters outside ASCII, which this MySQL database may take for "
+        f"those of a protected alias. Use ASCII letters, digits, _ and - here. {UNCHANGED}"
+    )
+
+
+def identity_required(what: str) -> str:
+    """Text of IDENTITY_REQUIRED."""
+    return (
+        f"{what} needs a signed-in person, and this call has none. {UNCHANGED} Make it through a "
+        "server that authenticates its users (mlflow server --app-name basic-auth), signed in; a "
+        "direct connection to the database, a job process or an open server has no identity."
+    )
+
+
+def not_an_approver(
+    *, user: str, target: Target, name: str, policy: str, groups: Sequence[str]
+) -> str:
+    """Text of NOT_AN_APPROVER."""
+    listed = ", ".join(f"'{group}'" for group in groups) or "nobody"
+    return (
+        f"'{user}' has no vote on {target} of '{name}': policy '{policy}' counts {listed}. "
+        f"{UNCHANGED} Ask somebody of these groups, or have the policy changed."
+    )
+
+
+def self_approval(*, user: str, role: str, target: Target, name: str, request_id: str) -> str:
+    """Text of SELF_APPROVAL."""
+    return (
+        f"'{user}' {role}, and may not approve request {request_id} for {target} of '{name}'. "
+        f"{UNCHANGED} Somebody else must approve it."
+    )
+
+
+def no_glass(*, user: str, target: Target, name: str, policy: str, group: str | None) -> str:
+    """Text of NOT_AN_APPROVER for who may not promote without approval."""
+    who = f"only '{group}' may" if group else "nobody may"
+    return (
+        f"'{user}' may not make a version {target} of '{name}' without approval: by policy "
+        f"'{policy}' {who}. {UNCHANGED} Ask them, or ask for approval."
+    )
+
+
+def glass_reason(*, target: Target) -> str:
+    """Text of INVALID_COMMAND for a broken glass without a reason."""
+    return (
+        f"breaking the glass for {target} needs a reason: approvals.break_glass = "
+        f'"{target.tag}: your reason". {UNCHANGED} Say why.'
+    )
+
+
+def nothing_to_withdraw(*, user: str, target: Target, name: str, request_id: str) -> str:
+    """Text of NO_OPEN_REQUEST for who has not voted."""
+    return (
+        f"'{user}' has no vote on request {request_id} for {target} of '{name}'. {UNCHANGED} "
+        "There is nothing to withdraw."
+    )
+
+
+def too_late_to_withdraw(*, target: Target, name: str, version: int, request_id: str) -> str:
+    """Text of INVALID_COMMAND for a vote on a request that is approved already."""
+    return (
+        f"request {request_id} for {target} of '{name}' is APPROVED, and its votes stand. "
+        f"{UNCHANGED} To stop it, {how_to('reject', name, version, target)}."
+    )
+
+
+def not_for_consumers(*, name: str, version: int, user: str | None, policy: str) -> str:
+    """Text of APPROVAL_REQUIRED for a reader who gets approved versions only."""
+    who = f"'{user}'" if user else "a caller who is not signed in"
+    return (
+        f"version {version} of '{name}' is not approved, and by policy '{policy}' {who} gets "
+        f"approved versions only. {UNCHANGED} Load a version that is approved, such as the one "
+        "behind a protected alias."
+    )
+
+
+def no_comment(*, comment_id: str, user: str | None) -> str:
+    """Text of NO_OPEN_REQUEST for a comment that is not there, or not the caller's."""
+    return (
+        f"'{user}' has written no comment with the id {comment_id!r}. {UNCHANGED} Only its author "
+        "may edit or delete a comment."
+    )
+
+
+def no_own_comment(*, user: str, target: Target, name: str, version: int) -> str:
+    """Text of NO_OPEN_REQUEST for somebody who has not commented."""
+    return (
+        f"'{user}' has written no comment on version {version} of '{name}' and {target} that is "
+        f"there still. {UNCHANGED} Only its author may edit or delete a comment."
+    )
+
+
+def no_holder(*, target: Target, name: str, version: int) -> str:
+    """Text of INVALID_COMMAND for a target that is to be taken from who does not hold it."""
+    return f"version {version} of '{name}' is not {target}. {UNCHANGED} Name the version that is."
+
+
+def no_open_request(
+    *, target: Target, name: str, version: int, last: State | None, reason: str | None
+) -> str:
+    """Text of NO_OPEN_REQUEST."""
+    before = "" if last is None else f" The last one is {last.value}"
+    before += f" ({reason})." if last is not None and reason else "." if last is not None else ""
+    return (
+        f"there is no open request for version {version} and {target} of '{name}'.{before} "
+        f"{UNCHANGED} To make one, {how_to('request', name, version, target)}."
+    )
+
+
+def stale(*, target: Target, name: str, version: int, request_id: str, why: str) -> str:
+    """Text of STALE_APPROVAL."""
+    return (
+        f"request {request_id} for version {version} and {target} of '{name}' no longer holds: "
+        f"{why}. The request was closed as STALE; {target} was not changed. To have the version "
+        f"approved as it is now, {how_to('request', name, version, target)}."
+    )
+
+
+def holder_changed(
+    *,
+    target: Target,
+    name: str,
+    version: int,
+    request_id: str,
+    before: int | None,
+    now: int | None,
+) -> str:
+    """Text of HOLDER_CHANGED."""
+    old, new = (f"version {v}" if v is not None else "no version" for v in (before, now))
+    return (
+        f"when request {request_id} for version {version} was made, {target} of '{name}' was "
+        f"{old}; now it is {new}. The request was closed as STALE; {target} was not changed. "
+        f"If version {version} is still wanted, {how_to('request', name, version, target)}."
+    )
+
+
+def checks_failed(
+    *, target: Target, name: str, version: int, policy: str, problems: Sequence[str]
+) -> str:
+    """Text of CHECKS_FAILED."""
+    return (
+        f"version {version} of '{name}' may not become {target}: policy '{policy}' requires "
+        f"{'; '.join(problems)}. {UNCHANGED} Put this right, then make this call again."
+    )
+
+
+def frozen(
+    *, target: Target, name: str, policy: str, cron: str, tz: str, until_ms: int | None
+) -> str:
+    """Text of FROZEN."""
+    until = "for more than a month" if until_ms is None else f"until {moment(until_ms)}"
+    return (
+        f"{target} of '{name}' is frozen {until}: policy '{policy}' allows no change in the window "
+        f"'{cron}' ({tz}). {UNCHANGED} The approval is kept; make this call again after that."
+    )
+
+
+def protected_delete(*, what: str, held: Sequence[tuple[Target, int]]) -> str:
+    """Text of PROTECTED_DELETE."""
+    listed = ", ".join(f"{target} (version {version})" for target, version in held)
+    return (
+        f"{what} holds what policies protect: {listed}. Deleting it would take that away. "
+        f"{UNCHANGED} Move the alias or stage to another version, or have it taken away, first."
+    )
+
+
+def protected_rename(*, name: str, new_name: str, held: Sequence[tuple[Target, int]]) -> str:
+    """Text of PROTECTED_RENAME."""
+    listed = ", ".join(f"{target} (version {version})" for target, version in held)
+    return (
+        f"'{name}' cannot become '{new_name}': under one of the names policies protect what it "
+        f"holds: {listed}. {UNCHANGED} Have these taken away before, and approved again after."
+    )
+
+
+def reserved_tag(key: str) -> str:
+    """Text of RESERVED_TAG for the plugin's own names."""
+    return (
+        f"the tag '{key}' shows the state of approvals and is written by the registry alone. "
+        f"{UNCHANGED} To take part, set approvals.request, .approve, .reject, .cancel or .comment "
+        'on a model version, with the value "TARGET: text".'
+    )
+
+
+def check_tag(*, key: str, name: str, policy: str, writers: Sequence[str], user: str | None) -> str:
+    """Text of RESERVED_TAG for a tag that a policy's check reads."""
+    who = f"'{user}'" if user else "a caller who is not signed in"
+    return (
+        f"the tag '{key}' is a check of policy '{policy}' on '{name}', and {who} may not write it: "
+        f"only {', '.join(writers)} may. {UNCHANGED} Let one of them set it."
+    )
+
+
+def prompt_flag(name: str) -> str:
+    """Text of RESERVED_TAG for the tag that makes a model a prompt."""
+    return (
+        f"whether '{name}' is a prompt decides which policy governs it, so the tag that says so "
+        f"cannot be changed. {UNCHANGED} Register it under another name instead."
+    )
+
+
+def content_locked(*, key: str, name: str, version: int, why: str) -> str:
+    """Text of CONTENT_LOCKED."""
+    return (
+        f"the tag '{key}' is content of version {version} of prompt '{name}', which {why}. "
+        f"{UNCHANGED} Register a new version with the new text and have that approved."
+    )
+
+
+def command_malformed(command: str, problem: str) -> str:
+    """Text of INVALID_COMMAND for a value that cannot be read."""
+    return (
+        f'approvals.{command} takes "TARGET: text", such as "prod: looks good" or '
+        f'"stage:Production: looks good"; {problem}. {UNCHANGED} Set the tag again.'
+    )
+
+
+def nothing_protected(*, target: Target, name: str) -> str:
+    """Text of INVALID_COMMAND where no approval is needed."""
+    return (
+        f"no policy protects {target} of '{name}', so nobody needs to approve it. {UNCHANGED} "
+        "Set it directly, or check the spelling."
+    )
+
+
+def already_holder(*, target: Target, name: str, version: int) -> str:
+    """Text of INVALID_COMMAND for asking for what is so already."""
+    return f"version {version} of '{name}' is {target} already. {UNCHANGED} There is nothing to do."

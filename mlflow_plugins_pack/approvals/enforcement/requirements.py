@@ -1,0 +1,128 @@
+"""What an act needs under the policy in force, and what of it is there.
+
+Votes, rollbacks and inherited approvals decide whether it is approved; freeze windows, the place
+it must come from and the checks decide whether it may be made now.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlflow_plugins_pack.approvals.content.evidence import Evidence
+from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
+from mlflow_plugins_pack.approvals.domain.targets import matches
+from mlflow_plugins_pack.approvals.enforcement.change import Act, LookAgainError, Standing
+from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
+from mlflow_plugins_pack.approvals.ledger.requests import Request, held_before, is_approved
+from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_windows
+from mlflow_plugins_pack.errors import ApprovalError, ChecksFailedError, FrozenError
+
+ROLLBACK = "rollback"
+
+
+def standing(ledger: Ledger, act: Act, request: Request) -> Standing:
+    """Count a request's votes under the policy in force."""
+    people = eligibility.approvers(ledger.policy.defaults, request, ledger.votes(request))
+    rules, basis = rules_of(ledger, act, request)
+    return Standing(tally(rules, people), people, basis)
+
+
+def rules_of(ledger: Ledger, act: Act, request: Request) -> tuple[tuple[Rule, ...], str | None]:
+    """Return the approvals that a request needs, and why these if it is a special case."""
+    policy = ledger.policy
+    if request.action == "promote":
+        if _is_rollback(ledger, act, request):
+            return policy.rollback_rules(act.rule), ROLLBACK
+        if (source := _inherits(ledger, act, request)) is not None:
+            return (), f"inherited from models:/{source.name}/{source.version}"
+    return policy.rules_of(act.rule, request.action), None
+
+
+def _is_rollback(ledger: Ledger, act: Act, request: Request) -> bool:
+    """Tell whether the version held the target not long ago, with the same bytes."""
+    rollback = act.rule.rollback
+    if rollback is None:
+        return False
+    earlier = held_before(ledger.session, act.version, act.target)
+    if earlier is None or request.digest is None or earlier.request.digest != request.digest:
+        return False
+    # Where nobody knows until when it held the target, since when is on the safe side.
+    until = earlier.request.updated_at if earlier.until is None else earlier.until
+    return ledger.now_ms - until <= rollback.within * 1000
+
+
+def _inherits(ledger: Ledger, act: Act, request: Request) -> Version | None:
+    """Return the approved version that this one is a copy of, if the policy trusts it."""
+    if not act.rule.inherit_from:
+        return None
+    source = mlflow_tables.copied_from(ledger.session, act.version)
+    if source is None or not any(matches(p, source.name) for p in act.rule.inherit_from):
+        return None
+    approved = is_approved(ledger.session, source, [act.target], ledger.now_ms)
+    return source if approved == request.digest and approved is not None else None
+
+
+def obstacle(
+    ledger: Ledger, act: Act, basis: str | None, found: Evidence | None
+) -> ApprovalError | None:
+    """Return what else keeps an approved change from being made now, or None.
+
+    Args:
+        ledger: In the transaction that would make it.
+        act: The change.
+        basis: Of its `Standing`: why special rules count.
+        found: What was read of the version.
+    """
+    about: dict[str, Any] = {"target": act.target, "name": act.version.name}
+    if basis == ROLLBACK:
+        if found is None:
+            raise LookAgainError
+        return None
+    if (window := freeze_windows.closed(act.rule.freeze, ledger.now_ms)) is not None:
+        text = messages.frozen(
+            **about,
+            policy=act.rule.name,
+            cron=window.cron,
+            tz=window.tz,
+            until_ms=window.reopens(ledger.now_ms),
+        )
+        return FrozenError(text)
+    if act.action == "demote":
+        return None
+    if found is None:
+        raise LookAgainError
+    if problems := _check_problems(ledger, act, found):
+        text = messages.checks_failed(
+            **about, version=act.version.version, policy=act.rule.name, problems=problems
+        )
+        return ChecksFailedError(text)
+    return None
+
+
+def _check_problems(ledger: Ledger, act: Act, found: Evidence) -> list[str]:
+    """Return what the policy's checks miss, empty if they pass."""
+    rule, version, session = act.rule, act.version, ledger.session
+    problems = []
+    if rule.from_ is not None:
+        held = mlflow_tables.holdings(session, version.workspace, version.name)
+        mine = [(target.kind, target.name) for target, v in held if v.uid == version.uid]
+        problems += rule.from_.problems(mine)
+    if not rule.checks:
+        return problems
+    holder, other = act.holder, None
+    if holder is not None and holder.uid != version.uid:
+        if found.holder_uid != holder.uid:
+            raise LookAgainError
+        tags = mlflow_tables.version_tags(session, holder)
+        other = checks.Subject(holder.version, tags, found.holder)
+    subject = checks.Subject(
+        version.version,
+        mlflow_tables.version_tags(session, version),
+        found.facts,
+        lambda tag: ledger.check_tag(version, tag),
+        other,
+    )
+    return problems + checks.problems(rule.checks, subject, ledger.policy.is_writer, ledger.now_ms)

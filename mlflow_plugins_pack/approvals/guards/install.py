@@ -1,0 +1,244 @@
+"""Opt-in triggers that keep other clients of the database off protected targets.
+
+The server checks every call, but whoever has the database's URI can open it with the stock store
+or with SQL. With the guards installed, the database itself refuses what the policy protects unless
+the transaction is one of this store's. See `guard_sql` for what exactly is refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.database import schema
+from mlflow_plugins_pack.approvals.database.tables import (
+    guard,
+    guard_passes,
+    guard_patterns,
+    guard_targets,
+)
+from mlflow_plugins_pack.approvals.guards import triggers
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.policy.source import PolicySource
+from mlflow_plugins_pack.errors import ConfigurationError
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """What a database has of the guards.
+
+    Attributes:
+        installed_at: When they were asked for, in milliseconds since the epoch; None: never.
+        policy_sha: The policy they enforce.
+        missing: Triggers that should be there and are not.
+        left_over: Triggers that are there although nobody asked for them.
+        open_models: (workspace, name) of models whose guard somebody has opened for good.
+    """
+
+    installed_at: int | None
+    policy_sha: str | None
+    missing: tuple[str, ...]
+    left_over: tuple[str, ...]
+    open_models: tuple[tuple[str, str], ...]
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether somebody asked for the guards."""
+        return self.installed_at is not None
+
+    def problems(self, policy: Policy | None) -> list[str]:
+        """Return what is wrong, empty if the guards are whole or were never asked for."""
+        again = "run: mlflow-pack approvals guards install"
+        found = []
+        if self.missing:
+            found.append(
+                f"the triggers {', '.join(self.missing)} are gone, as a migration of MLflow's "
+                f"tables in SQLite leaves it; {again}"
+            )
+        if self.left_over:
+            found.append(
+                f"the triggers {', '.join(self.left_over)} are there and nobody asked for them; "
+                "run: mlflow-pack approvals guards remove"
+            )
+        if self.is_installed and policy is not None and policy.sha256 != self.policy_sha:
+            found.append(
+                f"they enforce the policy {self.policy_sha}, and {policy.sha256} is in force; "
+                f"start the server with it, or {again}"
+            )
+        if self.open_models:
+            names = ", ".join(f"'{name}'" for _, name in self.open_models)
+            found.append(
+                f"somebody has put {names} into mpp_guard_pass, which takes its guard away; {again}"
+            )
+        return found
+
+
+def status(connection: Connection) -> Status:
+    """Read what a database has of the guards."""
+    row = connection.execute(sa.select(guard)).first()
+    there = schema.triggers(connection)
+    names = triggers.trigger_names()
+    passes = connection.execute(sa.select(guard_passes)).all()
+    return Status(
+        installed_at=row.installed_at if row else None,
+        policy_sha=row.policy_sha if row else None,
+        missing=tuple(n for n in names if row is not None and n not in there),
+        left_over=tuple(n for n in names if row is None and n in there),
+        open_models=tuple((p.workspace, p.name) for p in passes),
+    )
+
+
+def install(engine: Engine, policy: Policy, now_ms: int) -> None:
+    """Install the guards for a policy, or bring them up to date.
+
+    Raises:
+        ConfigurationError: If MLflow's tables are missing or too old, or the account may not
+            create triggers.
+    """
+    _check_tables(engine)
+    with schema.exclusive(engine) as connection:
+        try:
+            _run(connection, triggers.install_statements(engine.dialect.name))
+            _write_policy(connection, policy)
+            connection.execute(sa.delete(guard_passes))
+            connection.execute(sa.delete(guard))
+            connection.execute(
+                sa.insert(guard).values(id=1, policy_sha=policy.sha256, installed_at=now_ms)
+            )
+        except sa.exc.DBAPIError as exc:
+            raise ConfigurationError(
+                f"The guards could not be installed: {exc.orig}. The account needs the right to "
+                "create triggers on MLflow's tables; MySQL with a binary log also needs "
+                "log_bin_trust_function_creators=1 or the SUPER privilege. Run it again with an "
+                "account that may; `mlflow-pack approvals guards status` shows what is there."
+            ) from exc
+
+
+def remove(engine: Engine) -> None:
+    """Take the guards away; the server goes on to check its own calls."""
+    with schema.exclusive(engine) as connection:
+        _run(connection, triggers.remove_statements(engine.dialect.name))
+        for table in (guard_passes, guard_patterns, guard_targets, guard):
+            connection.execute(sa.delete(table))
+
+
+def refresh(engine: Engine, policy: Policy) -> None:
+    """Bring installed guards to the policy in force, and put back what a migration dropped."""
+    with engine.connect() as connection:
+        found = status(connection)
+    if not found.is_installed or not (found.missing or found.policy_sha != policy.sha256):
+        return
+    if found.missing:
+        _logger.warning("Some database guards were gone and are put back: %s", found.missing)
+    with schema.exclusive(engine) as connection:
+        if found.missing:
+            _run(connection, triggers.install_statements(engine.dialect.name))
+        _write_policy(connection, policy)
+        connection.execute(sa.update(guard).values(policy_sha=policy.sha256))
+
+
+def are_installed(session: Session) -> bool:
+    """Tell whether somebody asked for the guards."""
+    return session.execute(_GUARD_ID).first() is not None
+
+
+_GUARD_ID = sa.select(guard.c.id)
+
+
+@contextlib.contextmanager
+def admitted(
+    session: Session, workspace: str, *names: str, installed: bool | None = None
+) -> Iterator[None]:
+    """Let this transaction, and no other, change what is protected of the models.
+
+    The rows are taken back before anybody could see them.
+
+    Args:
+        session: Inside a write transaction.
+        workspace: Of the models.
+        names: Of the models.
+        installed: Whether there are guards, where the transaction has seen that already.
+    """
+    if not (are_installed(session) if installed is None else installed):
+        yield
+        return
+    unique = sorted(set(names))
+    where = [guard_passes.c.workspace == workspace, guard_passes.c.name.in_(unique)]
+    there = set(session.execute(sa.select(guard_passes.c.name).where(*where)).scalars())
+    mine = [name for name in unique if name not in there]
+    for name in mine:
+        session.execute(sa.insert(guard_passes).values(workspace=workspace, name=name))
+    yield
+    session.flush()
+    if mine:
+        taken_back = [guard_passes.c.workspace == workspace, guard_passes.c.name.in_(mine)]
+        session.execute(sa.delete(guard_passes).where(*taken_back))
+
+
+def _check_tables(engine: Engine) -> None:
+    inspector = sa.inspect(engine)
+    for table in triggers.TABLES:
+        columns = (
+            {column["name"] for column in inspector.get_columns(table)}
+            if inspector.has_table(table)
+            else set()
+        )
+        if "workspace" not in columns:
+            raise ConfigurationError(
+                f"The guards cannot be installed: MLflow's table '{table}' is missing or older "
+                "than this version needs. Nothing was changed. Run `mlflow db upgrade` first."
+            )
+
+
+def _run(connection: Connection, statements: Iterator[str]) -> None:
+    # Without parameters, so that no driver looks for placeholders in them.
+    for statement in statements:
+        connection.exec_driver_sql(statement, execution_options={"no_parameters": True})
+
+
+def _write_policy(connection: Connection, policy: Policy) -> None:
+    patterns, targets = triggers.pattern_rows(policy)
+    connection.execute(sa.delete(guard_patterns))
+    connection.execute(sa.delete(guard_targets))
+    rows = [{"id": number, **vars(pattern)} for number, pattern in enumerate(patterns)]
+    if rows:
+        connection.execute(sa.insert(guard_patterns), rows)
+    pairs = [
+        {"id": number, "place": place, "target": target}
+        for number, (place, target) in enumerate(targets)
+    ]
+    if pairs:
+        connection.execute(sa.insert(guard_targets), pairs)
+
+
+class GuardedPolicy:
+    """Keeps installed guards at the policy in force, for one store.
+
+    Args:
+        engine: Of the registry's database.
+        policies: Where the policy in force comes from.
+    """
+
+    def __init__(self, engine: Engine, policies: PolicySource) -> None:
+        self._engine = engine
+        self._policies = policies
+        self._written: str | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring the guards up to date if the policy has changed since the last call.
+
+        Never inside a transaction: it takes one of its own.
+        """
+        policy = self._policies.current()
+        if policy.sha256 != self._written:
+            refresh(self._engine, policy)
+            self._written = policy.sha256

@@ -1,0 +1,39 @@
+"""Which of the policy's ``claim:`` groups somebody had when last seen: votes are counted later.
+
+A token says what its bearer is at that moment, and to the process that got it. What a vote or a
+check's tag is worth is asked again when the change is made, by somebody else's call; so the claims
+that the policy names are kept for each person who writes, and replaced when they write again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.database.tables import vouched
+
+
+def note(session: Session, person: str, claims: Iterable[str], now_ms: int) -> None:
+    """Keep what a source has just vouched for, in place of what it did before."""
+    # Not the name itself: databases differ in which names they take for the same.
+    key = hashlib.sha256(person.encode()).hexdigest()
+    text = json.dumps(sorted(claims))
+    before = session.execute(sa.select(vouched.c.claims).where(vouched.c.id == key)).scalar()
+    if before == text:
+        return
+    if before is None:
+        row = {"id": key, "person": person, "claims": text, "ts": now_ms}
+        session.execute(sa.insert(vouched).values(row))
+    else:
+        change = sa.update(vouched).where(vouched.c.id == key)
+        session.execute(change.values(claims=text, ts=now_ms))
+
+
+def everybody(session: Session) -> dict[str, frozenset[str]]:
+    """Return each person's claims."""
+    rows = session.execute(sa.select(vouched.c.person, vouched.c.claims))
+    return {row.person: frozenset(json.loads(row.claims)) for row in rows}

@@ -1,0 +1,65 @@
+"""Who counts; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol
+
+from mlflow_plugins_pack.approvals.domain.targets import fold
+from mlflow_plugins_pack.approvals.policy.models import Defaults
+
+
+class Asked(Protocol):
+    """What is known about who stands behind a request."""
+
+    @property
+    def action(self) -> str:
+        """``promote``, ``demote``, or ``review`` of a broken glass."""
+
+    @property
+    def requester(self) -> str:
+        """Who made the request."""
+
+    @property
+    def creator(self) -> str | None:
+        """Who registered the version, if that was seen."""
+
+    @property
+    def run_user(self) -> str | None:
+        """Whom the version's run names as its user; the client says so, hence it only bans."""
+
+
+class Vote(Protocol):
+    """One person's vote."""
+
+    @property
+    def approver(self) -> str:
+        """Whose."""
+
+    @property
+    def verdict(self) -> str:
+        """``approve`` or ``reject``."""
+
+
+def ban(defaults: Defaults, request: Asked, user: str) -> str | None:
+    """Return why a person may not approve a request, or None."""
+    themselves = fold(user) == fold(request.requester)
+    if themselves and request.action == "review":
+        return "broke the glass"
+    if themselves and not defaults.allow_self_approval:
+        return "made the request"
+    if defaults.prevent_creator_approval:
+        if request.creator is not None and fold(user) == fold(request.creator):
+            return "registered the version"
+        if request.run_user is not None and fold(user) == fold(request.run_user):
+            return "made the run the version comes from"
+    return None
+
+
+def approvers(defaults: Defaults, request: Asked, votes: Iterable[Vote]) -> list[str]:
+    """Return the people whose approval counts, in the order of the votes."""
+    return [
+        vote.approver
+        for vote in votes
+        if vote.verdict == "approve" and ban(defaults, request, vote.approver) is None
+    ]

@@ -1,0 +1,458 @@
+"""The policy: strict models, parsed from YAML with the line of every mistake; pure.
+
+A key that nothing would enforce is an error, never ignored: a policy that looks stricter than it
+is would be worse than none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator
+
+from mlflow_plugins_pack.approvals.domain.request_states import Rule, is_satisfiable
+from mlflow_plugins_pack.approvals.domain.targets import (
+    Target,
+    check_stages,
+    fold,
+    matches,
+    parse_target,
+)
+from mlflow_plugins_pack.approvals.policy.checks import Check, From, TagCheck
+from mlflow_plugins_pack.approvals.policy.freeze_windows import Freeze
+from mlflow_plugins_pack.approvals.policy.webhooks import Events
+from mlflow_plugins_pack.errors import PolicyInvalidError
+from mlflow_plugins_pack.identity.roles import CLAIM, ROLE, claims_in, has_roles
+from mlflow_plugins_pack.identity.settings import Identity
+from mlflow_plugins_pack.strict_model import Name, Seconds, Strict
+
+MAX_ALIAS_LENGTH = 200
+"""Longest protected alias: its projection tag must fit MLflow's 250 characters for a key."""
+
+MAX_POLICY_BYTES = 60_000
+"""The text is kept with requests, in a column that holds 64 KiB in MySQL."""
+
+_MAX_DEPTH = 12
+_MAX_NODES = 20_000
+
+
+class Defaults(Strict):
+    """Settings every policy shares."""
+
+    expires_after: Seconds = 14 * 86400
+    approval_valid_for: Seconds = 30 * 86400
+    allow_self_approval: bool = False
+    prevent_creator_approval: bool = True
+    dismiss_on: list[Literal["artifacts", "tags", "source"]] = ["artifacts", "tags", "source"]
+    apply: Literal["on_set", "auto"] = "on_set"
+
+    @field_validator("dismiss_on")
+    @classmethod
+    def _always_bound(cls, value: list[str]) -> list[str]:
+        if not {"artifacts", "source"} <= set(value):
+            raise ValueError(
+                "an approval is always bound to the bytes: keep 'artifacts' and 'source'"
+            )
+        return value
+
+
+class Match(Strict):
+    """Which models and prompts a policy governs."""
+
+    models: list[Name] = []
+    prompts: list[Name] = []
+    exclude: list[Name] = []
+    workspaces: list[Name] = ["*"]
+
+
+class Targets(Strict):
+    """Which aliases and stages it protects."""
+
+    aliases: list[Name] = []
+    stages: list[str] = []
+
+    @field_validator("aliases")
+    @classmethod
+    def _aliases(cls, value: list[str]) -> list[str]:
+        for alias in value:
+            if parse_target(f"alias:{alias}").name != alias or len(alias) > MAX_ALIAS_LENGTH:
+                raise ValueError(f"an alias has at most {MAX_ALIAS_LENGTH} letters, digits, _ or -")
+            if fold(alias) == "latest" or re.fullmatch(r"v\d+", fold(alias)):
+                raise ValueError(
+                    f"MLflow lets no alias be called {alias!r}; what consumers get by a version's "
+                    "number or as the latest is for 'consume'"
+                )
+        if len({fold(alias) for alias in value}) != len(value):
+            raise ValueError("two aliases differ only in case or form; name one")
+        return value
+
+    @field_validator("stages")
+    @classmethod
+    def _stages(cls, value: list[str]) -> list[str]:
+        return check_stages(value)
+
+
+class ApprovalRule(Strict):
+    """So many people of a group."""
+
+    group: Name
+    count: int = Field(default=1, ge=0, le=100)
+
+
+class Demote(Strict):
+    """What taking a protected alias or stage away needs."""
+
+    approvals: int = Field(ge=0, le=100)
+
+
+class Rollback(Strict):
+    """What going back to a version needs that held the target not longer ago than ``within``."""
+
+    approvals: int = Field(ge=0, le=100)
+    within: Seconds
+
+
+class Consume(Strict):
+    """Who gets approved versions only."""
+
+    principals: list[Name] = Field(min_length=1)
+    require: Literal["approved"]
+
+
+class PostReview(Strict):
+    """How many people must look at a broken glass afterwards."""
+
+    approvals: int = Field(default=1, ge=1, le=100)
+
+
+class BreakGlass(Strict):
+    """Who may promote without approval in an emergency, and what must follow."""
+
+    group: Name
+    require_reason: bool = True
+    expires_after: Seconds = 24 * 3600
+    post_review: PostReview = PostReview()
+
+
+class PolicyRule(Strict):
+    """One policy of the file."""
+
+    name: Name
+    match: Match
+    targets: Targets
+    approvals: list[ApprovalRule]
+    from_: From | None = Field(default=None, alias="from")
+    checks: list[Check] = []
+    demote: Demote | None = None
+    rollback: Rollback | None = None
+    freeze: list[Freeze] = []
+    consume: Consume | None = None
+    break_glass: BreakGlass | None = None
+    inherit_from: list[Name] = []
+
+    def tag_checks(self, key: str) -> list[TagCheck]:
+        """Return the checks that read a version tag, however its key is spelled."""
+        tags = [check for check in self.checks if isinstance(check, TagCheck)]
+        return [check for check in tags if fold(check.tag) == fold(key)]
+
+    def governs(self, workspace: str, name: str, *, is_prompt: bool) -> bool:
+        """Tell whether this policy is about the model or prompt."""
+        patterns = self.match.prompts if is_prompt else self.match.models
+        return (
+            any(matches(pattern, name) for pattern in patterns)
+            and not any(matches(pattern, name) for pattern in self.match.exclude)
+            and any(matches(pattern, workspace) for pattern in self.match.workspaces)
+        )
+
+    def protected(self, target: Target) -> Target | None:
+        """Return the target as this policy spells it, or None if it is free."""
+        names = self.targets.aliases if target.kind == "alias" else self.targets.stages
+        for name in names:
+            if fold(name) == fold(target.name):
+                return Target(target.kind, name)
+        return None
+
+    def all_targets(self) -> Iterator[Target]:
+        """Yield every protected target."""
+        yield from (Target("alias", alias) for alias in self.targets.aliases)
+        yield from (Target("stage", stage) for stage in self.targets.stages)
+
+
+class PolicyFile(Strict):
+    """The whole file, as written."""
+
+    version: Literal[1]
+    identity: Identity = Identity()
+    groups: dict[Name, list[Name]] = {}
+    defaults: Defaults = Defaults()
+    policies: list[PolicyRule]
+    events: Events = Events()
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A policy file in force.
+
+    Attributes:
+        file: Its content.
+        text: As written; kept with the requests made under it.
+        sha256: Of the text.
+    """
+
+    file: PolicyFile
+    text: str
+    sha256: str
+
+    @property
+    def defaults(self) -> Defaults:
+        """Settings every policy shares."""
+        return self.file.defaults
+
+    def rules_for(self, workspace: str, name: str, *, is_prompt: bool) -> list[PolicyRule]:
+        """Return the policies that govern a model or prompt, in the file's order.
+
+        The first that protects a target decides about it.
+        """
+        return [
+            rule
+            for rule in self.file.policies
+            if rule.governs(workspace, name, is_prompt=is_prompt)
+        ]
+
+    def rules_about(
+        self, workspace: str, name: str, *, is_prompt: bool, has_files: bool
+    ) -> list[PolicyRule]:
+        """Return the policies of a version: as a prompt, as a model, or as both."""
+        kinds = [True] * is_prompt + [False] * has_files
+        return [rule for kind in kinds for rule in self.rules_for(workspace, name, is_prompt=kind)]
+
+    def rules_that_may(self, workspace: str, name: str) -> list[PolicyRule]:
+        """Return the policies of a name, without knowing whether it is a prompt."""
+        return self.rules_about(workspace, name, is_prompt=True, has_files=True)
+
+    def may_govern(self, workspace: str, name: str) -> bool:
+        """Tell, without knowing whether it is a prompt, if any policy could govern the name."""
+        return bool(self.rules_that_may(workspace, name))
+
+    def promote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that a promotion needs."""
+        return tuple(
+            Rule(part.group, part.count, frozenset(self.file.groups.get(part.group, ())))
+            for part in rule.approvals
+        )
+
+    def demote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that taking the target away needs; the promotion's by default."""
+        if rule.demote is None:
+            return self.promote_rules(rule)
+        return self._any_of_the_groups(rule, rule.demote.approvals)
+
+    def rollback_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that going back to an earlier holder needs."""
+        if rule.rollback is None:
+            return self.promote_rules(rule)
+        return self._any_of_the_groups(rule, rule.rollback.approvals)
+
+    def review_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
+        """Return the approvals that a broken glass needs afterwards."""
+        if rule.break_glass is None:
+            return self.promote_rules(rule)
+        return self._any_of_the_groups(rule, rule.break_glass.post_review.approvals)
+
+    def _any_of_the_groups(self, rule: PolicyRule, count: int) -> tuple[Rule, ...]:
+        groups = [part.group for part in rule.approvals]
+        members = frozenset().union(*(self.file.groups.get(group, ()) for group in groups))
+        return (Rule(" or ".join(groups) or "nobody", count, members),)
+
+    def rules_of(self, rule: PolicyRule, action: str) -> tuple[Rule, ...]:
+        """Return the approvals that an action, ``promote``, ``demote`` or ``review``, needs."""
+        by_action = {"demote": self.demote_rules, "review": self.review_rules}
+        return by_action.get(action, self.promote_rules)(rule)
+
+    def may_break_glass(self, rule: PolicyRule, user: str | None) -> bool:
+        """Tell whether the user may promote without approval."""
+        glass = rule.break_glass
+        return glass is not None and user in self.file.groups.get(glass.group, ())
+
+    def is_consumer(self, rule: PolicyRule, user: str | None) -> bool:
+        """Tell whether the user gets approved versions only; ``*`` is everybody, and nobody."""
+        if rule.consume is None:
+            return False
+        return any(who == "*" or user in self._people(who) for who in rule.consume.principals)
+
+    def is_writer(self, check: TagCheck, user: str | None) -> bool:
+        """Tell whether the user's word counts for a check."""
+        if not check.writers:
+            return True
+        return any(user is not None and user in self._people(who) for who in check.writers)
+
+    def _people(self, principal: str) -> frozenset[str]:
+        kind, colon, name = principal.partition(":")
+        if colon and kind == "group":
+            return frozenset(self.file.groups.get(name, ()))
+        return frozenset({name if colon and kind == "user" else principal})
+
+
+def parse_policy(text: str, origin: str) -> Policy:
+    """Read and check a policy file.
+
+    Args:
+        text: YAML.
+        origin: The file's name, for messages.
+
+    Raises:
+        PolicyInvalidError: With line, key and what was expected, for every mistake.
+    """
+    if len(text.encode()) > MAX_POLICY_BYTES:
+        raise _invalid(origin, [f"it is larger than {MAX_POLICY_BYTES} bytes"])
+    lines: dict[tuple[Any, ...], int] = {}
+    try:
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = _plain(node, (), lines) if node is not None else None
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(exc, "problem", None) or exc
+        raise _invalid(origin, [f"{where}{problem}"]) from exc
+    if not isinstance(data, dict):
+        raise _invalid(origin, ["it must be a mapping that starts with 'version: 1'"])
+    try:
+        content = PolicyFile.model_validate(data)
+    except ValidationError as exc:
+        raise _invalid(origin, _explain(exc, lines)) from exc
+    if problems := list(_contradictions(content, lines)):
+        raise _invalid(origin, problems)
+    return Policy(content, text, hashlib.sha256(text.encode()).hexdigest())
+
+
+def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], int]) -> Any:
+    """Turn a YAML node into plain values, noting each one's line and refusing doubled keys."""
+    lines.setdefault(path, node.start_mark.line + 1)
+    if len(lines) > _MAX_NODES:  # anchors can make much of little text
+        raise yaml.MarkedYAMLError(problem="it says too much", problem_mark=node.start_mark)
+    if len(path) > _MAX_DEPTH:
+        raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(item, (*path, index), lines) for index, item in enumerate(node.value)]
+    if isinstance(node, yaml.MappingNode):
+        result: dict[Any, Any] = {}
+        for key_node, value_node in node.value:
+            key = key_node.value
+            if key in result:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} is there twice", problem_mark=key_node.start_mark
+                )
+            at = (*path, key)
+            lines[at] = key_node.start_mark.line + 1
+            result[key] = _plain(value_node, at, lines)
+        return result
+    loader = yaml.SafeLoader("")
+    try:
+        return loader.construct_object(node)
+    finally:
+        loader.dispose()
+
+
+def _explain(exc: ValidationError, lines: dict[tuple[Any, ...], int]) -> list[str]:
+    problems = []
+    for error in exc.errors():
+        # What stands in brackets is pydantic's word for a kind of check, and no key.
+        path = tuple(part for part in error["loc"] if not str(part).startswith("("))
+        at = path
+        while at and at not in lines:
+            at = at[:-1]
+        line = lines.get(at, 1)
+        key = ".".join(str(part) for part in path)
+        message = error["msg"].removeprefix("Value error, ")
+        if error["type"] == "extra_forbidden":
+            message = "unknown key"
+        elif error["type"] == "string_type":
+            message = f"expected text, found {error['input']!r}; put it in quotes"
+        elif error["type"] == "missing":
+            message = "this key is missing"
+        problems.append((error["type"] != "extra_forbidden", f"line {line}: {key}: {message}"))
+    return [text for _, text in sorted(problems)]
+
+
+def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> Iterator[str]:
+    for group, members in content.groups.items():
+        if claims_in({group: members}) and not content.identity.gives_groups:
+            yield (
+                f"line {lines.get(('groups', group), 1)}: groups.{group}: no source under "
+                f"'identity' gives groups, so nobody could be a '{CLAIM}' member; set "
+                "jwt.groups_claim or trusted_header.groups_header, or use the source oidc"
+            )
+    for group, members in content.groups.items():
+        for member in members:
+            if member.startswith("group:"):
+                yield (
+                    f"line {lines.get(('groups', group), 1)}: groups.{group}: {member!r} is no "
+                    "person: name the people of that group here too"
+                )
+    names: set[str] = set()
+    for index, rule in enumerate(content.policies):
+        at = ("policies", index)
+
+        def line(key: str, at: tuple[Any, ...] = at, name: str = rule.name) -> str:
+            return f"line {lines.get((*at, key), lines.get(at, 1))}: policy '{name}': "
+
+        if rule.name in names:
+            yield line("name") + "another policy has this name"
+        names.add(rule.name)
+        if not rule.match.models and not rule.match.prompts:
+            yield line("match") + "name at least one pattern under models or prompts"
+        if not rule.targets.aliases and not rule.targets.stages:
+            yield line("targets") + "name at least one alias or stage"
+        unknown = [("approvals", part.group) for part in rule.approvals]
+        if rule.break_glass is not None:
+            unknown.append(("break_glass", rule.break_glass.group))
+        principals = [
+            ("checks", who)
+            for check in rule.checks
+            if isinstance(check, TagCheck)
+            for who in check.writers
+        ]
+        if rule.consume is not None:
+            principals += [("consume", who) for who in rule.consume.principals]
+        for key, who in principals:
+            if who.startswith((ROLE, CLAIM)):
+                yield line(key) + f"put {who!r} into a group, and name that as 'group:NAME'"
+        unknown += [
+            (key, who.removeprefix("group:")) for key, who in principals if who.startswith("group:")
+        ]
+        unknown = [(key, group) for key, group in unknown if group not in content.groups]
+        for key, group in unknown:
+            yield line(key) + f"the group {group!r} is not under 'groups'"
+        if unknown:
+            continue
+        if has_roles(content.groups) or claims_in(content.groups):
+            continue  # who that is, only the running server knows
+        policy = Policy(content, "", "")
+        if not is_satisfiable(policy.promote_rules(rule)):
+            yield (
+                line("approvals") + "the groups have too few people for these counts "
+                "(one person counts for one rule), so nothing could ever be approved"
+            )
+        for key, rules in (
+            ("demote", policy.demote_rules(rule)),
+            ("rollback", policy.rollback_rules(rule)),
+            ("break_glass", policy.review_rules(rule)),
+        ):
+            if getattr(rule, key) is not None and not is_satisfiable(rules):
+                yield line(key) + "the groups have too few people for this count"
+        glass = rule.break_glass
+        if glass is not None and not content.groups[glass.group]:
+            yield line("break_glass") + f"the group {glass.group!r} has nobody in it"
+
+
+def _invalid(origin: str, problems: list[str]) -> PolicyInvalidError:
+    shown = "; ".join(problems[:8]) + ("; ..." if len(problems) > 8 else "")
+    return PolicyInvalidError(
+        f"the approvals policy {origin} cannot be used: {shown}. Nothing was changed. "
+        f"Correct the file."
+    )

@@ -1,0 +1,120 @@
+"""What ``mlflow-pack doctor`` asks about approvals."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mlflow_plugins_pack.errors import NotServedYetError, PackError
+from mlflow_plugins_pack.findings import Finding
+from mlflow_plugins_pack.uris import (
+    REGISTRY_WORD,
+    is_pack_uri,
+    scheme_of,
+    without_credentials,
+)
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from mlflow_plugins_pack.approvals.policy.models import Policy
+
+
+def check(registry_uri: str | None) -> list[Finding]:
+    """Check the policy file, the tables, the audit chain and the holders of protected targets.
+
+    Args:
+        registry_uri: The registry's URI as the server has it; None: only the policy is checked.
+    """
+    findings = []
+    if registry_uri and "approval" in scheme_of(registry_uri).split("+")[1:]:
+        findings.append(
+            Finding(
+                "error",
+                "registry URI",
+                f"{without_credentials(registry_uri)!r} opens the stock store: nothing is enforced."
+                " Put approval- in front, as in approval-sqlite:///mlflow.db.",
+            )
+        )
+    served = registry_uri is not None and is_pack_uri(REGISTRY_WORD, registry_uri)
+    findings += _policy(served)
+    if served and registry_uri is not None:
+        findings += _database(registry_uri)
+    return findings
+
+
+def _policy(served: bool) -> list[Finding]:
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.settings import APPROVALS_POLICY
+
+    if not served and not APPROVALS_POLICY.is_set():
+        return []
+    try:
+        path = policy_path()
+        policy = read_policy(path)
+    except PackError as exc:
+        return [Finding("error", "approvals policy", exc.message)]
+    count = len(policy.file.policies)
+    return [Finding("ok", "approvals policy", f"{path}: {count} policies, sha256 {policy.sha256}")]
+
+
+def _guards(connection: Connection, policy: Policy | None) -> list[Finding]:
+    from mlflow_plugins_pack.approvals.guards import install
+
+    found = install.status(connection)
+    if problems := found.problems(policy):
+        return [Finding("error", "database guards", problem) for problem in problems]
+    if not found.is_installed:
+        text = (
+            "not installed: who has the database's password can go around the server. Run "
+            "mlflow-pack approvals guards install to have the database refuse that"
+        )
+        return [Finding("ok", "database guards", text)]
+    return [Finding("ok", "database guards", "installed, whole")]
+
+
+def _database(uri: str) -> list[Finding]:
+    import sqlalchemy as sa
+    from sqlalchemy.orm import Session
+
+    from mlflow_plugins_pack.approvals.background import drift
+    from mlflow_plugins_pack.approvals.database import schema
+    from mlflow_plugins_pack.approvals.ledger import audit_log
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    findings = []
+    try:
+        with listings.connected(uri) as connection:
+            at = f"at revision {schema.current_revision(connection)}"
+            findings.append(Finding("ok", "approvals tables", at))
+            missing = schema.missing_triggers(connection)
+            if missing:
+                text = f"the triggers {', '.join(missing)} are gone: the log can be rewritten"
+                findings.append(Finding("error", "audit log", text))
+            chain = audit_log.verify(connection)
+            if chain.is_intact:
+                findings.append(Finding("ok", "audit log", f"{chain.entries} entries, intact"))
+            else:
+                findings.append(Finding("error", "audit log", chain.problem or "broken"))
+            try:
+                policy = read_policy(policy_path())
+            except PackError:
+                return [*findings, *_guards(connection, None)]
+            findings += _guards(connection, policy)
+            with Session(bind=connection) as session:
+                strays = drift.find(session, policy)
+    except NotServedYetError as exc:
+        # Before a server's first start that is as it should be.
+        return [Finding("warning", "approvals tables", exc.message)]
+    except (PackError, sa.exc.SQLAlchemyError) as exc:
+        text = exc.message if isinstance(exc, PackError) else str(exc)
+        return [*findings, Finding("error", "approvals tables", text)]
+    for stray in strays:
+        text = (
+            f"{stray.target} of '{stray.model}': {stray.why}. It was so before the policy, or "
+            "somebody went around the server. Have it approved, or set right."
+        )
+        findings.append(Finding("warning", "drift", text))
+    if not strays:
+        findings.append(Finding("ok", "drift", "every protected holder was approved"))
+    return findings

@@ -1,0 +1,338 @@
+"""A policy tried on what has happened: what would it have refused? Pure.
+
+The log knows every approved change: who had voted and when, what else the version held by approval,
+and each check tag that a policy asked for then. What it does not know, such as a run's metrics of
+that day, is reported as not knowable, never as passed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
+from mlflow_plugins_pack.approvals.domain.targets import Target, matches
+from mlflow_plugins_pack.approvals.policy import eligibility, freeze_windows
+from mlflow_plugins_pack.approvals.policy.checks import Facts, From, Subject, TagCheck
+from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
+from mlflow_plugins_pack.identity.roles import CLAIM, ROLE
+from mlflow_plugins_pack.settings import format_duration
+
+GLASS = "the glass was broken"
+_INHERITED = re.compile(r"inherited from models:/(?P<name>[^/@]+)/(?P<version>\d+)")
+
+
+@dataclass(frozen=True)
+class SeenTag:
+    """A check tag as it was written."""
+
+    value: str | None
+    writer: str | None
+    ts: int
+
+
+@dataclass(frozen=True)
+class PastVote:
+    """An approval as it stood when the change was made."""
+
+    approver: str
+    ts: int
+    verdict: str = "approve"
+
+
+@dataclass(frozen=True)
+class PastAct:
+    """An approved change that was made.
+
+    Attributes:
+        workspace: Of the model.
+        name: Of the model.
+        version: Its version.
+        uid: The version's identity, which a model made anew does not share.
+        target: What it became, or ceased to be.
+        action: ``promote`` or ``demote``.
+        ts: When, in milliseconds since the epoch.
+        actor: By whom.
+        requester: Who had asked.
+        requested_at: When, likewise.
+        creator: Who had registered the version, if that is known.
+        run_user: Whom its run named.
+        votes: Who had approved, and when.
+        digest: Of the content.
+        basis: ``rollback`` and the like; None for votes.
+        tags: Check tags as last written before, as far as the log knows.
+        held: What else the version was by approval, just before.
+        policy: In force then, where its text was kept.
+        is_reviewed: Whether a broken glass was approved afterwards.
+        is_prompt: Whether it is a prompt; True as well where nobody can tell any more.
+        has_files: Whether it is a model, likewise.
+    """
+
+    workspace: str
+    name: str
+    version: int
+    uid: str
+    target: Target
+    action: str
+    ts: int
+    actor: str | None
+    requester: str
+    requested_at: int
+    creator: str | None
+    run_user: str | None
+    votes: tuple[PastVote, ...]
+    digest: str | None
+    basis: str | None
+    tags: Mapping[str, SeenTag]
+    held: frozenset[Target]
+    policy: Policy | None
+    is_reviewed: bool = False
+    is_prompt: bool = True
+    has_files: bool = True
+
+    @property
+    def is_approval(self) -> bool:
+        """Whether people stand behind it: a broken glass is nothing to go back to by itself."""
+        return self.action == "promote" and (self.basis != GLASS or self.is_reviewed)
+
+
+@dataclass(frozen=True)
+class Vouched:
+    """A person's claims as last seen, which they had since some time."""
+
+    claims: frozenset[str]
+    since: int
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What the policy would have said.
+
+    Attributes:
+        act: About what.
+        outcome: ``allowed``, ``refused``, ``unprotected``, or ``unknown``.
+        policy: The policy that decides.
+        reasons: Why it is refused, or what cannot be known.
+    """
+
+    act: PastAct
+    outcome: str
+    policy: str | None
+    reasons: tuple[str, ...]
+
+
+def try_out(
+    policy: Policy, acts: Iterable[PastAct], vouched: Mapping[str, Vouched] | None = None
+) -> list[Verdict]:
+    """Judge past changes by a policy.
+
+    Args:
+        policy: To be tried.
+        acts: All of them, oldest first: what is a rollback depends on those before.
+        vouched: What is known of people's claims.
+
+    Returns:
+        The verdicts, in the same order.
+    """
+    verdicts: list[Verdict] = []
+    before: list[PastAct] = []
+    for act in acts:
+        verdicts.append(_Trial(policy, act, before, vouched or {}).verdict())
+        before.append(act)
+    return verdicts
+
+
+def not_judged(policy: Policy) -> list[str]:
+    """Say what of a policy no log can answer for, empty if it can for all of it."""
+    kinds = sorted(
+        {
+            next(iter(check.model_dump(exclude_defaults=True)))
+            for rule in policy.file.policies
+            for check in rule.checks
+            if not isinstance(check, TagCheck)
+        }
+    )
+    found = [f"what the checks ({', '.join(kinds)}) would have read that day"] if kinds else []
+    roles = sorted(_members(policy, ROLE))
+    if roles:
+        found.append(f"who had {', '.join(roles)} then")
+    claims = sorted(_members(policy, CLAIM))
+    if claims:
+        found.append(f"who had {', '.join(claims)} then, where that has changed since")
+    if any(rule.consume is not None for rule in policy.file.policies):
+        found.append("who would have been refused a read (consume)")
+    return found
+
+
+def _members(policy: Policy, prefix: str) -> set[str]:
+    groups = policy.file.groups.values()
+    return {member for members in groups for member in members if member.startswith(prefix)}
+
+
+class _Trial:
+    """One change before one policy."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        act: PastAct,
+        before: Sequence[PastAct],
+        vouched: Mapping[str, Vouched],
+    ) -> None:
+        self._policy, self._act = policy, act
+        self._before = before
+        self._vouched = vouched
+
+    def verdict(self) -> Verdict:
+        act = self._act
+        rules = self._policy.rules_about(
+            act.workspace, act.name, is_prompt=act.is_prompt, has_files=act.has_files
+        )
+        rule = next((rule for rule in rules if rule.protected(act.target)), None)
+        if rule is None:
+            return Verdict(act, "unprotected", None, ())
+        # With fewer people in the groups a policy only refuses more: what it says of those who are
+        # surely in them and of those who may have been brackets what it would have said.
+        surely, perhaps = (self._with_people(doubtful=doubtful) for doubtful in (False, True))
+        refused, unknown = self._problems(surely, rule)
+        if refused and not self._problems(perhaps, rule)[0]:
+            asked = sorted(_members(self._policy, ROLE) | _members(self._policy, CLAIM))
+            refused, unknown = [], [f"who had {', '.join(asked)}", *unknown]
+        outcome = "refused" if refused else "unknown" if unknown else "allowed"
+        return Verdict(act, outcome, rule.name, (*refused, *unknown))
+
+    def _with_people(self, *, doubtful: bool) -> Policy:
+        """Return the policy with people for roles and claims, those in doubt included or not."""
+        policy, act = self._policy, self._act
+        people = {vote.approver for vote in act.votes} | {tag.writer for tag in act.tags.values()}
+        people |= {act.actor}
+
+        def has(member: str, person: str) -> bool:
+            known = self._vouched.get(person)
+            if member.startswith(CLAIM) and known is not None and known.since <= act.ts:
+                return member.removeprefix(CLAIM) in known.claims
+            return doubtful
+
+        groups = {
+            name: [
+                person
+                for member in members
+                for person in (
+                    [person for person in people if person is not None and has(member, person)]
+                    if member.startswith((ROLE, CLAIM))
+                    else [member]
+                )
+            ]
+            for name, members in policy.file.groups.items()
+        }
+        return replace(policy, file=policy.file.model_copy(update={"groups": groups}))
+
+    def _problems(self, policy: Policy, rule: PolicyRule) -> tuple[list[str], list[str]]:
+        """Return why it is refused, and what cannot be known."""
+        act = self._act
+        if act.basis == GLASS:
+            if policy.may_break_glass(rule, act.actor):
+                return [], []
+            return [f"'{act.actor}' may not break the glass"], []
+        needed = policy.rules_of(rule, act.action)
+        is_rollback = act.action == "promote" and self._is_rollback(rule)
+        unknown: list[str] = []
+        if is_rollback:
+            needed = policy.rollback_rules(rule)
+        elif (source := self._inherits(rule)) is not None:
+            needed = ()
+            if not self._was_approved(*source):
+                unknown.append(f"whether models:/{source[0]}/{source[1]} was approved")
+        refused = self._lacking_votes(policy, needed)
+        if is_rollback:
+            return refused, unknown
+        if (window := freeze_windows.closed(rule.freeze, act.ts)) is not None:
+            refused.append(f"frozen: {window.cron} ({window.tz})")
+        if act.action == "demote":
+            return refused, unknown
+        if rule.from_ is not None:
+            for problem, is_known in self._displaced(rule.from_):
+                (refused if is_known else unknown).append(problem)
+        for check in rule.checks:
+            if not isinstance(check, TagCheck):
+                kind = next(iter(check.model_dump(exclude_defaults=True)))
+                unknown.append(f"the check of {kind}")
+            elif (seen := act.tags.get(check.tag)) is None:
+                unknown.append(f"the tag '{check.tag}'")
+            else:
+                # What the check asks before a change, of how things were then.
+                then = Subject(act.version, {check.tag: seen.value}, Facts(), lambda _, s=seen: s)  # type: ignore[misc]
+                refused += check.problems(then, policy.is_writer, act.ts)
+        return refused, unknown
+
+    def _lacking_votes(self, policy: Policy, needed: tuple[Rule, ...]) -> list[str]:
+        """Return what the votes lack, in number or because they came too late."""
+        act, defaults = self._act, policy.defaults
+        votes = sorted(act.votes, key=lambda vote: vote.ts)
+        approved_at = None
+        for count in range(len(votes) + 1):
+            counted = tally(needed, eligibility.approvers(defaults, act, votes[:count]))
+            if counted.is_complete:
+                approved_at = votes[count - 1].ts if count else act.requested_at
+                break
+        else:
+            return [f"{counted.have} of {counted.need} approvals ({counted})"]
+        found = []
+        if approved_at - act.requested_at >= defaults.expires_after * 1000:
+            found.append(
+                f"the request waited longer than {format_duration(defaults.expires_after)}"
+            )
+        if act.ts - approved_at >= defaults.approval_valid_for * 1000:
+            found.append(
+                f"the approval was older than {format_duration(defaults.approval_valid_for)}"
+            )
+        return found
+
+    def _of_target(self, name: str) -> Iterator[PastAct]:
+        act = self._act
+        for past in self._before:
+            if (past.workspace, past.name, past.target) == (act.workspace, name, act.target):
+                yield past
+
+    def _is_rollback(self, rule: PolicyRule) -> bool:
+        """Tell whether the version had held the target not long before, with the same bytes."""
+        act, held, until = self._act, None, None
+        if rule.rollback is None:
+            return False
+        for past in self._of_target(act.name):
+            if held is not None and until is None:
+                until = past.ts
+            if past.uid == act.uid and past.is_approval:
+                held, until = past, None
+        if held is None or act.digest is None or held.digest != act.digest:
+            return False
+        return act.ts - (held.ts if until is None else until) <= rule.rollback.within * 1000
+
+    def _inherits(self, rule: PolicyRule) -> tuple[str, int] | None:
+        """Return the version that an approval was taken over from, if this policy trusts it."""
+        match = _INHERITED.fullmatch(self._act.basis or "")
+        if match is None or not any(matches(glob, match["name"]) for glob in rule.inherit_from):
+            return None
+        return match["name"], int(match["version"])
+
+    def _was_approved(self, name: str, version: int) -> bool:
+        approved = None
+        for past in self._of_target(name):
+            if past.version == version:
+                approved = past.digest if past.is_approval else None
+        return approved is not None and approved == self._act.digest
+
+    def _displaced(self, wanted: From) -> Iterator[tuple[str, bool]]:
+        """Yield where the version was not, and whether the log would have known of it there."""
+        act = self._act
+        problems = wanted.problems((target.kind, target.name) for target in act.held)
+        places = [Target("stage", stage) for stage in wanted.stages]
+        places += [Target("alias", alias) for alias in wanted.aliases]
+        rules = act.policy.rules_that_may(act.workspace, act.name) if act.policy else []
+        free = [str(place) for place in places if not any(rule.protected(place) for rule in rules)]
+        for problem in problems:
+            if free:
+                yield f"whether it was {' or '.join(free)}, which nothing protected then", False
+            else:
+                yield problem, True

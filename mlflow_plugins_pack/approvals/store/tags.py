@@ -1,0 +1,166 @@
+"""Tags: commands are obeyed, reserved and approved ones refused, the others written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.request_states import State
+from mlflow_plugins_pack.approvals.domain.targets import (
+    PROMPT_FLAG_TAG,
+    command_of,
+    fold,
+    is_prompt_content,
+    is_reserved_tag,
+)
+from mlflow_plugins_pack.approvals.enforcement import apply
+from mlflow_plugins_pack.approvals.guards import install
+from mlflow_plugins_pack.approvals.ledger.requests import open_request, votes
+from mlflow_plugins_pack.approvals.policy.checks import TagCheck
+from mlflow_plugins_pack.approvals.policy.models import PolicyRule
+from mlflow_plugins_pack.approvals.store.base import Override, recording
+from mlflow_plugins_pack.errors import (
+    ContentLockedError,
+    ReservedTagError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class TagOverrides(Override):
+    """Overrides of what sets and deletes tags."""
+
+    @recording
+    def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
+        """Set a tag, obey a command, or refuse what is locked."""
+        name = self._named(name)
+        if (command := command_of(tag.key)) is not None:
+            number = mlflow_tables.version_number(version)
+            return self.desk.command(command, name, number, tag.value or "")
+
+        def write() -> None:
+            super(TagOverrides, self).set_model_version_tag(name, version, tag)
+
+        return self._change_tag(name, version, tag.key, tag.value, write)
+
+    @recording
+    def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
+        """Delete a tag unless it is locked."""
+        name = self._named(name)
+
+        def write() -> None:
+            super(TagOverrides, self).delete_model_version_tag(name, version, key)
+
+        return self._change_tag(name, version, key, None, write)
+
+    def _change_tag(
+        self, name: str, version: Any, key: str, value: str | None, write: Callable[[], None]
+    ) -> None:
+        if is_reserved_tag(key) and not (value is None and command_of(key)):
+            raise ReservedTagError(messages.reserved_tag(key))
+        governed = self.gate.policy().may_govern(self._get_active_workspace(), name)
+        # What a look-alike of a key stands for, the database must say.
+        matters = is_prompt_content(key) or self._checks(name, key) or not key.isascii()
+        if not governed or not matters:
+            return write()
+        number = mlflow_tables.version_number(version)
+
+        def work(session: Session) -> None:
+            mlflow_tables.lock_model(session, self.gate.workspace(), name)
+            found = mlflow_tables.find_version(session, self.gate.workspace(), name, number)
+            if found is None:
+                return write()
+            real = mlflow_tables.actual_tag_key(session, found, key)
+            if is_reserved_tag(real):
+                raise ReservedTagError(messages.reserved_tag(real))
+            before = mlflow_tables.version_tags(session, found).get(real)
+            for rule in self.gate.rules_about(found):
+                if found.is_prompt and is_prompt_content(real) and before != value:
+                    self._refuse_locked_content(session, rule, found, real)
+                for check in rule.tag_checks(real):
+                    self._note_check(session, rule, check, found, value, before)
+            with install.admitted(session, found.workspace, found.name):
+                return write()
+
+        return self._transactions.write(work)
+
+    def _refuse_locked_content(
+        self, session: Session, rule: PolicyRule, version: Version, key: str
+    ) -> None:
+        why = None
+        for target, held in self.gate.held(session, version.name):
+            if held.uid == version.uid:
+                why = f"is {target} now"
+        for target in rule.all_targets():
+            if open_request(session, version, target) is not None:
+                why = f"is waiting for approval as {target}, or was approved"
+        if why is not None:
+            text = messages.content_locked(
+                key=key, name=version.name, version=version.version, why=why
+            )
+            raise ContentLockedError(text)
+
+    def _note_check(
+        self,
+        session: Session,
+        rule: PolicyRule,
+        check: TagCheck,
+        version: Version,
+        value: str | None,
+        before: str | None,
+    ) -> None:
+        ledger = self.gate.ledger(session)
+        if not ledger.policy.is_writer(check, ledger.actor):
+            raise ReservedTagError(
+                messages.check_tag(
+                    key=check.tag,
+                    name=version.name,
+                    policy=rule.name,
+                    writers=check.writers,
+                    user=ledger.actor,
+                )
+            )
+        ledger.note_check_tag(version, check.tag, value)
+        if before is None or before == value or "tags" not in ledger.policy.defaults.dismiss_on:
+            return
+        for target in rule.all_targets():
+            request = open_request(session, version, target)
+            if request is not None and votes(session, request.id):
+                reason = f"the tag '{check.tag}' changed"
+                apply.close(ledger, version, request, State.STALE, reason)
+
+    @recording
+    def set_registered_model_tag(self, name: str, tag: Any) -> None:
+        """Set a model's tag unless it is this store's, or decides what governs the model."""
+        name = self._named(name)
+
+        def write() -> None:
+            super(TagOverrides, self).set_registered_model_tag(name, tag)
+
+        self._change_model_tag(name, tag.key, write)
+
+    @recording
+    def delete_registered_model_tag(self, name: str, key: str) -> None:
+        """Delete a model's tag, under the same terms as setting it."""
+        name = self._named(name)
+
+        def write() -> None:
+            super(TagOverrides, self).delete_registered_model_tag(name, key)
+
+        self._change_model_tag(name, key, write)
+
+    def _change_model_tag(self, name: str, key: str, write: Callable[[], None]) -> None:
+        if is_reserved_tag(key):
+            raise ReservedTagError(messages.reserved_tag(key))
+        if fold(key) != fold(PROMPT_FLAG_TAG):
+            return write()
+        policy, workspace = self.gate.policy(), self._get_active_workspace()
+        one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
+        if one != other:
+            raise ReservedTagError(messages.prompt_flag(name))
+        return self.gate.write_admitted(name, write)

@@ -1,0 +1,287 @@
+"""Models and versions: made without approval, kept while they hold a target, given to consumers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.content import file_locks
+from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.request_states import State
+from mlflow_plugins_pack.approvals.domain.targets import (
+    PROMPT_FLAG_TAG,
+    STAGES,
+    fold,
+    is_reserved_tag,
+)
+from mlflow_plugins_pack.approvals.enforcement import requests
+from mlflow_plugins_pack.approvals.guards import install
+from mlflow_plugins_pack.approvals.ledger.requests import find_requests
+from mlflow_plugins_pack.approvals.store.base import Override, recording
+from mlflow_plugins_pack.errors import (
+    ApprovalError,
+    ApprovalRequiredError,
+    ProtectedDeleteError,
+    ProtectedRenameError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+
+class ModelOverrides(Override):
+    """Overrides of what creates, deletes, renames and returns models and versions."""
+
+    def create_registered_model(
+        self,
+        name: str,
+        tags: Any = None,
+        description: str | None = None,
+        deployment_job_id: str | None = None,
+    ) -> Any:
+        """Create a model, without tags that only this store writes."""
+
+        def write() -> Any:
+            return super(ModelOverrides, self).create_registered_model(
+                name, _without_reserved(tags), description, deployment_job_id
+            )
+
+        if any(fold(tag.key) == fold(PROMPT_FLAG_TAG) for tag in tags or ()):
+            return self.gate.write_admitted(name, write)
+        return write()
+
+    def create_model_version(
+        self,
+        name: str,
+        source: str,
+        run_id: str | None = None,
+        tags: Any = None,
+        run_link: str | None = None,
+        description: str | None = None,
+        local_model_path: str | None = None,
+        model_id: str | None = None,
+    ) -> Any:
+        """Create a version: unapproved, whatever tags it was copied with; who made it is kept."""
+        name = self._named(name)
+        actor, policy = self.gate.actor(), self.gate.policy()
+        # A copy's tags are the other version's, whoever copies.
+        is_copy = mlflow_tables.names_a_version(source)
+        kept = [
+            tag
+            for tag in _without_reserved(tags) or []
+            if not (checks := self._checks(name, tag.key))
+            or (not is_copy and all(policy.is_writer(check, actor) for check in checks))
+        ]
+
+        if any(self._checks(name, tag.key) for tag in kept):
+            self.gate.note_caller()
+
+        def note(session: Session, row: Any) -> None:
+            if not isinstance(row, SqlModelVersion):
+                return
+            ledger = self.gate.ledger(session)
+            flagged = mlflow_tables.is_prompt_model(session, row.workspace, row.name)
+            version = mlflow_tables.to_version(row, is_prompt_model=flagged)
+            ledger.note_creator(version)
+            for tag in kept:
+                if actor is not None and self._checks(name, tag.key):
+                    ledger.note_check_tag(version, tag.key, tag.value)
+
+        with self._transactions.on_insert(note):
+            return super().create_model_version(
+                name,
+                source,
+                run_id,
+                None if tags is None else kept,
+                run_link,
+                description,
+                local_model_path,
+                model_id,
+            )
+
+    @recording
+    def delete_model_version(self, name: str, version: Any) -> None:
+        """Delete a version; not while it holds a protected alias or stage."""
+        name = self._named(name, exactly=True)
+
+        def write() -> None:
+            super(ModelOverrides, self).delete_model_version(name, version)
+
+        if not self.gate.policy().may_govern(self._get_active_workspace(), name):
+            return self._write_free(name, write)
+        number = mlflow_tables.version_number(version)
+
+        def work(session: Session) -> Version | None:
+            workspace = self.gate.workspace()
+            mlflow_tables.lock_model(session, workspace, name)
+            held = [(t, v) for t, v in self.gate.held(session, name) if v.version == number]
+            if held:
+                raise ProtectedDeleteError(
+                    messages.protected_delete(
+                        what=f"version {number} of '{name}'",
+                        held=[(target, found.version) for target, found in held],
+                    )
+                )
+            found = mlflow_tables.find_version(session, workspace, name, number)
+            with install.admitted(session, workspace, name):
+                write()
+            if found is not None:
+                ledger = self.gate.ledger(session)
+                waiting = find_requests(session, version_uid=found.uid, only_open=True)
+                requests.close_all(ledger, waiting, State.STALE, "the version was deleted")
+                ledger.record("VERSION_DELETED", found)
+            return found
+
+        found = self._transactions.write(work)
+        return self._unlock([found] if found is not None else [])
+
+    def _unlock(self, versions: list[Version]) -> None:
+        """Let go of the files of versions that are no more."""
+        for version in versions:
+            for rule in self.gate.rules_about(version):
+                for target in rule.all_targets():
+                    file_locks.sync(version, target, lambda: False)
+
+    @recording
+    def delete_registered_model(self, name: str) -> None:
+        """Delete a model; not while it holds a protected alias or stage."""
+        name = self._named(name, exactly=True)
+
+        def write() -> None:
+            super(ModelOverrides, self).delete_registered_model(name)
+
+        if not self.gate.policy().may_govern(self._get_active_workspace(), name):
+            return self._write_free(name, write)
+
+        def work(session: Session) -> list[Version]:
+            workspace = self.gate.workspace()
+            mlflow_tables.lock_model(session, workspace, name)
+            if held := self.gate.held(session, name):
+                raise ProtectedDeleteError(
+                    messages.protected_delete(
+                        what=f"'{name}'", held=[(target, v.version) for target, v in held]
+                    )
+                )
+            gone = mlflow_tables.all_versions(session, workspace, name)
+            with install.admitted(session, workspace, name):
+                write()
+            ledger = self.gate.ledger(session)
+            waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
+            requests.close_all(ledger, waiting, State.STALE, "the model was deleted")
+            ledger.record("MODEL_DELETED", workspace=workspace, name=name)
+            return gone
+
+        return self._unlock(self._transactions.write(work))
+
+    @recording
+    def rename_registered_model(self, name: str, new_name: str) -> Any:
+        """Rename a model; not while it holds what a policy protects under either name."""
+        name = self._named(name, exactly=True)
+
+        def write() -> Any:
+            return super(ModelOverrides, self).rename_registered_model(name, new_name)
+
+        workspace = self._get_active_workspace()
+
+        def work(session: Session) -> Any:
+            mlflow_tables.lock_model(session, workspace, name)
+            if held := self.gate.held(session, name, also_as=new_name):
+                raise ProtectedRenameError(
+                    messages.protected_rename(
+                        name=name, new_name=new_name, held=[(t, v.version) for t, v in held]
+                    )
+                )
+            ledger = self.gate.ledger(session)
+            made_by = [
+                (version.version, creator)
+                for version in mlflow_tables.all_versions(session, workspace, name)
+                if (creator := ledger.creator_of(version)) is not None
+            ]
+            waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
+            with install.admitted(session, workspace, name, new_name):
+                renamed = write()
+            # An alias set meanwhile, while the name was free, came along.
+            if came := self.gate.held(session, new_name):
+                raise ProtectedRenameError(
+                    messages.protected_rename(
+                        name=name, new_name=new_name, held=[(t, v.version) for t, v in came]
+                    )
+                )
+            requests.close_all(ledger, waiting, State.STALE, f"the model is '{new_name}' now")
+            for number, creator in made_by:
+                if version := mlflow_tables.find_version(session, workspace, new_name, number):
+                    ledger.note_creator(version, creator)
+            if self.gate.policy().may_govern(workspace, name) or self.gate.policy().may_govern(
+                workspace, new_name
+            ):
+                ledger.record(
+                    "MODEL_RENAMED", workspace=workspace, name=name, after={"name": new_name}
+                )
+            return renamed
+
+        return self._transactions.write(work)
+
+    def get_model_version(self, name: str, version: Any) -> Any:
+        """Return a version; to consumers that get approved ones only, none but these."""
+        self._refuse_unapproved(name, version)
+        return super().get_model_version(name, version)
+
+    def get_model_version_download_uri(self, name: str, version: Any) -> Any:
+        """Return where a version's files are, under the same terms."""
+        self._refuse_unapproved(name, version)
+        return super().get_model_version_download_uri(name, version)
+
+    def get_model_version_by_alias(self, name: str, alias: str) -> Any:
+        """Return the version behind an alias, under the same terms."""
+        found = super().get_model_version_by_alias(name, alias)
+        self._refuse_unapproved(name, found.version)
+        return found
+
+    def get_latest_versions(self, name: str, stages: Any = None) -> Any:
+        """Return the highest version of each stage; to such consumers, the highest approved."""
+        latest = super().get_latest_versions(name, stages)
+        name = self._named(name)
+        if not self.gate.is_consumer(name):
+            return latest
+
+        def approved(session: Session) -> list[Version]:
+            versions = mlflow_tables.all_versions(session, self.gate.workspace(), name)
+            return [v for v in versions if self.gate.unapproved_by(session, v) is None]
+
+        wanted = {stage.lower() for stage in stages or STAGES}
+        highest = {
+            version.stage: version.version
+            for version in self._transactions.read(approved)
+            if version.stage.lower() in wanted
+        }
+        return [super(ModelOverrides, self).get_model_version(name, v) for v in highest.values()]
+
+    def _refuse_unapproved(self, name: str, version: Any) -> None:
+        name = self._named(name)
+        if not self.gate.is_consumer(name):
+            return
+        number = mlflow_tables.version_number(version)
+
+        def work(session: Session) -> ApprovalError | None:
+            found = mlflow_tables.find_version(session, self.gate.workspace(), name, number)
+            rule = self.gate.unapproved_by(session, found) if found is not None else None
+            if rule is None:
+                return None
+            return ApprovalRequiredError(
+                messages.not_for_consumers(
+                    name=name, version=number, user=self.gate.actor(), policy=rule.name
+                )
+            )
+
+        if (refusal := self._transactions.read(work)) is not None:
+            self.gate.record_refusal(refusal, name, number)
+            raise refusal
+
+
+def _without_reserved(tags: Iterable[Any] | None) -> list[Any] | None:
+    """Drop this store's tags: copying a version copies its tags, and approval is not copied."""
+    return None if tags is None else [tag for tag in tags if not is_reserved_tag(tag.key)]

@@ -1,0 +1,185 @@
+"""Events that wait to be delivered: written in the transaction of what they tell of.
+
+Whatever happens to the process, an event that is committed is delivered at least once, and one
+that is rolled back never. One process at a time delivers: it holds a lease that it renews.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import Session
+
+from mlflow_plugins_pack.approvals.database.tables import lease, outbox
+from mlflow_plugins_pack.approvals.policy import webhooks as events
+from mlflow_plugins_pack.approvals.policy.models import Policy
+
+PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
+STATES = (PENDING, DELIVERED, FAILED)
+KEPT_MS = 30 * 86_400_000
+"""For how long deliveries that were made are listed; the log keeps what they told."""
+_MAX_ERROR_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One event for one webhook.
+
+    Attributes:
+        id: The delivery's id, the same for each attempt.
+        seq: Of the audit entry.
+        event: Its name.
+        url: Whom to tell.
+        body: What to tell.
+        state: pending, delivered or failed.
+        attempts: How many were made.
+        created_at: In milliseconds since the epoch, as the other times.
+        next_at: Not to be attempted before.
+        delivered_at: When it was, if it was.
+        last_error: Of the last attempt.
+    """
+
+    id: str
+    seq: int
+    event: str
+    url: str
+    body: str
+    state: str
+    attempts: int
+    created_at: int
+    next_at: int
+    delivered_at: int | None
+    last_error: str | None
+
+
+def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
+    """Queue an audit entry for every webhook that wants it, in the entry's own transaction."""
+    webhooks = policy.file.events.webhooks
+    event = events.event_of(entry) if webhooks else None
+    if event is None:
+        return
+    rows = [
+        {
+            "id": uuid.uuid4().hex,
+            "seq": entry["seq"],
+            "event": event,
+            "url": webhook.url,
+            "body": events.body(event, entry),
+            "state": PENDING,
+            "attempts": 0,
+            "created_at": entry["ts"],
+            "next_at": entry["ts"],
+        }
+        for webhook in webhooks
+        if event in webhook.events
+    ]
+    if rows:
+        session.execute(sa.insert(outbox), rows)
+
+
+def due(session: Session, now_ms: int, limit: int) -> list[Delivery]:
+    """Return what is to be attempted now, in the order of the log."""
+    query = (
+        sa.select(outbox)
+        .where(outbox.c.state == PENDING, outbox.c.next_at <= now_ms)
+        .order_by(outbox.c.seq, outbox.c.id)
+        .limit(limit)
+    )
+    return [Delivery(**row._mapping) for row in session.execute(query)]
+
+
+def deliveries(connection: sa.Connection, state: str | None, limit: int) -> list[Delivery]:
+    """Return the newest deliveries, oldest first."""
+    query = sa.select(outbox).order_by(outbox.c.seq.desc(), outbox.c.id.desc()).limit(limit)
+    if state is not None:
+        query = query.where(outbox.c.state == state)
+    return [Delivery(**row._mapping) for row in reversed(connection.execute(query).all())]
+
+
+def note_success(session: Session, delivery: Delivery, now_ms: int) -> None:
+    """Keep that a delivery was made, and forget those made long ago."""
+    _update(session, delivery, state=DELIVERED, delivered_at=now_ms, last_error=None)
+    long_ago = now_ms - KEPT_MS
+    session.execute(
+        sa.delete(outbox).where(
+            outbox.c.state == DELIVERED,
+            outbox.c.next_at < long_ago,  # which was before, and has an index
+            outbox.c.delivered_at < long_ago,
+        )
+    )
+
+
+def note_failure(
+    session: Session, delivery: Delivery, now_ms: int, luck: float, problem: str
+) -> None:
+    """Keep that an attempt failed, and when the next one is due, if any."""
+    attempts = delivery.attempts + 1
+    _update(
+        session,
+        delivery,
+        state=FAILED if attempts >= events.MAX_ATTEMPTS else PENDING,
+        next_at=now_ms + events.wait_ms(attempts, luck),
+        last_error=problem[:_MAX_ERROR_LENGTH],
+    )
+
+
+def _update(session: Session, delivery: Delivery, **values: Any) -> None:
+    session.execute(
+        sa.update(outbox)
+        .where(outbox.c.id == delivery.id, outbox.c.state == PENDING)
+        .values(attempts=delivery.attempts + 1, **values)
+    )
+
+
+def retry(connection: sa.Connection, ids: list[str] | None, now_ms: int) -> int:
+    """Make deliveries that are not made yet due at once.
+
+    Args:
+        connection: To write with.
+        ids: Beginnings of their ids; None: all of them.
+        now_ms: Milliseconds since the epoch.
+
+    Returns:
+        How many.
+    """
+    query = sa.update(outbox).where(outbox.c.state != DELIVERED)
+    if ids is not None:
+        query = query.where(sa.or_(*(outbox.c.id.startswith(i, autoescape=True) for i in ids)))
+    done = connection.execute(query.values(state=PENDING, attempts=0, next_at=now_ms))
+    return int(done.rowcount)
+
+
+def hold_lease(session: Session, name: str, holder: str, now_ms: int, ttl_ms: int) -> bool:
+    """Take or renew a lease; False while somebody else has it.
+
+    Times are the processes' own: where clocks differ by more than the lease, an event may come
+    twice, which "at least once" allows.
+    """
+    row = session.execute(sa.select(lease).where(lease.c.name == name)).first()
+    if row is None:
+        session.execute(sa.insert(lease).values(name=name, holder=holder, until_ms=now_ms + ttl_ms))
+        return True
+    if row.holder != holder and row.until_ms > now_ms:
+        return False
+    if row.holder == holder and row.until_ms - now_ms > ttl_ms // 2:
+        return True
+    done = session.execute(
+        sa.update(lease)
+        .where(
+            lease.c.name == name,
+            lease.c.holder == row.holder,
+            lease.c.until_ms == row.until_ms,
+        )
+        .values(holder=holder, until_ms=now_ms + ttl_ms)
+    )
+    return bool(done.rowcount == 1)  # type: ignore[attr-defined]
+
+
+def may_hold_lease(session: Session, name: str, holder: str, now_ms: int) -> bool:
+    """Tell without writing whether taking the lease is worth a try."""
+    row = session.execute(sa.select(lease).where(lease.c.name == name)).first()
+    return row is None or row.holder == holder or row.until_ms <= now_ms

@@ -1,0 +1,76 @@
+"""Sends one event to one webhook, and nowhere else: no redirect, no proxy, no private address."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import requests
+
+from mlflow_plugins_pack import __version__
+from mlflow_plugins_pack.approvals.policy import webhooks
+from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
+from mlflow_plugins_pack.approvals.webhooks.public_address import PublicOnlyAdapter
+
+_TIMEOUT_SECONDS = (5, 10)
+
+
+def send(webhook: webhooks.Webhook, delivery: Delivery, now_ms: int) -> str | None:
+    """Make one attempt.
+
+    Returns:
+        None if the webhook answered with a 2xx, else why not, without the secret.
+    """
+    try:
+        secret = _secret(webhook.secret)
+    except (OSError, ValueError) as exc:
+        return f"the secret cannot be read: {exc}"
+    timestamp = str(now_ms // 1000)
+    headers = {
+        "Content-Type": "application/json",
+        "User-Agent": f"mlflow-plugins-pack/{__version__}",
+        "X-MLflow-Delivery-Id": delivery.id,
+        "X-MLflow-Timestamp": timestamp,
+        "X-MLflow-Signature": webhooks.signature(secret, delivery.id, timestamp, delivery.body),
+    }
+    try:
+        # The answer's body is never read: nobody needs it, and it might never end.
+        with (
+            _session(webhook) as session,
+            session.post(
+                webhook.url,
+                data=delivery.body.encode(),
+                headers=headers,
+                timeout=_TIMEOUT_SECONDS,
+                allow_redirects=False,
+                stream=True,
+            ) as answer,
+        ):
+            status = answer.status_code
+    except Exception as exc:  # noqa: BLE001 - whatever it is, the attempt failed and is repeated
+        return f"{type(exc).__name__}: {exc}"
+    return None if 200 <= status < 300 else f"answered {status}"
+
+
+def _secret(secret: webhooks.Secret) -> str:
+    if secret.env is not None:
+        value, where = os.environ.get(secret.env, ""), f"the variable {secret.env}"
+    else:
+        path = secret.file or ""
+        value, where = Path(path).read_text(encoding="utf-8").strip(), path
+    if not value:
+        raise ValueError(f"{where} is empty")
+    return value
+
+
+def _session(webhook: webhooks.Webhook) -> requests.Session:
+    session = requests.Session()
+    if webhook.allow_private:
+        return session
+    # A proxy would make the connection to anywhere for us.
+    session.trust_env = False
+    if not webhook.is_local:
+        adapter = PublicOnlyAdapter()
+        session.mount("https://", adapter)
+        session.mount("http://", adapter)
+    return session

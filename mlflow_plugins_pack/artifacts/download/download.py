@@ -1,0 +1,516 @@
+"""Reading files back: planned from manifests, fetched in parallel, every byte checked.
+
+Files are built in a hidden folder and put in their places only once all of them are right; what a
+download that broke off has left there is taken up (see `staging`). One
+sha256 over the whole file proves it right, every byte of every chunk included; the hashes of its
+chunks are asked only where that fails, to tell which of them to read again, and from where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, wait
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from mlflow.utils.uri import validate_path_within_directory
+
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
+from mlflow_plugins_pack.artifacts.backends.local import translate
+from mlflow_plugins_pack.artifacts.download.file_cache import open_cache
+from mlflow_plugins_pack.artifacts.download.staging import Staging, name_download, open_staging
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.encryption import Sealer
+from mlflow_plugins_pack.artifacts.format.manifest import (
+    FileEntry,
+    RecipePart,
+    decode_recipe_part,
+)
+from mlflow_plugins_pack.artifacts.format.pack import (
+    CODEC_RAW,
+    KIND_DATA,
+    KIND_RECIPE,
+    Chunk,
+    decode_chunk,
+    decode_unchecked,
+)
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.errors import ArtifactCorruptError
+
+_READ_BYTES = 4 * 1024 * 1024
+"""One range read is about this long, raw and stored."""
+_GAP_BYTES = 64 * 1024
+"""Bytes between two wanted chunks that are read rather than asked around."""
+_READS = 2
+"""Wrong bytes are read once more, since they may have gone wrong on the way."""
+
+_Data = bytes | memoryview
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    """One chunk of one file of the plan.
+
+    Attributes:
+        file: The file's number.
+        offset: Where its bytes go in the file.
+        chunk: Where they come from.
+    """
+
+    file: int
+    offset: int
+    chunk: Chunk
+
+
+@dataclass
+class _Group:
+    """Chunks that one range read brings."""
+
+    wanted: list[_Wanted]
+    start: int
+    end: int
+    raw: int
+
+    @property
+    def weight(self) -> int:
+        """Bytes held in memory for it: as stored and, where that is not the same, as they were."""
+        decoded = (w.chunk.raw for w in self.wanted if w.chunk.codec != CODEC_RAW)
+        return self.end - self.start + sum(decoded)
+
+
+_Inline = tuple[int, bytes]
+"""A small file's number and all of its bytes, which stand in the manifest."""
+
+
+class _Kept(NamedTuple):
+    """The next bytes of a file: a download that broke off has left them, and they are right."""
+
+    file: int
+    data: bytes
+
+
+def download(
+    store: Store,
+    files: Iterable[tuple[FileEntry, str]],
+    folder: str,
+    file_done: Callable[[], None] = lambda: None,
+) -> None:
+    """Write files into a folder.
+
+    Args:
+        store: Where they are stored.
+        files: Entry and place relative to the folder.
+        folder: An existing folder.
+        file_done: Called after each file's bytes have come, for a progress bar.
+
+    Raises:
+        ArtifactCorruptError: If a stored byte is missing or wrong; then no file was written.
+        StorageError: If the store or the local disk fails.
+    """
+    listed = list(files)
+    try:
+        with open_staging(folder, name_download(store.format.store_id, listed)) as staging:
+            _obtain(store, [entry for entry, _ in listed], staging, file_done)
+            _publish([place for _, place in listed], staging, folder)
+    except OSError as exc:
+        raise translate(exc, getattr(exc, "filename", None) or folder, "write") from exc
+
+
+def download_one(store: Store, entry: FileEntry, local_path: str) -> None:
+    """Write one file to a path, whose folder exists; the file appears whole or not at all."""
+    folder, place = os.path.split(os.path.abspath(local_path))
+    name = name_download(store.format.store_id, [(entry, place)])
+    try:
+        with open_staging(folder, name) as staging:
+            _obtain(store, [entry], staging, lambda: None)
+            os.replace(staging.file(0), local_path)
+    except OSError as exc:
+        raise translate(exc, str(local_path), "write") from exc
+
+
+def _publish(places: list[str], staging: Staging, folder: str) -> None:
+    checked: set[str] = set()
+    for number, place in enumerate(places):
+        target = os.path.join(folder, place)
+        parent = os.path.dirname(target)
+        if parent not in checked:
+            # A link inside the destination must not lead a file out of it.
+            validate_path_within_directory(folder, parent)
+            os.makedirs(parent, exist_ok=True)
+            checked.add(parent)
+        os.replace(staging.file(number), target)
+
+
+def _obtain(
+    store: Store, entries: list[FileEntry], staging: Staging, file_done: Callable[[], None]
+) -> None:
+    """Stage files, those that this host has kept from its cache."""
+    cache = open_cache()
+    if cache is None:
+        _stage(store, entries, staging, file_done)
+        return
+    missing = [n for n, e in enumerate(entries) if not cache.take(e, staging.file(n))]
+    for _ in range(len(entries) - len(missing)):
+        file_done()
+    fetched = Staging(os.path.join(staging.path, "fetched"), staging.is_resumed)
+    os.makedirs(fetched.path, exist_ok=True)
+    _stage(store, [entries[n] for n in missing], fetched, file_done)
+    for position, number in enumerate(missing):
+        cache.keep(entries[number], fetched.file(position))
+        os.replace(fetched.file(position), staging.file(number))
+
+
+def _stage(
+    store: Store, entries: list[FileEntry], staging: Staging, file_done: Callable[[], None]
+) -> None:
+    fetched = _fetch(store, entries, staging)
+    upcoming = next(fetched, None)
+    for number, entry in enumerate(entries):
+        whole = hashlib.sha256()
+        while upcoming is not None and upcoming[0] == number:
+            whole.update(upcoming[1])
+            upcoming = next(fetched, None)
+        if whole.digest() != entry.sha256:
+            _repair(store, entry, staging.file(number))
+        file_done()
+
+
+def _write(path: str, data: _Data, offset: int = 0, flags: int = 0) -> None:
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
+    try:
+        view = memoryview(data)
+        while view:
+            written = os.pwrite(handle, view, offset)
+            view, offset = view[written:], offset + written
+    finally:
+        os.close(handle)
+
+
+def _repair(store: Store, entry: FileEntry, path: str) -> None:
+    """Find the chunks of a staged file that are wrong, and read them again or from a copy.
+
+    Raises:
+        ArtifactCorruptError: If there is no good copy of one, or if the file is wrong although
+            all of its chunks are right.
+    """
+    whole = hashlib.sha256()
+    _write(path, b"")
+    with open(path, "r+b", buffering=0) as file:
+        for item in _plan(store, [entry]):
+            if not isinstance(item, _Wanted):
+                whole.update(item[1])
+                continue
+            chunk = item.chunk
+            data: _Data = os.pread(file.fileno(), chunk.raw, item.offset)
+            if store.sealer.chunk_id(data) != chunk.sha256:
+                found = read_at(store, chunk) or read_elsewhere(store, chunk)
+                if found is None:
+                    raise unreadable(store, entry, chunk)
+                data = found
+                _write(path, data, item.offset)
+            whole.update(data)
+    if whole.digest() != entry.sha256:
+        raise _inconsistent(
+            store,
+            entry,
+            f"was put together from chunks that are each right, but as a whole it does not have "
+            f"its recorded sha256 {entry.sha256.hex()}",
+        )
+
+
+# --- planning -------------------------------------------------------------------------------------
+
+
+def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]:
+    """Give what each file is made of, in order.
+
+    Raises:
+        ArtifactCorruptError: If a file's parts are not as long together as the file, or a part of
+            its recipe cannot be read.
+    """
+    for number, entry in enumerate(entries):
+        if entry.inline is not None:
+            yield number, entry.inline
+            continue
+        offset = 0
+        for chunk in file_chunks(store, entry):
+            offset += chunk.raw
+            if offset > entry.size:
+                break
+            yield _Wanted(number, offset - chunk.raw, store.current_place(chunk))
+        if offset != entry.size:
+            raise _inconsistent(
+                store, entry, f"is made of chunks that do not add up to its {entry.size} bytes"
+            )
+
+
+def file_chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
+    """Give the chunks whose bytes make up a file, in order."""
+    return (chunk for kind, chunk in needed_chunks(store, entry) if kind == KIND_DATA)
+
+
+def _read_recipe(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk, ...]:
+    part = read_recipe(store, place)
+    if part is None:
+        raise unreadable(store, entry, place)
+    if part.file_sha256 != entry.sha256 or part.file_size != entry.size:
+        raise _inconsistent(
+            store, entry, f"has a recipe, {place.sha256.hex()}, that belongs to another file"
+        )
+    return part.chunks
+
+
+def read_recipe(store: Store, place: Chunk) -> RecipePart | None:
+    """Return a recipe part, or None if there is no good copy of it."""
+    data = read_chunk(store, place)
+    # A recipe that was moved still means the pack that it was written in.
+    return None if data is None else decode_recipe_part(data, place.pack)
+
+
+def needed_chunks(store: Store, entry: FileEntry) -> Iterator[tuple[int, Chunk]]:
+    """Give kind and place of every chunk that a file needs, those of its recipe included.
+
+    Raises:
+        ArtifactCorruptError: If a part of its recipe cannot be read, or belongs to another file.
+    """
+    for chunk in entry.chunks:
+        yield KIND_DATA, chunk
+    for place in entry.recipe:
+        yield KIND_RECIPE, place
+        for chunk in _read_recipe(store, entry, place):
+            yield KIND_DATA, chunk
+
+
+def read_chunk(store: Store, chunk: Chunk) -> _Data | None:
+    """Return a chunk's raw bytes from wherever a good copy is, or None if there is none."""
+    data = read_at(store, store.current_place(chunk))
+    return read_elsewhere(store, chunk) if data is None else data
+
+
+def _take_up(
+    store: Store, entries: list[FileEntry], plan: Iterator[_Wanted | _Inline], staging: Staging
+) -> Iterator[_Wanted | _Inline | _Kept]:
+    """Give what was left by a download that broke off in the place of what is wanted."""
+    number, handle = -1, -1
+    try:
+        for item in plan:
+            if not isinstance(item, _Wanted):
+                yield item
+                continue
+            if item.file != number:
+                if handle >= 0:
+                    os.close(handle)
+                number = item.file
+                handle = os.open(staging.file(number), os.O_RDWR | os.O_CREAT, 0o666)
+                if os.fstat(handle).st_size > entries[number].size:
+                    os.ftruncate(handle, 0)
+            data = os.pread(handle, item.chunk.raw, item.offset)
+            is_right = len(data) == item.chunk.raw and store.sealer.chunk_id(data) == (
+                item.chunk.sha256
+            )
+            yield _Kept(number, data) if is_right else item
+    finally:
+        if handle >= 0:
+            os.close(handle)
+
+
+def _group(plan: Iterator[_Wanted | _Inline | _Kept]) -> Iterator[_Group | _Inline | _Kept]:
+    current: _Group | None = None
+    for item in plan:
+        if not isinstance(item, _Wanted):
+            if current is not None:
+                yield current
+                current = None
+            yield item
+            continue
+        chunk = item.chunk
+        end = chunk.offset + chunk.stored
+        if (
+            current is not None
+            and chunk.pack == current.wanted[0].chunk.pack
+            and current.start <= chunk.offset <= current.end + _GAP_BYTES
+            and max(end, current.end) - current.start <= _READ_BYTES
+            and current.raw + chunk.raw <= _READ_BYTES
+        ):
+            current.wanted.append(item)
+            current.end = max(end, current.end)
+            current.raw += chunk.raw
+            continue
+        if current is not None:
+            yield current
+        current = _Group([item], chunk.offset, end, chunk.raw)
+    if current is not None:
+        yield current
+
+
+# --- fetching -------------------------------------------------------------------------------------
+
+
+def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator[tuple[int, _Data]]:
+    """Write all files, reading ahead in parallel; give each file's bytes in order, unchecked.
+
+    What could not be read is missing in what is given, and a hole in what is written.
+    """
+    ahead: deque[tuple[Future[list[tuple[int, _Data]]], int]] = deque()
+    plan = _plan(store, entries)
+    groups = _group(_take_up(store, entries, plan, staging) if staging.is_resumed else plan)
+    share = thread_pools.Share(thread_pools.DOWNLOAD_MEMORY)
+    bytes_ahead = 0
+    try:
+        upcoming = next(groups, None)
+        while upcoming is not None or ahead:
+            while upcoming is not None:
+                weight = upcoming.weight if isinstance(upcoming, _Group) else len(upcoming[1])
+                if ahead and bytes_ahead + weight > share.bytes:
+                    break
+                ahead.append((_start(store, upcoming, staging), weight))
+                bytes_ahead += weight
+                upcoming = next(groups, None)
+            pieces, weight = ahead.popleft()
+            yield from pieces.result()
+            del pieces
+            bytes_ahead -= weight
+    finally:
+        reading = [pieces for pieces, _ in ahead]
+        for pieces in reading:
+            pieces.cancel()
+        # What they write is unchecked: it must not come on top of what a next call has checked.
+        wait(reading)
+        share.close()
+
+
+def _start(
+    store: Store, item: _Group | _Inline | _Kept, staging: Staging
+) -> Future[list[tuple[int, _Data]]]:
+    """Begin to bring what follows next."""
+    if isinstance(item, _Group):
+        return thread_pools.submit(_read_group, store, item, staging)
+    if not isinstance(item, _Kept):
+        _write(staging.file(item[0]), item[1], flags=os.O_TRUNC)
+    there: Future[list[tuple[int, _Data]]] = Future()
+    there.set_result([(item[0], item[1])])
+    return there
+
+
+def _read_group(store: Store, group: _Group, staging: Staging) -> list[tuple[int, _Data]]:
+    """Read a group and write what it brings into the staged files.
+
+    Returns:
+        Each file's bytes, in as few pieces as can be: every hand-over between threads costs more
+        than a copy does.
+    """
+    pack = group.wanted[0].chunk.pack
+    try:
+        stored = memoryview(
+            store.backend.read(
+                store.key(object_keys.pack_key(pack)), group.start, group.end - group.start
+            )
+        )
+    except ObjectMissingError:
+        store.note_gone(pack)
+        return []
+    pieces: list[tuple[int, _Data]] = []
+    for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
+        for offset, data in _join(_decode(list(wanteds), stored, group.start, store.sealer)):
+            _write(staging.file(number), data, offset)
+            pieces.append((number, data))
+    return pieces
+
+
+def _join(pieces: Iterator[tuple[int, _Data]]) -> Iterator[tuple[int, _Data]]:
+    """Put together what follows each other."""
+    run: list[_Data] = []
+    begin = end = 0
+    for offset, data in pieces:
+        if run and offset != end:
+            yield begin, _one(run)
+            run = []
+        if not run:
+            begin = offset
+        run.append(data)
+        end = offset + len(data)
+    if run:
+        yield begin, _one(run)
+
+
+def _one(run: list[_Data]) -> _Data:
+    return run[0] if len(run) == 1 else b"".join(run)
+
+
+def _decode(
+    wanted: list[_Wanted], stored: memoryview, start: int, sealer: Sealer
+) -> Iterator[tuple[int, _Data]]:
+    """Give offsets and bytes of one file's chunks; one that cannot be decoded is left out.
+
+    Chunks that are stored side by side as they are come as one piece, without a copy.
+    """
+    known: dict[Chunk, _Data | None] = {}
+    at = 0
+    while at < len(wanted):
+        offset, chunk = wanted[at].offset, wanted[at].chunk
+        begin = chunk.offset - start
+        end = begin + chunk.stored
+        at += 1
+        if chunk.codec == CODEC_RAW:
+            while (
+                at < len(wanted)
+                and wanted[at].chunk.codec == CODEC_RAW
+                and wanted[at].chunk.offset - start == end
+            ):
+                end += wanted[at].chunk.stored
+                at += 1
+            yield offset, stored[begin:end]
+            continue
+        if chunk not in known:
+            known[chunk] = decode_unchecked(chunk, stored[begin:end], sealer)
+        data = known[chunk]
+        if data is not None:
+            yield offset, data
+
+
+def read_at(store: Store, chunk: Chunk) -> _Data | None:
+    """Return a chunk's bytes, checked; None if its place does not have them."""
+    for _ in range(_READS):
+        try:
+            stored = store.backend.read(
+                store.key(object_keys.pack_key(chunk.pack)), chunk.offset, chunk.stored
+            )
+        except ObjectMissingError:
+            store.note_gone(chunk.pack)
+            return None
+        if (data := decode_chunk(chunk, stored, store.sealer)) is not None:
+            return data
+    return None
+
+
+def read_elsewhere(store: Store, chunk: Chunk) -> _Data | None:
+    """Return a chunk's bytes from another place than the one given, None if there is none."""
+    for place in store.places_of(chunk):
+        if (data := read_at(store, place)) is not None:
+            return data
+    return None
+
+
+def _inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        f"The artifact {entry.path!r} {what}. Nothing was written to the destination. Run "
+        f"`mlflow-pack artifacts fsck --read-data` on {store.location.uri}."
+    )
+
+
+def unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:
+    """Return the error for a chunk that is nowhere to be had."""
+    return ArtifactCorruptError(
+        f"The artifact {entry.path!r} cannot be read: its chunk {chunk.sha256.hex()} is missing "
+        f"or damaged in the pack {object_keys.pack_key(chunk.pack)}, and the store has no other "
+        "copy. "
+        f"Nothing was written to the destination. Restore the pack from a backup; or run "
+        f"`mlflow-pack artifacts fsck --read-data --repair-index {store.location.uri}`, which "
+        f"lists all that is affected and makes the store forget the damaged copy, and log the "
+        f"file again."
+    )

@@ -1,0 +1,90 @@
+"""What is written into a store once and decides how all of it is read; pure."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.chunker import ChunkerParameters, CutSizes
+from mlflow_plugins_pack.errors import StoreFormatError
+
+FORMAT_NAME = "mlflow-plugins-pack artifact store"
+FORMAT_VERSION = 1
+CIPHER = "aes-256-gcm"
+_MAX_FORMAT_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True)
+class StoreFormat:
+    """What is fixed for a store's life.
+
+    Attributes:
+        store_id: Names the store in local caches.
+        chunker: How files are cut.
+        is_encrypted: Whether all that is written is sealed (see `sealing`).
+    """
+
+    store_id: str
+    chunker: ChunkerParameters
+    is_encrypted: bool = False
+
+
+def encode_format(store_format: StoreFormat) -> bytes:
+    """Return the bytes of ``.cas/format.json``."""
+    document: dict[str, Any] = {
+        "format": FORMAT_NAME,
+        "version": FORMAT_VERSION,
+        "store_id": store_format.store_id,
+        "hash": "sha256",
+        "chunker": {"algorithm": "fastcdc-2020", **asdict(store_format.chunker)},
+    }
+    if store_format.is_encrypted:
+        document["encryption"] = CIPHER
+    return json.dumps(document, indent=2).encode() + b"\n"
+
+
+def decode_format(data: bytes, where: str) -> StoreFormat:
+    """Read ``.cas/format.json``.
+
+    Raises:
+        StoreFormatError: If a newer version wrote it or it is damaged.
+    """
+    advice = "Nothing was read or written."
+    try:
+        document: dict[str, Any] = json.loads(data[:_MAX_FORMAT_BYTES])
+        if document["format"] != FORMAT_NAME:
+            raise ValueError("another program wrote it")
+        version = document["version"]
+        if version != FORMAT_VERSION:
+            raise StoreFormatError(
+                f"The artifact store {where} has format version {version!r:.20}; this version of "
+                f"mlflow-plugins-pack reads version {FORMAT_VERSION}. {advice} Upgrade the package."
+            )
+        chunker = document["chunker"]
+        if document["hash"] != "sha256" or chunker["algorithm"] != "fastcdc-2020":
+            raise StoreFormatError(
+                f"The artifact store {where} uses the hash {document['hash']!r:.40} or a way of "
+                f"cutting files that this version does not know. {advice} Upgrade the package."
+            )
+        encryption = document.get("encryption")
+        if encryption not in (None, CIPHER):
+            raise StoreFormatError(
+                f"The artifact store {where} is encrypted in a way, {encryption!r:.40}, that this "
+                f"version does not know. {advice} Upgrade the package."
+            )
+        store_id = str(uuid.UUID(document["store_id"]))
+        parameters = ChunkerParameters(
+            small=CutSizes(**chunker["small"]),
+            large=CutSizes(**chunker["large"]),
+            large_from=int(chunker["large_from"]),
+        )
+    except (ValueError, KeyError, TypeError) as exc:
+        raise StoreFormatError(
+            f"{object_keys.FORMAT_KEY} of the artifact store {where} cannot be read: {exc}. "
+            f"{advice} "
+            f"Restore the file from a backup or from another store of the same version."
+        ) from exc
+    return StoreFormat(store_id, parameters, encryption is not None)

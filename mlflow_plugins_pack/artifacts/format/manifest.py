@@ -1,0 +1,396 @@
+"""Manifest segments and recipes: what a scope holds and which chunks make up a file; pure.
+
+A segment is written once, by one log or delete call, and is that call's commit point::
+
+    "MPSEGM01" | length of the JSON text u32 | sha256 of the JSON text | zstd of the JSON text
+
+A recipe lists the chunks of a long file. It is stored in packs like data, in parts::
+
+    "MPRCPT01" | sha256 of the file | its size u64 | part u32 | parts u32
+    number of pack names u16 | the names, 32 bytes each
+    number of chunks u32 | per chunk: pack u16, sha256, offset u32, stored u32, raw u32, codec u8
+
+Pack 0 of a recipe is the pack that the recipe itself is in, pack 1 the first name.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.pack import MAX_CHUNK_BYTES, SELF, Chunk, decompress
+from mlflow_plugins_pack.errors import ArtifactCorruptError, StoreFormatError
+
+SEGMENT_MAGIC = b"MPSEGM01"
+SEGMENT_HEADER = struct.Struct(">8sI32s")
+SEGMENT_VERSION = 1
+MAX_SEGMENT_BYTES = 256 * 1024 * 1024
+"""Longest JSON text of a segment that a reader accepts: some half a million files."""
+
+RECIPE_MAGIC = b"MPRCPT01"
+_RECIPE_HEADER = struct.Struct(">8s32sQII")
+_RECIPE_CHUNK = struct.Struct(">H32sIIIB")
+_LISTED = struct.Struct(">I32sIIIB")
+CHUNKS_PER_RECIPE_PART = 4096
+
+_MAX_FILE_BYTES = 1 << 60
+MAX_REASON_LENGTH = 1000
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a scope.
+
+    Attributes:
+        path: Relative to the scope.
+        size: In bytes.
+        sha256: Of the whole file.
+        mtime_ns: When the logged file was last changed; 0 if it came as a stream.
+        inline: The bytes themselves, for a small file.
+        chunks: Its chunks, for a file of few.
+        recipe: The parts of its recipe, for any other.
+    """
+
+    path: str
+    size: int
+    sha256: bytes
+    mtime_ns: int
+    inline: bytes | None = None
+    chunks: tuple[Chunk, ...] = ()
+    recipe: tuple[Chunk, ...] = ()
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder that exists although it may hold no file."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Tombstone:
+    """Everything at and under a path was deleted; an empty path means the whole scope."""
+
+    path: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """What is at and under a path may not be changed, for a reason; an empty path: everything."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Unlock:
+    """A lock with this reason no longer holds."""
+
+    path: str
+    reason: str
+
+
+Operation = FileEntry | Folder | Tombstone | Lock | Unlock
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One committed change of a scope.
+
+    Attributes:
+        scope: The scope it belongs to.
+        name: A ULID; with a suffix for a combined segment, and one for a segment about locks.
+        operations: In the order in which they take effect.
+        replaces: For a combined segment, every segment whose effect it holds, those included
+            that earlier combined ones stood for. They no longer count.
+        as_of: Name of the last of them, at whose place in the order this one takes effect.
+    """
+
+    scope: str
+    name: str
+    operations: tuple[Operation, ...]
+    replaces: tuple[str, ...] = ()
+    as_of: str = ""
+
+    @property
+    def order(self) -> tuple[str, str]:
+        """Sort key among the segments of a scope."""
+        return (self.as_of or self.name, self.name)
+
+
+# --- segments -------------------------------------------------------------------------------------
+
+
+def encode_segment(segment: Segment) -> bytes:
+    """Return the bytes of the segment's object."""
+    import zstandard
+
+    packs: dict[bytes, int] = {}
+
+    def place(chunk: Chunk) -> list[Any]:
+        number = packs.setdefault(chunk.pack, len(packs))
+        return [number, chunk.sha256.hex(), *chunk[2:]]
+
+    operations: list[dict[str, Any]] = []
+    for operation in segment.operations:
+        if isinstance(operation, Tombstone):
+            operations.append({"delete": operation.path})
+        elif isinstance(operation, Folder):
+            operations.append({"mkdir": operation.path})
+        elif isinstance(operation, Lock):
+            operations.append({"lock": operation.path, "reason": operation.reason})
+        elif isinstance(operation, Unlock):
+            operations.append({"unlock": operation.path, "reason": operation.reason})
+        else:
+            line: dict[str, Any] = {
+                "put": operation.path,
+                "size": operation.size,
+                "sha256": operation.sha256.hex(),
+                "mtime_ns": operation.mtime_ns,
+            }
+            if operation.inline is not None:
+                line["inline"] = base64.b64encode(operation.inline).decode()
+            elif operation.recipe:
+                line["recipe"] = [place(chunk) for chunk in operation.recipe]
+            else:
+                line["chunks"] = [place(chunk) for chunk in operation.chunks]
+            operations.append(line)
+    document: dict[str, Any] = {
+        "version": SEGMENT_VERSION,
+        "scope": segment.scope,
+        "name": segment.name,
+        "operations": operations,
+        "packs": [name.hex() for name in packs],
+    }
+    if segment.replaces:
+        document.update(replaces=list(segment.replaces), as_of=segment.as_of)
+    text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    header = SEGMENT_HEADER.pack(SEGMENT_MAGIC, len(text), hashlib.sha256(text).digest())
+    body: bytes = zstandard.ZstdCompressor(level=3, write_content_size=True).compress(text)
+    return header + body
+
+
+def decode_segment(data: bytes, scope: str, name: str) -> Segment:
+    """Read a segment and check all that it says, as if an enemy had written it.
+
+    Args:
+        data: The object's bytes.
+        scope: The scope whose folder it was found in.
+        name: The name it was found under.
+
+    Raises:
+        ArtifactCorruptError: If it is damaged or claims something impossible.
+        StoreFormatError: If a newer version wrote it.
+    """
+    what = f"The manifest segment {object_keys.segment_key(scope, name)}"
+    try:
+        magic, length, digest = SEGMENT_HEADER.unpack_from(data)
+    except struct.error as exc:
+        raise _damaged(what, "it is cut off") from exc
+    if magic != SEGMENT_MAGIC:
+        if magic[:6] == SEGMENT_MAGIC[:6]:
+            raise _too_new(what)
+        raise _damaged(what, "it does not start as one does")
+    if length > MAX_SEGMENT_BYTES:
+        raise _damaged(what, f"it claims {length} bytes of text")
+    text = decompress(memoryview(data)[SEGMENT_HEADER.size :], length)
+    if text is None or hashlib.sha256(text).digest() != digest:
+        raise _damaged(what, "its text does not have the recorded hash")
+    try:
+        document = json.loads(text)
+        if document["version"] != SEGMENT_VERSION:
+            raise _too_new(what)
+        if document["scope"] != scope or document["name"] != name:
+            raise _damaged(what, "it was written for another place")
+        packs = [_hash_of(text) for text in document["packs"]]
+        operations = tuple(_decode_operation(line, packs) for line in document["operations"])
+        replaces = tuple(document.get("replaces", ()))
+        as_of = document.get("as_of", "")
+        if not all(map(object_keys.is_segment_name, replaces)) or bool(replaces) != bool(as_of):
+            raise ValueError("a bad segment name")
+        if bool(replaces) != object_keys.is_combined(name) or not (
+            as_of == "" or object_keys.is_ulid(as_of)
+        ):
+            raise ValueError("its name does not say whether it stands for others")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as exc:
+        raise _damaged(what, f"it holds something impossible ({exc})") from exc
+    return Segment(scope, name, operations, replaces, as_of)
+
+
+def _damaged(what: str, why: str) -> ArtifactCorruptError:
+    return ArtifactCorruptError(
+        f"{what} is damaged: {why}. Nothing was read from it and nothing was changed. Run "
+        f"`mlflow-pack artifacts fsck` on the store, and restore the object from a backup."
+    )
+
+
+def _too_new(what: str) -> StoreFormatError:
+    return StoreFormatError(
+        f"{what} was written in a format that this version of mlflow-plugins-pack does not read. "
+        f"Nothing was changed. Upgrade the package."
+    )
+
+
+def _hash_of(text: str) -> bytes:
+    value = binascii.unhexlify(text)
+    if len(value) != 32:
+        raise ValueError("a hash of the wrong length")
+    return value
+
+
+def _int_of(value: Any, maximum: int) -> int:
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise ValueError(f"a number out of range: {value!r:.40}")
+    return value
+
+
+def _path_of(value: Any) -> str:
+    if not isinstance(value, str) or not object_keys.is_stored_path(value):
+        raise ValueError(f"a path that leaves its folder: {value!r:.200}")
+    return value
+
+
+def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation:
+    if "delete" in line:
+        return Tombstone("" if line["delete"] == "" else _path_of(line["delete"]))
+    if "lock" in line or "unlock" in line:
+        kind, path = (Lock, line["lock"]) if "lock" in line else (Unlock, line["unlock"])
+        reason = line["reason"]
+        if not isinstance(reason, str) or len(reason) > MAX_REASON_LENGTH:
+            raise ValueError("a reason that is no short text")
+        return kind("" if path == "" else _path_of(path), reason)
+    if "mkdir" in line:
+        return Folder(_path_of(line["mkdir"]))
+
+    def chunks_of(name: str) -> tuple[Chunk, ...]:
+        return tuple(_decode_place(place, packs) for place in line.get(name, ()))
+
+    inline = line.get("inline")
+    entry = FileEntry(
+        path=_path_of(line["put"]),
+        size=_int_of(line["size"], _MAX_FILE_BYTES),
+        sha256=_hash_of(line["sha256"]),
+        mtime_ns=_int_of(line["mtime_ns"], 1 << 63),
+        inline=None if inline is None else base64.b64decode(inline, validate=True),
+        chunks=chunks_of("chunks"),
+        recipe=chunks_of("recipe"),
+    )
+    if entry.inline is not None:
+        known = len(entry.inline)
+    elif entry.recipe:
+        return entry
+    else:
+        known = sum(chunk.raw for chunk in entry.chunks)
+    if known != entry.size:
+        raise ValueError(f"{entry.path!r} has {entry.size} bytes but {known} are listed")
+    return entry
+
+
+def _decode_place(place: Sequence[Any], packs: Sequence[bytes]) -> Chunk:
+    number, sha256, offset, stored, raw, codec = place
+    return Chunk(
+        packs[_int_of(number, len(packs) - 1)],
+        _hash_of(sha256),
+        _int_of(offset, 0xFFFFFFFF),
+        _int_of(stored, MAX_CHUNK_BYTES),
+        _int_of(raw, MAX_CHUNK_BYTES),
+        _int_of(codec, 255),
+    )
+
+
+# --- recipes --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RecipePart:
+    """One part of a long file's list of chunks."""
+
+    file_sha256: bytes
+    file_size: int
+    part: int
+    parts: int
+    chunks: tuple[Chunk, ...]
+
+
+def encode_recipe_part(
+    file_sha256: bytes, file_size: int, part: int, parts: int, chunks: Sequence[Chunk]
+) -> bytes:
+    """Return the bytes of one recipe part."""
+    numbers: dict[bytes, int] = {SELF: 0}
+    lines = [
+        _RECIPE_CHUNK.pack(numbers.setdefault(chunk.pack, len(numbers)), *chunk[1:])
+        for chunk in chunks
+    ]
+    names = [name for name in numbers if name != SELF]
+    return b"".join(
+        [
+            _RECIPE_HEADER.pack(RECIPE_MAGIC, file_sha256, file_size, part, parts),
+            struct.pack(">H", len(names)),
+            *names,
+            struct.pack(">I", len(lines)),
+            *lines,
+        ]
+    )
+
+
+def decode_recipe_part(data: bytes | memoryview, own_pack: bytes) -> RecipePart:
+    """Read one recipe part.
+
+    Args:
+        data: Its decoded bytes, whose hash was checked.
+        own_pack: Name of the pack it was read from, which its chunks may refer to.
+
+    Raises:
+        ArtifactCorruptError: If it is not a recipe.
+    """
+    try:
+        magic, sha256, size, part, parts = _RECIPE_HEADER.unpack_from(data)
+        if magic != RECIPE_MAGIC:
+            raise ValueError("no recipe starts like this")
+        at = _RECIPE_HEADER.size
+        (count,) = struct.unpack_from(">H", data, at)
+        at += 2
+        names = [own_pack, *(bytes(data[at + 32 * n : at + 32 * n + 32]) for n in range(count))]
+        at += 32 * count
+        (count,) = struct.unpack_from(">I", data, at)
+        at += 4
+        if len(data) - at != count * _RECIPE_CHUNK.size:
+            raise ValueError("the number of chunks does not fit the length")
+        chunks = tuple(
+            Chunk(names[number], *place) for number, *place in _RECIPE_CHUNK.iter_unpack(data[at:])
+        )
+    except (struct.error, ValueError, IndexError) as exc:
+        raise ArtifactCorruptError(f"The recipe of a file is damaged: {exc}.") from exc
+    return RecipePart(sha256, size, part, parts, chunks)
+
+
+class ChunkList:
+    """Chunks of one file in 49 bytes each: a file of 100 GiB has 400,000 of them."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[bytes, int] = {}
+        self._lines = bytearray()
+
+    def append(self, chunk: Chunk) -> None:
+        """Add one at the end."""
+        number = self._numbers.setdefault(chunk.pack, len(self._numbers))
+        self._lines += _LISTED.pack(number, *chunk[1:])
+
+    def __len__(self) -> int:
+        return len(self._lines) // _LISTED.size
+
+    def parts(self, length: int = CHUNKS_PER_RECIPE_PART) -> Iterator[list[Chunk]]:
+        """Give all of them in lists of at most so many, such as the parts of a recipe hold."""
+        packs = list(self._numbers)
+        with memoryview(self._lines) as lines:
+            for start in range(0, len(lines), length * _LISTED.size):
+                some = lines[start : start + length * _LISTED.size]
+                yield [Chunk(packs[n], *place) for n, *place in _LISTED.iter_unpack(some)]
+                some.release()

@@ -1,0 +1,408 @@
+"""Garbage collection: what `garbage` decides, carried out on a store."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
+from mlflow_plugins_pack.artifacts.download.download import needed_chunks
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.index_delta import Delta
+from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record
+from mlflow_plugins_pack.artifacts.format.view import live_combined
+from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
+    RETENTION_SECONDS,
+    CondemnedList,
+    PackUse,
+    SegmentUse,
+    choose_packs,
+    encode_list,
+    must_copy,
+    spent_segments,
+)
+from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease, storage_time
+from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
+from mlflow_plugins_pack.artifacts.store.pack_tables import pack_name, read_table
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
+
+_DELETE_AT_ONCE = 500
+
+_Identity = tuple[bytes, tuple[Chunk, ...]]
+"""A file's hash and the places that its entry names."""
+
+
+@dataclass
+class Collected:
+    """What a collection did; with a dry run, what it would do.
+
+    Attributes:
+        condemned_packs, condemned_bytes: Put on a list now, to be removed after the grace period.
+        waiting_packs: On earlier lists whose grace period is not over.
+        removed_packs, removed_bytes: Removed now.
+        copied_bytes: Still needed, and written anew before that.
+        removed_segments: Manifest segments that others stand for.
+        rewritten_index: Index objects that named what is gone.
+        kept: Packs that were to be removed and hold a needed chunk that cannot be read, with why.
+    """
+
+    condemned_packs: int = 0
+    condemned_bytes: int = 0
+    waiting_packs: int = 0
+    removed_packs: int = 0
+    removed_bytes: int = 0
+    copied_bytes: int = 0
+    removed_segments: int = 0
+    rewritten_index: int = 0
+    kept: dict[str, str] = field(default_factory=dict)
+
+
+def collect(
+    store: Store,
+    grace_seconds: float,
+    *,
+    dry_run: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Collected:
+    """Remove what no manifest needs: one step of a collection that takes two.
+
+    What earlier calls condemned, and the grace period has passed over, is removed; what is
+    unneeded now is condemned. With a grace period of zero both happen in one call.
+
+    Args:
+        store: The store.
+        grace_seconds: How old an unneeded pack must be to be condemned, and how long it is
+            condemned before it is removed.
+        dry_run: Only say what would be done.
+        progress: Told what is being done.
+
+    Raises:
+        CollectionRunningError: If another process is collecting this store.
+        ArtifactCorruptError: If a manifest or recipe cannot be read: what it needs is unknown, so
+            nothing is condemned or removed.
+    """
+    if dry_run:
+        return _Collection(store, grace_seconds, time.time(), None, progress).plan()
+    with lease(store) as held:
+        collection = _Collection(store, grace_seconds, storage_time(store), held, progress)
+        collection.sweep()
+        collection.condemn()
+        if not grace_seconds:
+            collection.now = storage_time(store)
+            collection.sweep()
+        collection.remove_spent_segments()
+        return collection.done
+
+
+def write_condemned(store: Store, packs: frozenset[bytes]) -> None:
+    """Condemn packs: once the grace period is over, a collection copies what is needed of them."""
+    ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+    store.backend.write(
+        store.key(object_keys.condemned_key(ulid)), encode_list(CondemnedList(packs))
+    )
+
+
+@dataclass
+class _Marked:
+    """What manifests need.
+
+    Attributes:
+        homes: Per hash the kind of the chunk and where it is, by preference in a pack that stays.
+        moved: Files that name a pack which is gone or will go.
+    """
+
+    homes: dict[bytes, tuple[int, Chunk]] = field(default_factory=dict)
+    moved: set[_Identity] = field(default_factory=set)
+
+
+class _Collection:
+    """One run. Every step may be the last one; whoever comes next goes on from there."""
+
+    def __init__(
+        self,
+        store: Store,
+        grace_seconds: float,
+        now: float,
+        held: Lease | None,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.store = store
+        self.grace_seconds = grace_seconds
+        self.now = now
+        self.done = Collected()
+        self._held = held
+        self._progress = progress
+
+    # --- mark ---
+
+    def _packs(self) -> dict[bytes, Stored]:
+        prefix = self.store.key(object_keys.PACK_PREFIX)
+        listed = ((pack_name(s.key[len(prefix) :]), s) for s in self.store.backend.list(prefix))
+        return {name: stored for name, stored in listed if name is not None}
+
+    def _mark(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> _Marked:
+        self._progress("reading manifests")
+        marked = _Marked()
+
+        def rank(chunk: Chunk) -> int:
+            return 0 if chunk.pack not in packs else 1 if chunk.pack in condemned else 2
+
+        seen: set[_Identity] = set()
+        for scope in self.store.scopes_under(""):
+            self._renew()
+            for identity, kind, chunk in self._needed(scope, seen):
+                known = marked.homes.get(chunk.sha256)
+                if known is None or rank(known[1]) < rank(chunk):
+                    marked.homes[chunk.sha256] = (kind, chunk)
+                if rank(chunk) < 2:
+                    marked.moved.add(identity)
+        self.store.refresh_index()
+        for sha256, (kind, chunk) in marked.homes.items():
+            if rank(chunk) < 2:
+                best = max((chunk, *self.store.index.find_places(sha256)), key=rank)
+                marked.homes[sha256] = (kind, best)
+        return marked
+
+    def _needed(self, scope: str, seen: set[_Identity]) -> Iterator[tuple[_Identity, int, Chunk]]:
+        where = scope
+        try:
+            for path, entry in self.store.view(scope).files.items():
+                where = object_keys.join(scope, path)
+                identity = (entry.sha256, entry.recipe or entry.chunks)
+                if entry.inline is not None or identity in seen:
+                    continue
+                seen.add(identity)
+                for kind, chunk in needed_chunks(self.store, entry):
+                    yield identity, kind, chunk
+        except StorageError:
+            raise
+        except ArtifactError as exc:
+            raise ArtifactCorruptError(
+                f"What {where or 'the store root'!r} needs cannot be told, so "
+                f"nothing more was condemned or removed: {exc.message} Or delete that artifact, "
+                f"and collect again."
+            ) from exc
+
+    # --- condemn ---
+
+    def plan(self) -> Collected:
+        """Say what a collection would do now."""
+        lists = self.store.condemned_lists(fresh=True)
+        condemned = self.store.condemned()
+        packs = self._packs()
+        for pack in self._choose(packs, condemned):
+            self.done.condemned_packs += 1
+            self.done.condemned_bytes += pack.size
+        written = self._list_times()
+        for name, found in lists.items():
+            there = [packs[pack].size for pack in found.packs if pack in packs]
+            if found.swept or not self._is_due(written.get(name)):
+                self.done.waiting_packs += len(there)
+            else:
+                self.done.removed_packs += len(there)
+                self.done.removed_bytes += sum(there)
+        for scope in self.store.scopes_under(""):
+            self.done.removed_segments += len(self._spent(scope))
+        return self.done
+
+    def _choose(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> list[PackUse]:
+        live: dict[bytes, int] = {}
+        for _, chunk in self._mark(packs, condemned).homes.values():
+            live[chunk.pack] = live.get(chunk.pack, 0) + chunk.stored
+        uses = (
+            PackUse(name, stored.size, stored.modified, live.get(name, 0))
+            for name, stored in packs.items()
+            if name not in condemned
+        )
+        return choose_packs(uses, self.now, self.grace_seconds)
+
+    def condemn(self) -> None:
+        """List what is not needed."""
+        packs = self._packs()
+        chosen = self._choose(packs, self.store.condemned())
+        if chosen:
+            self._renew()
+            write_condemned(self.store, frozenset(pack.name for pack in chosen))
+        self.done.condemned_packs = len(chosen)
+        self.done.condemned_bytes = sum(pack.size for pack in chosen)
+
+    # --- sweep ---
+
+    def sweep(self) -> None:
+        """Remove the packs of all lists whose grace period is over."""
+        lists = self.store.condemned_lists(fresh=True)
+        written = self._list_times()
+        due = {}
+        for name, found in lists.items():
+            if found.swept:
+                self._expire(name, written.get(name))
+            elif self._is_due(written.get(name)):
+                due[name] = found
+            else:
+                self.done.waiting_packs += len(found.packs)
+        if not due:
+            return
+        condemned = self.store.condemned()
+        packs = self._packs()
+        victims = {p for found in due.values() for p in found.packs if p in packs}
+        marked = self._mark(packs, condemned)
+        self._progress("copying what is still needed")
+        kept = self._copy_needed(victims, packs, condemned, marked)
+        self._progress("removing packs")
+        self._remove(sorted(victims - kept), packs)
+        self._clean_index(marked.moved)
+        for name, found in due.items():
+            if kept.isdisjoint(found.packs):
+                key = self.store.key(object_keys.condemned_key(name))
+                self.store.backend.write(key, encode_list(CondemnedList(found.packs, swept=True)))
+
+    def _copy_needed(
+        self,
+        victims: set[bytes],
+        packs: dict[bytes, Stored],
+        condemned: frozenset[bytes],
+        marked: _Marked,
+    ) -> set[bytes]:
+        """Copy what the victims hold alone; returns those that must stay."""
+        tables: dict[bytes, list[Record]] = {}
+        kept: set[bytes] = set()
+        for name in victims:
+            self._renew()
+            try:
+                tables[name] = self._table(name, packs[name].size)
+            except ArtifactCorruptError as exc:
+                if any(chunk.pack == name for _, chunk in marked.homes.values()):
+                    kept.add(name)
+                    self.done.kept[object_keys.pack_key(name)] = exc.message
+        holding: dict[bytes, list[Chunk]] = {}
+        for name, records in tables.items():
+            for record in records:
+                if record.sha256 in marked.homes:
+                    holding.setdefault(record.sha256, []).append(record.at(name))
+        holders = self._holders(holding, packs, condemned, marked)
+        copying = must_copy(holding, holders, condemned)
+        places = sorted(holding[sha256][0] for sha256 in copying)
+        # In the order of packs: what was written together is read together.
+        places.sort(key=lambda chunk: (chunk.pack, chunk.offset))
+        wanted = ((marked.homes[chunk.sha256][0], chunk) for chunk in places)
+        copied = copy_chunks(self.store, wanted)
+        self.done.copied_bytes += copied.bytes
+        for chunk in copied.unreadable:
+            for place in holding[chunk.sha256]:
+                kept.add(place.pack)
+                self.done.kept[object_keys.pack_key(place.pack)] = (
+                    f"its chunk {chunk.sha256.hex()} is needed and cannot be read; run "
+                    f"`mlflow-pack artifacts fsck --read-data {self.store.location.uri}`"
+                )
+        return kept
+
+    def _holders(
+        self,
+        holding: dict[bytes, list[Chunk]],
+        packs: dict[bytes, Stored],
+        condemned: frozenset[bytes],
+        marked: _Marked,
+    ) -> dict[bytes, set[bytes]]:
+        """Return which packs that stay really hold the chunks that manifests seek there."""
+        by_home: dict[bytes, list[bytes]] = {}
+        for sha256 in holding:
+            home = marked.homes[sha256][1].pack
+            if home in packs and home not in condemned:
+                by_home.setdefault(home, []).append(sha256)
+        holders: dict[bytes, set[bytes]] = {}
+        for home, hashes in by_home.items():
+            try:
+                there = {r.sha256 for r in self._table(home, packs[home].size)}
+            except ArtifactCorruptError:
+                continue
+            for sha256 in there.intersection(hashes):
+                holders[sha256] = {home}
+        return holders
+
+    def _table(self, name: bytes, size: int) -> list[Record]:
+        try:
+            return read_table(self.store, name, size)[0]
+        except ObjectMissingError:
+            return []
+
+    def _remove(self, names: list[bytes], packs: dict[bytes, Stored]) -> None:
+        for start in range(0, len(names), _DELETE_AT_ONCE):
+            self._renew()
+            batch = names[start : start + _DELETE_AT_ONCE]
+            self.store.backend.delete(self.store.key(object_keys.pack_key(name)) for name in batch)
+            self.done.removed_packs += len(batch)
+            self.done.removed_bytes += sum(packs[name].size for name in batch)
+
+    def _clean_index(self, moved: set[_Identity]) -> None:
+        """Rewrite the index objects that name packs which are no more."""
+        deltas = dict(self.store.index_deltas())
+        # Listed after they were read: a pack is there before an index object names it.
+        there = self._packs().keys()
+        stale = [
+            name
+            for name, delta in deltas.items()
+            if not delta.packs.keys() <= there
+            or any((f.sha256, f.places) in moved for f in delta.files)
+        ]
+        if not stale:
+            return
+        combined = Delta()
+        for name in stale:
+            delta = deltas[name]
+            combined.packs.update((p, r) for p, r in delta.packs.items() if p in there)
+            combined.files += [
+                known
+                for known in delta.files
+                if (known.sha256, known.places) not in moved
+                and all(place.pack in there for place in known.places)
+            ]
+        self.store.rewrite_deltas(stale, combined)
+        self.done.rewritten_index += len(stale)
+
+    def _expire(self, name: str, written: float | None) -> None:
+        if written is not None and self.now - written >= RETENTION_SECONDS:
+            self.store.backend.delete([self.store.key(object_keys.condemned_key(name))])
+
+    # --- manifests ---
+
+    def remove_spent_segments(self) -> None:
+        """Remove segments that a combined one stands for; a deleted run keeps one small object."""
+        self._progress("removing manifest segments")
+        for scope in self.store.scopes_under(""):
+            self._renew()
+            spent = self._spent(scope)
+            prefix = object_keys.segment_prefix(scope)
+            self.store.backend.delete(self.store.key(prefix + name) for name in spent)
+            self.done.removed_segments += len(spent)
+            if not spent and self.store.view(scope).is_empty():
+                self.store.combine(scope, at_least=2)
+
+    def _spent(self, scope: str) -> list[str]:
+        prefix = self.store.key(object_keys.segment_prefix(scope))
+        listed = [
+            SegmentUse(stored.key[len(prefix) :], stored.modified)
+            for stored in self.store.backend.list(prefix)
+        ]
+        segments = [s for s in listed if object_keys.is_segment_name(s.name)]
+        if len(segments) < 2 or not any(object_keys.is_combined(s.name) for s in segments):
+            return []
+        living, replaced = live_combined(s for s in self.store.segments(scope) if s.replaces)
+        return spent_segments(
+            segments, {s.name for s in living}, replaced, self.now, self.grace_seconds
+        )
+
+    # --- times ---
+
+    def _list_times(self) -> dict[str, float]:
+        prefix = self.store.key(object_keys.COLLECTION_PREFIX)
+        return {s.key[len(prefix) :]: s.modified for s in self.store.backend.list(prefix)}
+
+    def _is_due(self, written: float | None) -> bool:
+        return written is not None and self.now - written >= self.grace_seconds
+
+    def _renew(self) -> None:
+        if self._held is not None:
+            self._held.renew()

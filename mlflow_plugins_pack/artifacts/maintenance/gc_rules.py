@@ -1,0 +1,181 @@
+"""Which packs a collection may remove, and why that is safe; pure.
+
+The protocol needs no lock on the write path and no bound on how long anybody may be paused:
+
+1. A collection lists packs as *condemned*, in an object of its own. That is final: a condemned
+   pack is never taken off a list again.
+2. A writer makes its segment visible and then reads the lists. What it leans on that is condemned
+   it copies into a new pack, before its call returns.
+3. Whoever sweeps a list reads all manifests after the list is there, and copies every chunk that
+   is still needed, and that no pack outside all lists holds, into a new pack. Only then are the
+   list's packs deleted.
+
+A writer and a sweeper thus each write first and read afterwards: one of them sees the other, and
+the one that sees copies. It is the same between two sweepers: each leans only on packs that are
+on nobody's list. No pack's name is ever used twice (`pack.PackBuilder`), so a list can never mean
+something newer than it.
+
+The grace period is not needed for that. It spares writers the copying, and gives people the time
+to notice a deletion that was a mistake.
+"""
+
+from __future__ import annotations
+
+import binascii
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.errors import ArtifactCorruptError
+
+LIST_VERSION = 1
+_MAX_LIST_BYTES = 256 * 1024 * 1024
+
+SPARSE_BELOW = 0.5
+"""A pack is written anew once less than this part of it is needed."""
+
+SMALL_PACK_BYTES = 1024 * 1024
+MERGE_FROM_SMALL_PACKS = 16
+"""So many packs below `SMALL_PACK_BYTES` are put together into larger ones."""
+
+RETENTION_SECONDS = 3600
+"""How long a list outlives its packs: a writer that read it may trust what it saw so long."""
+
+
+@dataclass(frozen=True)
+class PackUse:
+    """One pack and how much of it is needed.
+
+    Attributes:
+        name: Its name.
+        size: Of the whole object, in bytes.
+        modified: When it was written, in seconds since 1970 by the storage's clock.
+        live: Stored bytes of the chunks in it that manifests need.
+    """
+
+    name: bytes
+    size: int
+    modified: float
+    live: int
+
+
+def choose_packs(packs: Iterable[PackUse], now: float, grace_seconds: float) -> list[PackUse]:
+    """Return the packs to condemn: unneeded, sparse or many small ones.
+
+    Args:
+        packs: All packs that are on no list.
+        now: By the storage's clock.
+        grace_seconds: Younger packs stay: a writer may be about to refer to them.
+    """
+    old = [pack for pack in packs if now - pack.modified >= grace_seconds]
+    chosen = [pack for pack in old if pack.live < pack.size * SPARSE_BELOW]
+    small = [
+        pack
+        for pack in old
+        if pack.size < SMALL_PACK_BYTES and pack.live >= pack.size * SPARSE_BELOW
+    ]
+    if len(small) >= MERGE_FROM_SMALL_PACKS:
+        chosen += small
+    return chosen
+
+
+@dataclass(frozen=True)
+class CondemnedList:
+    """One object of the collection's.
+
+    Attributes:
+        packs: Names of the packs that it condemns.
+        swept: Whether all of them were removed.
+    """
+
+    packs: frozenset[bytes]
+    swept: bool = False
+
+
+def encode_list(condemned: CondemnedList) -> bytes:
+    """Return the bytes of a list of condemned packs."""
+    document = {
+        "version": LIST_VERSION,
+        "swept": condemned.swept,
+        "packs": sorted(name.hex() for name in condemned.packs),
+    }
+    return json.dumps(document, indent=0).encode() + b"\n"
+
+
+def decode_list(data: bytes, ulid: str) -> CondemnedList:
+    """Read a list of condemned packs.
+
+    Raises:
+        ArtifactCorruptError: If it is none. Nobody may go on without knowing what it says.
+    """
+    try:
+        if len(data) > _MAX_LIST_BYTES:
+            raise ValueError("it is too long")
+        document = json.loads(data)
+        if document["version"] != LIST_VERSION or not isinstance(document["swept"], bool):
+            raise ValueError("its version is unknown")
+        names = frozenset(binascii.unhexlify(name) for name in document["packs"])
+        if any(len(name) != 32 for name in names):
+            raise ValueError("a name has the wrong length")
+    except (ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise ArtifactCorruptError(
+            f"The list of condemned packs {object_keys.condemned_key(ulid)} cannot be read: {exc}. "
+            f"Nothing was committed and nothing was removed. If a newer version of "
+            f"mlflow-plugins-pack collects this store, upgrade; otherwise restore the object from "
+            f"a backup, or delete it while no `mlflow-pack artifacts gc` is running."
+        ) from exc
+    return CondemnedList(names, document["swept"])
+
+
+def must_copy(
+    needed: Iterable[bytes], holders: dict[bytes, set[bytes]], condemned: Collection[bytes]
+) -> set[bytes]:
+    """Return the chunks that a sweeper has to copy before it deletes anything.
+
+    Args:
+        needed: Hashes of chunks that manifests need and that the list's packs hold.
+        holders: Per chunk the packs that are known to hold it.
+        condemned: Packs on any list, this one included: they may vanish at any moment.
+    """
+    return {
+        sha256
+        for sha256 in needed
+        if not any(pack not in condemned for pack in holders.get(sha256, ()))
+    }
+
+
+@dataclass(frozen=True)
+class SegmentUse:
+    """One manifest segment of a scope, for the decision whether it is still of use."""
+
+    name: str
+    modified: float
+
+
+def spent_segments(
+    segments: Iterable[SegmentUse],
+    living_combined: Collection[str],
+    replaced: Collection[str],
+    now: float,
+    grace_seconds: float,
+) -> list[str]:
+    """Return segments that a combined one stands for, oldest first.
+
+    A stale process may add a combined segment that knows less than what is there; it does not
+    count, since its ``replaces`` is a part of the living one's. So nothing deleted comes back.
+
+    Args:
+        segments: All that the scope has.
+        living_combined: Names of the combined ones that count.
+        replaced: Names that these stand for.
+        now: By the storage's clock.
+        grace_seconds: Younger ones stay, so that readers need not begin anew too often.
+    """
+    return sorted(
+        segment.name
+        for segment in segments
+        if now - segment.modified >= grace_seconds
+        and segment.name not in living_combined
+        and (segment.name in replaced or object_keys.is_combined(segment.name))
+    )

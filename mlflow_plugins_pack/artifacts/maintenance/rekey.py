@@ -1,0 +1,178 @@
+"""``rekey``: another master key for a store's keyring, or another data key for all it holds.
+
+Each step may be the last one: whoever runs it again goes on from there. A new data key is in the
+keyring before anything is sealed with it; data keys are never taken out, so that nobody who writes
+meanwhile, with keys read before, writes what cannot be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.encryption import (
+    OBJECT_MAGIC,
+    TABLE_PURPOSE,
+    StoreKeys,
+    object_purpose,
+)
+from mlflow_plugins_pack.artifacts.format.pack import FOOTER
+from mlflow_plugins_pack.artifacts.maintenance.gc import write_condemned
+from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease
+from mlflow_plugins_pack.artifacts.store.keyring import Keyring, MasterKey, read_master_keys
+from mlflow_plugins_pack.artifacts.store.pack_tables import pack_name, read_tail
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.errors import ArtifactKeyError
+
+
+@dataclass
+class Rekeyed:
+    """What was done.
+
+    Attributes:
+        key: Name of the newest key given, which opens the store.
+        removed_keys: Names of those that opened it before and do no more.
+        data_keys: How many data keys there are by now; the last one seals.
+        rewritten_objects: Manifest segments and index objects sealed anew.
+        condemned_packs, condemned_bytes: Packs that the next collections will write anew.
+    """
+
+    key: str
+    removed_keys: list[str] = field(default_factory=list)
+    data_keys: int = 1
+    rewritten_objects: int = 0
+    condemned_packs: int = 0
+    condemned_bytes: int = 0
+
+
+def rekey(
+    store: Store,
+    *,
+    keep_old: bool = False,
+    reencrypt: bool = False,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Rekeyed:
+    """Let the newest key given open the store, and those before it no longer.
+
+    Args:
+        store: An encrypted store.
+        keep_old: Leave the keys that opened it before.
+        reencrypt: Also seal everything with a new data key; if an earlier call has begun to, go
+            on with that one.
+        progress: Told what is being done.
+
+    Raises:
+        ArtifactKeyError: If the store is not encrypted, or no key that is given opens it.
+        CollectionRunningError: If a collection, or another one of these, is running.
+    """
+    if not store.format.is_encrypted:
+        raise ArtifactKeyError(
+            f"The artifact store {store.location.uri} is not encrypted, and no store becomes so "
+            f"later. Nothing was changed. Make an encrypted one with `mlflow-pack artifacts init "
+            f"--encrypt` and copy this one into it with `mlflow-pack artifacts migrate`."
+        )
+    keyring = store.keyring
+    keys = keyring.load()
+    masters = read_master_keys()
+    done = Rekeyed(masters[0].name)
+    with lease(store) as held:
+        staying = _staying(keyring, masters) if keep_old else masters[:1]
+        _write_keyrings(keyring, staying, keys)
+        if reencrypt:
+            renewing = _Renewing(store, held, done)
+            progress("looking for what older data keys sealed")
+            if len(keys.data) == 1 or not renewing.is_needed():
+                keys = keys.with_new_data_key()
+                _write_keyrings(keyring, staying, keys)
+                store.forget_keys()
+            progress("sealing manifests and the index anew")
+            renewing.renew_objects()
+            progress("condemning packs")
+            renewing.condemn_packs()
+        done.data_keys = len(keys.data)
+        names = {master.name for master in staying}
+        done.removed_keys = [name for name in keyring.names() if name not in names]
+        keyring.remove(done.removed_keys)
+    return done
+
+
+def _staying(keyring: Keyring, masters: list[MasterKey]) -> list[MasterKey]:
+    there = set(keyring.names())
+    missing = there - {master.name for master in masters}
+    if missing:
+        raise ArtifactKeyError(
+            f"The store is also opened by the key {', '.join(sorted(missing))}, which is not "
+            f"given. Nothing was changed. Give it too, or leave out --keep-old to take it away."
+        )
+    return [master for master in masters if master is masters[0] or master.name in there]
+
+
+def _write_keyrings(keyring: Keyring, masters: list[MasterKey], keys: StoreKeys) -> None:
+    for master in masters:
+        if keyring.read(master) != keys:
+            keyring.write(master, keys)
+
+
+class _Renewing:
+    """Finds what an older data key sealed, and has it sealed anew."""
+
+    def __init__(self, store: Store, held: Lease, done: Rekeyed) -> None:
+        self._store, self._held, self._done = store, held, done
+
+    def is_needed(self) -> bool:
+        """Tell whether an older data key sealed anything that is still there."""
+        found: object = next(self._outdated_objects(), None) or next(self._outdated_packs(), None)
+        return found is not None
+
+    def renew_objects(self) -> None:
+        """Seal manifest segments and index objects anew, in their places."""
+        for key, data in self._outdated_objects():
+            self._held.renew()
+            # What it says stays the same, so whoever reads it meanwhile does not mind.
+            self._store.write_object(key, self._store.sealer.open_object(key, data))
+            self._done.rewritten_objects += 1
+
+    def condemn_packs(self) -> None:
+        """Condemn packs: a collection copies what is needed of them, which seals it anew."""
+        outdated = dict(self._outdated_packs())
+        if outdated:
+            write_condemned(self._store, frozenset(outdated))
+        self._done.condemned_packs = len(outdated)
+        self._done.condemned_bytes = sum(outdated.values())
+
+    def _outdated_objects(self) -> Iterator[tuple[str, bytes]]:
+        keys = [object_keys.index_key(name) for name in self._store.index_names()]
+        for scope in self._store.scopes_under(""):
+            keys += [object_keys.segment_key(scope, n) for n in self._store.segment_names(scope)]
+        for key in keys:
+            self._held.renew()
+            try:
+                data = self._store.backend.read(self._store.key(key))
+            except ObjectMissingError:
+                continue
+            if not self._store.sealer.is_newest(object_purpose(key), data[len(OBJECT_MAGIC) :]):
+                yield key, data
+
+    def _outdated_packs(self) -> Iterator[tuple[bytes, int]]:
+        """Give names and sizes of the packs that a collection does not renew anyway."""
+        prefix = self._store.key(object_keys.PACK_PREFIX)
+        condemned = self._store.condemned()
+        listed = ((pack_name(s.key[len(prefix) :]), s) for s in self._store.backend.list(prefix))
+        packs = [(n, s.size) for n, s in listed if n is not None and n not in condemned]
+        for start in range(0, len(packs), thread_pools.IO_THREADS):
+            self._held.renew()
+            batch = packs[start : start + thread_pools.IO_THREADS]
+            reading = [thread_pools.submit(self._is_newest_pack, *pack) for pack in batch]
+            for pack, is_newest in zip(batch, reading, strict=True):
+                if not is_newest.result():
+                    yield pack
+
+    def _is_newest_pack(self, name: bytes, size: int) -> bool:
+        try:
+            tail = read_tail(self._store, name, size)
+        except ObjectMissingError:
+            return True
+        return self._store.sealer.is_newest(TABLE_PURPOSE, tail[: -FOOTER.size])

@@ -1,0 +1,222 @@
+"""Where the keys of encrypted stores come from: master keys from settings, others from the store.
+
+A master key only opens the store's keyring, ``.cas/keys/<store id>/<name of the master key>``, so
+another master key needs no data to be written anew. No key is ever put into a message, a log or
+the representation of an object.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import shlex
+import stat
+import subprocess
+from collections.abc import Callable
+
+from mlflow_plugins_pack import settings
+from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.encryption import (
+    KEY_BYTES,
+    KeyedSealer,
+    StoreKeys,
+    master_name,
+    unwrap_keys,
+    wrap_keys,
+)
+from mlflow_plugins_pack.errors import ArtifactKeyError, ConfigurationError
+
+_COMMAND_SECONDS = 60
+_MAX_KEY_TEXT = 4096
+_FORM = "a key is 32 random bytes in base64 or hex, such as `openssl rand -base64 32` prints"
+_SOURCES = "'env:NAME', 'file:/absolute/path' or 'command:PROGRAM ARGUMENTS'"
+
+
+class MasterKey:
+    """A key that opens keyrings.
+
+    Attributes:
+        secret: Its 32 bytes.
+        name: What it goes by in the store.
+    """
+
+    def __init__(self, secret: bytes) -> None:
+        self.secret = secret
+        self.name = master_name(secret)
+
+    def __repr__(self) -> str:
+        return f"MasterKey({self.name})"
+
+
+def read_master_keys() -> list[MasterKey]:
+    """Return the master keys that the settings give, the newest first.
+
+    Raises:
+        ConfigurationError: If a source is malformed, or gives no key.
+    """
+    sources = settings.ARTIFACT_KEYS.get()
+    return [_read_source(number, source) for number, source in enumerate(sources, 1)]
+
+
+def _read_source(number: int, source: str) -> MasterKey:
+    kind, _, rest = source.partition(":")
+    readers: dict[str, Callable[[str], str]] = {
+        "env": _from_environment,
+        "file": _from_file,
+        "command": _from_command,
+    }
+    try:
+        # Not quoted in the refusal: somebody may have put the key itself there.
+        if kind not in readers or not rest:
+            raise ValueError(f"it must be {_SOURCES}, not a key itself")
+        return MasterKey(_decode_key(readers[kind](rest)))
+    except ValueError as exc:
+        reason = str(exc)
+    raise ConfigurationError(
+        f"The {number}. key source of {settings.ARTIFACT_KEYS.name} is unusable: {reason}. Nothing "
+        f"was read or written. Correct it; {_FORM}."
+    )
+
+
+def _from_environment(name: str) -> str:
+    text = os.environ.get(name, "")
+    if not text.strip():
+        raise ValueError(f"the environment variable {name!r:.80} is not set")
+    return text
+
+
+def _from_file(path: str) -> str:
+    if not os.path.isabs(path):
+        raise ValueError(f"the path {path!r:.200} is not absolute")
+    try:
+        # Not blocking: a named pipe in its place must not hang the call.
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        with os.fdopen(handle, "rb") as file:
+            status = os.fstat(handle)
+            if not stat.S_ISREG(status.st_mode):
+                raise ValueError(f"{path!r} is no regular file")
+            if stat.S_IMODE(status.st_mode) & 0o077:
+                raise ValueError(
+                    f"the file {path!r} may be read by others; run `chmod 600 {shlex.quote(path)}`"
+                )
+            return file.read(_MAX_KEY_TEXT).decode("ascii", "replace")
+    except OSError as exc:
+        reason = exc.strerror or type(exc).__name__
+    raise ValueError(f"the file {path!r} cannot be read: {reason}")
+
+
+def _from_command(line: str) -> str:
+    program = shlex.split(line)
+    try:
+        done = subprocess.run(  # noqa: S603 - the person who configures it names the program
+            program,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            # Shown to nobody: a program may print what it was given.
+            stderr=subprocess.DEVNULL,
+            timeout=_COMMAND_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        reason = f"did not end within {_COMMAND_SECONDS} s"
+    except OSError as exc:
+        reason = f"cannot be run: {exc.strerror or type(exc).__name__}"
+    else:
+        if done.returncode == 0:
+            return done.stdout[:_MAX_KEY_TEXT].decode("ascii", "replace")
+        reason = f"ended with {done.returncode}"
+    raise ValueError(f"the program {program[0]!r} {reason}")
+
+
+def _decode_key(text: str) -> bytes:
+    text = text.strip()
+    for decode in (bytes.fromhex, lambda t: base64.b64decode(t, validate=True)):
+        try:
+            key = decode(text)
+        except (ValueError, binascii.Error):
+            continue
+        if len(key) == KEY_BYTES:
+            return key
+    raise ValueError("what it gives is not a key")
+
+
+# --- keyrings of a store --------------------------------------------------------------------------
+
+
+class Keyring:
+    """The keyring objects of one store.
+
+    Args:
+        backend: Where the store is.
+        root: The store's path in it.
+        store_id: The store's.
+        uri: For messages.
+    """
+
+    def __init__(self, backend: Backend, root: str, store_id: str, uri: str) -> None:
+        self._backend, self._root, self._uri = backend, root, uri
+        self._prefix = f"{object_keys.KEYS_PREFIX}{store_id}/"
+
+    def load(self) -> StoreKeys:
+        """Return the store's keys, opened by the newest configured master key that fits.
+
+        Raises:
+            ArtifactKeyError: If no key is configured, or none of them opens the store.
+        """
+        masters = read_master_keys()
+        for master in masters:
+            keys = self.read(master)
+            if keys is not None:
+                return keys
+        there = ", ".join(self.names()) or "none (its keyring is gone)"
+        given = ", ".join(master.name for master in masters)
+        raise ArtifactKeyError(
+            f"The artifact store {self._uri} is encrypted, and "
+            + (f"none of the keys given ({given}) opens it" if masters else "no key is given")
+            + f"; it is opened by the key {there}. Nothing was read or written. Set "
+            f"{settings.ARTIFACT_KEYS.name} to where that key is."
+        )
+
+    def read(self, master: MasterKey) -> StoreKeys | None:
+        """Return the keys that a master key opens, None if the store does not know it.
+
+        Raises:
+            ArtifactKeyError: If the keyring object of that name cannot be opened.
+        """
+        key = self._prefix + master.name
+        try:
+            data = self._backend.read(object_keys.join(self._root, key))
+        except ObjectMissingError:
+            return None
+        keys = unwrap_keys(master.secret, key, data)
+        if keys is None:
+            raise ArtifactKeyError(
+                f"The keyring {key} of the artifact store {self._uri} is damaged or was put there "
+                f"by somebody else. Nothing was read or written. Restore it from a backup."
+            )
+        return keys
+
+    def write(self, master: MasterKey, keys: StoreKeys) -> None:
+        """Let a master key open the store, and see that it does."""
+        key = self._prefix + master.name
+        self._backend.write(object_keys.join(self._root, key), wrap_keys(master.secret, key, keys))
+        if self.read(master) != keys:
+            raise ArtifactKeyError(
+                f"The keyring {key} of {self._uri} reads back different. No other keyring was "
+                f"touched. Run the command again."
+            )
+
+    def names(self) -> list[str]:
+        """Return the names of all master keys that open the store."""
+        prefix = object_keys.join(self._root, self._prefix)
+        return sorted(stored.key[len(prefix) :] for stored in self._backend.list(prefix))
+
+    def remove(self, names: list[str]) -> None:
+        """Let master keys open the store no longer."""
+        self._backend.delete(object_keys.join(self._root, self._prefix + name) for name in names)
+
+    def sealer(self) -> KeyedSealer:
+        """Return what seals and opens with the store's keys."""
+        return KeyedSealer(self.load(), self.load)

@@ -1,0 +1,179 @@
+"""Finds, opens and makes stores; one client per storage and one open store per place in a process.
+
+Clients are made anew from time to time, and whenever a setting that concerns them changes.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+import uuid
+from typing import Any
+
+from mlflow_plugins_pack import settings as config
+from mlflow_plugins_pack.artifacts.backends import open_backend
+from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.chunker import ChunkerParameters
+from mlflow_plugins_pack.artifacts.format.encryption import make_store_keys
+from mlflow_plugins_pack.artifacts.format.format_file import (
+    StoreFormat,
+    decode_format,
+    encode_format,
+)
+from mlflow_plugins_pack.artifacts.store.keyring import Keyring, read_master_keys
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.uri.location import Location
+from mlflow_plugins_pack.errors import ArtifactKeyError, StorageDeniedError
+
+_backends: dict[tuple[Any, ...], Backend] = {}
+_stores: dict[tuple[Any, ...], Store] = {}
+_opening = threading.Lock()
+
+_BACKEND_SECONDS = 300
+"""A client is made anew this often, as stock MLflow does, for credentials that rotate on disk."""
+
+_SETTINGS = ("AWS_", "AZURE_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_")
+
+
+def _fingerprint(location: Location) -> tuple[Any, ...]:
+    settings: tuple[Any, ...] = ()
+    if location.scheme != "file":
+        settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS)))
+    keys = os.environ.get(config.ARTIFACT_KEYS.name)
+    return (os.getpid(), location.scheme, location.container, settings, keys)
+
+
+def _at(identity: tuple[Any, ...], path: str) -> tuple[Any, ...]:
+    return (*identity, path)
+
+
+def backend_of(location: Location) -> Backend:
+    """Return the process's backend for a location."""
+    key = (*_fingerprint(location), int(time.monotonic() / _BACKEND_SECONDS))
+    with _opening:
+        backend = _backends.get(key)
+        if backend is None:
+            for old in [k for k in _backends if k[:-1] == key[:-1]]:
+                del _backends[old]
+            backend = _backends[key] = open_backend(location)
+        return backend
+
+
+def find_store(location: Location) -> Store | None:
+    """Return the store that a location belongs to, or None if there is none yet.
+
+    It is the nearest folder at or above the location that holds a format file.
+
+    Raises:
+        StoreFormatError: If the store cannot be read by this version.
+        StorageError: If the storage fails.
+    """
+    backend = backend_of(location)
+    identity = _fingerprint(location)
+    start = _search_from(location.path)
+    known = _stores.get(_at(identity, start))
+    if known is not None:
+        known.backend = backend
+        return known
+    expected = object_keys.default_root(location.path)
+    for path in object_keys.ancestors(start):
+        try:
+            data = backend.read(object_keys.join(path, object_keys.FORMAT_KEY))
+        except ObjectMissingError:
+            continue
+        except StorageDeniedError:
+            # Credentials that end at a prefix may not look above it.
+            if path != expected and object_keys.relative_to(expected, path) is not None:
+                continue
+            raise
+        return _remember(backend, location.at(path), data, start)
+    return None
+
+
+def _search_from(path: str) -> str:
+    """Return the lowest folder that may hold a store: the one around a run, model or trace."""
+    scope, _ = object_keys.split_scope(path)
+    if not scope:
+        return path
+    parts = scope.split("/")[:-2]
+    return "/".join(parts[:-1] if parts and parts[-1] in ("models", "traces") else parts)
+
+
+def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Store:
+    identity = _fingerprint(root)
+    store_format = decode_format(data, root.uri)
+    with _opening:
+        store = _stores.get(_at(identity, root.path))
+        if store is None or store.format != store_format:
+            store = _stores[_at(identity, root.path)] = Store(backend, root, store_format)
+        # Credentials and settings may be newer than the store's first client.
+        store.backend = backend
+        _stores[_at(identity, start)] = store
+        return store
+
+
+def open_store(location: Location) -> Store:
+    """Return the store that a location belongs to, to write to it; made if there is none yet.
+
+    Raises:
+        ArtifactKeyError: If only encrypted stores may be written to, and it is not one.
+    """
+    store = find_store(location)
+    is_required = config.ARTIFACT_ENCRYPT.get()
+    if store is None:
+        root = location.at(object_keys.default_root(location.path))
+        store = create_store(root, is_encrypted=is_required)
+    if is_required and not store.format.is_encrypted:
+        # Else whoever can replace the format file would make everybody write in the clear.
+        raise ArtifactKeyError(
+            f"The artifact store {store.location.uri} is not encrypted, and "
+            f"{config.ARTIFACT_ENCRYPT.name} is set. Nothing was written. Copy it into an "
+            f"encrypted one with `mlflow-pack artifacts migrate`, or unset the setting."
+        )
+    return store
+
+
+def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
+    """Make a store, or return the one that another process has just made at the same place.
+
+    Raises:
+        ArtifactKeyError: If it is to be encrypted, and there is no key.
+    """
+    backend = backend_of(root)
+    key = object_keys.join(root.path, object_keys.FORMAT_KEY)
+    fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_encrypted)
+    if is_encrypted:
+        # First: whoever finds the format file finds the keys too.
+        masters = read_master_keys()
+        if not masters:
+            raise ArtifactKeyError(
+                f"An encrypted store at {root.uri} needs a key, and {config.ARTIFACT_KEYS.name} "
+                f"is not set. Nothing was made. Make a key with `openssl rand -base64 32`, keep "
+                f"it in a safe place, and set {config.ARTIFACT_KEYS.name}=file:/path."
+            )
+        keyring = Keyring(backend, root.path, fresh.store_id, root.uri)
+        keyring.write(masters[0], make_store_keys())
+    backend.write_if_absent(key, encode_format(fresh))
+    # Read back: another process may have been first, or have replaced ours on a server that
+    # ignores the condition.
+    store = _remember(backend, root, backend.read(key), root.path)
+    if is_encrypted and store.format.store_id != fresh.store_id:
+        keyring.remove([masters[0].name])
+    return store
+
+
+def honours_conditions(store: Store) -> bool:
+    """Try whether the storage refuses to replace an object when asked to.
+
+    Where it does not, the store still works: every name but the format file's is unique.
+    """
+    key = store.key(f"{object_keys.OWN_FOLDER}/probe-{secrets.token_hex(8)}")
+    try:
+        return store.backend.write_if_absent(key, b"1") and not store.backend.write_if_absent(
+            key, b"2"
+        )
+    finally:
+        store.backend.delete([key])

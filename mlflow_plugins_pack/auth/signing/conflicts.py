@@ -1,0 +1,76 @@
+"""What else wants to sign a request in, or to read its credential on the way."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import requests
+from requests.utils import get_environ_proxies, get_netrc_auth
+
+from mlflow_plugins_pack.auth.credentials.lifetime import Headers
+from mlflow_plugins_pack.auth.manager import Manager, Slot
+from mlflow_plugins_pack.auth.profiles.origins import shown
+from mlflow_plugins_pack.errors import AuthConflictError, AuthError
+
+_OTHER_SETTINGS = (
+    "MLFLOW_TRACKING_TOKEN",
+    "MLFLOW_TRACKING_USERNAME",
+    "MLFLOW_TRACKING_PASSWORD",
+)
+_PROXY_SETTINGS = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
+
+
+def check_conflicts(
+    manager: Manager, slot: Slot, request: requests.PreparedRequest, headers: Headers
+) -> None:
+    """Let the profile win over other credentials, with one warning.
+
+    Raises:
+        AuthConflictError: If the profile would rather have the request refused.
+    """
+    taken = [header for header, _ in headers if header in request.headers]
+    reasons = []
+    if taken:
+        found = [setting for setting in _OTHER_SETTINGS if os.environ.get(setting)]
+        origin = ", ".join(found) or "~/.mlflow/credentials or another header provider"
+        reasons.append(f"{', '.join(taken)} is also set by {origin}")
+    if signs_in(headers) and get_netrc_auth(request.url or "") is not None:
+        reasons.append("~/.netrc has an entry for this host")
+    if not reasons:
+        return
+    text = f"Sign-in profile {slot.name!r}: {' and '.join(reasons)}."
+    if slot.profile.on_conflict == "error":
+        raise AuthConflictError(
+            f'{text} The profile says on_conflict = "error": the request was not sent. Remove one '
+            f"of the two."
+        )
+    manager.warn_once(slot.name, "conflict", f"{text} The profile wins for its own hosts.")
+
+
+def check_proxy(slot: Slot, url: str) -> None:
+    """Refuse to hand a loopback server's credentials to a proxy in clear text.
+
+    Raises:
+        AuthError: If a proxy would carry the request; https goes through a tunnel that the
+            proxy cannot read, and passes.
+    """
+    if not url.lower().startswith("http://") or not may_have_proxy():
+        return
+    proxies = get_environ_proxies(url)
+    if proxies.get("http") or proxies.get("all"):
+        raise AuthError(
+            f"HTTP_PROXY (or ALL_PROXY) would carry the credential of profile {slot.name!r} for "
+            f"{shown(url)} in clear text to another machine. The request was not sent. Set "
+            f"NO_PROXY=localhost,127.0.0.1,::1."
+        )
+
+
+def may_have_proxy() -> bool:
+    """Tell, cheaply, whether a proxy could be in force; macOS and Windows have settings of it."""
+    return sys.platform != "linux" or any(os.environ.get(name) for name in _PROXY_SETTINGS)
+
+
+def signs_in(headers: Headers) -> bool:
+    """Tell whether the headers hold the one that ~/.netrc would set."""
+    return any(header.lower() == "authorization" for header, _ in headers)

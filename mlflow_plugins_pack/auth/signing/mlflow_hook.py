@@ -1,0 +1,130 @@
+"""The transparent door: the one place that touches what is not public in MLflow.
+
+A header provider is told neither the URL nor the host. It is called by ``http_request``, though,
+whose local ``kwargs`` become the arguments of the request: an ``auth`` object put there sees the
+finished request, and its errors reach the caller instead of being logged and forgotten.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from types import FrameType
+from typing import Any
+
+import mlflow
+from mlflow.utils.rest_utils import MlflowHostCreds
+
+from mlflow_plugins_pack.auth.manager import get_manager
+from mlflow_plugins_pack.auth.plugin import PROVIDER_NAME, REFUSAL_HEADER, Refusal
+from mlflow_plugins_pack.auth.profiles.models import Profile
+from mlflow_plugins_pack.auth.signing.signer import PackAuth
+from mlflow_plugins_pack.errors import AuthConflictError, PackError
+
+_DEPTH = 8
+
+
+class _Raise:
+    """An ``auth`` object that refuses to sign in."""
+
+    def __init__(self, error: PackError) -> None:
+        self._error = error
+
+    def __call__(self, request: object) -> object:
+        raise self._error
+
+
+def open_door(frame: FrameType | None) -> dict[str, Any]:
+    """Sign in the request that the caller's caller is building.
+
+    Args:
+        frame: The frame that called the header provider.
+
+    Returns:
+        No headers; or a single one that makes `requests` refuse to send, where the request must
+        not leave and there is no other way to stop it.
+
+    Raises:
+        PackError: Which the caller turns into such a header.
+    """
+    variables = _http_request_variables(frame)
+    if variables is None:
+        message = (
+            f"MLflow {mlflow.__version__} builds requests in a way this version of "
+            f"mlflow-plugins-pack does not know, so sign-in profiles cannot be applied. Nothing "
+            f"was sent. Upgrade mlflow-plugins-pack, or remove the profiles file."
+        )
+        return {REFUSAL_HEADER: Refusal(message)}
+    url, kwargs, credentials = variables
+    if credentials.auth == PROVIDER_NAME:
+        # The explicit door is open: MLflow puts a strict PackAuth there, which also says what is
+        # wrong with the profiles.
+        with contextlib.suppress(PackError):
+            if (slot := get_manager().match(url)) is not None:
+                _use_connection(slot.profile, kwargs, credentials)
+        return {}
+    if credentials.auth or credentials.aws_sigv4 or credentials.use_databricks_sdk:
+        _leave_to_others(url, credentials)
+        return {}
+    try:
+        slot = get_manager().match(url)
+        if slot is not None:
+            kwargs.setdefault("auth", PackAuth())
+            _use_connection(slot.profile, kwargs, credentials)
+    except PackError as exc:
+        # Which hosts the unreadable file names is unknown, so none is asked.
+        kwargs["auth"] = _Raise(exc)
+    return {}
+
+
+def _use_connection(profile: Profile, kwargs: dict[str, Any], credentials: Any) -> None:
+    """Use the profile's certificates and proxy for this request."""
+    tls = profile.tls
+    if tls.pair is not None and credentials.client_cert_path is None:
+        kwargs["cert"] = tls.pair
+    if profile.proxy is not None:
+        kwargs.setdefault("proxies", {"http": profile.proxy, "https": profile.proxy})
+    if tls.ca is not None and credentials.verify is True:
+        # `verify` is a property computed from fields that are also the key of MLflow's caches, so
+        # another class, not another value, answers it.
+        credentials.__class__ = _trusting(tls.ca)
+
+
+@functools.lru_cache(maxsize=16)
+def _trusting(ca: str) -> type[MlflowHostCreds]:
+    return type("MlflowHostCreds", (MlflowHostCreds,), {"verify": property(lambda _: ca)})
+
+
+def _leave_to_others(url: str, credentials: Any) -> None:
+    """Let MLflow's other ways sign in, except where a profile wants the same host."""
+    name = get_manager().find(url)
+    if name is None:
+        return
+    other = (
+        f"MLFLOW_TRACKING_AUTH={credentials.auth}"
+        if credentials.auth
+        else "MLFLOW_TRACKING_AWS_SIGV4"
+        if credentials.aws_sigv4
+        else "the Databricks SDK"
+    )
+    raise AuthConflictError(
+        f"{other} and the sign-in profile {name!r} both want to sign in requests to this host. "
+        f"Unset the former, or remove the host from the profile."
+    )
+
+
+def _http_request_variables(frame: FrameType | None) -> tuple[str, dict[str, Any], Any] | None:
+    for _ in range(_DEPTH):
+        if frame is None:
+            return None
+        if (
+            frame.f_code.co_name == "http_request"
+            and frame.f_globals.get("__name__") == "mlflow.utils.rest_utils"
+        ):
+            variables = frame.f_locals
+            url, kwargs = variables.get("url"), variables.get("kwargs")
+            credentials = variables.get("host_creds")
+            known = isinstance(url, str) and isinstance(kwargs, dict) and credentials is not None
+            return (url, kwargs, credentials) if known else None  # type: ignore[return-value]
+        frame = frame.f_back
+    return None

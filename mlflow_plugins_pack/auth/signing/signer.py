@@ -1,0 +1,220 @@
+"""`PackAuth`: what `requests` calls with the finished request, and again with each answer.
+
+It alone puts credentials on a request, after an exact comparison of the final URL, and it takes
+them off before a redirect leaves the profile's hosts: `requests` by itself would drop only
+``Authorization``, and forward every other secret header.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from typing import Any
+from urllib.parse import urljoin
+
+import requests
+from requests.auth import AuthBase
+from requests.utils import get_netrc_auth, rewind_body
+
+from mlflow_plugins_pack.auth.credentials.contracts import SourceError
+from mlflow_plugins_pack.auth.credentials.lifetime import Credential, Headers
+from mlflow_plugins_pack.auth.manager import Slot, get_manager, no_credential
+from mlflow_plugins_pack.auth.profiles.models import Profile
+from mlflow_plugins_pack.auth.profiles.origins import shown
+from mlflow_plugins_pack.auth.signing.conflicts import check_conflicts, check_proxy, signs_in
+from mlflow_plugins_pack.errors import (
+    AuthConflictError,
+    RedirectRefusedError,
+    SignInPageError,
+    UnnamedHostError,
+)
+
+_logger = logging.getLogger(__name__)
+_API_MARKS = ("/api/2.", "/api/3.", "/ajax-api/")
+_ARTIFACT_MARK = "/mlflow-artifacts/"
+
+
+class PackAuth(AuthBase):
+    """Signs a request in if a profile names its URL.
+
+    Holds no credential, so that it may be copied, pickled and shown.
+
+    Attributes:
+        strict: Refuse a request to any other URL, instead of leaving it as it is.
+    """
+
+    def __init__(self, *, strict: bool = False) -> None:
+        self.strict = strict
+
+    def __repr__(self) -> str:
+        return f"PackAuth(strict={self.strict})"
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Put the headers on.
+
+        Raises:
+            AuthError: If that is not possible; the request does not leave.
+        """
+        manager = get_manager()
+        url = request.url or ""
+        slot = manager.match(url)
+        if slot is None:
+            if self.strict:
+                raise UnnamedHostError(
+                    f"No sign-in profile names {shown(url)}, and MLFLOW_TRACKING_AUTH="
+                    f"plugins-pack demands one. The request was not sent. Add the address to a "
+                    f"profile's hosts, or unset MLFLOW_TRACKING_AUTH: the profiles work without it."
+                )
+            return request
+        credential = manager.credential_of(slot)
+        check_proxy(slot, url)
+        _add_companions(slot.profile, request)
+        headers = _headers(slot, credential, request)
+        check_conflicts(manager, slot, request, headers)
+        for header, value in headers:
+            request.headers[header] = value.reveal()
+        request.register_hook("response", _Follow(slot, credential, headers))  # type: ignore[no-untyped-call]
+        return request
+
+
+class _Follow:
+    """Watches the answers to one signed-in request, redirects included."""
+
+    def __init__(self, slot: Slot, credential: Credential, headers: Headers) -> None:
+        self._slot, self._credential, self._headers = slot, credential, headers
+        self._retried = False
+
+    def __call__(self, response: requests.Response, *args: Any, **kwargs: Any) -> requests.Response:
+        request = response.request
+        if not self._is_signed_in(request):
+            return response  # a redirect led outside the profile; nothing of ours is on it
+        if response.status_code == requests.codes.unauthorized and not self._retried:
+            response = self._retry(response, kwargs)
+        if response.is_redirect:
+            self._guard_redirect(response, request)
+        elif _is_sign_in_page(response):
+            raise SignInPageError(
+                f"{shown(request.url)} answered with a web page where MLflow's API should be: "
+                f"mostly a proxy's sign-in page. Profile {self._slot.name!r} was used and the "
+                f"request did not reach MLflow. Check the profile's credential and the server's "
+                f"address."
+            )
+        return response
+
+    def _is_signed_in(self, request: requests.PreparedRequest) -> bool:
+        return any(request.headers.get(header) == value.reveal() for header, value in self._headers)
+
+    def _retry(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
+        """Send the request once more if the source has another credential by now.
+
+        Once more again if that one was refused too and somebody else had it before.
+        """
+        self._retried = True
+        original, manager = response.request, get_manager()
+        for _ in range(2):
+            if not self._is_ours(original.url) or not _is_resendable(original):
+                break
+            replacement = manager.replace_rejected(self._slot.name, self._credential)
+            if replacement is None:
+                break
+            response = self._send_again(response, original, replacement.credential, kwargs)
+            if response.status_code != requests.codes.unauthorized or replacement.is_new:
+                break
+        return response
+
+    def _send_again(
+        self,
+        response: requests.Response,
+        original: requests.PreparedRequest,
+        credential: Credential,
+        kwargs: dict[str, Any],
+    ) -> requests.Response:
+        _ = response.content  # frees the connection for the next try
+        response.close()
+        # `requests` derives a redirect from the original, so that one is brought up to date.
+        self._take_off(original)
+        self._credential, self._headers = credential, _headers(self._slot, credential, original)
+        for header, value in self._headers:
+            original.headers[header] = value.reveal()
+        again = original.copy()
+        if hasattr(again.body, "seek"):
+            rewind_body(again)
+        second: requests.Response = response.connection.send(again, **kwargs)
+        second.history.extend([*response.history, response])
+        second.request = again
+        return second
+
+    def _guard_redirect(
+        self, response: requests.Response, original: requests.PreparedRequest
+    ) -> None:
+        source = response.url
+        target = urljoin(source, response.headers["location"])
+        name = self._slot.name
+        if self._is_ours(target):
+            # After a redirect `requests` would let ~/.netrc replace the profile's Authorization.
+            if signs_in(self._headers) and get_netrc_auth(target) is not None:
+                raise AuthConflictError(
+                    f"{shown(source)} redirected to {shown(target)}, and there ~/.netrc would "
+                    f"replace the credential of profile {name!r}. The redirect was not "
+                    f"followed. Remove the host from ~/.netrc, or use the final address."
+                )
+            return
+        keeps_body = response.status_code in (307, 308) and original.body is not None
+        # The certificate of mutual TLS would be shown to whoever asks for it.
+        shows_certificate = self._slot.profile.tls.cert is not None
+        if keeps_body or shows_certificate or _is_api(original.url or ""):
+            raise RedirectRefusedError(
+                f"{shown(source)} redirected {original.method} to {shown(target)}, which profile "
+                f"{name!r} does not name. Nothing was sent there. If this is a sign-in page, "
+                f"the credential was refused; if the server has moved, correct the tracking URI "
+                f"and add the new address to the profile's hosts."
+            )
+        self._take_off(original)
+
+    def _is_ours(self, url: str | None) -> bool:
+        slot = get_manager().match(url or "")
+        return slot is not None and slot.name == self._slot.name
+
+    def _take_off(self, request: requests.PreparedRequest) -> None:
+        for header, _ in self._headers:
+            request.headers.pop(header, None)
+
+
+def _headers(slot: Slot, credential: Credential, request: requests.PreparedRequest) -> Headers:
+    """Return what is to be put on, made for this request where it must be."""
+    try:
+        return credential.headers_for(request)
+    except SourceError as exc:
+        problem = str(exc)
+    raise no_credential(slot, problem)
+
+
+def _add_companions(profile: Profile, request: requests.PreparedRequest) -> None:
+    """Put on what is no secret: the workspace, and a mark to find the request in the logs."""
+    if profile.workspace is not None:
+        request.headers.setdefault("X-MLFLOW-WORKSPACE", profile.workspace)
+    if profile.correlation_header is not None:
+        mark = request.headers.setdefault(profile.correlation_header, uuid.uuid4().hex)
+        _logger.debug("%s %s is %s", request.method, shown(request.url), mark)
+
+
+def _is_resendable(request: requests.PreparedRequest) -> bool:
+    body = request.body
+    if body is None or isinstance(body, (str, bytes)):
+        return True
+    # `requests` notes the position of a file; of a stream that cannot be rewound, no number.
+    return isinstance(request._body_position, int) and hasattr(body, "seek")
+
+
+def _is_api(url: str) -> bool:
+    """Tell whether MLflow answers there with JSON; artifacts may be anything, anywhere."""
+    path = url.partition("?")[0]
+    return any(mark in path for mark in _API_MARKS) and _ARTIFACT_MARK not in path
+
+
+def _is_sign_in_page(response: requests.Response) -> bool:
+    return (
+        response.status_code == requests.codes.ok
+        and response.headers.get("Content-Type", "").lower().startswith("text/html")
+        and _is_api(response.url)
+    )

@@ -1,0 +1,83 @@
+"""What is kept of a sign-in between processes, as one JSON document; pure.
+
+Moments are seconds since the epoch, since a monotonic clock means nothing to another process. A
+document whose moments cannot be right (the clock was set back) counts as without an end known.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mlflow_plugins_pack.auth.credentials.lifetime import advisory_seconds
+
+VERSION = 1
+_CLOCK_SECONDS = 60.0
+"""How far a document may lie in the future before the clock is distrusted."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Tokens of one profile.
+
+    Attributes:
+        token: What is sent to the server.
+        issued_at: When it was had.
+        expires_at: When it ends; None if the provider did not say.
+        refresh_token: With what the next is had, if the provider gave one.
+        who: Whom it signs in.
+    """
+
+    token: str = field(repr=False)
+    issued_at: float
+    expires_at: float | None = None
+    refresh_token: str | None = field(default=None, repr=False)
+    who: str | None = None
+
+    def left_seconds(self, now: float) -> float | None:
+        """Return how long the token is good; None if unknown."""
+        return None if self.expires_at is None else max(0.0, self.expires_at - now)
+
+    def age_seconds(self, now: float) -> float:
+        """Return how old the token is."""
+        return max(0.0, now - self.issued_at)
+
+    def is_fresh(self, now: float) -> bool:
+        """Tell whether the token is worth starting with: not in its last fifth, clock plausible."""
+        if now < self.issued_at - _CLOCK_SECONDS:
+            return False
+        if self.expires_at is None:
+            return True
+        return self.expires_at - now > advisory_seconds(self.expires_at - self.issued_at)
+
+
+def dump(stored: Stored) -> bytes:
+    """Write a document."""
+    return json.dumps({"version": VERSION, **asdict(stored)}).encode()
+
+
+def parse(data: bytes) -> Stored | None:
+    """Read a document; None if it is damaged or of another version."""
+    document: Any = None
+    try:
+        document = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or document.pop("version", None) != VERSION:
+        return None
+    token, issued = document.get("token"), document.get("issued_at", math.nan)
+    if not isinstance(token, str) or not token or not _is_moment(issued):
+        return None
+    expires = document.get("expires_at")
+    refresh, who = document.get("refresh_token"), document.get("who")
+    if expires is not None and not _is_moment(expires):
+        return None
+    if not all(value is None or isinstance(value, str) for value in (refresh, who)):
+        return None
+    return Stored(token, issued, expires, refresh, who)
+
+
+def _is_moment(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value

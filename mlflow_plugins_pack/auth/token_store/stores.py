@@ -1,0 +1,267 @@
+"""Where tokens are kept for the other processes of this user: files, the keyring, or nowhere.
+
+A file is written whole beside its place and renamed, private from its birth. Reading takes no
+lock; renewing does, because a rotating refresh token may be used once. Whoever gets the lock
+reads again first: another process may have renewed meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import stat
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
+from mlflow_plugins_pack.auth.token_store.stored_token import Stored, dump, parse
+
+_logger = logging.getLogger(__name__)
+_LARGEST_BYTES = 256 * 1024
+_POLL_SECONDS = 0.02
+_KEYRING_SERVICE = "mlflow-pack"
+_NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+
+# A forked child inherits open locks: it closes them, or they would outlive their holder.
+_held: set[int] = set()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=lambda: _forget_locks())
+
+
+class TokenStore(Protocol):
+    """Where tokens are kept, by key."""
+
+    def read(self, key: str) -> Stored | None:
+        """Return what is kept; None if there is nothing usable.
+
+        Raises:
+            SourceError: If what is there is not to be trusted.
+        """
+
+    def write(self, key: str, stored: Stored) -> None:
+        """Keep it.
+
+        Raises:
+            SourceError: If that is not possible; what was there before is still there.
+        """
+
+    def erase(self, key: str) -> None:
+        """Forget it; nothing happens if there is nothing."""
+
+    def lock(self, key: str, patience_seconds: float) -> contextlib.AbstractContextManager[None]:
+        """Exclude the other processes from renewing while the block runs.
+
+        Raises:
+            SourceDownError: If another holds it for too long.
+        """
+
+
+class MemoryStore:
+    """Keeps tokens in this process."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Stored] = {}
+
+    def read(self, key: str) -> Stored | None:
+        """Return what is kept."""
+        return self._kept.get(key)
+
+    def write(self, key: str, stored: Stored) -> None:
+        """Keep it."""
+        self._kept[key] = stored
+
+    def erase(self, key: str) -> None:
+        """Forget it."""
+        self._kept.pop(key, None)
+
+    @contextlib.contextmanager
+    def lock(self, key: str, patience_seconds: float) -> Iterator[None]:
+        """Do nothing: the manager lets one thread in."""
+        yield
+
+
+class FileStore:
+    """Keeps tokens in files of a private folder."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+
+    def read(self, key: str) -> Stored | None:
+        """Read the file."""
+        path = self._path(key)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise SourceError(
+                f"the token file {path} cannot be read ({exc.strerror}); if it is a link that you "
+                f"did not make, ask who did, then delete it"
+            ) from None
+        with os.fdopen(descriptor, "rb") as file:
+            _check_private(path, os.fstat(file.fileno()))
+            data = file.read(_LARGEST_BYTES + 1)
+        stored = parse(data) if len(data) <= _LARGEST_BYTES else None
+        if stored is None:
+            _logger.warning("The token file %s is damaged; it counts as empty.", path)
+        return stored
+
+    def write(self, key: str, stored: Stored) -> None:
+        """Write the file beside its place, and rename it."""
+        folder = self._prepare()
+        temporary = os.path.join(folder, f".{key}.{secrets.token_hex(8)}.tmp")
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(dump(stored))
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, self._path(key))
+            self._sync()
+        except OSError as exc:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise SourceError(f"{self._path(key)} cannot be written: {exc.strerror}") from None
+        self._sweep(key)
+
+    def erase(self, key: str) -> None:
+        """Delete the file."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._path(key))
+
+    @contextlib.contextmanager
+    def lock(self, key: str, patience_seconds: float) -> Iterator[None]:
+        """Hold a lock file, which the system frees if this process dies."""
+        import fcntl
+
+        path = os.path.join(self._prepare(), f"{key}.lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | _NO_FOLLOW, 0o600)
+        except OSError as exc:
+            raise SourceError(f"{path} cannot be opened: {exc.strerror}") from None
+        _held.add(descriptor)
+        try:
+            deadline = time.monotonic() + patience_seconds
+            while True:
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if time.monotonic() > deadline:
+                        raise SourceDownError(
+                            f"another process has been renewing the token for "
+                            f"{patience_seconds:g} s (it holds {path})"
+                        ) from None
+                    time.sleep(_POLL_SECONDS)
+            yield
+        finally:
+            if descriptor in _held:  # else this is a child that was forked inside the block
+                _held.discard(descriptor)
+                # Said aloud: a child forked meanwhile may still have the file open.
+                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                os.close(descriptor)
+
+    def _path(self, key: str) -> str:
+        return os.path.join(self._folder, f"{key}.json")
+
+    def _prepare(self) -> str:
+        """Make the folder, and check that it is nobody else's."""
+        folder = self._folder
+        try:
+            os.makedirs(os.path.dirname(folder), exist_ok=True)
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(folder, 0o700)
+            found = os.lstat(folder)
+        except OSError as exc:
+            raise SourceError(f"the token folder {folder} cannot be made: {exc.strerror}") from None
+        if not stat.S_ISDIR(found.st_mode):
+            raise SourceError(f"the token folder {folder} is a link or a file; remove it")
+        _check_private(folder, found)
+        return folder
+
+    def _sync(self) -> None:
+        descriptor = os.open(self._folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _sweep(self, key: str) -> None:
+        """Delete what a writer that was killed has left; the lock is held, so nobody writes."""
+        for name in os.listdir(self._folder):
+            if name.startswith(f".{key}.") and name.endswith(".tmp"):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(self._folder, name))
+
+
+class KeyringStore(FileStore):
+    """Keeps tokens in the desktop's keyring; the locks are files still."""
+
+    def __init__(self, folder: str) -> None:
+        super().__init__(folder)
+        self._keyring: Any = open_keyring()
+
+    def read(self, key: str) -> Stored | None:
+        """Ask the keyring."""
+        text = keyring_call(self._keyring.get_password, _KEYRING_SERVICE, key)
+        return None if text is None else parse(text.encode())
+
+    def write(self, key: str, stored: Stored) -> None:
+        """Give it to the keyring."""
+        keyring_call(self._keyring.set_password, _KEYRING_SERVICE, key, dump(stored).decode())
+
+    def erase(self, key: str) -> None:
+        """Delete it from the keyring."""
+        if self.read(key) is not None:
+            keyring_call(self._keyring.delete_password, _KEYRING_SERVICE, key)
+
+
+def open_keyring() -> Any:
+    """Return the keyring package.
+
+    Raises:
+        SourceError: If it is not installed.
+    """
+    from mlflow_plugins_pack.auth.credentials.contracts import import_extra
+
+    return import_extra("keyring", "keyring")
+
+
+def keyring_call(function: Any, *arguments: str) -> Any:
+    """Call the keyring, with its errors as ours."""
+    problem = ""
+    try:
+        return function(*arguments)
+    except Exception as exc:  # noqa: BLE001 - each backend has errors of its own
+        problem = f"{type(exc).__name__}"
+    # Raised outside the handler: the keyring's error may hold what was to be kept.
+    raise SourceError(
+        f"the keyring does not answer ({problem}); is there one on this machine, unlocked?"
+    )
+
+
+def _check_private(path: str, found: os.stat_result) -> None:
+    if not hasattr(os, "getuid"):
+        return
+    if found.st_uid != os.getuid():
+        raise SourceError(
+            f"{path} belongs to another user (uid {found.st_uid}), so what it holds is not to be "
+            f"trusted; delete it"
+        )
+    if found.st_mode & 0o077:
+        raise SourceError(
+            f"others may read or write {path} (mode {stat.S_IMODE(found.st_mode):04o}), so the "
+            f"tokens may be known; run `mlflow-pack auth logout`, then sign in anew"
+        )
+    if stat.S_ISREG(found.st_mode) is stat.S_ISDIR(found.st_mode):
+        raise SourceError(f"{path} is not a regular file; delete it")
+
+
+def _forget_locks() -> None:
+    for descriptor in _held:
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    _held.clear()

@@ -1,0 +1,248 @@
+"""``mlflow-pack approvals audit`` and ``drift``: what happened, and whether it can be believed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from mlflow_plugins_pack.approvals.domain.messages import moment
+from mlflow_plugins_pack.approvals.domain.targets import parse_target
+from mlflow_plugins_pack.cli.approvals.location import database_of
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+from mlflow_plugins_pack.errors import AuditBrokenError
+from mlflow_plugins_pack.settings import APPROVALS_AUDIT_KEY
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@click.group()
+def audit() -> None:
+    """Read and check the audit log."""
+
+
+class _Moment(click.ParamType):  # type: ignore[type-arg]
+    """A time: ISO 8601, UTC where it names no zone."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        try:
+            found = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+        except ValueError:
+            self.fail(f"{value!r} is not a time such as 2026-11-23T20:51Z", param, ctx)
+        if found.tzinfo is None:
+            found = found.replace(tzinfo=timezone.utc)
+        return int(found.timestamp() * 1000)
+
+
+def _target_key(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str | None:
+    if text is None:
+        return None
+    try:
+        return parse_target(text).key
+    except ValueError as exc:
+        raise click.BadParameter(f"{exc}; expected prod or stage:Production") from exc
+
+
+def _about(command: F) -> F:
+    """Add ``--model``, ``--workspace`` and ``--target``."""
+    for option in (
+        click.option("--target", callback=_target_key, help="prod or stage:Production."),
+        click.option("--workspace", help="Of the model."),
+        click.option("--model", "name", help="Name of the model or prompt."),
+    ):
+        command = option(command)
+    return command
+
+
+def _key_option(command: F) -> F:
+    return click.option(
+        "--key",
+        envvar=APPROVALS_AUDIT_KEY.name,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help=f"Ed25519 key (PEM), or a secret for HMAC; {APPROVALS_AUDIT_KEY.name} if not given.",
+    )(command)
+
+
+@audit.command("verify")
+@click.option("--against", metavar="HEAD", help="A head exported before: a file or s3:// URI.")
+@_key_option
+@json_option
+@registry_options
+def audit_verify(
+    against: str | None,
+    key: Path | None,
+    as_json: bool,
+    tracking_uri: str | None,
+    registry_store_uri: str | None,
+) -> None:
+    """Check that no entry was changed, removed or added; needs the database's URI.
+
+    With --against also that the log goes on from an exported head, which shows a log that was
+    rewritten as a whole.
+    """
+    from mlflow_plugins_pack.approvals.ledger import signed_heads
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    uri = database_of(tracking_uri, registry_store_uri)
+    found = listings.verify_audit(uri)
+    if as_json and not (found.is_intact and against):
+        print_json({**vars(found), "is_intact": found.is_intact})
+        if not found.is_intact:
+            raise click.exceptions.Exit(1)
+        return
+    if not found.is_intact:
+        raise AuditBrokenError(
+            f"{found.problem}. {found.entries} entries before it hold, the last with hash "
+            f"{found.head}. Nothing was changed. Compare with a backup."
+        )
+    if against is not None:
+        if key is None:
+            raise click.UsageError("--against needs --key: anybody can write an unsigned head.")
+        head = signed_heads.read_head(against)
+        with listings.connected(uri) as connection:
+            signed_heads.check_head(connection, head, signed_heads.read_key(key))
+        if as_json:
+            print_json({**vars(found), "is_intact": True, "goes_on_from": head["seq"]})
+            return
+        click.echo(f"It goes on from entry {head['seq']}, exported {moment(head['exported_at'])}.")
+    click.echo(f"The audit log is intact: {found.entries} entries, head {found.head}.")
+
+
+@audit.command("export")
+@click.argument("destination", default="-")
+@_key_option
+@registry_options
+def audit_export_head(
+    destination: str, key: Path | None, tracking_uri: str | None, registry_store_uri: str | None
+) -> None:
+    """Sign the log's head and write it to DESTINATION: a file, an s3:// URI, or - for the output.
+
+    Keep heads where who runs the database cannot write. A DESTINATION that ends in a slash gets a
+    new name for each head.
+    """
+    from mlflow_plugins_pack.approvals.ledger import signed_heads
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    if key is None:
+        raise click.UsageError(f"Which key signs? Give --key or set {APPROVALS_AUDIT_KEY.name}.")
+    signing = signed_heads.read_key(key)
+    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+        head = signed_heads.make_head(connection, signing, time.time_ns() // 1_000_000)
+    if destination == "-":
+        print_json(head)
+        return
+    place = signed_heads.write_head(head, destination)
+    click.echo(f"Entry {head['seq']}, {head['hash']}, signed with {signing.id}: {place}", err=True)
+
+
+@audit.command("holders")
+@click.option("--at", type=_Moment(), metavar="TIME", help="When; now if not given.")
+@_about
+@json_option
+@registry_options
+def audit_holders(
+    at: int | None,
+    name: str | None,
+    workspace: str | None,
+    target: str | None,
+    as_json: bool,
+    tracking_uri: str | None,
+    registry_store_uri: str | None,
+) -> None:
+    """Tell which version held a protected alias or stage at a TIME, and who approved it."""
+    from mlflow_plugins_pack.approvals.ledger import holder_history
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    uri = database_of(tracking_uri, registry_store_uri)
+    with listings.connected(uri) as connection:
+        entries = listings.audit_entries(connection, workspace=workspace, name=name)
+    found = [h for h in holder_history.holders_at(entries, at) if target in (None, h.target)]
+    rows = [
+        {**vars(h), "held_since": moment(h.since), "approved_by": ", ".join(h.approvers)}
+        for h in found
+    ]
+    columns = ["workspace", "model", "target", "version", "held_since", "actor", "approved_by"]
+    print_rows(rows, columns, as_json=as_json, if_none="Nothing protected was held.")
+
+
+@audit.command("list")
+@click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
+@_about
+@click.option("--version", type=int, help="Of the model.")
+@click.option("--actor", help="Who did it.")
+@click.option("--action", type=str.upper, help="Such as APPLIED or REFUSED.")
+@click.option("--request", "request_id", help="Id of a request, or how it begins.")
+@click.option("--since", type=_Moment(), metavar="TIME")
+@click.option("--until", type=_Moment(), metavar="TIME")
+@json_option
+@registry_options
+def audit_list(
+    limit: int,
+    as_json: bool,
+    tracking_uri: str | None,
+    registry_store_uri: str | None,
+    **where: Any,
+) -> None:
+    """List what happened, the newest last; needs the database's URI."""
+    from mlflow_plugins_pack.approvals.ledger.requests import SHORT_ID
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    uri = database_of(tracking_uri, registry_store_uri)
+    with listings.connected(uri) as connection:
+        rows = listings.audit_entries(connection, limit, **where)
+    shown = [
+        {
+            **row,
+            "when": moment(row["ts"]),
+            "request": (row["request_id"] or "")[:SHORT_ID],
+            "what": _what(row),
+        }
+        for row in rows
+    ]
+    columns = ["seq", "when", "actor", "action", "name", "version", "target", "request", "what"]
+    print_rows(shown, columns, as_json=as_json, if_none="There are no such entries.")
+
+
+def _what(entry: dict[str, Any]) -> str:
+    """Return what an entry says besides its columns, in a few words."""
+    after = json.loads(entry["after"] or "{}")
+    if "tag" in after:
+        return f"{after['tag']}={after['value']}" if after["value"] is not None else after["tag"]
+    if entry["action"] == "APPLIED":
+        by = ", ".join(after.get("approvers") or ())
+        return after.get("basis") or (f"approved by {by}" if by else "")
+    named = ("code", "verdict", "reason", "kind", "name", "comment")
+    words = [str(after[key]) for key in named if after.get(key)]
+    return ": ".join(words)
+
+
+@click.command()
+@json_option
+@registry_options
+def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
+    """List what holds a protected target without approval, or lost it; needs the database's URI."""
+    from sqlalchemy.orm import Session
+
+    from mlflow_plugins_pack.approvals.background import drift as drift_check
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    uri = database_of(tracking_uri, registry_store_uri)
+    in_force = read_policy(policy_path())
+    with listings.connected(uri) as connection, Session(bind=connection) as session:
+        strays = drift_check.find(session, in_force)
+    if strays or as_json:
+        rows = [stray.as_row() for stray in strays]
+        columns = ["workspace", "model", "target", "version", "kind", "why"]
+        print_rows(rows, columns, as_json=as_json)
+    else:
+        click.echo("Every protected holder was approved.")
+    if strays:
+        raise click.exceptions.Exit(1)

@@ -1,0 +1,82 @@
+"""``mlflow-pack approvals guards``: triggers that keep other database clients off."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import click
+
+from mlflow_plugins_pack.approvals.domain.messages import moment
+from mlflow_plugins_pack.cli.approvals.location import database_of
+from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
+
+
+@click.group()
+def guards() -> None:
+    """Have the database itself refuse other clients what the policy protects."""
+
+
+@guards.command()
+@registry_options
+def install(tracking_uri: str | None, registry_store_uri: str | None) -> None:
+    """Install the guards for the policy in force, or put them back after a migration."""
+    from mlflow_plugins_pack.approvals.guards import install as database_guards
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    policy = read_policy(policy_path())
+    uri = database_of(tracking_uri, registry_store_uri)
+    with listings.served(uri) as engine:
+        database_guards.install(engine, policy, time.time_ns() // 1_000_000)
+    click.echo(
+        f"The guards are installed, for the policy {policy.sha256}. Every server of this "
+        "database needs its approval- URI from now on: a stock one is refused what is protected."
+    )
+
+
+@guards.command()
+@registry_options
+def remove(tracking_uri: str | None, registry_store_uri: str | None) -> None:
+    """Take the guards away; servers go on to check their own calls."""
+    from mlflow_plugins_pack.approvals.guards import install as database_guards
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    with listings.served(database_of(tracking_uri, registry_store_uri)) as engine:
+        database_guards.remove(engine)
+    click.echo("The guards are gone: the database refuses other clients nothing.")
+
+
+@guards.command()
+@json_option
+@registry_options
+def status(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
+    """Tell whether the guards are installed and whole; ends with 1 if they are not whole."""
+    from mlflow_plugins_pack.approvals.guards import install as database_guards
+    from mlflow_plugins_pack.approvals.reports import listings
+
+    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+        found = database_guards.status(connection)
+    problems = found.problems(_policy_here())
+    if as_json:
+        print_json({**vars(found), "is_installed": found.is_installed, "problems": problems})
+    elif found.installed_at is None:
+        click.echo("The guards are not installed.")
+    else:
+        click.echo(
+            f"The guards are installed since {moment(found.installed_at)}, "
+            f"for the policy {found.policy_sha}."
+        )
+    if problems:
+        if not as_json:
+            for problem in problems:
+                click.echo(f"But {problem}.")
+        raise click.exceptions.Exit(1)
+
+
+def _policy_here() -> Any:
+    """Return the policy in force here, None where there is none to compare with."""
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.settings import APPROVALS_POLICY
+
+    return read_policy(policy_path()) if APPROVALS_POLICY.is_set() else None

@@ -1,0 +1,143 @@
+"""``mlflow-pack approvals policy``: check a policy, ask it, try it on what has happened."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from mlflow_plugins_pack.approvals.domain.targets import parse_target
+from mlflow_plugins_pack.cli.approvals.location import database_of, target_argument
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.approvals.policy.models import Policy
+
+_FILE = click.argument("file", type=click.Path(), required=False)
+
+
+@click.group()
+def policy() -> None:
+    """Look after the policy file."""
+
+
+def _read(file: str | None) -> tuple[Path, Policy]:
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+
+    path = Path(file).absolute() if file else policy_path()
+    return path, read_policy(path)
+
+
+@policy.command("validate")
+@_FILE
+def policy_validate(file: str | None) -> None:
+    """Check FILE, or the policy file in force here; names every mistake with its line."""
+    path, found = _read(file)
+    click.echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")
+
+
+@policy.command("explain")
+@click.argument("model")
+@click.option("--target", callback=target_argument, help="Only about this alias or stage.")
+@click.option("--as", "user", help="Also say what this person may do.")
+@click.option("--prompt", "is_prompt", is_flag=True, help="MODEL is a prompt.")
+@click.option("--workspace", default="default", show_default=True, help="Where MODEL is.")
+@click.option("--file", type=click.Path(), help="A policy file; else the one in force here.")
+@json_option
+def policy_explain(
+    model: str,
+    target: str | None,
+    user: str | None,
+    is_prompt: bool,
+    workspace: str,
+    file: str | None,
+    as_json: bool,
+) -> None:
+    """Say what would be needed to change MODEL's aliases and stages, before anybody tries."""
+    from mlflow_plugins_pack.approvals.reports.explain import explain
+
+    _, found = _read(file)
+    name = model.removeprefix("models:/").removeprefix("prompts:/")
+    rows = explain(
+        found,
+        workspace,
+        name,
+        is_prompt=is_prompt,
+        now_ms=time.time_ns() // 1_000_000,
+        target=parse_target(target) if target else None,
+        user=user,
+    )
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        about = f" {target}" if target else ""
+        click.echo(f"No policy protects{about} of '{name}': anybody may change it.")
+    for row in rows:
+        click.echo(f"{row.pop('target')} of '{name}', by policy '{row.pop('policy')}':")
+        for key, value in row.items():
+            for line in value if isinstance(value, list) else [value]:
+                click.echo(f"  {key.replace('_', '-'):<13}{line}")
+
+
+@policy.command("test")
+@click.argument("file", type=click.Path())
+@click.option("--all", "also_allowed", is_flag=True, help="Also list what would be allowed.")
+@json_option
+@registry_options
+def policy_test(
+    file: str,
+    also_allowed: bool,
+    as_json: bool,
+    tracking_uri: str | None,
+    registry_store_uri: str | None,
+) -> None:
+    """Try the policy in FILE on every approved change so far: what would it have refused?
+
+    Needs the database's URI. It judges what is recorded: votes, their times and who had them,
+    rollbacks, freezes, check tags, and where a version was before; at the end it says what is not.
+    Ends with 1 if the policy would have refused something that was done.
+    """
+    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports.replay import not_judged, try_out
+
+    _, found = _read(file)
+    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+        acts, vouched = listings.past_acts(connection), listings.vouched_for(connection)
+    verdicts = try_out(found, acts, vouched)
+    rows: list[dict[str, Any]] = [
+        {
+            "when": _moment(verdict.act.ts),
+            "model": verdict.act.name,
+            "version": verdict.act.version,
+            "action": verdict.act.action,
+            "target": verdict.act.target.tag,
+            "outcome": verdict.outcome,
+            "policy": verdict.policy,
+            "why": "; ".join(verdict.reasons),
+        }
+        for verdict in verdicts
+        if also_allowed or verdict.outcome != "allowed"
+    ]
+    refused = sum(verdict.outcome == "refused" for verdict in verdicts)
+    if rows or as_json:
+        columns = ["when", "model", "version", "action", "target", "outcome", "policy", "why"]
+        print_rows(rows, columns, as_json=as_json)
+    if not as_json:
+        unknown = sum(verdict.outcome == "unknown" for verdict in verdicts)
+        click.echo(
+            f"Of {len(verdicts)} approved changes it would have refused {refused}; "
+            f"{unknown} cannot be told."
+        )
+        beside = "; ".join(["changes of what no policy protected then", *not_judged(found)])
+        click.echo(f"Not recorded, so not judged: {beside}.")
+    if refused:
+        raise click.exceptions.Exit(1)
+
+
+def _moment(ms: int) -> str:
+    from mlflow_plugins_pack.approvals.domain.messages import moment
+
+    return moment(ms)

@@ -1,0 +1,288 @@
+"""Whose each read and write is: the active runs, the attached ones, and what was seen for each.
+
+`Ownership.claim` is asked inside every ``open`` of a data file, so it takes no lock, imports
+nothing, and remembers per thread what it found out last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from mlflow_plugins_pack.lineage import mlflow_internals as adapter
+from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
+
+
+class Claim(NamedTuple):
+    """Whose a read or write is.
+
+    Attributes:
+        owners: The innermost active runs; empty if none is active.
+        thread: Identifier of the thread.
+        seen: What is recorded for them already.
+    """
+
+    owners: tuple[str, ...]
+    thread: int
+    seen: Seen
+
+
+class _Memory(NamedTuple):
+    """What a thread found out at its last claim, and what that hung on.
+
+    Attributes:
+        runs: The thread's active runs, as MLflow has them.
+        run: The innermost of them.
+        others: Other threads' innermost runs, if it works for those.
+        generation: Number of the changes that were made here.
+        read: Whose its reads are.
+        written: Whose its writes are.
+    """
+
+    runs: list[Any]
+    run: Any
+    others: list[Any] | None
+    generation: int
+    read: Claim
+    written: Claim
+
+
+class _Thread(threading.local):
+    """State of one thread; class attributes are what a new thread begins with."""
+
+    muted = 0
+    creates = False
+    attached: tuple[str, ...] = ()
+    memory: _Memory | None = None
+
+
+class Ownership:
+    """Which runs are active in which thread, and which files are known for each.
+
+    Attributes:
+        parents: Each run that is open here, and its parent.
+        threads: The thread of each run that is or was active in one of ours.
+        finished: Runs whose record was written for good.
+        attached: Attached runs and their tracking URIs.
+        secondary: Runs of another process that this one continues, as a later rank of it.
+        is_later_rank: This is a rank above 0 of a distributed training.
+        data_of: Returns those of some absolute paths that may be a person's data.
+        limit: Most places that a run may list.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self.parents: dict[str, str | None] = {}
+        self.threads: dict[str, int] = {}
+        self.finished: set[str] = set()
+        self.attached: dict[str, str | None] = {}
+        self.secondary: set[str] = set()
+        self.is_later_rank = False
+        self.limit = limit
+        self.data_of: Callable[[list[str]], list[str]] = list
+        # Runs of the process that this one was forked from.
+        self._foreign: frozenset[str] = frozenset()
+        # By the owning runs, or the thread if there are none, and by whether it is written.
+        self._seen: dict[tuple[tuple[str, ...] | int, bool], Seen] = {}
+        self._local = _Thread()
+        # Raised whenever what threads remember may be wrong.
+        self._generation = 0
+
+    # --- muting -----------------------------------------------------------------------------------
+
+    def is_muted(self) -> bool:
+        """Tell whether this thread works for the pack now."""
+        return self._local.muted > 0
+
+    @contextlib.contextmanager
+    def muted(self) -> Iterator[None]:
+        """Record nothing that this thread does in the block."""
+        self._local.muted += 1
+        try:
+            yield
+        finally:
+            self._local.muted -= 1
+
+    # --- runs -------------------------------------------------------------------------------------
+
+    def owners(self) -> tuple[str, ...]:
+        """Return the runs that the calling thread works for now."""
+        attached = self._local.attached
+        if attached and attached[-1] in self.attached:
+            return (attached[-1],)
+        run = adapter.active_run()
+        if run is not None:
+            return (self.sight(run, threading.get_ident()),)
+        # A helper thread without a run works for whichever runs are active.
+        return self.active_runs()
+
+    def active_runs(self) -> tuple[str, ...]:
+        """Return the innermost active run of each thread, and those attached."""
+        others = adapter.other_threads_runs()
+        if not others and not self.attached:
+            return ()
+        sighted = [self.sight(other, None) for other in others]
+        if self._foreign:
+            sighted = [run_id for run_id in sighted if run_id not in self._foreign]
+        return tuple(dict.fromkeys((*sighted, *self.attached)))
+
+    def sight(self, run: Any, thread: int | None) -> str:
+        """Learn of an active run; return its id.
+
+        Args:
+            run: As MLflow has it.
+            thread: The thread in which it is active, if that is the calling one.
+        """
+        run_id = adapter.run_id_of(run)
+        if run_id not in self.parents and (thread is not None or run_id not in self._foreign):
+            self.parents[run_id] = adapter.parent_of(run)
+            self.finished.discard(run_id)
+            if self.is_later_rank and not self._local.creates:
+                self.secondary.add(run_id)
+            self._local.creates = False
+        if thread is not None:
+            self.threads[run_id] = thread
+        return run_id
+
+    def will_create(self) -> None:
+        """Note that the calling thread is about to create a run, which is thus its own."""
+        self._local.creates = True
+
+    def attach(self, run_id: str, tracking_uri: str | None) -> None:
+        """Make a run the owner of what the calling thread reads and writes."""
+        self._local.attached = (*self._local.attached, run_id)
+        self.attached[run_id] = tracking_uri
+        self.parents.setdefault(run_id, None)
+        self.threads[run_id] = threading.get_ident()
+        self.finished.discard(run_id)
+        self._generation += 1
+
+    def ancestors(self, run_id: str) -> set[str]:
+        """Return the open runs that a run is nested in."""
+        above: set[str] = set()
+        parent = self.parents.get(run_id)
+        while parent is not None and parent not in above:
+            above.add(parent)
+            parent = self.parents.get(parent)
+        return above
+
+    def forget(self, run_id: str, thread: int) -> None:
+        """Forget a run that has ended, and what was seen for it."""
+        self.parents.pop(run_id, None)
+        self.attached.pop(run_id, None)
+        self.secondary.discard(run_id)
+        self._local.attached = tuple(other for other in self._local.attached if other != run_id)
+        for key in list(self._seen):
+            if run_id in key[0] if isinstance(key[0], tuple) else key[0] == thread:
+                self._seen.pop(key, None)
+        self._generation += 1
+
+    def forked(self) -> None:
+        """Become that of a forked child: the runs are the parent process's."""
+        self._foreign = frozenset(
+            {*self.parents, *map(adapter.run_id_of, adapter.other_threads_runs())}
+        )
+        self._seen.clear()
+        self.parents.clear()
+        self.threads.clear()
+        self.attached.clear()
+        self._local.attached = ()
+        self._generation += 1
+
+    # --- claims -----------------------------------------------------------------------------------
+
+    def claim(self, path: str, writes: bool) -> Claim | None:
+        """Find out whose read or write this is.
+
+        Args:
+            path: A local file's path, or what else identifies a place.
+            writes: Whether it is written.
+
+        Returns:
+            None if it is recorded already, there are too many, or the thread works for the pack.
+        """
+        local = self._local
+        if local.muted:
+            return None
+        memory = local.memory
+        if memory is None or not self._holds(memory):
+            memory = self._remember(local)
+        claimed = memory.written if writes else memory.read
+        return claimed if claimed.seen.is_new(path) else None
+
+    def is_one_of_many(self, path: str) -> bool:
+        """Record a file that is read, if it is one of so many that it need not be judged.
+
+        Args:
+            path: As it was given.
+
+        Returns:
+            Whether it was recorded; else it is to be judged, and claimed.
+        """
+        local = self._local
+        memory = local.memory
+        if memory is None:
+            return False
+        seen = memory.read.seen
+        folders = seen.folders
+        if not folders or path.rpartition("/")[0] not in folders:
+            return False
+        if local.muted or not self._holds(memory):
+            return False
+        seen.add(path)
+        return True
+
+    def _holds(self, memory: _Memory) -> bool:
+        if memory.generation != self._generation:
+            return False
+        if (memory.runs[-1] if memory.runs else None) is not memory.run:
+            return False
+        return memory.others is None or memory.others == adapter.other_threads_runs()
+
+    def look(self) -> None:
+        """Look at the files that were read and not looked at yet."""
+        for seen in list(self._seen.values()):
+            seen.look()
+
+    def claim_renamed(self, source: str, writes: bool) -> Claim | None:
+        """Find out whose written file is being renamed; None if none of ours."""
+        if self._local.muted:
+            return None
+        owners, thread = self.owners(), threading.get_ident()
+        seen = self._seen.get((owners or thread, writes))
+        return None if seen is None or source not in seen.exact else Claim(owners, thread, seen)
+
+    def _remember(self, local: _Thread) -> _Memory:
+        generation, others = self._generation, adapter.other_threads_runs()
+        owners, thread = self.owners(), threading.get_ident()
+        claims = [
+            Claim(owners, thread, self._seen.setdefault((owners or thread, writes), new))
+            for writes, new in (
+                (False, Seen(self.limit, self.data_of)),
+                (True, Seen(self.limit, self.data_of, beyond=0)),
+            )
+        ]
+        runs = adapter.own_runs()
+        run = runs[-1] if runs else None
+        is_own = run is not None or owners == local.attached[-1:] != ()
+        memory = _Memory(
+            runs or [], run, None if is_own else others, generation, claims[0], claims[1]
+        )
+        local.memory = memory if runs is not None else None
+        return memory
+
+    def many(self) -> Iterator[tuple[tuple[str, ...], int, Seen]]:
+        """Return owners, thread, and what was seen, wherever there are files in `Seen.more`."""
+        for (owner, _), seen in list(self._seen.items()):
+            if seen.more:
+                owners, thread = (owner, 0) if isinstance(owner, tuple) else ((), owner)
+                yield owners, thread, seen
+
+    def dropped(self, run_id: str, thread: int) -> int:
+        """Return how often a run opened a file that is not recorded, there being too many."""
+        return sum(
+            seen.dropped
+            for (owner, writes), seen in list(self._seen.items())
+            if (run_id in owner if isinstance(owner, tuple) else owner == thread and not writes)
+        )

@@ -1,0 +1,260 @@
+"""From a window of events to a graph: looks at each file again and fingerprints it."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any
+
+from mlflow_plugins_pack import download_registry
+from mlflow_plugins_pack.lineage.attribution.windows import Window
+from mlflow_plugins_pack.lineage.building import environment
+from mlflow_plugins_pack.lineage.capture import import_hooks
+from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState, unpacked
+from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
+from mlflow_plugins_pack.lineage.document.graph import (
+    INTERMEDIATE,
+    STAT,
+    Entry,
+    Graph,
+    file_uri,
+    object_uri,
+    role_of,
+)
+from mlflow_plugins_pack.lineage.fingerprints import folders as fold
+from mlflow_plugins_pack.lineage.fingerprints.hashing import (
+    NOTHING,
+    Fingerprint,
+    Fingerprinter,
+    cache_folder,
+)
+from mlflow_plugins_pack.lineage.fingerprints.versions import Tracking
+
+_HASH_SECONDS = 10.0
+"""Longest that the end of a run hashes in full; the background usually did it before."""
+_SAMPLE_SECONDS = 5.0
+_UPSTREAM = ("runs:/", "models:/")
+
+
+class GraphBuilder:
+    """Makes graphs; one per process, since it remembers digests.
+
+    Args:
+        limit: Most inputs, and most outputs, to list; beyond it, folders stand for their files.
+        hash_files: Fingerprint local files at all.
+        full_bytes: Largest file to hash in full.
+        home: Home folder to write as ``~``, or empty.
+    """
+
+    def __init__(self, *, limit: int, hash_files: bool, full_bytes: int, home: str) -> None:
+        self._limit = limit
+        self._hash_files = hash_files
+        self._full_bytes = full_bytes
+        self._home = home
+        self._fingerprinter = Fingerprinter(cache_folder())
+        self._tracking = Tracking()
+        self._facts: dict[str, Any] | None = None
+        self._facts_lock = threading.Lock()
+
+    def prepare(self) -> None:
+        """Gather the facts about code and packages ahead of time."""
+        with self._facts_lock:
+            if self._facts is None:
+                self._facts = {
+                    "code": environment.code(self._home),
+                    "env": environment.environment(),
+                }
+
+    def forked(self) -> None:
+        """Go on in a forked child: the thread that may have held the lock is not in it."""
+        self._facts_lock = threading.Lock()
+
+    def prefetch(self, events: Iterable[Event], more: Iterable[tuple[str, int]]) -> None:
+        """Hash files that were just read, so that the end of the run need not.
+
+        Args:
+            events: Their reading, as far as it is known.
+            more: Paths and `packed` states of further ones.
+        """
+        if not self._hash_files:
+            return
+        late = [_late_event(path, *unpacked(state)) for path, state in more]
+        read = [e for e in (*events, *late) if e.kind == READ and e.state is not None]
+        self._tracking.learn([event.where for event in read])
+        for event in read:
+            if event.state is not None:
+                also = self._also(event.where, event.state)
+                self._fingerprint(event.where, event.state, also, full=True)
+
+    def build(self, window: Window, *, dropped: int, layers: tuple[str, ...]) -> Graph:
+        """Return the graph of a window as the files are now."""
+        self.prepare()
+        deadline = time.monotonic() + _HASH_SECONDS
+        inputs: list[Entry] = []
+        members: dict[str, tuple[str, ...]] = {}
+        for scope, shared in ((window.own, False), (window.shared, True)):
+            reads = {k: v for k, v in scope.reads.items() if not k.startswith(_UPSTREAM)}
+            single, folders, left_out = fold.split(reads, scope.more, self._limit)
+            dropped += left_out
+            if self._hash_files:
+                self._tracking.learn([place for place in single if place.startswith("/")])
+            for place in single:
+                event = reads.get(place) or _late_event(place, *unpacked(scope.more[place]))
+                inputs.append(self._input(event, window, deadline, shared=shared))
+            for folder, files in folders.items():
+                found = self._folder(folder, files, window.intermediate, shared=shared)
+                inputs += found
+                names = {*members.get(found[0].uri, ()), *[file[0] for file in files]}
+                members[found[0].uri] = tuple(sorted(names))
+        fetched = [place for place in window.own.reads if place.startswith(_UPSTREAM)]
+        runs = [place.removeprefix("runs:/") for place in fetched if place.startswith("runs:/")]
+        outputs = [self._output(event, deadline) for event in window.own.writes.values()]
+        return Graph(
+            inputs=tuple(sorted(inputs, key=lambda e: e.uri)),
+            outputs=tuple(sorted((e for e in outputs if e is not None), key=lambda e: e.uri)),
+            members=members,
+            upstream_runs=tuple(dict.fromkeys((*window.upstream, *runs))),
+            upstream_models=tuple(place for place in fetched if place.startswith("models:/")),
+            dropped=dropped,
+            facts={**(self._facts or {}), "coverage": coverage(layers)},
+        )
+
+    def _input(self, event: Event, window: Window, deadline: float, *, shared: bool) -> Entry:
+        role = INTERMEDIATE if event.where in window.intermediate else role_of(event.where)
+        if event.state is None:
+            return _object_entry(event, role, shared=shared)
+        also = self._also(event.where, event.state) if self._hash_files else NOTHING
+        made = self._timely(event.where, event.state, deadline, also)
+        return Entry(
+            uri=file_uri(event.where, self._home),
+            digest=made.digest if made else None,
+            size=event.state.size,
+            modified=event.state.mtime_ns // 1_000_000_000,
+            version=self._tracking.version(event.where, event.state.size, made),
+            origin=self._origin(event.state),
+            role=role,
+            via=event.via,
+            coverage=made.coverage if made else STAT,
+            changed=not _same_content(event.state, file_state(event.where)),
+            shared=shared,
+        )
+
+    def _folder(
+        self, folder: str, files: list[fold.File], intermediate: frozenset[str], *, shared: bool
+    ) -> list[Entry]:
+        """Return an entry for the files of a folder, one for each role."""
+        roles: dict[str, list[fold.File]] = defaultdict(list)
+        for file in files:
+            own = intermediate and f"{folder}/{file[0]}" in intermediate
+            roles[INTERMEDIATE if own else role_of(file[0])].append(file)
+        uri = folder if "://" in folder else file_uri(folder, self._home).rstrip("/")
+        times = [mark for _, _, mark in files if isinstance(mark, int)]
+        return [
+            Entry(
+                uri=f"{uri}/",
+                digest=fold.digest(group),
+                size=sum([size or 0 for _, size, _ in group]),
+                modified=max(times) // 1_000_000_000 if times else None,
+                role=role,
+                coverage=STAT,
+                shared=shared,
+                files=len(group),
+            )
+            for role, group in sorted(roles.items())
+        ]
+
+    def _output(self, event: Event, deadline: float) -> Entry | None:
+        if not event.where.startswith("/"):
+            return _object_entry(event, role_of(event.where), shared=False)
+        state = file_state(event.where)
+        if state is None:
+            # Written and deleted: it was temporary.
+            return None
+        made = self._timely(event.where, state, deadline)
+        return Entry(
+            uri=file_uri(event.where, self._home),
+            digest=made.digest if made else None,
+            size=state.size,
+            modified=state.mtime_ns // 1_000_000_000,
+            role=role_of(event.where),
+            via=event.via,
+            coverage=made.coverage if made else STAT,
+        )
+
+    def _also(self, path: str, state: FileState) -> frozenset[str]:
+        """Return what to make beside the sha256 of a file that is hashed in full."""
+        if state.size > self._full_bytes:
+            return NOTHING
+        return self._tracking.digests(path, state.size)
+
+    def _origin(self, state: FileState) -> str | None:
+        """Return the artifact that a file was downloaded from, if the pack did it."""
+        found = download_registry.find(state)
+        if found is None:
+            return None
+        scheme, _, rest = found.uri.partition(":/")
+        if scheme == "cas-file":
+            return f"cas-{file_uri(f'/{rest}', self._home)}"
+        bucket, _, key = rest.removeprefix("/").partition("/")
+        return object_uri(scheme, bucket, key)
+
+    def _timely(
+        self, path: str, state: FileState, deadline: float, also: frozenset[str] = NOTHING
+    ) -> Fingerprint | None:
+        if not self._hash_files:
+            return None
+        late = time.monotonic() - deadline
+        if late > _SAMPLE_SECONDS:
+            return self._fingerprinter.cached(state, full=state.size <= self._full_bytes)
+        return self._fingerprint(path, state, also, full=late <= 0)
+
+    def _fingerprint(
+        self, path: str, state: FileState, also: frozenset[str], *, full: bool
+    ) -> Fingerprint | None:
+        whole = state.size <= self._full_bytes
+        if known := self._fingerprinter.cached(state, full=whole, also=also):
+            return known
+        return self._fingerprinter.fingerprint(path, state, full=whole and full, also=also)
+
+
+def _late_event(path: str, size: int, mtime_ns: int) -> Event:
+    """Return the reading of a file of which only size and time were kept."""
+    state = file_state(path)
+    if state is None or (state.size, state.mtime_ns) != (size, mtime_ns):
+        state = FileState(0, 0, size, mtime_ns, 0)  # the state of no file: it counts as changed
+    return Event(0, READ, path, "audit", (), 0, state)
+
+
+def coverage(layers: tuple[str, ...]) -> dict[str, Any]:
+    """Return which layers are on, and which libraries are in use that they cannot see into."""
+    facts: dict[str, Any] = {"layers": list(layers)}
+    unseen = [*NOT_SEEN_INTO, *(SEEN_INTO if "wrap" not in layers else ())]
+    for layer, library in (("boto", "botocore"), ("azure", "azure.storage.blob")):
+        unseen += [library] if layer not in layers else []
+    blind = sorted({*(name for name in unseen if name in sys.modules), *import_hooks.failures})
+    if blind:
+        facts["blind"] = blind
+    return facts
+
+
+def _object_entry(event: Event, role: str, *, shared: bool) -> Entry:
+    return Entry(
+        uri=event.where if "://" in event.where else file_uri(event.where),
+        size=event.size,
+        version=event.version,
+        role=role,
+        via=event.via,
+        shared=shared,
+    )
+
+
+def _same_content(before: FileState, after: FileState | None) -> bool:
+    """Tell whether a file that was read is still the same; its change time says nothing of that."""
+    return after is not None and before[:4] == after[:4]
+
+
+__all__ = ["DATABASE", "GraphBuilder", "coverage"]

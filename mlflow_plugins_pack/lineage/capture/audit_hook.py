@@ -1,0 +1,144 @@
+"""The audit-hook layer: every open, rename and database connection of the interpreter.
+
+The hook runs inside each ``open`` of the process, in whatever thread and state: it takes no lock,
+opens nothing, and its answer to any trouble is to see nothing. An audit hook cannot be removed.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from mlflow_plugins_pack.lineage.capture.call_stack import is_users
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, FileState
+from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
+
+_ACCESS = os.O_WRONLY | os.O_RDWR
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_CHANGES = frozenset({"os.remove", "os.truncate"})
+
+Claim = Callable[[str, bool], Any]
+Emit = Callable[..., None]
+
+
+def file_state(path: str) -> FileState | None:
+    """Return a regular file's state, or None if there is no such file."""
+    try:
+        found = os.stat(path)  # noqa: PTH116  # this is the hot path
+    except (OSError, ValueError):
+        return None
+    if not stat.S_ISREG(found.st_mode):
+        return None
+    values = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+    return tuple.__new__(FileState, values)  # the class's own way takes twice the time
+
+
+_STARTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.system", "os.spawn"})
+
+
+def install(
+    noise: NoiseFilter,
+    claim: Claim,
+    was_written: Claim,
+    is_one_of_many: Callable[[str], bool],
+    before_change: Callable[[], None],
+    emit: Emit,
+    before_child: Callable[[], None] | None,
+) -> None:
+    """Add the hook.
+
+    Args:
+        noise: Judges paths.
+        claim: Called with a path and whether it is written; gives what `emit` needs to know of the
+            thread's runs, or None if nothing is to be recorded.
+        was_written: Tells the same of a file that is renamed.
+        is_one_of_many: Called first with the path of each file that is read; may record it, and
+            tells whether it did.
+        before_change: Called before a file is written, cut, renamed or removed.
+        emit: Takes what was seen: the claim, kind, path, state and, for `MOVE`, the former path.
+        before_child: Called before another program is started; may be None.
+    """
+    is_data = noise.is_data
+    writing, reading = _WRITING, READ
+    getframe = sys._getframe
+
+    def opened(path: Any, flags: int) -> None:
+        if path.__class__ is not str:
+            if path.__class__ is int:
+                return
+            path = os.fsdecode(path)
+        if path[:1] != "/":
+            path = os.path.abspath(path)  # noqa: PTH100
+            if not flags & writing and is_one_of_many(path):
+                return
+        elif "//" in path or "/." in path:
+            path = os.path.normpath(path)
+        if not is_data(path):
+            return
+        writes = flags & writing != 0
+        if writes:
+            before_change()
+        claimed = claim(path, writes)
+        if claimed is None or not is_users(getframe(2)):
+            return
+        if not writes and claimed.seen.is_full():
+            claimed.seen.add(path)
+            claimed.seen.trust(path)
+            return
+        state = file_state(path)
+        if not writes:
+            if state is not None:
+                emit(claimed, reading, path, state)
+        elif state is not None or not os.path.exists(path):  # noqa: PTH110
+            if flags & os.O_RDWR and state is not None and not flags & os.O_TRUNC:
+                emit(claimed, READ, path, state)
+            emit(claimed, WRITE, path, state)
+
+    def connected(database: Any) -> None:
+        path = os.fsdecode(database)
+        if path.startswith("file:"):
+            from urllib.parse import unquote, urlsplit
+
+            parts = urlsplit(path)
+            if "mode=memory" in parts.query:
+                return
+            path = unquote(parts.path)
+        if not path or path == ":memory:":
+            return
+        path = os.path.abspath(path)  # noqa: PTH100
+        if not is_data(path):
+            return
+        claimed = claim(path, False)
+        if claimed is not None and is_users(getframe(2)):
+            emit(claimed, DATABASE, path, file_state(path))
+
+    def renamed(source: Any, target: Any) -> None:
+        source = os.path.abspath(os.fsdecode(source))  # noqa: PTH100
+        target = os.path.abspath(os.fsdecode(target))  # noqa: PTH100
+        before_change()
+        claimed = was_written(source, True)
+        if claimed is not None and is_data(target):
+            emit(claimed, MOVE, target, None, source)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        try:
+            if event == "open":
+                path, _, flags = args
+                if flags & writing or path.__class__ is not str or not is_one_of_many(path):
+                    opened(path, flags)
+            elif event == "sqlite3.connect":
+                connected(args[0])
+            elif event == "os.rename":
+                renamed(args[0], args[1])
+            elif event in _CHANGES:
+                before_change()
+            elif before_child is not None and event in _STARTS:
+                before_child()
+        except Exception:  # noqa: BLE001, S110  # a hook that raises makes the person's open fail
+            pass
+
+    sys.addaudithook(hook)

@@ -1,0 +1,139 @@
+"""The spool layer: child processes report to the process that has the run.
+
+A forked child has the capture already. One that multiprocessing or loky (joblib) spawns gets it
+with its preparation data. One that `subprocess` starts has it if it imports mlflow, or if
+``mlflow-pack lineage early install`` was run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from mlflow_plugins_pack.lineage.capture import child_spool
+from mlflow_plugins_pack.lineage.capture.event import Event
+
+_START = """
+try:
+    from mlflow_plugins_pack.lineage import session
+    session.begin_child({folder!r}, {owners!r})
+except Exception:
+    pass
+"""
+
+
+class Children:
+    """This process's place in the family: who reads what it does, and whose reports it reads.
+
+    Attributes:
+        writer: Reports to the parent; None in a process that is nobody's child.
+        is_later_rank: This is a rank above 0 of a distributed training: it reports to rank 0.
+    """
+
+    def __init__(self) -> None:
+        self.writer: child_spool.Writer | None = None
+        self.is_later_rank = False
+        self._readers: list[child_spool.Reader] = []
+        self._own: str = ""
+        self._is_made = False
+        self._is_rank_0 = False
+
+    def start(self) -> None:
+        """Find out who waits for this process's reports, and invite the children's."""
+        inherited = os.environ.get(child_spool.VARIABLE, "")
+        ranks = child_spool.rank_folder()
+        # What a rank starts has its environment: only who differs from its parent is a rank.
+        place = f"{ranks}/{os.environ.get('RANK')}"
+        is_rank = ranks is not None and os.environ.get(child_spool.RANK_VARIABLE) != place
+        if is_rank and ranks and child_spool.make(ranks):
+            os.environ[child_spool.RANK_VARIABLE] = place
+            if os.environ["RANK"] != "0":
+                self.is_later_rank = True
+                self.writer = child_spool.Writer(ranks)
+                os.environ[child_spool.VARIABLE] = ranks
+                return
+            self._readers.append(child_spool.Reader(ranks))
+            self._is_rank_0 = True
+        if inherited and os.path.isdir(inherited):  # noqa: PTH112
+            self.writer = child_spool.Writer(inherited)
+        else:
+            self.has_run()
+
+    def has_run(self) -> None:
+        """Note that this process has runs of its own: its children's reads are theirs."""
+        if not self._own:
+            self._own = os.environ[child_spool.VARIABLE] = child_spool.new_folder()
+            self._is_made = False
+            self._readers.append(child_spool.Reader(self._own))
+
+    def before_child(self) -> None:
+        """Make the folder; called before a process is started."""
+        if self._own and not self._is_made:
+            self._is_made = child_spool.make(self._own)
+
+    def begin(self, folder: str, owners: tuple[str, ...]) -> None:
+        """Be the child of a process that said so."""
+        os.environ[child_spool.VARIABLE] = folder
+        self.writer = child_spool.Writer(folder, owners)
+
+    def forked(self, owners: tuple[str, ...]) -> None:
+        """Become the forked child of what this process was."""
+        folder = self._own or (self.writer.folder if self.writer else "")
+        self.writer = child_spool.Writer(folder, owners) if folder else None
+        self._own, self._readers, self._is_rank_0 = "", [], False
+
+    def start_code(self, owners: tuple[str, ...]) -> str | None:
+        """Return the code with which a spawned child begins, or None if nobody waits for it."""
+        self.before_child()
+        folder = self._own or (self.writer.folder if self.writer else "")
+        return _START.format(folder=folder, owners=owners) if folder else None
+
+    def events(self, thread: int) -> Iterator[Event]:
+        """Return what the children reported since the last call."""
+        if self._is_made or self._is_rank_0:
+            for reader in self._readers:
+                yield from reader.events(thread)
+
+    def remove(self) -> None:
+        """Remove what is on the disk; for the end of the process."""
+        for reader in self._readers:
+            reader.remove()
+
+
+class _Start:
+    """Unpickles as the running of its code, guarded; needs nothing importable on the other side."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return exec, (self._code, {})
+
+
+def wrap(module: ModuleType) -> None:
+    """Have each spawned child begin its capture before it loads anything of the person's."""
+    original = module.get_preparation_data
+
+    @functools.wraps(original)
+    def get_preparation_data(*args: Any, **kwargs: Any) -> Any:
+        data = original(*args, **kwargs)
+        with contextlib.suppress(Exception):
+            from mlflow_plugins_pack.lineage.session import session
+
+            code = session.current().child_start_code()
+            if code:
+                data["mlflow_pack_lineage"] = _Start(code)
+        return data
+
+    module.get_preparation_data = get_preparation_data  # type: ignore[attr-defined]
+
+
+MODULES = (
+    "multiprocessing.spawn",
+    "joblib.externals.loky.backend.spawn",
+    "loky.backend.spawn",
+)

@@ -1,0 +1,132 @@
+"""Gets a record to its run within a bounded time, or keeps it on this machine; never raises."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from mlflow_plugins_pack.lineage import mlflow_internals as adapter
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.lineage.document.graph import Graph
+
+_logger = logging.getLogger("mlflow_plugins_pack.lineage")
+
+WAIT_SECONDS = 10.0
+"""Longest that the end of a run waits for its record to be written."""
+_PAUSE_SECONDS = 60.0
+"""After a failure, records go to the local folder at once for this long."""
+_MEMORY_RUNS = 1_000
+
+
+class Delivery:
+    """Writes the records of one process.
+
+    Args:
+        muted: Gives a context in which the calling thread's own reads and writes are not recorded.
+    """
+
+    def __init__(self, muted: Callable[[], AbstractContextManager[None]]) -> None:
+        self._muted = muted
+        self._paused_until = 0.0
+        self._warned = False
+        self._bases: OrderedDict[str, Graph] = OrderedDict()
+        self.forked()
+
+    def forked(self) -> None:
+        """Take a new lock: another thread may have held the old one while the process forked."""
+        self._lock = threading.Lock()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the server did not answer a moment ago."""
+        return time.monotonic() < self._paused_until
+
+    def deliver(
+        self, run_id: str, graph: Graph, tracking_uri: str, status: str | None = None
+    ) -> None:
+        """Write a record for good, or keep it locally and warn once."""
+        problem: BaseException | str | None
+        if self.is_paused:
+            problem = "the tracking server did not answer a moment ago"
+        else:
+            outcome: list[BaseException | None] = []
+
+            def work() -> None:
+                with self._muted():
+                    try:
+                        with self._lock:
+                            self._write(run_id, graph, tracking_uri, status=status)
+                        outcome.append(None)
+                    except BaseException as exc:  # noqa: BLE001  # reported to the waiting thread
+                        outcome.append(exc)
+
+            try:
+                writer = threading.Thread(target=work, name="mlflow-pack-lineage", daemon=True)
+                writer.start()
+                writer.join(WAIT_SECONDS)
+            except RuntimeError:
+                # Python 3.12 starts no thread once the interpreter is ending.
+                with adapter.impatient_requests():
+                    work()
+            problem = outcome[0] if outcome else f"no answer within {WAIT_SECONDS:.0f} seconds"
+        if problem is not None:
+            self._keep(run_id, graph, tracking_uri, problem)
+
+    def deliver_interim(
+        self, run_id: str, graph: Graph, tracking_uri: str, still_wanted: Callable[[], bool]
+    ) -> None:
+        """Write a running run's tags, in case it is killed, unless it ended while we waited.
+
+        Raises:
+            Exception: Whatever MLflow raises.
+        """
+        with self._lock:
+            if still_wanted():
+                self._write(run_id, graph, tracking_uri, interim=True)
+
+    def _write(
+        self,
+        run_id: str,
+        graph: Graph,
+        tracking_uri: str,
+        *,
+        interim: bool = False,
+        status: str | None = None,
+    ) -> None:
+        from mlflow_plugins_pack.lineage.delivery import writer as flush
+
+        base = self._bases.get(run_id)
+        merged, remembered = flush.deliver(
+            run_id,
+            graph,
+            tracking_uri=tracking_uri,
+            base=base,
+            interim=interim,
+            status=status,
+        )
+        self._bases[run_id] = remembered if interim else merged
+        while len(self._bases) > _MEMORY_RUNS:
+            self._bases.popitem(last=False)
+
+    def _keep(self, run_id: str, graph: Graph, tracking_uri: str, problem: Any) -> None:
+        from mlflow_plugins_pack.lineage.delivery import writer as flush
+
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+        kept = flush.keep_locally(run_id, graph, tracking_uri)
+        if self._warned:
+            return
+        self._warned = True
+        _logger.warning(
+            "The lineage of run %s could not be written (%s). The run itself is not affected. %s",
+            run_id,
+            problem,
+            f"The record is kept in {kept}; `mlflow-pack lineage push` writes it later."
+            if kept
+            else "The record could not be kept locally either.",
+        )

@@ -1,0 +1,296 @@
+"""Writing a graph to its run: tags first, then datasets, then the full document as an artifact."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from mlflow_plugins_pack.lineage.delivery import openlineage
+from mlflow_plugins_pack.lineage.document.graph import DATA, MODEL, Entry, Graph, last_name
+from mlflow_plugins_pack.lineage.document.tags import PREFIX, to_tags
+
+ARTIFACT = "lineage/lineage.json"
+CONTEXT = "read"
+_DATASET_LIMIT = 100
+_DIGEST_CHARACTERS = 36
+_NAME_CHARACTERS = 500
+_SOURCE_CHARACTERS = 65_000
+
+
+def deliver(
+    run_id: str,
+    graph: Graph,
+    *,
+    tracking_uri: str,
+    base: Graph | None,
+    interim: bool = False,
+    status: str | None = None,
+) -> tuple[Graph, Graph]:
+    """Write a run's record, joined with what the run has already; repeating it changes nothing.
+
+    Args:
+        run_id: The run.
+        graph: What this process saw.
+        tracking_uri: Where the run is.
+        base: What the run had before, if known; else it is fetched.
+        interim: The run goes on: write tags only.
+        status: The status that the run is about to get; None if it has it.
+
+    Returns:
+        The record as written, and what the run had before.
+
+    Raises:
+        Exception: Whatever MLflow raises; each part is attempted all the same.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri)
+    run = client.get_run(run_id)
+    if base is None:
+        base = read(client, run) or Graph()
+    merged = _resolve(client, run, base.union(graph))
+    tags = to_tags(merged)
+    _write_tags(client, run_id, tags)
+    if interim:
+        return merged, base
+    parts: list[Callable[[], None]] = [
+        lambda: _tag_models(client, run, tags),
+        lambda: _tag_search_children(client, run, merged, tags),
+        lambda: _tag_versions(client, run_id, tags),
+    ]
+    if merged.inputs or merged.outputs:
+        parts.insert(0, lambda: _write_datasets(client, run_id, tags))
+        parts.insert(1, lambda: _write_artifact(client, run_id, merged))
+    openlineage.report(client, run, merged, status)
+    failures = []
+    for part in parts:
+        try:
+            part()
+        except Exception as exc:  # noqa: BLE001  # re-raised below
+            failures.append(exc)
+    if failures:
+        raise failures[0]
+    return merged, base
+
+
+def _write_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    from mlflow.entities import RunTag
+
+    client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()], synchronous=True)
+
+
+def _tag_models(client: Any, run: Any, tags: dict[str, str]) -> None:
+    """Give the models that the run logged the run's lineage: they outlive it in the registry."""
+    for model_id in _logged_models(run):
+        client.set_logged_model_tags(model_id, tags)
+
+
+def _tag_versions(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    """Give the run's lineage to the versions that were registered while the run went on."""
+    if "mlflow.tracking._model_registry.client" not in sys.modules:
+        return
+    from mlflow_plugins_pack.lineage.capture.libraries.mlflow import copy_tags
+
+    for version in client.search_model_versions(f"run_id='{run_id}'"):
+        copy_tags(client, version, tags)
+
+
+def _resolve(client: Any, run: Any, graph: Graph) -> Graph:
+    """Name the runs behind logged models that were fetched, and leave out what is its own."""
+    runs, models = [*graph.upstream_runs], []
+    own = {f"models:/{model_id}" for model_id in _logged_models(run)}
+    for model in graph.upstream_models:
+        if "/" in model.removeprefix("models:/"):
+            models.append(model)
+        elif model not in own:
+            # A logged model that is gone stays named.
+            try:
+                found = client.get_logged_model(model.removeprefix("models:/"))
+                runs.append(str(found.source_run_id))
+            except Exception:  # noqa: BLE001
+                models.append(model)
+    others = dict.fromkeys(run_id for run_id in runs if run_id not in ("", run.info.run_id))
+    return replace(graph, upstream_runs=tuple(others), upstream_models=tuple(models))
+
+
+def _logged_models(run: Any) -> list[str]:
+    outputs = getattr(run, "outputs", None)
+    return [str(m.model_id) for m in getattr(outputs, "model_outputs", None) or ()]
+
+
+def _tag_search_children(client: Any, run: Any, graph: Graph, tags: dict[str, str]) -> None:
+    """Give the child runs of a hyper-parameter search the lineage of their parent.
+
+    Autologging makes them through the client, after the fit, so they have no window of their own.
+    """
+    if not {"mlflow.sklearn", "sklearn.model_selection"} <= set(sys.modules):
+        return
+    token = None
+    while True:
+        page = client.search_runs(
+            [run.info.experiment_id],
+            f"tags.`mlflow.parentRunId` = '{run.info.run_id}'",
+            max_results=1000,
+            page_token=token,
+        )
+        for child in page:
+            if f"{PREFIX}inputs" not in child.data.tags and child.info.status != "RUNNING":
+                _write_tags(client, child.info.run_id, tags)
+                if graph.inputs:
+                    _write_datasets(client, child.info.run_id, tags)
+        token = page.token
+        if not token:
+            return
+
+
+def _write_datasets(client: Any, run_id: str, tags: dict[str, str]) -> None:
+    """Log what the tag of the inputs lists, configuration apart, as datasets."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    listed = graph_from_tags({"inputs": tags[f"{PREFIX}inputs"]}).inputs
+    shown = [entry for entry in listed if entry.role in (DATA, MODEL)]
+    datasets = []
+    for entry in shown[:_DATASET_LIMIT]:
+        source_type, source = _source(entry)
+        if len(source) > _SOURCE_CHARACTERS:
+            continue
+        dataset = Dataset(
+            name=last_name(entry.uri)[:_NAME_CHARACTERS],
+            digest=dataset_digest(entry),
+            source_type=source_type,
+            source=source,
+            profile=json.dumps(
+                {k: v for k, v in (("bytes", entry.size), ("files", entry.files)) if v is not None}
+            ),
+        )
+        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", CONTEXT)]))
+    if datasets:
+        client.log_inputs(run_id, datasets=datasets)
+
+
+def dataset_digest(entry: Entry) -> str:
+    """Return the dataset digest of an entry: the start of its sha256, so that it can be searched.
+
+    MLflow merges datasets of equal name and digest within an experiment; 36 characters are its
+    limit.
+    """
+    text = entry.digest or "sha256:" + hashlib.sha256(entry.content.encode()).hexdigest()
+    return text.removeprefix("sha256:")[:_DIGEST_CHARACTERS]
+
+
+def _source(entry: Entry) -> tuple[str, str]:
+    if entry.uri.startswith("s3://"):
+        return "s3", json.dumps({"uri": entry.uri})
+    return "local", json.dumps({"uri": entry.uri})
+
+
+def _write_artifact(client: Any, run_id: str, graph: Graph) -> None:
+    folder, name = ARTIFACT.split("/")
+    with tempfile.TemporaryDirectory(prefix="lineage-") as temporary:
+        path = Path(temporary) / name
+        path.write_text(json.dumps(graph.to_json()) + "\n", encoding="ascii")
+        client.log_artifact(run_id, str(path), folder)
+
+
+def read(client: Any, run: Any) -> Graph | None:
+    """Return the record that a run has.
+
+    Args:
+        client: An `MlflowClient` of the server that has the run.
+        run: The run, as `get_run` gives it.
+
+    Returns:
+        The full document's graph, or the tags' if there is none; None if the run has neither.
+    """
+    tags = {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
+    if "inputs" not in tags:
+        return None
+    from_tags = graph_from_tags(tags)
+    if not (from_tags.inputs or from_tags.outputs):
+        return from_tags
+    if document := _read_artifact(client, run.info.run_id):
+        # Tags may be newer: a run that was killed has them from its last interim writing.
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            return Graph.from_json(document)
+    return from_tags
+
+
+def graph_from_tags(tags: dict[str, str]) -> Graph:
+    """Return what tags tell, given without their prefix; what is broken counts as absent."""
+
+    def parsed(name: str, default: Any) -> Any:
+        try:
+            value = json.loads(tags.get(name, "")) if name in tags else default
+        except ValueError:
+            return default
+        return value if isinstance(value, type(default)) else default
+
+    def entries(name: str) -> tuple[Entry, ...]:
+        found = []
+        for value in parsed(name, []):
+            with contextlib.suppress(KeyError, TypeError):
+                found.append(Entry.from_json(value))
+        return tuple(found)
+
+    return Graph(
+        inputs=entries("inputs"),
+        outputs=entries("outputs"),
+        upstream_runs=tuple(map(str, parsed("upstream.runs", []))),
+        upstream_models=tuple(map(str, parsed("upstream.models", []))),
+        dropped=int(parsed("truncated", {}).get("dropped", 0)),
+        facts={k: parsed(k, {}) for k in ("code", "env", "coverage") if k in tags},
+    )
+
+
+def _read_artifact(client: Any, run_id: str) -> dict[str, Any] | None:
+    with tempfile.TemporaryDirectory(prefix="lineage-") as temporary:
+        try:
+            folder = ARTIFACT.split("/")[0]
+            if ARTIFACT not in [file.path for file in client.list_artifacts(run_id, folder)]:
+                return None
+            path = client.download_artifacts(run_id, ARTIFACT, temporary)
+            document = json.loads(Path(path).read_text(encoding="utf-8"))
+        except Exception:  # noqa: BLE001  # the tags remain
+            return None
+    return document if isinstance(document, dict) else None
+
+
+def keep_locally(run_id: str, graph: Graph, tracking_uri: str) -> Path | None:
+    """Keep a record that could not be written, for `mlflow-pack lineage push`.
+
+    Returns:
+        The file, or None if it cannot be kept either.
+    """
+    from mlflow_plugins_pack.lineage.document.graph import without_secrets
+
+    # A run that is resumed may leave several, each of other reads: none replaces another.
+    path = spool_folder() / f"{run_id}-{time.time_ns()}-{os.getpid()}.json"
+    document = {
+        "run_id": run_id,
+        "tracking_uri": without_secrets(tracking_uri),
+        **graph.to_json(),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_suffix(".part")
+        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+            json.dump(document, file)
+        temporary.replace(path)
+    except OSError:
+        return None
+    return path
+
+
+def spool_folder() -> Path:
+    """Return the folder of records that await `mlflow-pack lineage push`."""
+    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    return Path(state).expanduser() / "mlflow-pack" / "lineage"
