@@ -19,8 +19,8 @@ _COMMANDS = {
         "mlflow_plugins_pack.cli.doctor.command:doctor",
         "Find and explain misconfigurations.",
     ),
-    "artifacts": ("mlflow_plugins_pack.cli.artifacts:artifacts", "Look after artifact stores."),
-    "lineage": ("mlflow_plugins_pack.cli.lineage.group:lineage", "Ask where data went."),
+    "artifacts": ("mlflow_plugins_pack.cli.artifacts.group:artifacts", "Manage artifact stores."),
+    "lineage": ("mlflow_plugins_pack.cli.lineage.group:lineage", "Query data lineage."),
     "auth": ("mlflow_plugins_pack.cli.auth.group:auth", "Sign in to protected servers."),
     "approvals": (
         "mlflow_plugins_pack.cli.approvals.group:approvals",

@@ -10,6 +10,8 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 def json_option(command: F) -> F:
     """Add ``--json`` to a command, as the parameter ``as_json``."""
@@ -80,3 +82,21 @@ def print_rows(
         boundless = console.options.update(max_width=1_000_000)
         console.width = max(console.width, console.measure(table, options=boundless).maximum)
     console.print(table)
+
+
+def human_bytes(count: int) -> str:
+    """Return a number of bytes with a binary unit."""
+    value = float(count)
+    for unit in _UNITS:
+        if value < 1024 or unit == _UNITS[-1]:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError("unreachable")
+
+
+def describe_seconds(seconds: float) -> str:
+    """Return a span of time in its largest unit of which there are at least two."""
+    for size, unit in ((86400, "days"), (3600, "hours"), (60, "minutes")):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} seconds"

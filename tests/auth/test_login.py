@@ -169,7 +169,7 @@ def test_the_commands_of_a_sign_in(
         assert whole is not None
         act(whole)
 
-    from mlflow_plugins_pack.cli.auth import login as auth_login
+    from mlflow_plugins_pack.cli.auth import dialogue as auth_login
 
     monkeypatch.setattr(auth_login, "_show_code", show)
     with in_the_background(sign_in) as act:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +12,9 @@ import click
 
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
-from mlflow_plugins_pack.cli.approvals.location import database_of
+from mlflow_plugins_pack.cli.approvals.arguments import database_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+from mlflow_plugins_pack.cli.parameters import MOMENT
 from mlflow_plugins_pack.errors import AuditBrokenError
 from mlflow_plugins_pack.settings import APPROVALS_AUDIT_KEY
 
@@ -24,21 +24,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 @click.group()
 def audit() -> None:
     """Read and check the audit log."""
-
-
-class _Moment(click.ParamType):  # type: ignore[type-arg]
-    """A time: ISO 8601, UTC where it names no zone."""
-
-    name = "time"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        try:
-            found = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
-        except ValueError:
-            self.fail(f"{value!r} is not a time such as 2026-11-23T20:51Z", param, ctx)
-        if found.tzinfo is None:
-            found = found.replace(tzinfo=timezone.utc)
-        return int(found.timestamp() * 1000)
 
 
 def _target_key(_ctx: click.Context, _param: click.Parameter, text: str | None) -> str | None:
@@ -143,7 +128,7 @@ def audit_export_head(
 
 
 @audit.command("holders")
-@click.option("--at", type=_Moment(), metavar="TIME", help="When; now if not given.")
+@click.option("--at", type=MOMENT, metavar="TIME", help="When; now if not given.")
 @_about
 @json_option
 @registry_options
@@ -179,8 +164,8 @@ def audit_holders(
 @click.option("--actor", help="Who did it.")
 @click.option("--action", type=str.upper, help="Such as APPLIED or REFUSED.")
 @click.option("--request", "request_id", help="Id of a request, or how it begins.")
-@click.option("--since", type=_Moment(), metavar="TIME")
-@click.option("--until", type=_Moment(), metavar="TIME")
+@click.option("--since", type=MOMENT, metavar="TIME")
+@click.option("--until", type=MOMENT, metavar="TIME")
 @json_option
 @registry_options
 def audit_list(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mlflow_plugins_pack.cli.approvals.location import database_of
+from mlflow_plugins_pack.cli.approvals.arguments import database_of
 from mlflow_plugins_pack.cli.output import registry_options
 
 

@@ -7,7 +7,7 @@ import time
 import click
 
 from mlflow_plugins_pack.approvals.domain.messages import moment
-from mlflow_plugins_pack.cli.approvals.location import database_of
+from mlflow_plugins_pack.cli.approvals.arguments import database_of
 from mlflow_plugins_pack.cli.output import json_option, print_rows, registry_options
 
 

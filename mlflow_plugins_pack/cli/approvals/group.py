@@ -1,38 +1,17 @@
-"""``mlflow-pack approvals``: review and promote versions.
-
-Against a server it speaks to stock REST endpoints only: commands go as version tags, states come
-from projection tags. Against a database it reads the tables.
-"""
+"""``mlflow-pack approvals``: the group, assembled from the modules next to it."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
-
 import click
 
-from mlflow_plugins_pack.approvals.domain.targets import (
-    DIGEST_SUFFIX,
-    PROJECTION_PREFIX,
-    PROMPT_FLAG_TAG,
-)
 from mlflow_plugins_pack.cli.approvals.audit import audit, drift
 from mlflow_plugins_pack.cli.approvals.db import db
 from mlflow_plugins_pack.cli.approvals.events import events
 from mlflow_plugins_pack.cli.approvals.guards import guards
-from mlflow_plugins_pack.cli.approvals.location import (
-    client_of,
-    is_prompt_of,
-    is_server,
-    parse_version,
-    registry_of,
-    target_argument,
-)
 from mlflow_plugins_pack.cli.approvals.pipeline import apply, verify, wait
 from mlflow_plugins_pack.cli.approvals.policy import policy
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
-from mlflow_plugins_pack.errors import ConfigurationError, NoOpenRequestError
-from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
+from mlflow_plugins_pack.cli.approvals.requests import list_requests, show
+from mlflow_plugins_pack.cli.approvals.reviews import REVIEW_COMMANDS
 
 
 @click.group()
@@ -40,222 +19,18 @@ def approvals() -> None:
     """Review and promote versions."""
 
 
-for _part in (audit, db, drift, events, guards, policy, wait, apply, verify):
-    approvals.add_command(_part)
-
-
-@approvals.command("list")
-@click.option("--all", "also_closed", is_flag=True, help="Closed requests too.")
-@json_option
-@registry_options
-def list_requests(
-    also_closed: bool, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
-) -> None:
-    """List requests; by default those that wait for somebody."""
-    uri = registry_of(tracking_uri, registry_store_uri)
-    none = "There are no requests." if also_closed else "No request waits."
-    if is_server(uri):
-        rows = [row for row in _projections(uri) if also_closed or _WAITS.match(row["state"])]
-        columns = ["model", "version", "target", "state"]
-        print_rows(rows, columns, as_json=as_json, if_none=none)
-        return
-    from mlflow_plugins_pack.approvals.reports import listings
-
-    with listings.connected(uri) as connection:
-        rows = listings.requests_in(connection, only_open=not also_closed)
-    for row in rows:
-        row["approved_by"] = ", ".join(
-            vote["approver"] for vote in row["votes"] if vote["verdict"] == "approve"
-        )
-    columns = ["request", "model", "version", "target", "action", "state", "requester"]
-    print_rows(rows, [*columns, "approved_by"], as_json=as_json, if_none=none)
-
-
-_WAITS = re.compile(r"(DEMOTE |BREAK-GLASS REVIEW )?(PENDING|APPROVED)\b")
-
-
-def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:
-    """Return a row for each projection tag that a server shows."""
-    client = client_of(uri)
-    rows = []
-    # A search leaves prompts out unless it asks for them.
-    for extra in ("", f"tags.`{PROMPT_FLAG_TAG}` = 'true'"):
-        parts = ([f"name = '{name}'"] if name else []) + ([extra] if extra else [])
-        token = None
-        while True:
-            page = client.search_model_versions(
-                " AND ".join(parts) or None, max_results=1000, page_token=token
-            )
-            for version in page:
-                rows += [
-                    {
-                        "model": version.name,
-                        "version": int(version.version),
-                        "target": key.removeprefix(PROJECTION_PREFIX),
-                        "state": value,
-                    }
-                    for key, value in sorted(version.tags.items())
-                    if key.startswith(PROJECTION_PREFIX) and not key.endswith(DIGEST_SUFFIX)
-                ]
-            token = page.token
-            if not token:
-                break
-    return rows
-
-
-@approvals.command()
-@click.argument("model_version", callback=parse_version)
-@json_option
-@registry_options
-def show(
-    model_version: Any, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
-) -> None:
-    """Show where MODEL_VERSION (models:/NAME/VERSION) stands for each target."""
-    name, version = model_version
-    uri = registry_of(tracking_uri, registry_store_uri)
-    if is_server(uri):
-        client = client_of(uri)
-        is_prompt = is_prompt_of(client, name)
-        if is_prompt:
-            found = client.get_prompt_version(name, version)
-        else:
-            found = client.get_model_version(name, str(version))
-        rows = [
-            {"target": key.removeprefix(PROJECTION_PREFIX), "state": value}
-            for key, value in sorted(found.tags.items())
-            if key.startswith(PROJECTION_PREFIX) and not key.endswith(DIGEST_SUFFIX)
-        ]
-        shown = {"model": name, "version": version, "aliases": list(found.aliases)}
-        shown |= {"stage": None if is_prompt else found.current_stage, "targets": rows}
-        if as_json:
-            print_json(shown)
-            return
-        click.echo(f"{'prompts' if is_prompt else 'models'}:/{name}/{version}")
-        if shown["stage"] not in (None, "None"):
-            click.echo(f"stage: {shown['stage']}")
-        click.echo(f"aliases: {', '.join(found.aliases) or 'none'}")
-        if rows:
-            print_rows(rows, ["target", "state"], as_json=False)
-        else:
-            click.echo("No requests.")
-        return
-    from mlflow_plugins_pack.approvals.reports import listings
-
-    with listings.connected(uri) as connection:
-        requests = listings.requests_in(connection, name=name, version=version)
-        uids = listings.uids_of(connection, name, version)
-        comments = listings.comments_of(connection, uids)
-    if not requests and not comments:
-        raise NoOpenRequestError(
-            f"nobody has asked about models:/{name}/{version} or commented on it. "
-            "Check the name and the number."
-        )
-    if as_json:
-        print_json({"requests": requests, "comments": comments})
-        return
-    for request in requests:
-        _print_request(request)
-    for comment in comments:
-        click.echo(f"{_moment(comment['ts'])} {comment['author'] or 'nobody'}: {comment['text']}")
-
-
-def _moment(ms: int) -> str:
-    from mlflow_plugins_pack.approvals.domain.messages import moment
-
-    return moment(ms)
-
-
-def _print_request(request: dict[str, Any]) -> None:
-    reason = f" ({request['reason']})" if request["reason"] else ""
-    click.echo(
-        f"Request {request['request']}: {request['action']} models:/{request['model']}/"
-        f"{request['version']} to {request['target']}: {request['state']}{reason}"
-    )
-    click.echo(f"  asked by {request['requester']} at {_moment(request['created_at'])}")
-    if request["comment"]:
-        click.echo(f"  {request['comment']}")
-    if request["digest"]:
-        click.echo(f"  bytes {request['digest']}")
-    elif request["action"] == "promote":
-        click.echo("  its files are being read; nobody can approve it before that is done")
-    for vote in request["votes"]:
-        said = f": {vote['comment']}" if vote["comment"] else ""
-        click.echo(f"  {_moment(vote['ts'])} {vote['approver']} {vote['verdict']}{said}")
-
-
-def _command(name: str, summary: str, done: str, tag: str | None = None) -> None:
-    @approvals.command(name, help=summary)
-    @click.argument("model_version", callback=parse_version)
-    @click.argument("target", callback=target_argument)
-    @click.option("-m", "--message", default="", help="Why; kept with the request.")
-    @registry_options
-    def run(
-        model_version: Any,
-        target: str,
-        message: str,
-        tracking_uri: str | None,
-        registry_store_uri: str | None,
-    ) -> None:
-        model, version = model_version
-        uri = registry_of(tracking_uri, registry_store_uri)
-        if not is_server(uri) and not is_pack_uri(REGISTRY_WORD, uri):
-            raise ConfigurationError(
-                f"{without_credentials(uri)!r} opens the stock registry, which knows no approvals. "
-                "Nothing was changed. Give a server's address, where you are signed in."
-            )
-        client = client_of(uri)
-        is_prompt = is_prompt_of(client, model)
-        key, value = f"approvals.{tag or name}", f"{target}: {message}"
-        if is_prompt:
-            client.set_prompt_version_tag(model, version, key, value)
-            tags = client.get_prompt_version(model, version).tags
-        else:
-            client.set_model_version_tag(model, str(version), key, value)
-            tags = client.get_model_version(model, str(version)).tags
-        click.echo(done.format(version=f"models:/{model}/{version}", target=target))
-        if state := tags.get(PROJECTION_PREFIX + target):
-            click.echo(f"{target}: {state}")
-
-
-_command(
-    "request", "Ask for MODEL_VERSION to become TARGET.", "Asked for {version} to become {target}."
-)
-_command(
-    "approve", "Approve MODEL_VERSION's request for TARGET.", "Approved {version} for {target}."
-)
-_command(
-    "withdraw",
-    "Take your approval back while the request is pending.",
-    "Withdrew your approval of {version} for {target}.",
-)
-_command(
-    "break-glass",
-    "Promote MODEL_VERSION without approval in an emergency; it is reviewed afterwards.",
-    "Promoted {version} to {target}; a review waits.",
-    "break_glass",
-)
-_command(
-    "break-glass-demote",
-    "Take TARGET away from MODEL_VERSION in an emergency; it is reviewed afterwards.",
-    "Took {target} away from {version}; a review waits.",
-    "break_glass.demote",
-)
-_command("reject", "Reject MODEL_VERSION's request for TARGET.", "Rejected {version} for {target}.")
-_command(
-    "cancel",
-    "Withdraw your request for TARGET.",
-    "Cancelled the request of {version} for {target}.",
-)
-_command("comment", "Comment on MODEL_VERSION and TARGET.", "Commented on {version} for {target}.")
-_command(
-    "comment-edit",
-    "Change your newest comment on MODEL_VERSION and TARGET.",
-    "Changed your comment on {version} for {target}.",
-    "comment.edit",
-)
-_command(
-    "comment-delete",
-    "Delete your newest comment on MODEL_VERSION and TARGET.",
-    "Deleted your comment on {version} for {target}.",
-    "comment.delete",
-)
+for _command in (
+    list_requests,
+    show,
+    *REVIEW_COMMANDS,
+    wait,
+    apply,
+    verify,
+    audit,
+    drift,
+    policy,
+    db,
+    events,
+    guards,
+):
+    approvals.add_command(_command)

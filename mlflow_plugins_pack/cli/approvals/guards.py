@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from mlflow_plugins_pack.approvals.domain.messages import moment
-from mlflow_plugins_pack.cli.approvals.location import database_of
+from mlflow_plugins_pack.cli.approvals.arguments import database_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
 
 

@@ -16,7 +16,7 @@ from mlflow_plugins_pack.approvals.domain.targets import (
     PROJECTION_PREFIX,
     parse_target,
 )
-from mlflow_plugins_pack.cli.approvals.location import (
+from mlflow_plugins_pack.cli.approvals.arguments import (
     client_of,
     is_prompt_of,
     is_server,
@@ -26,6 +26,7 @@ from mlflow_plugins_pack.cli.approvals.location import (
     version_of,
 )
 from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
+from mlflow_plugins_pack.cli.parameters import DURATION
 from mlflow_plugins_pack.errors import (
     ApprovalRequiredError,
     ConfigurationError,
@@ -33,7 +34,6 @@ from mlflow_plugins_pack.errors import (
     NoOpenRequestError,
     StaleApprovalError,
 )
-from mlflow_plugins_pack.settings import parse_duration
 
 STILL_WAITING = 3
 _WAITING = ("PENDING", "DEMOTE PENDING", "BREAK-GLASS REVIEW PENDING")
@@ -41,18 +41,11 @@ _DECIDED = ("APPROVED", "DEMOTE APPROVED", "APPLIED", "BREAK-GLASS REVIEWED")
 _HELD = ("APPLIED", "BREAK-GLASS REVIEWED")
 
 
-def _duration(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
-    try:
-        return parse_duration(text)
-    except ValueError as exc:
-        raise click.BadParameter(str(exc)) from exc
-
-
 @click.command()
 @click.argument("model_version", callback=parse_version)
 @click.argument("target", callback=target_argument)
-@click.option("--timeout", default="24h", show_default=True, callback=_duration, help="How long.")
-@click.option("--interval", default="2s", show_default=True, callback=_duration, help="How often.")
+@click.option("--timeout", default="24h", show_default=True, type=DURATION, help="How long.")
+@click.option("--interval", default="2s", show_default=True, type=DURATION, help="How often.")
 @registry_options
 def wait(
     model_version: tuple[str, int],
@@ -98,7 +91,7 @@ def wait(
     "--timeout",
     default="1h",
     show_default=True,
-    callback=_duration,
+    type=DURATION,
     help="How long to wait while the server reads large files again.",
 )
 @registry_options

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
-from mlflow_plugins_pack.cli.approvals.location import database_of, target_argument
+from mlflow_plugins_pack.cli.approvals.arguments import database_of, target_argument
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _FILE = click.argument("file", type=click.Path(), required=False)
 
 @click.group()
 def policy() -> None:
-    """Look after the policy file."""
+    """Validate, explain and test the policy file."""
 
 
 def _read(file: str | None) -> tuple[Path, Policy]:

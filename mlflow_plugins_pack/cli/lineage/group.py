@@ -1,155 +1,25 @@
-"""``mlflow-pack lineage``: asks a tracking server what runs read and wrote."""
+"""``mlflow-pack lineage``: the group, assembled from the modules next to it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
 import click
 
-from mlflow_plugins_pack.cli.lineage import query as asking
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, tracking_options
-
-if TYPE_CHECKING:
-    from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
+from mlflow_plugins_pack.cli.lineage.query import (
+    diff,
+    downstream,
+    export,
+    upstream,
+    verify,
+    who_used,
+)
+from mlflow_plugins_pack.cli.lineage.recording import early, push
+from mlflow_plugins_pack.cli.lineage.show import show
 
 
 @click.group()
 def lineage() -> None:
-    """Ask what runs read and wrote."""
+    """Query data lineage."""
 
 
-@lineage.command()
-@click.argument("run")
-@tracking_options
-@json_option
-def show(run: str, tracking_uri: str | None, as_json: bool) -> None:
-    """Show what RUN, a run's id, read and wrote."""
-    from mlflow_plugins_pack.lineage.query import api
-
-    found = api.run_lineage(run, tracking_uri=tracking_uri)
-    if as_json:
-        print_json(found.to_json())
-        return
-    graph = found.graph
-    click.echo(f"run       {found.run_id} ({found.name}, {found.status})")
-    click.echo(f"digest    {found.digest}")
-    for label, text in _facts(graph):
-        click.echo(f"{label:<9} {text}")
-    _print_entries("inputs", graph.inputs)
-    _print_entries("outputs", graph.outputs)
-    if graph.dropped:
-        click.echo(
-            f"\n{graph.dropped} more files were seen beyond MLFLOW_PACK_LINEAGE_MAX_INPUTS "
-            f"and are not listed."
-        )
-
-
-lineage.add_command(asking.upstream)
-lineage.add_command(asking.downstream)
-lineage.add_command(asking.who_used)
-lineage.add_command(asking.diff)
-lineage.add_command(asking.verify)
-lineage.add_command(asking.export)
-
-
-@lineage.group()
-def early() -> None:
-    """Capture from the start of Python, for programs that read before they import mlflow."""
-
-
-@early.command("install")
-def early_install() -> None:
-    """Write a one-line .pth file into this environment; it acts where the setting is on."""
-    from mlflow_plugins_pack.lineage.session import early_start as starter
-
-    click.echo(f"Wrote {starter.install()}.")
-    click.echo(
-        "Programs of this environment capture from their start if MLFLOW_PACK_LINEAGE_EARLY=true, "
-        "and so do the Python programs that a captured one starts."
-    )
-
-
-@early.command("uninstall")
-def early_uninstall() -> None:
-    """Remove that file."""
-    from mlflow_plugins_pack.lineage.session import early_start as starter
-
-    was_there = starter.uninstall()
-    click.echo(f"Removed {starter.path()}." if was_there else "It was not installed.")
-
-
-@lineage.command()
-@tracking_options
-@json_option
-def push(tracking_uri: str | None, as_json: bool) -> None:
-    """Write the records that were kept locally while a server was away."""
-    from mlflow_plugins_pack.lineage.query import api
-
-    rows = api.push_kept(tracking_uri=tracking_uri)
-    if not rows and not as_json:
-        click.echo("No records are waiting.")
-        return
-    print_rows(rows, ["run", "tracking_uri", "result"], as_json=as_json)
-    if any(row["result"] != "written" for row in rows):
-        raise click.exceptions.Exit(1)
-
-
-def _print_entries(title: str, entries: tuple[Entry, ...]) -> None:
-    click.echo(f"\n{title} ({len(entries)})")
-    if entries:
-        print_rows(
-            map(_row, entries),
-            ["where", "content", "bytes", "role", "seen", "notes"],
-            as_json=False,
-        )
-
-
-def _row(entry: Entry) -> dict[str, Any]:
-    from mlflow_plugins_pack.lineage.document.graph import shown_uri
-
-    version = f"version {entry.version}" if entry.version else ""
-    notes = [
-        str(note)
-        for note, holds in (
-            ("changed since it was read", entry.changed),
-            ("read before the run", entry.shared),
-            (f"{entry.files} files", entry.files is not None),
-            ("digest of samples", entry.coverage == "sampled"),
-            (entry.version, entry.digest and entry.version),
-            (f"from {shown_uri(entry.origin or '')}", entry.origin),
-        )
-        if holds
-    ]
-    return {
-        "where": shown_uri(entry.uri),
-        # The whole digest is in --json; 12 digits are enough to compare by eye.
-        "content": entry.digest.removeprefix("sha256:")[:12] if entry.digest else version,
-        "bytes": entry.size,
-        "role": entry.role,
-        "seen": entry.via,
-        "notes": ", ".join(notes),
-    }
-
-
-def _facts(graph: Graph) -> list[tuple[str, str]]:
-    code, env = graph.facts.get("code", {}), graph.facts.get("env", {})
-    coverage = graph.facts.get("coverage", {})
-    lines = []
-    if code:
-        commit = str(code.get("commit", "no commit"))[:12]
-        changes = " with changes" if code.get("dirty") else ""
-        lines.append(("code", f"{code.get('entry', 'no script')} ({commit}{changes})"))
-    if env:
-        packages = f"{env.get('packages')} packages, {str(env.get('h', ''))[:19]}"
-        lines.append(("packages", f"Python {env.get('python')}, {packages}"))
-    if coverage:
-        blind = ", ".join(coverage.get("blind", []))
-        lines.append(
-            (
-                "coverage",
-                ", ".join(coverage.get("layers", [])) + (f"; blind to {blind}" if blind else ""),
-            )
-        )
-    if above := (*graph.upstream_runs, *graph.upstream_models):
-        lines.append(("upstream", ", ".join(above)))
-    return lines
+for _command in (show, upstream, downstream, who_used, diff, verify, export, push, early):
+    lineage.add_command(_command)

@@ -1,0 +1,111 @@
+"""``approvals request``, ``approve``, ``reject`` and the like: commands as version tags.
+
+Each writes one ``approvals.*`` tag through the stock client, so the same command works against a
+server and against a database.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from mlflow_plugins_pack.approvals.domain.targets import PROJECTION_PREFIX
+from mlflow_plugins_pack.cli.approvals.arguments import (
+    client_of,
+    is_prompt_of,
+    is_server,
+    parse_version,
+    registry_of,
+    target_argument,
+    version_of,
+)
+from mlflow_plugins_pack.cli.output import registry_options
+from mlflow_plugins_pack.errors import ConfigurationError
+from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
+
+
+def _command(name: str, summary: str, done: str, tag: str | None = None) -> click.Command:
+    @click.command(name, help=summary)
+    @click.argument("model_version", callback=parse_version)
+    @click.argument("target", callback=target_argument)
+    @click.option("-m", "--message", default="", help="Why; kept with the request.")
+    @registry_options
+    def run(
+        model_version: Any,
+        target: str,
+        message: str,
+        tracking_uri: str | None,
+        registry_store_uri: str | None,
+    ) -> None:
+        model, version = model_version
+        uri = registry_of(tracking_uri, registry_store_uri)
+        if not is_server(uri) and not is_pack_uri(REGISTRY_WORD, uri):
+            raise ConfigurationError(
+                f"{without_credentials(uri)!r} opens the stock registry, which knows no approvals. "
+                "Nothing was changed. Give a server's address, where you are signed in."
+            )
+        client = client_of(uri)
+        key, value = f"approvals.{tag or name}", f"{target}: {message}"
+        if is_prompt_of(client, model):
+            client.set_prompt_version_tag(model, version, key, value)
+        else:
+            client.set_model_version_tag(model, str(version), key, value)
+        tags = version_of(client, model, version).tags
+        click.echo(done.format(version=f"models:/{model}/{version}", target=target))
+        if state := tags.get(PROJECTION_PREFIX + target):
+            click.echo(f"{target}: {state}")
+
+    return run
+
+
+REVIEW_COMMANDS = (
+    _command(
+        "request",
+        "Ask for MODEL_VERSION to become TARGET.",
+        "Asked for {version} to become {target}.",
+    ),
+    _command(
+        "approve", "Approve MODEL_VERSION's request for TARGET.", "Approved {version} for {target}."
+    ),
+    _command(
+        "withdraw",
+        "Withdraw your approval while the request is pending.",
+        "Withdrew your approval of {version} for {target}.",
+    ),
+    _command(
+        "break-glass",
+        "Promote MODEL_VERSION without approval in an emergency; it is reviewed afterwards.",
+        "Promoted {version} to {target}; a review waits.",
+        "break_glass",
+    ),
+    _command(
+        "break-glass-demote",
+        "Take TARGET away from MODEL_VERSION in an emergency; it is reviewed afterwards.",
+        "Took {target} away from {version}; a review waits.",
+        "break_glass.demote",
+    ),
+    _command(
+        "reject", "Reject MODEL_VERSION's request for TARGET.", "Rejected {version} for {target}."
+    ),
+    _command(
+        "cancel",
+        "Withdraw your request for TARGET.",
+        "Cancelled the request of {version} for {target}.",
+    ),
+    _command(
+        "comment", "Comment on MODEL_VERSION and TARGET.", "Commented on {version} for {target}."
+    ),
+    _command(
+        "comment-edit",
+        "Change your newest comment on MODEL_VERSION and TARGET.",
+        "Changed your comment on {version} for {target}.",
+        "comment.edit",
+    ),
+    _command(
+        "comment-delete",
+        "Delete your newest comment on MODEL_VERSION and TARGET.",
+        "Deleted your comment on {version} for {target}.",
+        "comment.delete",
+    ),
+)

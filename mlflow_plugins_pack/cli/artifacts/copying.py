@@ -1,0 +1,85 @@
+"""``artifacts export``, ``import`` and ``migrate``: verified copies between artifact URIs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+
+import click
+
+from mlflow_plugins_pack.cli.output import human_bytes, json_option, print_json
+
+
+def _copy_command(
+    name: str, help_text: str, check: Callable[[str, str], str | None]
+) -> click.Command:
+    @click.command(name, help=help_text)
+    @click.argument("source")
+    @click.argument("target")
+    @click.option(
+        "--checksum",
+        is_flag=True,
+        help="Compare files that are there already by their bytes, not only by their size.",
+    )
+    @json_option
+    def copy(source: str, target: str, checksum: bool, as_json: bool) -> None:
+        from mlflow.utils.file_utils import ArtifactProgressBar
+
+        from mlflow_plugins_pack.artifacts.maintenance.migrate import copy_artifacts
+
+        if problem := check(source, target):
+            raise click.UsageError(f"{problem} Nothing was copied.")
+        bar = ArtifactProgressBar.files(desc="Copying artifacts", total=0)
+
+        def begin(count: int) -> None:
+            if bar.pbar is not None:
+                bar.pbar.reset(total=count)
+
+        with bar:
+            done = copy_artifacts(
+                source, target, checksum=checksum, begin=begin, file_done=bar.update
+            )
+        if as_json:
+            print_json(asdict(done))
+        else:
+            click.echo(
+                f"Copied and read back: {done.files} files, {human_bytes(done.bytes)}; "
+                f"{done.skipped} were there already; {len(done.failed)} failed."
+            )
+            for path, why in done.failed.items():
+                click.echo(f"{path}: {why}", err=True)
+        if done.failed:
+            sys.exit(1)
+
+    return copy
+
+
+def _must_be_ours(which: str, uri: str) -> str | None:
+    from mlflow_plugins_pack.artifacts.maintenance.migrate import is_ours
+
+    return None if is_ours(uri) else f"The {which} {uri!r} must be a cas- URI."
+
+
+_RESUMES = (
+    "A copy that was interrupted goes on where it stopped. Every file is read back from TARGET "
+    "and compared before it counts. Exit code 1 if one failed."
+)
+COPY_COMMANDS = (
+    _copy_command(
+        "export",
+        f"Copy all artifacts of the store SOURCE to the stock artifact URI TARGET.\n\n{_RESUMES}",
+        lambda source, _: _must_be_ours("SOURCE", source),
+    ),
+    _copy_command(
+        "import",
+        f"Copy all artifacts of the stock artifact URI SOURCE into the store TARGET.\n\n{_RESUMES}",
+        lambda _, target: _must_be_ours("TARGET", target),
+    ),
+    _copy_command(
+        "migrate",
+        "Copy all artifacts from any artifact URI to any other, such as between clouds.\n\n"
+        + _RESUMES,
+        lambda _source, _target: None,
+    ),
+)

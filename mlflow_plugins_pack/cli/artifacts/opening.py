@@ -1,0 +1,43 @@
+"""Opens the store that a command names, and reports the progress of long steps."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.artifacts.store.store import Store
+    from mlflow_plugins_pack.artifacts.uri.location import Location
+
+
+def location_of(uri: str) -> Location:
+    """Return the location that a cas- URI names."""
+    from mlflow_plugins_pack.artifacts.uri.location import parse_location
+
+    return parse_location(uri)
+
+
+def open_store(uri: str) -> Store:
+    """Return the store at a cas- URI, or fail: no command but ``init`` creates one."""
+    from mlflow_plugins_pack.artifacts.store.opening import find_store
+
+    store = find_store(location_of(uri))
+    if store is None:
+        raise click.ClickException(
+            f"There is no artifact store at {uri}. Nothing was made. Check the URI, or make one "
+            f"with `mlflow-pack artifacts init`."
+        )
+    return store
+
+
+def progress(*, as_json: bool) -> Callable[[str], None]:
+    """Return what prints a step to a terminal's standard error, and nothing elsewhere."""
+
+    def tell(doing: str) -> None:
+        if not as_json and sys.stderr.isatty():
+            click.echo(f"... {doing}", err=True)
+
+    return tell
