@@ -84,7 +84,7 @@ def test_row_19_a_workspace_with_holders_stays(site: Site, mode: str) -> None:
 @MODES
 def test_row_19_without_guards_drift_finds_what_moved(site: Site, mode: str) -> None:
     workspace, name = _in_a_workspace_of_its_own(site)
-    policy = site.store.gate.policy()
+    policy = site.store.enforcer.policy()
     install.remove(site.store.engine)
     try:
         said = _delete_workspace(site, workspace, mode)

@@ -152,7 +152,7 @@ def test_a_log_with_another_head_undoes_and_repeats(
         audit_log.expect(session, seq + ahead, "0" * 64)
 
     with monkeypatch.context() as patch, signed_in("erin"), listening(store.engine) as traffic:
-        patch.setattr(enforcer, "audit", SimpleNamespace(expect=expect_another_head))
+        patch.setattr(enforcer, "audit_log", SimpleNamespace(expect=expect_another_head))
         store.set_registered_model_alias("gov-c", "prod", version)
     assert len(expected) == 1
     assert sum("FOR UPDATE" in s and "mpp_audit_head" in s for s in traffic.statements) == (

@@ -69,7 +69,7 @@ class Site:
             connection.execute(sa.text(statement))
 
     def strays(self, name: str) -> list[tuple[str, int, str]]:
-        policy = self.store.gate.policy()
+        policy = self.store.enforcer.policy()
         found = self.store._transactions.read(lambda s: drift.find(s, policy))
         return [(s.target, s.version, s.kind) for s in found if s.model == name]
 

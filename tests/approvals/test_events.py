@@ -100,11 +100,11 @@ class Site:
         self.folder, self.url, self.receiver = folder, url, receiver
         self.store = build_store(f"approval-{url}")
         self.ahead = 0
-        self.keeper = self.new_keeper()
+        self.worker = self.new_worker()
 
-    def new_keeper(self) -> worker.Keeper:
-        policies = self.store.gate.policy
-        return worker.Keeper(self.store._transactions, policies, self.now)
+    def new_worker(self) -> worker.Worker:
+        policies = self.store.enforcer.policy
+        return worker.Worker(self.store._transactions, policies, self.now)
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000 + self.ahead
@@ -162,7 +162,7 @@ def site(served: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
         for table in ("mpp_outbox", "mpp_lease", "registered_model_aliases", "mpp_grant"):
             connection.execute(sa.text(f"DELETE FROM {table}"))
     served.receiver.got.clear()
-    served.ahead, served.keeper = 0, served.new_keeper()
+    served.ahead, served.worker = 0, served.new_worker()
     return served
 
 
@@ -177,7 +177,7 @@ def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
     site.say("bob", "reject", "gov-a", two)
     site.say("erin", "request", "gov-a", two)
     site.say("erin", "cancel", "gov-a", two)
-    assert site.keeper.step()
+    assert site.worker.step()
     assert receiver.told() == [
         "request.created",
         "request.approved",
@@ -196,7 +196,7 @@ def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
     assert told["data"]["after"]["approvers"] == ["bob"]
     assert (told["data"]["name"], told["data"]["version"]) == ("gov-a", 1)
     assert told["timestamp"].endswith("Z")
-    assert site.keeper.step()
+    assert site.worker.step()
     assert len(receiver.got) == 7  # nothing twice
     assert {row["state"] for row in site.rows()} == {"delivered"}
 
@@ -204,16 +204,16 @@ def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
     with site.store.engine.begin() as connection:
         connection.execute(sa.text("UPDATE registered_model_aliases SET version = 2"))
     site.ahead += worker.DRIFT_MS
-    assert site.keeper.step()
+    assert site.worker.step()
     site.ahead += worker.DRIFT_MS
-    assert site.keeper.step()
+    assert site.worker.step()
     assert receiver.told()[7:] == ["drift"]
     assert json.loads(receiver.got[7][1])["data"]["after"]["kind"] == "unapproved"
 
 
 def test_a_broken_glass_is_told(site: Site) -> None:
     site.say("zoe", "break_glass", "gov-glass", site.version("gov-glass"))
-    site.keeper.step()
+    site.worker.step()
     told = site.receiver.told()
     assert told.index("break_glass") < told.index("request.applied")
 
@@ -224,15 +224,15 @@ def test_a_failed_delivery_is_repeated_later_and_later(site: Site) -> None:
     receiver.answers = [500, 302, 404]
     receiver.location = receiver.url
     for attempt in range(1, 4):
-        assert site.keeper.step()
+        assert site.worker.step()
         assert len(receiver.got) == attempt  # a redirect is not followed
         (row,) = site.rows()
         assert (row["state"], row["attempts"]) == ("pending", attempt)
         assert row["last_error"].startswith("answered ")
-        assert site.keeper.step()
+        assert site.worker.step()
         assert len(receiver.got) == attempt  # not before its time
         site.ahead += events.wait_ms(attempt, 1.0)
-    assert site.keeper.step()
+    assert site.worker.step()
     (row,) = site.rows()
     assert (row["state"], row["attempts"], row["last_error"]) == ("delivered", 4, None)
     assert len({headers["X-MLflow-Delivery-Id"] for headers, _ in receiver.got}) == 1
@@ -243,14 +243,14 @@ def test_given_up_events_are_revived_by_hand(site: Site, monkeypatch: pytest.Mon
     site.say("erin", "request", "gov-c", site.version("gov-c"))
     site.receiver.answers = [500, 500]
     for _ in range(3):
-        site.keeper.step()
+        site.worker.step()
         site.ahead += events.wait_ms(9, 1.0)
     (row,) = site.rows()
     assert row["state"] == "failed"
     registry = ["--registry-store-uri", f"approval-{site.url}"]
     done = CliRunner().invoke(cli, ["approvals", "events", "retry", row["delivery"], *registry])
     assert done.output.startswith("1 will be attempted")
-    site.keeper.step()
+    site.worker.step()
     assert site.rows()[0]["state"] == "delivered"
     assert CliRunner().invoke(cli, ["approvals", "events", "retry", *registry]).exit_code == 2
     done = CliRunner().invoke(cli, ["approvals", "events", "retry", "--all", *registry])
@@ -260,22 +260,22 @@ def test_given_up_events_are_revived_by_hand(site: Site, monkeypatch: pytest.Mon
 def test_deliveries_made_long_ago_are_forgotten(site: Site) -> None:
     version = site.version("gov-old")
     site.say("erin", "request", "gov-old", version)
-    assert site.keeper.step()
+    assert site.worker.step()
     site.ahead += outbox.KEPT_MS - 60_000
     site.say("erin", "cancel", "gov-old", version)
-    assert site.keeper.step()
+    assert site.worker.step()
     assert [row["event"] for row in site.rows()] == ["request.created", "request.cancelled"]
     site.ahead += 120_000
     site.say("erin", "request", "gov-old", version)
-    assert site.keeper.step()
+    assert site.worker.step()
     assert [row["event"] for row in site.rows()] == ["request.cancelled", "request.created"]
 
 
 def test_one_keeper_at_a_time_until_it_dies(site: Site) -> None:
     receiver = site.receiver
     site.say("erin", "request", "gov-d", site.version("gov-d"))
-    others = [site.new_keeper() for _ in range(3)]
-    assert site.keeper.step()
+    others = [site.new_worker() for _ in range(3)]
+    assert site.worker.step()
     assert [other.step() for other in others] == [False, False, False]
     site.say("erin", "cancel", "gov-d", 1)
     site.ahead += worker.LEASE_MS + 1  # the first is dead, or asleep for too long
@@ -286,13 +286,13 @@ def test_one_keeper_at_a_time_until_it_dies(site: Site) -> None:
         for thread in threads:
             thread.start()
     assert worked.count(True) == 1
-    assert not site.keeper.step()
+    assert not site.worker.step()
     assert receiver.told() == ["request.created", "request.cancelled"]
 
 
 def test_what_is_rolled_back_is_not_told(site: Site) -> None:
     def work(session: Any) -> None:
-        ledger = site.store.gate.ledger(session)
+        ledger = site.store.enforcer.ledger(session)
         ledger.record("APPLIED", workspace="default", name="gov-e", version=1, target="alias:prod")
         raise MlflowException("no")
 
@@ -300,7 +300,7 @@ def test_what_is_rolled_back_is_not_told(site: Site) -> None:
         site.store._transactions.write(work)
     with pytest.raises(MlflowException):
         site.set_alias("gov-nowhere", 1)
-    site.keeper.step()
+    site.worker.step()
     assert site.receiver.got == []
 
 

@@ -74,9 +74,11 @@ class Site:
         with self.store.engine.begin() as connection:
             connection.execute(sa.text(statement), values)
 
-    def strays(self) -> list[drift.Stray]:
-        policy = self.store.gate.policy()
-        found: list[drift.Stray] = self.store._transactions.read(lambda s: drift.find(s, policy))
+    def strays(self) -> list[drift.DriftFinding]:
+        policy = self.store.enforcer.policy()
+        found: list[drift.DriftFinding] = self.store._transactions.read(
+            lambda s: drift.find(s, policy)
+        )
         return found
 
 
@@ -196,7 +198,7 @@ def before_the_write(
     site: Site, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
 ) -> None:
     """Let something happen once between a call's first look and its write."""
-    gate, real = site.store.gate, site.store.gate.transactions.read
+    gate, real = site.store.enforcer, site.store.enforcer.transactions.read
     looked = itertools.count()
 
     def read(work: Any) -> Any:

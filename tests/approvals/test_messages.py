@@ -481,9 +481,9 @@ def busy(scene: Scene) -> None:
     with pytest.MonkeyPatch.context() as patch:
 
         def look_again(*_: Any) -> None:
-            raise enforcer.LookAgainError
+            raise enforcer.EvidenceOutdatedError
 
-        patch.setattr(scene.store.gate, "_decide", look_again)
+        patch.setattr(scene.store.enforcer, "_decide", look_again)
         scene.set_alias(1)
 
 

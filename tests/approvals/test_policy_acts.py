@@ -15,7 +15,7 @@ from mlflow.tracking import MlflowClient
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.background import drift as strays
-from mlflow_plugins_pack.approvals.background.worker import Keeper
+from mlflow_plugins_pack.approvals.background.worker import Worker
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.reports import listings
 from tests.approvals.acting import signed_in
@@ -46,7 +46,7 @@ def audited(bench: Bench) -> list[str]:
 
 
 def drift(bench: Bench) -> list[int]:
-    policy = bench.store.gate.policy()
+    policy = bench.store.enforcer.policy()
     found = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
     return [stray.version for stray in found]
 
@@ -564,15 +564,15 @@ def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: 
         assert drift(bench) == []
         bench.now += DAY
         expected = "bob broke the glass to take it away, and nobody reviewed that in time"
-    policy = bench.store.gate.policy()
+    policy = bench.store.enforcer.policy()
     (stray,) = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
     assert (stray.version, stray.target, stray.kind) == (one, "prod", "unreviewed")
     assert stray.why == expected
     # One who only looks changes nothing, nor does it end by somebody coming late.
     refused(errors.NoOpenRequestError, lambda: bench.say("carol", "approve", one))
     assert drift(bench) == [one]
-    keeper = Keeper(bench.store._transactions, bench.store.gate.policy, lambda: bench.now)
-    assert [keeper.record_drift(), keeper.record_drift()] == [1, 0]
+    worker = Worker(bench.store._transactions, bench.store.enforcer.policy, lambda: bench.now)
+    assert [worker.record_drift(), worker.record_drift()] == [1, 0]
     # What people decide about the target next ends it.
     bench.now += 1
     bench.say("zoe", "break_glass", two, "prod: something must serve")
@@ -612,13 +612,13 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
     assert text == "трудно читать, 日本語"
     for user in ("bob", None):
         with signed_in(user), pytest.raises(errors.NoOpenRequestError):
-            bench.store.desk.edit_comment(comment_id, "mine now")
+            bench.store.commands.edit_comment(comment_id, "mine now")
     with signed_in("erin"):
-        bench.store.desk.edit_comment(comment_id, "clear now")
+        bench.store.commands.edit_comment(comment_id, "clear now")
         assert comments() == [(comment_id, "clear now")]
         with pytest.raises(errors.InvalidCommandError):
-            bench.store.desk.edit_comment(comment_id, "x" * 5001)
-        bench.store.desk.edit_comment(comment_id, None)
+            bench.store.commands.edit_comment(comment_id, "x" * 5001)
+        bench.store.commands.edit_comment(comment_id, None)
     assert comments() == []
     assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
 

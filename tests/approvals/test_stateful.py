@@ -384,7 +384,7 @@ class Registry(RuleBasedStateMachine):
 
     @invariant()
     def nothing_drifts_but_unreviewed_glass(self) -> None:
-        policy = self.store.gate.policy()
+        policy = self.store.enforcer.policy()
         found = self.store._transactions.read(lambda s: strays.find(s, policy, self.now))
         broken = {e["version"] for e in self.applied if e["after"]["basis"] == GLASS}
         assert {stray.version for stray in found} <= broken

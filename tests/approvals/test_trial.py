@@ -10,11 +10,11 @@ import pytest
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
 from mlflow_plugins_pack.approvals.reports.replay import (
-    PastAct,
-    PastVote,
+    AppliedChange,
+    AppliedVote,
     SeenTag,
     Vouched,
-    try_out,
+    replay,
 )
 
 HOUR = 3_600_000
@@ -36,10 +36,10 @@ policies:
     return parse_policy(text + "".join(f"    {line}\n" for line in lines), "test")
 
 
-def act(version: int = 1, *, at: int = 0, **values: Any) -> PastAct:
+def act(version: int = 1, *, at: int = 0, **values: Any) -> AppliedChange:
     """A promotion that bob approved at once."""
     ts = START + at
-    made = PastAct(
+    made = AppliedChange(
         workspace="default",
         name="gov-a",
         version=version,
@@ -52,7 +52,7 @@ def act(version: int = 1, *, at: int = 0, **values: Any) -> PastAct:
         requested_at=ts,
         creator="alice",
         run_user=None,
-        votes=(PastVote("bob", ts),),
+        votes=(AppliedVote("bob", ts),),
         digest=f"sha256:{version}",
         basis=None,
         tags={},
@@ -62,8 +62,8 @@ def act(version: int = 1, *, at: int = 0, **values: Any) -> PastAct:
     return replace(made, **values)
 
 
-def told(found: Policy, *acts: PastAct, vouched: Any = None) -> list[tuple[str, str]]:
-    return [(v.outcome, "; ".join(v.reasons)) for v in try_out(found, acts, vouched)]
+def told(found: Policy, *acts: AppliedChange, vouched: Any = None) -> list[tuple[str, str]]:
+    return [(v.outcome, "; ".join(v.reasons)) for v in replay(found, acts, vouched)]
 
 
 ALLOWED = ("allowed", "")
@@ -110,13 +110,13 @@ def test_going_back_counts_as_that_for_as_long_as_this_policy_says() -> None:
     ],
 )
 def test_requests_and_approvals_that_would_have_run_out(defaults: str, expected: Any) -> None:
-    votes = (PastVote("bob", START + 2 * HOUR), PastVote("carol", START + 3 * HOUR))
+    votes = (AppliedVote("bob", START + 2 * HOUR), AppliedVote("carol", START + 3 * HOUR))
     late = act(at=6 * HOUR, requested_at=START, votes=votes)
     assert told(policy(defaults=defaults), late) == [expected]
 
 
 def test_the_vote_that_decides_is_the_one_this_policy_needs() -> None:
-    votes = (PastVote("bob", START), PastVote("carol", START + 3 * HOUR))
+    votes = (AppliedVote("bob", START), AppliedVote("carol", START + 3 * HOUR))
     late = act(at=3 * HOUR, requested_at=START, votes=votes)
     two = policy(defaults="{expires_after: 2h}")
     assert told(two, late) == [ALLOWED]
@@ -129,7 +129,7 @@ def test_the_vote_that_decides_is_the_one_this_policy_needs() -> None:
 def test_who_was_in_a_group_by_role_or_claim() -> None:
     by_role = policy(groups='{leads: ["role:lead", carol]}')
     assert told(by_role, act()) == [("unknown", "who had role:lead")]
-    assert told(by_role, act(votes=(PastVote("carol", START),))) == [ALLOWED]
+    assert told(by_role, act(votes=(AppliedVote("carol", START),))) == [ALLOWED]
     assert told(by_role, act(votes=())) == [NOBODY]
 
     by_claim = policy(groups='{leads: ["claim:lead"]}')

@@ -291,7 +291,7 @@ class RegistryStoreContract:
             )
 
     def _drift(self, name: str) -> list[dict[str, Any]]:
-        policy = self.store.gate.policy()
+        policy = self.store.enforcer.policy()
         found = self.store._transactions.read(lambda s: drift.find(s, policy))
         return [stray.as_row() for stray in found if stray.model == name]
 

@@ -26,7 +26,7 @@ from mlflow_plugins_pack.errors import DigestUnavailableError
 
 
 @dataclass(frozen=True)
-class Stray:
+class DriftFinding:
     """One difference.
 
     Attributes:
@@ -53,7 +53,7 @@ class Stray:
         return asdict(self)
 
 
-def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Stray]:
+def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[DriftFinding]:
     """Return every difference about targets that the policy protects.
 
     Args:
@@ -68,12 +68,12 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[St
         if _is_protected(policy, target, version)
     }
     granted = {(g.workspace, g.name, g.target, g.version): g for g in _grants(session)}
-    strays = [
-        stray
+    findings = [
+        finding
         for key, (target, version) in holders.items()
-        if (stray := _judge(session, target, version, granted.get(key), now_ms)) is not None
+        if (finding := _judge(session, target, version, granted.get(key), now_ms)) is not None
     ]
-    replaced = {(s.workspace, s.model, s.target) for s in strays if s.kind == "unapproved"}
+    replaced = {(s.workspace, s.model, s.target) for s in findings if s.kind == "unapproved"}
     models = set(mlflow_tables.all_models(session))
     for key, grant in granted.items():
         target = parse_target(grant.target)
@@ -87,9 +87,9 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[St
                 f"version {grant.version} was approved for it and holds it no more, and nobody "
                 "approved that" + ("" if there else ": the model was deleted, renamed or moved")
             )
-            strays.append(Stray(*place[:2], grant.version, target.tag, "taken_away", why))
-    strays += _taken_by_breaking_the_glass(session, policy, now_ms)
-    return sorted(strays, key=lambda s: (s.workspace, s.model, s.target, s.version))
+            findings.append(DriftFinding(*place[:2], grant.version, target.tag, "taken_away", why))
+    findings += _taken_by_breaking_the_glass(session, policy, now_ms)
+    return sorted(findings, key=lambda s: (s.workspace, s.model, s.target, s.version))
 
 
 def _is_protected(policy: Policy, target: Target, version: Version) -> bool:
@@ -106,25 +106,25 @@ def _could_protect(policy: Policy, target: Target, workspace: str, name: str) ->
 
 def _judge(
     session: Session, target: Target, version: Version, grant: Any, now_ms: int
-) -> Stray | None:
-    def stray(kind: str, why: str) -> Stray:
-        return Stray(version.workspace, version.name, version.version, target.tag, kind, why)
+) -> DriftFinding | None:
+    def finding(kind: str, why: str) -> DriftFinding:
+        return DriftFinding(version.workspace, version.name, version.version, target.tag, kind, why)
 
     if grant is None:
-        return stray("unapproved", f"version {version.version} holds it and nobody approved that")
+        return finding("unapproved", f"version {version.version} holds it and nobody approved that")
     if not grant.is_audited:
-        return stray("unfounded", "a grant is there that the audit log knows nothing of")
+        return finding("unfounded", "a grant is there that the audit log knows nothing of")
     if grant.version_uid != version.uid:
-        return stray("changed", "its source or run was changed, or it was registered anew")
+        return finding("changed", "its source or run was changed, or it was registered anew")
     if grant.review_by is not None and grant.review_by <= now_ms:
-        return stray("unreviewed", "somebody broke the glass, and nobody reviewed that in time")
+        return finding("unreviewed", "somebody broke the glass, and nobody reviewed that in time")
     if version.is_prompt and not version.has_files:
         try:
             now = digest.version_digest(version, mlflow_tables.version_tags(session, version))
         except DigestUnavailableError:
             now = None
         if now != grant.digest:
-            return stray("changed", "its text is not the one that was approved")
+            return finding("changed", "its text is not the one that was approved")
     return None
 
 
@@ -149,7 +149,9 @@ _REVIEWS_OF_DEMOTIONS = sa.select(_REVIEWED).where(
 )
 
 
-def _taken_by_breaking_the_glass(session: Session, policy: Policy, now_ms: int) -> Iterator[Stray]:
+def _taken_by_breaking_the_glass(
+    session: Session, policy: Policy, now_ms: int
+) -> Iterator[DriftFinding]:
     for review in session.execute(_REVIEWS_OF_DEMOTIONS):
         target = parse_target(review.target)
         found = mlflow_tables.find_version(session, review.workspace, review.name, review.version)
@@ -161,7 +163,9 @@ def _taken_by_breaking_the_glass(session: Session, policy: Policy, now_ms: int) 
         rejected = f"that was rejected {review.reason or ''}".rstrip()
         what = rejected if state is State.REJECTED else "nobody reviewed that in time"
         why = f"{review.requester} broke the glass to take it away, and {what}"
-        yield Stray(found.workspace, found.name, found.version, target.tag, "unreviewed", why)
+        yield DriftFinding(
+            found.workspace, found.name, found.version, target.tag, "unreviewed", why
+        )
 
 
 def _grants(session: Session) -> Iterator[Any]:

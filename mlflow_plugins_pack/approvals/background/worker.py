@@ -34,7 +34,7 @@ PAUSE_SECONDS = 30.0
 """After a failure."""
 LEASE_MS = 30_000
 DRIFT_MS = 60_000
-LEASE = "keeper"
+LEASE = "worker"
 ACTOR = "system:drift"
 _BATCH = 50
 
@@ -46,7 +46,7 @@ def is_server_process() -> bool:
     return BACKEND_STORE_URI_ENV_VAR in os.environ
 
 
-class Keeper:
+class Worker:
     """The background work of one store.
 
     Args:
@@ -72,7 +72,7 @@ class Keeper:
 
     def start(self) -> None:
         """Work in the background until the process ends."""
-        threading.Thread(target=self._run, name="mlflow-pack-keeper", daemon=True).start()
+        threading.Thread(target=self._run, name="mlflow-pack-worker", daemon=True).start()
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -142,35 +142,35 @@ class Keeper:
         """Write what has drifted into the audit log, each thing once; return how many were new."""
         policy = self._policy()
         now = self._now_ms()
-        strays = self._transactions.read(lambda s: drift.find(s, policy, now))
-        new = [s for s in strays if not self._transactions.read(lambda t, x=s: _is_known(t, x))]  # type: ignore[misc]
-        for stray in new:
-            _logger.warning("%s of '%s': %s", stray.target, stray.model, stray.why)
+        findings = self._transactions.read(lambda s: drift.find(s, policy, now))
+        new = [s for s in findings if not self._transactions.read(lambda t, x=s: _is_known(t, x))]  # type: ignore[misc]
+        for finding in new:
+            _logger.warning("%s of '%s': %s", finding.target, finding.model, finding.why)
         if new:
             self._transactions.write(lambda s: self._record(s, policy, new))
         return len(new)
 
-    def _record(self, session: Session, policy: Policy, strays: list[drift.Stray]) -> None:
+    def _record(self, session: Session, policy: Policy, findings: list[drift.DriftFinding]) -> None:
         ledger = Ledger(session, self._now_ms(), ACTOR, policy)
-        for stray in strays:
+        for finding in findings:
             ledger.record(
                 "DRIFT",
-                workspace=stray.workspace,
-                name=stray.model,
-                version=stray.version,
-                target=parse_target(stray.target).key,
-                after={"kind": stray.kind, "why": stray.why},
+                workspace=finding.workspace,
+                name=finding.model,
+                version=finding.version,
+                target=parse_target(finding.target).key,
+                after={"kind": finding.kind, "why": finding.why},
             )
 
 
-def _is_known(session: Session, stray: drift.Stray) -> bool:
+def _is_known(session: Session, finding: drift.DriftFinding) -> bool:
     """Tell whether the log's last word on the target is this very drift."""
-    target = parse_target(stray.target).key
+    target = parse_target(finding.target).key
     query = (
         sa.select(audit.c.action, audit.c.version, audit.c.after)
         .where(
-            audit.c.workspace == stray.workspace,
-            audit.c.name == stray.model,
+            audit.c.workspace == finding.workspace,
+            audit.c.name == finding.model,
             audit.c.target == target,
             audit.c.action.in_(("APPLIED", "DRIFT")),
         )
@@ -180,6 +180,6 @@ def _is_known(session: Session, stray: drift.Stray) -> bool:
     for row in session.execute(query):
         if row.action != "DRIFT":
             return False
-        if row.version == stray.version and f'"kind":"{stray.kind}"' in (row.after or ""):
+        if row.version == finding.version and f'"kind":"{finding.kind}"' in (row.after or ""):
             return True
     return False

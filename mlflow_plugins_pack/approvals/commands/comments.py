@@ -10,7 +10,7 @@ from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH, Ha
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.enforcement.change import Act, Outcome
+from mlflow_plugins_pack.approvals.enforcement.change import Outcome, ProposedChange
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, comments_on
 from mlflow_plugins_pack.errors import InvalidCommandError, NoOpenRequestError
@@ -25,10 +25,13 @@ class Commenting(Handling):
             raise InvalidCommandError(messages.command_malformed("comment", "the text is missing"))
 
         def work(
-            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            request: Request | None,
+            _evidence: Evidence | None,
         ) -> Outcome[Any]:
             request_id = request.id if request else None
-            ledger.comment(act.version, text, target=act.target, request_id=request_id)
+            ledger.comment(change.version, text, target=change.target, request_id=request_id)
             return Outcome()
 
         self.carry_out(name, version, target, work, verb=None)
@@ -48,17 +51,20 @@ class Commenting(Handling):
 
     def _change_comment(self, name: str, version: int, target: Target, text: str | None) -> None:
         def work(
-            ledger: Ledger, act: Act, _request: Request | None, _evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            _request: Request | None,
+            _evidence: Evidence | None,
         ) -> Outcome[Any]:
             mine = [
                 comment["id"]
-                for comment in comments_on(ledger.session, act.version.uid)
-                if comment["author"] == ledger.actor and comment["target"] == act.target.key
+                for comment in comments_on(ledger.session, change.version.uid)
+                if comment["author"] == ledger.actor and comment["target"] == change.target.key
             ]
             if not mine or not ledger.edit_comment(mine[-1], text):
                 raise NoOpenRequestError(
                     messages.no_own_comment(
-                        user=ledger.actor or "", target=act.target, name=name, version=version
+                        user=ledger.actor or "", target=change.target, name=name, version=version
                     )
                 )
             return Outcome()
@@ -78,12 +84,12 @@ class Commenting(Handling):
         if text is not None and not 0 < len(text) <= MAX_COMMENT_LENGTH:
             problem = f"a comment has 1 to {MAX_COMMENT_LENGTH} characters"
             raise InvalidCommandError(messages.command_malformed("comment", problem))
-        gate = self._gate
+        enforcer = self._enforcer
 
         def work(session: Session) -> None:
-            if not gate.ledger(session).edit_comment(comment_id, text):
+            if not enforcer.ledger(session).edit_comment(comment_id, text):
                 raise NoOpenRequestError(
-                    messages.no_comment(comment_id=comment_id, user=gate.actor())
+                    messages.no_comment(comment_id=comment_id, user=enforcer.actor())
                 )
 
-        gate.transactions.write(work)
+        enforcer.transactions.write(work)

@@ -18,15 +18,15 @@ from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement.change import (
-    Act,
-    LookAgainError,
+    EvidenceOutdatedError,
     Outcome,
+    ProposedChange,
     word_for,
 )
-from mlflow_plugins_pack.approvals.enforcement.enforcer import Gate
+from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
-from mlflow_plugins_pack.approvals.ledger.snapshot import Eyes
+from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader
 from mlflow_plugins_pack.errors import (
     IdentityRequiredError,
     InvalidCommandError,
@@ -36,19 +36,19 @@ from mlflow_plugins_pack.errors import (
 
 MAX_COMMENT_LENGTH = 5000
 
-Work = Callable[[Ledger, Act, "Request | None", "Evidence | None"], "Outcome[Any]"]
-"""What a command does, under the lock: with the act that the request, if one is open, is about."""
+Work = Callable[[Ledger, ProposedChange, "Request | None", "Evidence | None"], "Outcome[Any]"]
+"""What a command does under the lock, with the change that the open request, if any, is about."""
 
 
 class Handling:
     """Carries out commands on one store.
 
     Args:
-        gate: Enforces the policy.
+        enforcer: Enforces the policy.
     """
 
-    def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+    def __init__(self, enforcer: Enforcer) -> None:
+        self._enforcer = enforcer
 
     def carry_out(
         self,
@@ -73,25 +73,27 @@ class Handling:
         Raises:
             ApprovalError: What the work refused, or that nothing could be worked on.
         """
-        gate = self._gate
+        enforcer = self._enforcer
         for _ in range(8):
-            act = gate.transactions.read(lambda s: self._act(gate.eyes(s), name, version, target))
-            if verb is not None and gate.actor() is None:
-                what = f"{verb} version {version} for {act.target} of '{name}'"
+            change = enforcer.transactions.read(
+                lambda s: self._change(enforcer.snapshot_reader(s), name, version, target)
+            )
+            if verb is not None and enforcer.actor() is None:
+                what = f"{verb} version {version} for {change.target} of '{name}'"
                 raise IdentityRequiredError(messages.identity_required(what))
-            evidence = gate.evidence(act) if needs_bytes else None
+            evidence = enforcer.evidence(change) if needs_bytes else None
             try:
-                outcome = gate.transactions.write(
+                outcome = enforcer.transactions.write(
                     lambda s, e=evidence: self._transact(s, name, version, target, work, e)  # type: ignore[misc]
                 )
-            except LookAgainError:
+            except EvidenceOutdatedError:
                 # The policy changed to ``apply: auto`` a moment ago, or the files are not read yet.
                 needs_bytes = True
                 continue
             if outcome is None:
                 continue
             if verb is not None:
-                gate.sync_lock(act.version, act.target)
+                enforcer.sync_lock(change.version, change.target)
             if outcome.refusal is not None:
                 raise outcome.refusal
             return
@@ -99,25 +101,27 @@ class Handling:
             f"'{name}' kept changing while it was looked at. Nothing was changed. Try again."
         )
 
-    def _act(self, see: Eyes, name: str, version: int, target: Target) -> Act:
-        scene = see(name, version, target)
-        found = scene.version
+    def _change(
+        self, read_snapshot: SnapshotReader, name: str, version: int, target: Target
+    ) -> ProposedChange:
+        snapshot = read_snapshot(name, version, target)
+        found = snapshot.version
         if found is None:
             raise NoOpenRequestError(
                 f"there is no version {version} of '{name}'. {messages.UNCHANGED} "
                 "Check the name and the number."
             )
-        protection = self._gate.protection(found, target)
+        protection = self._enforcer.protection(found, target)
         if protection is None:
             raise InvalidCommandError(messages.nothing_protected(target=target, name=found.name))
         rule, protected = protection
         # A look-alike from before the policy is asked about under its own name.
-        if any(request.version_uid == found.uid for request, _ in scene.waiting or ()):
+        if any(request.version_uid == found.uid for request, _ in snapshot.waiting or ()):
             protected = target
         if protected != target:
-            scene = see(name, version, protected)
+            snapshot = read_snapshot(name, version, protected)
         stage = protected.name if protected.kind == "stage" else None
-        return Act("promote", protected, found, rule, scene, stage=stage)
+        return ProposedChange("promote", protected, found, rule, snapshot, stage=stage)
 
     def _transact(
         self,
@@ -128,27 +132,27 @@ class Handling:
         work: Work,
         evidence: Evidence | None,
     ) -> Outcome[Any] | None:
-        mlflow_tables.lock_model(session, self._gate.workspace(), name)
-        act = self._act(self._gate.eyes(session), name, version, target)
-        if evidence is not None and evidence.uid != act.version.uid:
+        mlflow_tables.lock_model(session, self._enforcer.workspace(), name)
+        change = self._change(self._enforcer.snapshot_reader(session), name, version, target)
+        if evidence is not None and evidence.uid != change.version.uid:
             return None
         if evidence is not None and evidence.digest is None:
-            evidence = self._gate.readings.by_now(session, act.version, evidence)
-        ledger = self._gate.ledger(session, act.scene)
-        request = self._open(ledger, act) or self._open(ledger, act, review=True)
+            evidence = self._enforcer.readings.by_now(session, change.version, evidence)
+        ledger = self._enforcer.ledger(session, change.snapshot)
+        request = self._open(ledger, change) or self._open(ledger, change, review=True)
         if request is not None:
-            act = replace(
-                act,
+            change = replace(
+                change,
                 action="demote" if request.action == "demote" else "promote",
                 stage=request.stage,
                 archive_existing=request.archive_existing,
             )
-        return work(ledger, act, request, evidence)
+        return work(ledger, change, request, evidence)
 
     @staticmethod
-    def _open(ledger: Ledger, act: Act, *, review: bool = False) -> Request | None:
+    def _open(ledger: Ledger, change: ProposedChange, *, review: bool = False) -> Request | None:
         """Return the open request, or the open review, unless its time has run out just now."""
-        request = ledger.open_request(act.version, act.target, review=review)
+        request = ledger.open_request(change.version, change.target, review=review)
         if request is None:
             return None
         before = request.state
@@ -156,7 +160,7 @@ class Handling:
         if request.state is before:
             return request
         text = f"{word_for(request, request.state)}: {request.reason}"
-        mlflow_tables.show(ledger.session, mlflow_tables.shown(act.version, act.target, text))
+        mlflow_tables.show(ledger.session, mlflow_tables.shown(change.version, change.target, text))
         if review:
-            ledger.ungrant(act.version, act.target)
+            ledger.ungrant(change.version, change.target)
         return None

@@ -13,8 +13,12 @@ from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target, parse_command
 from mlflow_plugins_pack.approvals.enforcement import apply, requests, requirements
-from mlflow_plugins_pack.approvals.enforcement.change import Act, LookAgainError, Outcome
-from mlflow_plugins_pack.approvals.enforcement.enforcer import Gate
+from mlflow_plugins_pack.approvals.enforcement.change import (
+    EvidenceOutdatedError,
+    Outcome,
+    ProposedChange,
+)
+from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, last_request, votes
 from mlflow_plugins_pack.approvals.policy import eligibility
@@ -26,19 +30,19 @@ from mlflow_plugins_pack.errors import (
     SelfApprovalError,
 )
 
-Writer = Callable[[Act], Any]
+Writer = Callable[[ProposedChange], Any]
 
 
-class Desk(Commenting):
+class Commands(Commenting):
     """The people's side of one store.
 
     Args:
-        gate: Enforces the policy.
+        enforcer: Enforces the policy.
         write: Makes an approved change the stock way; used where the policy says ``apply: auto``.
     """
 
-    def __init__(self, gate: Gate, write: Writer) -> None:
-        super().__init__(gate)
+    def __init__(self, enforcer: Enforcer, write: Writer) -> None:
+        super().__init__(enforcer)
         self._write = write
 
     def command(self, command: str, name: str, version: int, value: str) -> None:
@@ -63,22 +67,27 @@ class Desk(Commenting):
         try:
             getattr(self, command.replace(".", "_"))(name, version, target, text or None)
         except ApprovalError as refusal:
-            self._gate.record_refusal(refusal, name, version, target.key)
+            self._enforcer.record_refusal(refusal, name, version, target.key)
             raise
 
     def request(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Ask for approval; asking again while a request is open only adds the comment."""
 
         def work(
-            ledger: Ledger, act: Act, request: Request | None, evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            request: Request | None,
+            evidence: Evidence | None,
         ) -> Outcome[Any]:
             if request is not None:
                 if text:
-                    ledger.comment(act.version, text, target=act.target, request_id=request.id)
+                    ledger.comment(
+                        change.version, text, target=change.target, request_id=request.id
+                    )
                 return Outcome()
-            self._refuse_holder(act)
-            request = requests.file(ledger, act, evidence, comment=text)
-            return self._apply_if_auto(ledger, act, request, evidence)
+            self._refuse_holder(change)
+            request = requests.file(ledger, change, evidence, comment=text)
+            return self._apply_if_auto(ledger, change, request, evidence)
 
         self.carry_out(name, version, target, work, verb="asking for approval", needs_bytes=True)
 
@@ -86,58 +95,64 @@ class Desk(Commenting):
         """Approve the open request; approving twice is approving once."""
 
         def work(
-            ledger: Ledger, act: Act, request: Request | None, evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            request: Request | None,
+            evidence: Evidence | None,
         ) -> Outcome[Any]:
             if request is None:
-                if self._approved_already(ledger, act):
+                if self._approved_already(ledger, change):
                     return Outcome()
-                raise self._nothing_open(ledger, act)
-            user = self._eligible(ledger, act, request)
+                raise self._nothing_open(ledger, change)
+            user = self._eligible(ledger, change, request)
             if request.awaits_digest and evidence is None:
-                raise LookAgainError
+                raise EvidenceOutdatedError
             request = requests.bind(ledger, request, evidence)
             if request.awaits_digest and evidence is not None:
-                raise requests.digesting(act, evidence)
+                raise requests.digesting(change, evidence)
             role = eligibility.ban(ledger.policy.defaults, request, user)
             if role is not None:
                 raise SelfApprovalError(
                     messages.self_approval(
                         user=user,
                         role=role,
-                        target=act.target,
-                        name=act.version.name,
+                        target=change.target,
+                        name=change.version.name,
                         request_id=request.short_id,
                     )
                 )
             ledger.vote(request, "approve", text)
-            request = requests.advance(ledger, act, request)
+            request = requests.advance(ledger, change, request)
             if request.action == "review":
-                requests.end_review(ledger, act, request)
+                requests.end_review(ledger, change, request)
                 return Outcome()
-            return self._apply_if_auto(ledger, act, request, evidence)
+            return self._apply_if_auto(ledger, change, request, evidence)
 
-        auto = self._gate.policy().defaults.apply == "auto"
+        auto = self._enforcer.policy().defaults.apply == "auto"
         self.carry_out(name, version, target, work, verb="approving", needs_bytes=auto)
 
     def withdraw(self, name: str, version: int, target: Target, text: str | None = None) -> None:
         """Take one's approval back while the request is pending."""
 
         def work(
-            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            request: Request | None,
+            _evidence: Evidence | None,
         ) -> Outcome[Any]:
             if request is None:
-                raise self._nothing_open(ledger, act)
-            about: dict[str, Any] = {"target": act.target, "name": act.version.name}
+                raise self._nothing_open(ledger, change)
+            about: dict[str, Any] = {"target": change.target, "name": change.version.name}
             about["request_id"] = request.short_id
             if request.state is State.APPROVED:
                 raise InvalidCommandError(
-                    messages.too_late_to_withdraw(**about, version=act.version.version)
+                    messages.too_late_to_withdraw(**about, version=change.version.version)
                 )
             if not ledger.withdraw(request, text):
                 raise NoOpenRequestError(
                     messages.nothing_to_withdraw(**about, user=ledger.actor or "")
                 )
-            requests.advance(ledger, act, request)
+            requests.advance(ledger, change, request)
             return Outcome()
 
         self.carry_out(name, version, target, work, verb="withdrawing")
@@ -161,33 +176,36 @@ class Desk(Commenting):
         action: Literal["promote", "demote"],
     ) -> None:
         def work(
-            ledger: Ledger, act: Act, _request: Request | None, evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            _request: Request | None,
+            evidence: Evidence | None,
         ) -> Outcome[Any]:
-            glass = act.rule.break_glass
-            if glass is None or not ledger.policy.may_break_glass(act.rule, ledger.actor):
+            glass = change.rule.break_glass
+            if glass is None or not ledger.policy.may_break_glass(change.rule, ledger.actor):
                 raise NotAnApproverError(
                     messages.no_glass(
                         user=ledger.actor or "",
-                        target=act.target,
-                        name=act.version.name,
-                        policy=act.rule.name,
+                        target=change.target,
+                        name=change.version.name,
+                        policy=change.rule.name,
                         group=glass.group if glass else None,
                     )
                 )
             if glass.require_reason and not text:
-                raise InvalidCommandError(messages.glass_reason(target=act.target))
-            stage = act.target.name if act.target.kind == "stage" else None
+                raise InvalidCommandError(messages.glass_reason(target=change.target))
+            stage = change.target.name if change.target.kind == "stage" else None
             if action == "promote":
-                self._refuse_holder(act)
-            elif all(holder.uid != act.version.uid for holder in act.scene.holders):
+                self._refuse_holder(change)
+            elif all(holder.uid != change.version.uid for holder in change.snapshot.holders):
                 raise InvalidCommandError(
-                    messages.no_holder(target=act.target, name=name, version=version)
+                    messages.no_holder(target=change.target, name=name, version=version)
                 )
             elif stage is not None:
-                archived = act.rule.protected(Target("stage", "Archived"))
+                archived = change.rule.protected(Target("stage", "Archived"))
                 stage = "None" if archived is not None else "Archived"
-            act = replace(act, action=action, stage=stage, archive_existing=False)
-            requests.break_glass(ledger, act, lambda: self._write(act), evidence, text)
+            change = replace(change, action=action, stage=stage, archive_existing=False)
+            requests.break_glass(ledger, change, lambda: self._write(change), evidence, text)
             return Outcome()
 
         needs_bytes = action == "promote"
@@ -199,20 +217,23 @@ class Desk(Commenting):
         """Reject the open request; one eligible approver is enough."""
 
         def work(
-            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            request: Request | None,
+            _evidence: Evidence | None,
         ) -> Outcome[Any]:
             if request is None:
-                last = last_request(ledger.session, act.version, act.target)
+                last = last_request(ledger.session, change.version, change.target)
                 if last is not None and last.state is State.REJECTED:
                     return Outcome()
-                raise self._nothing_open(ledger, act)
-            user = self._eligible(ledger, act, request)
+                raise self._nothing_open(ledger, change)
+            user = self._eligible(ledger, change, request)
             ledger.vote(request, "reject", text)
             reason = f"by {user}" + (f": {text}" if text else "")
-            apply.close(ledger, act.version, request, State.REJECTED, reason)
+            apply.close(ledger, change.version, request, State.REJECTED, reason)
             if request.action == "review":
                 # The version still holds the target, and nobody has approved that: it is drift.
-                ledger.ungrant(act.version, act.target)
+                ledger.ungrant(change.version, change.target)
             return Outcome()
 
         self.carry_out(name, version, target, work, verb="rejecting")
@@ -221,17 +242,20 @@ class Desk(Commenting):
         """Withdraw the open request; only who made it may."""
 
         def work(
-            ledger: Ledger, act: Act, request: Request | None, _evidence: Evidence | None
+            ledger: Ledger,
+            change: ProposedChange,
+            request: Request | None,
+            _evidence: Evidence | None,
         ) -> Outcome[Any]:
             if request is None:
-                raise self._nothing_open(ledger, act)
+                raise self._nothing_open(ledger, change)
             if request.action == "review" or ledger.actor != request.requester:
                 raise NotAnApproverError(
                     f"request {request.short_id} was made by '{request.requester}', who alone may "
                     f"cancel it; an approver may reject it. {messages.UNCHANGED}"
                 )
             reason = f"by {ledger.actor}" + (f": {text}" if text else "")
-            apply.close(ledger, act.version, request, State.CANCELLED, reason)
+            apply.close(ledger, change.version, request, State.CANCELLED, reason)
             return Outcome()
 
         self.carry_out(name, version, target, work, verb="cancelling")
@@ -239,61 +263,61 @@ class Desk(Commenting):
     # --- parts ------------------------------------------------------------------------------
 
     @staticmethod
-    def _refuse_holder(act: Act) -> None:
-        if act.holder is not None and act.holder.uid == act.version.uid:
+    def _refuse_holder(change: ProposedChange) -> None:
+        if change.holder is not None and change.holder.uid == change.version.uid:
             raise InvalidCommandError(
                 messages.already_holder(
-                    target=act.target, name=act.version.name, version=act.version.version
+                    target=change.target, name=change.version.name, version=change.version.version
                 )
             )
 
-    def _eligible(self, ledger: Ledger, act: Act, request: Request) -> str:
-        rules, _ = requirements.rules_of(ledger, act, request)
+    def _eligible(self, ledger: Ledger, change: ProposedChange, request: Request) -> str:
+        rules, _ = requirements.rules_of(ledger, change, request)
         user = ledger.actor or ""
         if not any(user in rule.members for rule in rules):
             raise NotAnApproverError(
                 messages.not_an_approver(
                     user=user,
-                    target=act.target,
-                    name=act.version.name,
-                    policy=act.rule.name,
+                    target=change.target,
+                    name=change.version.name,
+                    policy=change.rule.name,
                     groups=[rule.group for rule in rules],
                 )
             )
         return user
 
     @staticmethod
-    def _approved_already(ledger: Ledger, act: Act) -> bool:
-        last = last_request(ledger.session, act.version, act.target)
+    def _approved_already(ledger: Ledger, change: ProposedChange) -> bool:
+        last = last_request(ledger.session, change.version, change.target)
         if last is None or last.state is not State.APPLIED:
             return False
         mine = [v for v in votes(ledger.session, last.id) if v.approver == ledger.actor]
         return bool(mine) and mine[0].verdict == "approve"
 
     @staticmethod
-    def _nothing_open(ledger: Ledger, act: Act) -> NoOpenRequestError:
-        last = last_request(ledger.session, act.version, act.target)
+    def _nothing_open(ledger: Ledger, change: ProposedChange) -> NoOpenRequestError:
+        last = last_request(ledger.session, change.version, change.target)
         return NoOpenRequestError(
             messages.no_open_request(
-                target=act.target,
-                name=act.version.name,
-                version=act.version.version,
+                target=change.target,
+                name=change.version.name,
+                version=change.version.version,
                 last=last.state if last else None,
                 reason=last.reason if last else None,
             )
         )
 
     def _apply_if_auto(
-        self, ledger: Ledger, act: Act, request: Request, evidence: Evidence | None
+        self, ledger: Ledger, change: ProposedChange, request: Request, evidence: Evidence | None
     ) -> Outcome[Any]:
-        auto = self._gate.policy().defaults.apply == "auto"
+        auto = self._enforcer.policy().defaults.apply == "auto"
         if not auto or request.state is not State.APPROVED:
             return Outcome()
         if evidence is not None and evidence.digest is None:
             return Outcome()  # approved; the stock call applies it once the files are read again
-        _, basis = requirements.rules_of(ledger, act, request)
-        if requirements.obstacle(ledger, act, basis, evidence) is not None:
+        _, basis = requirements.rules_of(ledger, change, request)
+        if requirements.obstacle(ledger, change, basis, evidence) is not None:
             return Outcome()  # approved; the stock call applies it once nothing is in the way
         return requests.settle(
-            ledger, act, request, lambda: self._write(act), evidence, filed=False
+            ledger, change, request, lambda: self._write(change), evidence, filed=False
         )

@@ -8,7 +8,7 @@ from mlflow_plugins_pack.approvals.database import batched_writes, mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.enforcement.change import Act, Standing, T, word_for
+from mlflow_plugins_pack.approvals.enforcement.change import ProposedChange, T, VoteStatus, word_for
 from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
@@ -16,18 +16,18 @@ from mlflow_plugins_pack.approvals.ledger.requests import Request
 
 def apply(
     ledger: Ledger,
-    act: Act,
+    change: ProposedChange,
     request: Request,
     write: Callable[[], T],
-    standing: Standing,
+    status: VoteStatus,
     line: str,
     *,
     review_by: int | None = None,
 ) -> T:
     """Let stock MLflow write, and record the change and all that follows from it."""
-    session, version, target = ledger.session, act.version, act.target
-    before = act.holder
-    guarded = act.scene.is_guarded
+    session, version, target = ledger.session, change.version, change.target
+    before = change.holder
+    guarded = change.snapshot.is_guarded
     with install.admitted(session, version.workspace, version.name, installed=guarded):
         value = write()
     with batched_writes.together(session):
@@ -39,15 +39,15 @@ def apply(
             request_id=request.id,
             before={"holder": before.version if before else None},
             after={
-                "action": act.action,
-                "holder": version.version if act.action == "promote" else None,
+                "action": change.action,
+                "holder": version.version if change.action == "promote" else None,
                 "digest": request.digest,
-                "approvers": standing.people,
-                "basis": standing.basis,
-                "stage": act.stage,
+                "approvers": status.people,
+                "basis": status.basis,
+                "stage": change.stage,
             },
         )
-        promoted = act.action == "promote"
+        promoted = change.action == "promote"
         tags = [
             mlflow_tables.shown(version, target, line),
             mlflow_tables.shown_digest(version, target, request.digest if promoted else None),
@@ -64,11 +64,11 @@ def apply(
             ledger.ungrant(version, target)
         mlflow_tables.show(session, *tags)
     if version.stage != "None" and target.key != f"stage:{version.stage}":
-        _leave(ledger, version, Target("stage", version.stage), act, request)
-    if act.archive_existing and target.kind == "stage":
-        for other in act.scene.holders:
+        _leave(ledger, version, Target("stage", version.stage), change, request)
+    if change.archive_existing and target.kind == "stage":
+        for other in change.snapshot.holders:
             if other.uid != version.uid:
-                _leave(ledger, other, target, act, request)
+                _leave(ledger, other, target, change, request)
     for rival in ledger.rivals(request, version, target):
         found = mlflow_tables.find_version(session, rival.workspace, rival.name, rival.version)
         reason = f"request {request.short_id} was applied"
@@ -76,7 +76,9 @@ def apply(
     return value
 
 
-def _leave(ledger: Ledger, version: Version, target: Target, act: Act, request: Request) -> None:
+def _leave(
+    ledger: Ledger, version: Version, target: Target, change: ProposedChange, request: Request
+) -> None:
     """Record that an approved change moved a version out of another protected stage."""
     rules = ledger.policy.rules_about(
         version.workspace,
@@ -84,7 +86,7 @@ def _leave(ledger: Ledger, version: Version, target: Target, act: Act, request: 
         is_prompt=version.is_prompt,
         has_files=version.has_files,
     )
-    if act.target.kind != "stage" or not any(rule.protected(target) for rule in rules):
+    if change.target.kind != "stage" or not any(rule.protected(target) for rule in rules):
         return
     ledger.ungrant(version, target)
     ledger.record(
@@ -93,12 +95,12 @@ def _leave(ledger: Ledger, version: Version, target: Target, act: Act, request: 
         target=target.key,
         request_id=request.id,
         before={"stage": target.name},
-        after={"by": act.version.version, "stage": act.stage},
+        after={"by": change.version.version, "stage": change.stage},
     )
     text = (
-        f"REPLACED by version {act.version.version}"
-        if version.uid != act.version.uid
-        else f"LEFT for {act.stage}"
+        f"REPLACED by version {change.version.version}"
+        if version.uid != change.version.uid
+        else f"LEFT for {change.stage}"
     )
     mlflow_tables.show(
         ledger.session,

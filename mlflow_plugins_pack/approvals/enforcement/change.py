@@ -1,4 +1,4 @@
-"""The words the gate speaks in: what a call would do, where it stands, what came of it."""
+"""The words the enforcer speaks in: what a call would do, where it stands, what came of it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.request_states import State, Tally
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.ledger.requests import Request
-from mlflow_plugins_pack.approvals.ledger.snapshot import Eyes, Scene
+from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader, TargetSnapshot
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
 from mlflow_plugins_pack.errors import ApprovalError
 
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Act:
+class ProposedChange:
     """A change of a protected target.
 
     Attributes:
@@ -29,21 +29,21 @@ class Act:
         rule: The policy that protects the target.
         stage: For stages, the stage that the version is to move to.
         archive_existing: Whether the others in that stage are archived by the same call.
-        scene: The version and the target's holders as they were when this was planned.
+        snapshot: The version and the target's holders as they were when this was planned.
     """
 
     action: Literal["promote", "demote"]
     target: Target
     version: Version
     rule: PolicyRule
-    scene: Scene
+    snapshot: TargetSnapshot
     stage: str | None = None
     archive_existing: bool = False
 
     @property
     def holder(self) -> Version | None:
-        """The version that the target stands for before the act."""
-        return self.scene.holder
+        """The version that the target stands for before the change."""
+        return self.snapshot.holder
 
 
 class Absent(Enum):
@@ -53,7 +53,7 @@ class Absent(Enum):
 
 
 ABSENT = Absent.ABSENT
-Plan = Callable[[Eyes], "Act | Absent | None"]
+Plan = Callable[[SnapshotReader], "ProposedChange | Absent | None"]
 """Sees what a call would do: to a protected target, to a version that is not there (`ABSENT`), or
 nothing that needs approval as things are (None). What it says is asked again under the lock."""
 
@@ -68,7 +68,7 @@ class Outcome(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Standing:
+class VoteStatus:
     """How far a request has come.
 
     Attributes:
@@ -90,19 +90,19 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Preview:
     """What was read of the registry before anything slow.
 
     Attributes:
-        act: What the call would do.
+        change: What the call would do.
         tags: The version's, where they are its content.
     """
 
-    act: Act | Absent | None
+    change: ProposedChange | Absent | None
     tags: dict[str, str | None] | None = None
 
 
-class LookAgainError(Exception):
+class EvidenceOutdatedError(Exception):
     """The transaction needs evidence that was not taken, or was taken of something else."""
 
 

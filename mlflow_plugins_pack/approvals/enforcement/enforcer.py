@@ -29,11 +29,11 @@ from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.enforcement.change import (
     ABSENT,
-    Act,
-    LookAgainError,
+    EvidenceOutdatedError,
     Outcome,
     Plan,
-    Seen,
+    Preview,
+    ProposedChange,
     T,
 )
 from mlflow_plugins_pack.approvals.enforcement.refusal_log import RefusalLog
@@ -46,7 +46,7 @@ from mlflow_plugins_pack.approvals.ledger.requests import (
     is_approved,
     open_request,
 )
-from mlflow_plugins_pack.approvals.ledger.snapshot import Eyes, Scene
+from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader, TargetSnapshot
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.policy.source import PolicySource
 from mlflow_plugins_pack.errors import (
@@ -65,7 +65,7 @@ READER = "system:digest"
 _CHANGED_NOTHING = (ApprovalRequiredError, ChecksFailedError, DigestingError, FrozenError)
 
 
-class Gate:
+class Enforcer:
     """Enforces the policy for one store."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Gate:
         """Return the signed-in caller."""
         return identity.current_user(self.policy().file.identity)
 
-    def ledger(self, session: Session, seen: Scene | None = None) -> Ledger:
+    def ledger(self, session: Session, seen: TargetSnapshot | None = None) -> Ledger:
         """Open the ledger for the caller, now; with what was seen under the lock."""
         now = now_ms()
         if seen is not None and seen.log is not None and self.transactions.may_be_bold(session):
@@ -177,7 +177,7 @@ class Gate:
                 found.append((target, version))
         return found
 
-    # --- the act ----------------------------------------------------------------------------
+    # --- the change ----------------------------------------------------------------------------
 
     def perform(self, name: str, plan: Plan, write: Callable[[], T]) -> T:
         """Make a change if it is free or approved; else file a request and refuse.
@@ -195,26 +195,32 @@ class Gate:
         """
         for attempt in range(_START_OVER):
             seen = self.transactions.read(lambda s: self._look(s, plan))
-            act = seen.act if isinstance(seen.act, Act) else None
+            change = seen.change if isinstance(seen.change, ProposedChange) else None
             found = None
-            if act is not None:
-                with self.recording(act):
-                    self.require_identity(act)
+            if change is not None:
+                with self.recording(change):
+                    self.require_identity(change)
                     # A second round means that the decision does need the bytes.
-                    found = self._evidence_for(act, seen, insist=attempt > 0)
+                    found = self._evidence_for(change, seen, insist=attempt > 0)
             try:
                 outcome = self.transactions.write(
                     lambda s, e=found: self._decide(s, name, plan, write, e)  # type: ignore[misc]
                 )
-            except LookAgainError:
+            except EvidenceOutdatedError:
                 continue
             can_lock = found is None or found.can_lock
-            if act is not None and can_lock and not isinstance(outcome.refusal, _CHANGED_NOTHING):
-                self.sync_lock(act.version, act.target)
+            if (
+                change is not None
+                and can_lock
+                and not isinstance(outcome.refusal, _CHANGED_NOTHING)
+            ):
+                self.sync_lock(change.version, change.target)
             if outcome.refusal is not None:
                 outcome.refusal.is_recorded = outcome.filed
-                if act is not None:
-                    self.record_refusal(outcome.refusal, name, act.version.version, act.target.key)
+                if change is not None:
+                    self.record_refusal(
+                        outcome.refusal, name, change.version.version, change.target.key
+                    )
                 raise outcome.refusal
             return outcome.value  # type: ignore[return-value]
         raise RegistryBusyError(
@@ -232,22 +238,24 @@ class Gate:
 
         return self.transactions.write(work)
 
-    def eyes(self, session: Session) -> Eyes:
+    def snapshot_reader(self, session: Session) -> SnapshotReader:
         """Return what sees scenes: at a glance, or in a write transaction, under the lock, all."""
         under_lock = self.transactions.is_writing(session)
-        return snapshot.eyes(session, self.workspace(), under_lock=under_lock)
+        return snapshot.snapshot_reader(session, self.workspace(), under_lock=under_lock)
 
-    def _look(self, session: Session, plan: Plan) -> Seen:
+    def _look(self, session: Session, plan: Plan) -> Preview:
         """Read what the call would do, and what the reading of bytes depends on."""
-        act = plan(self.eyes(session))
-        if not isinstance(act, Act) or act.action == "demote":
-            return Seen(act)
-        return self._seen(session, act)
+        change = plan(self.snapshot_reader(session))
+        if not isinstance(change, ProposedChange) or change.action == "demote":
+            return Preview(change)
+        return self._seen(session, change)
 
     @staticmethod
-    def _seen(session: Session, act: Act) -> Seen:
-        tags = mlflow_tables.version_tags(session, act.version) if act.version.is_prompt else {}
-        return Seen(act, tags)
+    def _seen(session: Session, change: ProposedChange) -> Preview:
+        tags = (
+            mlflow_tables.version_tags(session, change.version) if change.version.is_prompt else {}
+        )
+        return Preview(change, tags)
 
     def sync_lock(self, version: Version, target: Target) -> None:
         """Lock the version's files if it is approved for the target, else let go of them."""
@@ -259,38 +267,40 @@ class Gate:
             ),
         )
 
-    def require_identity(self, act: Act) -> None:
+    def require_identity(self, change: ProposedChange) -> None:
         """Refuse a caller who is nobody."""
         if self.actor() is None:
-            verb = "changing" if act.action == "promote" else "taking away"
+            verb = "changing" if change.action == "promote" else "taking away"
             raise IdentityRequiredError(
                 messages.identity_required(
-                    f"{verb} the protected {act.target} of '{act.version.name}'"
+                    f"{verb} the protected {change.target} of '{change.version.name}'"
                 )
             )
 
-    def _evidence_for(self, act: Act, seen: Seen, *, insist: bool) -> Evidence | None:
+    def _evidence_for(
+        self, change: ProposedChange, seen: Preview, *, insist: bool
+    ) -> Evidence | None:
         """Read the bytes where the decision will need them; a waiting request does not."""
-        if act.action == "demote":
+        if change.action == "demote":
             return None
-        files = digest.Files(act.version)
+        files = digest.Files(change.version)
         if files.is_quick:
             # Only a request that is to be filed asks for the run's user; then this comes again.
-            return self._gather(act, seen, files, with_user=insist)
-        request = self.transactions.read(lambda s: open_request(s, act.version, act.target))
+            return self._gather(change, seen, files, with_user=insist)
+        request = self.transactions.read(lambda s: open_request(s, change.version, change.target))
         waits = request is not None and request.state is State.PENDING
         waits = waits and not (request is not None and request.awaits_digest)
-        if waits and not insist and act.rule.approvals:
+        if waits and not insist and change.rule.approvals:
             return None
         # A change is made by bytes that were read after it was approved.
         is_approved = request is not None and request.state is State.APPROVED
         since_ms = request.updated_at if request is not None and is_approved else 0
-        return self._gather(act, seen, files, since_ms, with_user=insist or request is None)
+        return self._gather(change, seen, files, since_ms, with_user=insist or request is None)
 
     def _gather(
         self,
-        act: Act,
-        seen: Seen,
+        change: ProposedChange,
+        seen: Preview,
         files: digest.Files,
         since_ms: int = 0,
         *,
@@ -301,14 +311,14 @@ class Gate:
 
         tags = seen.tags or {}
         found = evidence.gather(
-            act.version, tags, act.rule.checks, act.holder, digest_of, with_user=with_user
+            change.version, tags, change.rule.checks, change.holder, digest_of, with_user=with_user
         )
         return replace(found, since_ms=since_ms, can_lock=files.can_lock)
 
-    def evidence(self, act: Act) -> Evidence:
+    def evidence(self, change: ProposedChange) -> Evidence:
         """Read a version's bytes and its run; slow, so never inside a transaction."""
-        seen = self.transactions.read(lambda s: self._seen(s, act))
-        return self._gather(act, seen, digest.Files(act.version))
+        seen = self.transactions.read(lambda s: self._seen(s, change))
+        return self._gather(change, seen, digest.Files(change.version))
 
     def _decide(
         self,
@@ -319,29 +329,29 @@ class Gate:
         found: Evidence | None,
     ) -> Outcome[T]:
         mlflow_tables.lock_model(session, self.workspace(), name)
-        act = plan(self.eyes(session))
-        if not isinstance(act, Act):
+        change = plan(self.snapshot_reader(session))
+        if not isinstance(change, ProposedChange):
             with install.admitted(session, self.workspace(), name):
                 value = write()
-            if act is ABSENT:  # and there now: it has come since the plan looked
-                raise LookAgainError
+            if change is ABSENT:  # and there now: it has come since the plan looked
+                raise EvidenceOutdatedError
             return Outcome(value)
-        if self.actor() is None or (found is not None and found.uid != act.version.uid):
-            raise LookAgainError
+        if self.actor() is None or (found is not None and found.uid != change.version.uid):
+            raise EvidenceOutdatedError
         if found is not None and found.digest is None:
-            found = self.readings.by_now(session, act.version, found)
-        ledger = self.ledger(session, act.scene)
-        request = ledger.open_request(act.version, act.target)
+            found = self.readings.by_now(session, change.version, found)
+        ledger = self.ledger(session, change.snapshot)
+        request = ledger.open_request(change.version, change.target)
         if request is not None:
             request = ledger.expire_if_due(request)
             request = request if request.state.is_open else None
         filed = request is None
         if request is None:
-            refusal = requests.after_rejection(session, act, found)
+            refusal = requests.after_rejection(session, change, found)
             if refusal is not None:
                 return Outcome(refusal=refusal)
-            request = requests.file(ledger, act, found, comment=None)
-        return requests.settle(ledger, act, request, write, found, filed=filed)
+            request = requests.file(ledger, change, found, comment=None)
+        return requests.settle(ledger, change, request, write, found, filed=filed)
 
     def note_reading(self, version: Version, digest: str | None, how_far: Underway) -> None:
         """Bind the version's requests to what was read, or show them how far the reading is."""
@@ -361,27 +371,31 @@ class Gate:
     def _note_reading(
         self, ledger: Ledger, request: Request, digest: str | None, how_far: Underway
     ) -> None:
-        see = snapshot.eyes(ledger.session, request.workspace, under_lock=True)
-        seen = see(request.name, request.version, request.target)
+        read_snapshot = snapshot.snapshot_reader(ledger.session, request.workspace, under_lock=True)
+        seen = read_snapshot(request.name, request.version, request.target)
         found = seen.version
         protection = self.protection(found, request.target) if found is not None else None
         if found is None or found.uid != request.version_uid or protection is None:
             return
-        act = Act("promote", request.target, found, protection[0], seen, request.stage)
+        change = ProposedChange(
+            "promote", request.target, found, protection[0], seen, request.stage
+        )
         if digest is not None:
             tags = mlflow_tables.version_tags(ledger.session, found) if found.is_prompt else {}
             request = ledger.note_digest(request, whole_digest(found, tags, digest))
-        requests.advance(ledger, act, request, how_far)
+        requests.advance(ledger, change, request, how_far)
 
     # --- refusals in the audit log ------------------------------------------------------------
 
     @contextlib.contextmanager
-    def recording(self, act: Act) -> Iterator[None]:
-        """Keep the block's refusals in the audit log, as refusals of an act."""
+    def recording(self, change: ProposedChange) -> Iterator[None]:
+        """Keep the block's refusals in the audit log, as refusals of a change."""
         try:
             yield
         except ApprovalError as refusal:
-            self.record_refusal(refusal, act.version.name, act.version.version, act.target.key)
+            self.record_refusal(
+                refusal, change.version.name, change.version.version, change.target.key
+            )
             raise
 
     def record_refusal(

@@ -14,11 +14,11 @@ from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import State, tally
 from mlflow_plugins_pack.approvals.enforcement import apply, requirements
 from mlflow_plugins_pack.approvals.enforcement.change import (
-    Act,
-    LookAgainError,
+    EvidenceOutdatedError,
     Outcome,
-    Standing,
+    ProposedChange,
     T,
+    VoteStatus,
     word_for,
 )
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
@@ -32,43 +32,49 @@ from mlflow_plugins_pack.errors import (
 )
 
 
-def after_rejection(session: Session, act: Act, found: Evidence | None) -> ApprovalError | None:
+def after_rejection(
+    session: Session, change: ProposedChange, found: Evidence | None
+) -> ApprovalError | None:
     """A rejection stands against calls that only repeat themselves."""
-    last = last_request(session, act.version, act.target)
-    if last is None or last.state is not State.REJECTED or last.action != act.action:
+    last = last_request(session, change.version, change.target)
+    if last is None or last.state is not State.REJECTED or last.action != change.action:
         return None
     if found is not None and found.digest is not None and last.digest != found.digest:
         return None
     return ApprovalRequiredError(
         messages.rejected_before(
-            target=act.target,
-            name=act.version.name,
-            version=act.version.version,
-            policy=act.rule.name,
+            target=change.target,
+            name=change.version.name,
+            version=change.version.version,
+            policy=change.rule.name,
             request_id=last.short_id,
             reason=last.reason or "no reason given",
         )
     )
 
 
-def file(ledger: Ledger, act: Act, found: Evidence | None, *, comment: str | None) -> Request:
-    """File a request for an act."""
-    request = _file(ledger, act, found, comment)
-    return advance(ledger, act, request, found.underway if found else None)
+def file(
+    ledger: Ledger, change: ProposedChange, found: Evidence | None, *, comment: str | None
+) -> Request:
+    """File a request for a change."""
+    request = _file(ledger, change, found, comment)
+    return advance(ledger, change, request, found.underway if found else None)
 
 
-def _file(ledger: Ledger, act: Act, found: Evidence | None, comment: str | None) -> Request:
-    if act.action == "promote" and (found is None or not found.knows_user):
-        raise LookAgainError
+def _file(
+    ledger: Ledger, change: ProposedChange, found: Evidence | None, comment: str | None
+) -> Request:
+    if change.action == "promote" and (found is None or not found.knows_user):
+        raise EvidenceOutdatedError
     return ledger.file(
-        act.version,
-        act.target,
-        action=act.action,
-        policy_name=act.rule.name,
+        change.version,
+        change.target,
+        action=change.action,
+        policy_name=change.rule.name,
         digest=found.digest if found else None,
-        holder=act.holder,
-        stage=act.stage,
-        archive_existing=act.archive_existing,
+        holder=change.holder,
+        stage=change.stage,
+        archive_existing=change.archive_existing,
         run_user=found.run_user if found else None,
         comment=comment,
     )
@@ -76,68 +82,70 @@ def _file(ledger: Ledger, act: Act, found: Evidence | None, comment: str | None)
 
 def break_glass(
     ledger: Ledger,
-    act: Act,
+    change: ProposedChange,
     write: Callable[[], T],
     found: Evidence | None,
     reason: str | None,
 ) -> T:
     """Make a change that nobody has approved, and file its review."""
-    glass, version = act.rule.break_glass, act.version
-    if glass is None or (found is None and act.action == "promote"):
-        raise LookAgainError
+    glass, version = change.rule.break_glass, change.version
+    if glass is None or (found is None and change.action == "promote"):
+        raise EvidenceOutdatedError
     if found is not None and found.digest is None:
-        raise digesting(act, found)
-    if (waiting := ledger.open_request(version, act.target)) is not None:
+        raise digesting(change, found)
+    if (waiting := ledger.open_request(version, change.target)) is not None:
         apply.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
-    request = _file(ledger, act, found, reason)
+    request = _file(ledger, change, found, reason)
     why = f"{ledger.actor} broke the glass" + (f": {reason}" if reason else "")
     request = ledger.move(request, State.APPROVED, why, recorded_as="GLASS_BROKEN")
     review_by = ledger.now_ms + glass.expires_after * 1000
     value = apply.apply(
         ledger,
-        act,
+        change,
         request,
         write,
-        Standing(tally((), ()), [], "the glass was broken"),
+        VoteStatus(tally((), ()), [], "the glass was broken"),
         "BREAK-GLASS",
         review_by=review_by,
     )
     review = ledger.file(
         version,
-        act.target,
+        change.target,
         action="review",
-        policy_name=act.rule.name,
+        policy_name=change.rule.name,
         digest=found.digest if found else None,
-        holder=version if act.action == "promote" else None,
+        holder=version if change.action == "promote" else None,
         stage=None,
         archive_existing=False,
         run_user=found.run_user if found else None,
         comment=reason,
         expires_after=glass.expires_after,
     )
-    advance(ledger, act, review)
+    advance(ledger, change, review)
     return value
 
 
-def end_review(ledger: Ledger, act: Act, review: Request) -> None:
+def end_review(ledger: Ledger, change: ProposedChange, review: Request) -> None:
     """Close the review of a broken glass once enough people have approved it afterwards."""
     if review.state is not State.APPROVED:
         return
     ledger.move(review, State.APPLIED)
-    standing = requirements.standing(ledger, act, review)
-    after = {"action": "review", "approvers": standing.people}
-    ledger.record("REVIEWED", act.version, target=act.target.key, request_id=review.id, after=after)
-    ledger.confirm_grant(act.version, act.target)
-    line = standing.line("BREAK-GLASS REVIEWED")
-    mlflow_tables.show(ledger.session, mlflow_tables.shown(act.version, act.target, line))
+    status = requirements.status(ledger, change, review)
+    after = {"action": "review", "approvers": status.people}
+    ledger.record(
+        "REVIEWED", change.version, target=change.target.key, request_id=review.id, after=after
+    )
+    ledger.confirm_grant(change.version, change.target)
+    line = status.line("BREAK-GLASS REVIEWED")
+    mlflow_tables.show(ledger.session, mlflow_tables.shown(change.version, change.target, line))
 
 
-def digesting(act: Act, found: Evidence) -> DigestingError:
+def digesting(change: ProposedChange, found: Evidence) -> DigestingError:
     """Return the refusal of what cannot be done before the bytes are read."""
-    version = act.version
+    version = change.version
     return DigestingError(
         messages.digesting(
-            target=act.target,
+            target=change.target,
             name=version.name,
             version=version.version,
             how_far=str(found.underway or "0 %"),
@@ -153,23 +161,23 @@ def bind(ledger: Ledger, request: Request, found: Evidence | None) -> Request:
 
 
 def advance(
-    ledger: Ledger, act: Act, request: Request, underway: Underway | None = None
+    ledger: Ledger, change: ProposedChange, request: Request, underway: Underway | None = None
 ) -> Request:
     """Count the votes, approve the request if they suffice, and show where it stands."""
-    standing = requirements.standing(ledger, act, request)
+    status = requirements.status(ledger, change, request)
     is_known = not request.awaits_digest
-    if request.state is State.PENDING and standing.tally.is_complete and is_known:
+    if request.state is State.PENDING and status.tally.is_complete and is_known:
         request = ledger.move(request, State.APPROVED)
-    line = standing.line(word_for(request, request.state))
+    line = status.line(word_for(request, request.state))
     if not is_known:
         line += f", digesting {underway or '0 %'}"
-    mlflow_tables.show(ledger.session, mlflow_tables.shown(act.version, request.target, line))
+    mlflow_tables.show(ledger.session, mlflow_tables.shown(change.version, request.target, line))
     return request
 
 
 def settle(
     ledger: Ledger,
-    act: Act,
+    change: ProposedChange,
     request: Request,
     write: Callable[[], T],
     found: Evidence | None,
@@ -177,13 +185,13 @@ def settle(
     filed: bool,
 ) -> Outcome[T]:
     """Apply an open request if everything holds, else say why not."""
-    version, now = act.version, act.holder
+    version, now = change.version, change.holder
     about: dict[str, Any] = {
-        "target": act.target,
+        "target": change.target,
         "name": version.name,
         "version": version.version,
     }
-    if request.action != act.action or request.holder_uid != (now.uid if now else None):
+    if request.action != change.action or request.holder_uid != (now.uid if now else None):
         apply.close(ledger, version, request, State.STALE, "the holder changed")
         return Outcome(
             refusal=HolderChangedError(
@@ -197,22 +205,22 @@ def settle(
         )
     request = bind(ledger, request, found)
     known = found.digest if found is not None else None
-    if act.action == "promote" and known is not None and request.digest != known:
-        return _stale(ledger, act, request, "its files have changed since")
-    if act.archive_existing and not request.archive_existing:
+    if change.action == "promote" and known is not None and request.digest != known:
+        return _stale(ledger, change, request, "its files have changed since")
+    if change.archive_existing and not request.archive_existing:
         text = messages.archive_not_covered(**about, request_id=request.short_id)
         return Outcome(refusal=ApprovalRequiredError(text))
-    standing = requirements.standing(ledger, act, request)
-    count = standing.tally
+    status = requirements.status(ledger, change, request)
+    count = status.tally
     if not count.is_complete:
         if request.state is State.APPROVED:
-            return _stale(ledger, act, request, f"the policy now asks for more ({count})")
+            return _stale(ledger, change, request, f"the policy now asks for more ({count})")
         return Outcome(
             refusal=ApprovalRequiredError(
                 messages.approval_required(
                     **about,
-                    action=act.action,
-                    policy=act.rule.name,
+                    action=change.action,
+                    policy=change.rule.name,
                     tally=count,
                     request_id=request.short_id,
                     state=request.state,
@@ -223,24 +231,24 @@ def settle(
             ),
             filed=filed,
         )
-    if act.action == "promote" and found is not None and found.digest is None:
-        return Outcome(refusal=digesting(act, found), filed=filed)
+    if change.action == "promote" and found is not None and found.digest is None:
+        return Outcome(refusal=digesting(change, found), filed=filed)
     if request.state is State.PENDING:
-        request = advance(ledger, act, request)
-    if (refusal := requirements.obstacle(ledger, act, standing.basis, found)) is not None:
+        request = advance(ledger, change, request)
+    if (refusal := requirements.obstacle(ledger, change, status.basis, found)) is not None:
         return Outcome(refusal=refusal)
-    word = "APPLIED" if act.action == "promote" else "TAKEN AWAY"
-    return Outcome(apply.apply(ledger, act, request, write, standing, standing.line(word)))
+    word = "APPLIED" if change.action == "promote" else "TAKEN AWAY"
+    return Outcome(apply.apply(ledger, change, request, write, status, status.line(word)))
 
 
-def _stale(ledger: Ledger, act: Act, request: Request, why: str) -> Outcome[Any]:
-    apply.close(ledger, act.version, request, State.STALE, why)
+def _stale(ledger: Ledger, change: ProposedChange, request: Request, why: str) -> Outcome[Any]:
+    apply.close(ledger, change.version, request, State.STALE, why)
     return Outcome(
         refusal=StaleApprovalError(
             messages.stale(
-                target=act.target,
-                name=act.version.name,
-                version=act.version.version,
+                target=change.target,
+                name=change.version.name,
+                version=change.version.version,
                 request_id=request.short_id,
                 why=why,
             )

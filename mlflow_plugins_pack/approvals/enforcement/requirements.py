@@ -1,4 +1,4 @@
-"""What an act needs under the policy in force, and what of it is there.
+"""What a change needs under the policy in force, and what of it is there.
 
 Votes, rollbacks and inherited approvals decide whether it is approved; freeze windows, the place
 it must come from and the checks decide whether it may be made now.
@@ -14,7 +14,11 @@ from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
 from mlflow_plugins_pack.approvals.domain.targets import matches
-from mlflow_plugins_pack.approvals.enforcement.change import Act, LookAgainError, Standing
+from mlflow_plugins_pack.approvals.enforcement.change import (
+    EvidenceOutdatedError,
+    ProposedChange,
+    VoteStatus,
+)
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, held_before, is_approved
 from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_windows
@@ -23,30 +27,32 @@ from mlflow_plugins_pack.errors import ApprovalError, ChecksFailedError, FrozenE
 ROLLBACK = "rollback"
 
 
-def standing(ledger: Ledger, act: Act, request: Request) -> Standing:
+def status(ledger: Ledger, change: ProposedChange, request: Request) -> VoteStatus:
     """Count a request's votes under the policy in force."""
     people = eligibility.approvers(ledger.policy.defaults, request, ledger.votes(request))
-    rules, basis = rules_of(ledger, act, request)
-    return Standing(tally(rules, people), people, basis)
+    rules, basis = rules_of(ledger, change, request)
+    return VoteStatus(tally(rules, people), people, basis)
 
 
-def rules_of(ledger: Ledger, act: Act, request: Request) -> tuple[tuple[Rule, ...], str | None]:
+def rules_of(
+    ledger: Ledger, change: ProposedChange, request: Request
+) -> tuple[tuple[Rule, ...], str | None]:
     """Return the approvals that a request needs, and why these if it is a special case."""
     policy = ledger.policy
     if request.action == "promote":
-        if _is_rollback(ledger, act, request):
-            return policy.rollback_rules(act.rule), ROLLBACK
-        if (source := _inherits(ledger, act, request)) is not None:
+        if _is_rollback(ledger, change, request):
+            return policy.rollback_rules(change.rule), ROLLBACK
+        if (source := _inherits(ledger, change, request)) is not None:
             return (), f"inherited from models:/{source.name}/{source.version}"
-    return policy.rules_of(act.rule, request.action), None
+    return policy.rules_of(change.rule, request.action), None
 
 
-def _is_rollback(ledger: Ledger, act: Act, request: Request) -> bool:
+def _is_rollback(ledger: Ledger, change: ProposedChange, request: Request) -> bool:
     """Tell whether the version held the target not long ago, with the same bytes."""
-    rollback = act.rule.rollback
+    rollback = change.rule.rollback
     if rollback is None:
         return False
-    earlier = held_before(ledger.session, act.version, act.target)
+    earlier = held_before(ledger.session, change.version, change.target)
     if earlier is None or request.digest is None or earlier.request.digest != request.digest:
         return False
     # Where nobody knows until when it held the target, since when is on the safe side.
@@ -54,57 +60,57 @@ def _is_rollback(ledger: Ledger, act: Act, request: Request) -> bool:
     return ledger.now_ms - until <= rollback.within * 1000
 
 
-def _inherits(ledger: Ledger, act: Act, request: Request) -> Version | None:
+def _inherits(ledger: Ledger, change: ProposedChange, request: Request) -> Version | None:
     """Return the approved version that this one is a copy of, if the policy trusts it."""
-    if not act.rule.inherit_from:
+    if not change.rule.inherit_from:
         return None
-    source = mlflow_tables.copied_from(ledger.session, act.version)
-    if source is None or not any(matches(p, source.name) for p in act.rule.inherit_from):
+    source = mlflow_tables.copied_from(ledger.session, change.version)
+    if source is None or not any(matches(p, source.name) for p in change.rule.inherit_from):
         return None
-    approved = is_approved(ledger.session, source, [act.target], ledger.now_ms)
+    approved = is_approved(ledger.session, source, [change.target], ledger.now_ms)
     return source if approved == request.digest and approved is not None else None
 
 
 def obstacle(
-    ledger: Ledger, act: Act, basis: str | None, found: Evidence | None
+    ledger: Ledger, change: ProposedChange, basis: str | None, found: Evidence | None
 ) -> ApprovalError | None:
     """Return what else keeps an approved change from being made now, or None.
 
     Args:
         ledger: In the transaction that would make it.
-        act: The change.
-        basis: Of its `Standing`: why special rules count.
+        change: The change.
+        basis: Of its `VoteStatus`: why special rules count.
         found: What was read of the version.
     """
-    about: dict[str, Any] = {"target": act.target, "name": act.version.name}
+    about: dict[str, Any] = {"target": change.target, "name": change.version.name}
     if basis == ROLLBACK:
         if found is None:
-            raise LookAgainError
+            raise EvidenceOutdatedError
         return None
-    if (window := freeze_windows.closed(act.rule.freeze, ledger.now_ms)) is not None:
+    if (window := freeze_windows.closed(change.rule.freeze, ledger.now_ms)) is not None:
         text = messages.frozen(
             **about,
-            policy=act.rule.name,
+            policy=change.rule.name,
             cron=window.cron,
             tz=window.tz,
             until_ms=window.reopens(ledger.now_ms),
         )
         return FrozenError(text)
-    if act.action == "demote":
+    if change.action == "demote":
         return None
     if found is None:
-        raise LookAgainError
-    if problems := _check_problems(ledger, act, found):
+        raise EvidenceOutdatedError
+    if problems := _check_problems(ledger, change, found):
         text = messages.checks_failed(
-            **about, version=act.version.version, policy=act.rule.name, problems=problems
+            **about, version=change.version.version, policy=change.rule.name, problems=problems
         )
         return ChecksFailedError(text)
     return None
 
 
-def _check_problems(ledger: Ledger, act: Act, found: Evidence) -> list[str]:
+def _check_problems(ledger: Ledger, change: ProposedChange, found: Evidence) -> list[str]:
     """Return what the policy's checks miss, empty if they pass."""
-    rule, version, session = act.rule, act.version, ledger.session
+    rule, version, session = change.rule, change.version, ledger.session
     problems = []
     if rule.from_ is not None:
         held = mlflow_tables.holdings(session, version.workspace, version.name)
@@ -112,10 +118,10 @@ def _check_problems(ledger: Ledger, act: Act, found: Evidence) -> list[str]:
         problems += rule.from_.problems(mine)
     if not rule.checks:
         return problems
-    holder, other = act.holder, None
+    holder, other = change.holder, None
     if holder is not None and holder.uid != version.uid:
         if found.holder_uid != holder.uid:
-            raise LookAgainError
+            raise EvidenceOutdatedError
         tags = mlflow_tables.version_tags(session, holder)
         other = checks.Subject(holder.version, tags, found.holder)
     subject = checks.Subject(

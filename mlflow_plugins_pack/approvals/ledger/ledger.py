@@ -30,7 +30,7 @@ from mlflow_plugins_pack.approvals.domain.targets import Target, open_key
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.ledger import requests as records
 from mlflow_plugins_pack.approvals.ledger.requests import Decision, Request
-from mlflow_plugins_pack.approvals.ledger.snapshot import Scene
+from mlflow_plugins_pack.approvals.ledger.snapshot import TargetSnapshot
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.webhooks import outbox
 
@@ -75,7 +75,7 @@ class Ledger:
         now_ms: int,
         actor: str | None,
         policy: Policy,
-        seen: Scene | None = None,
+        seen: TargetSnapshot | None = None,
     ) -> None:
         self.session = session
         self.now_ms = now_ms

@@ -28,7 +28,7 @@ from mlflow_plugins_pack.approvals.ledger.requests import WAITING_COLUMNS, Decis
 
 
 @dataclass(frozen=True)
-class Scene:
+class TargetSnapshot:
     """A version beside those that a target stands for, and who asks for the target.
 
     Attributes:
@@ -54,14 +54,14 @@ class Scene:
         return self.holders[-1] if self.holders else None
 
 
-Eyes = Callable[[str, "int | None", Target], Scene]
+SnapshotReader = Callable[[str, "int | None", Target], TargetSnapshot]
 """Sees a version of a model (by its name and number; None: no version) and a target's holders."""
 
 
-def eyes(session: Session, workspace: str, *, under_lock: bool) -> Eyes:
+def snapshot_reader(session: Session, workspace: str, *, under_lock: bool) -> SnapshotReader:
     """Return what sees scenes of a workspace: all of them under the lock, else at a glance."""
 
-    def see(name: str, number: int | None, target: Target) -> Scene:
+    def read_snapshot(name: str, number: int | None, target: Target) -> TargetSnapshot:
         where: dict[str, Any] = {"workspace": workspace, "name": name, target.kind: target.name}
         where["number"] = -1 if number is None else number
         if under_lock:
@@ -70,15 +70,17 @@ def eyes(session: Session, workspace: str, *, under_lock: bool) -> Eyes:
         rows = session.connection().execute(statement, where).all()
         return _scene(rows, name, number, target, is_whole=under_lock)
 
-    return see
+    return read_snapshot
 
 
-def _scene(rows: Any, name: str, number: int | None, target: Target, *, is_whole: bool) -> Scene:
+def _scene(
+    rows: Any, name: str, number: int | None, target: Target, *, is_whole: bool
+) -> TargetSnapshot:
     of_alias = target.kind == "alias"
     # In no order: each version comes with every request, each request with every vote.
     one_each = {row.version: row for row in rows}
     versions = {key: mlflow_tables.from_row(row) for key, row in sorted(one_each.items())}
-    found = Scene(
+    found = TargetSnapshot(
         target,
         versions.get(number) if number is not None else None,
         tuple(

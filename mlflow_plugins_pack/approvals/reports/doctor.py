@@ -102,19 +102,19 @@ def _database(uri: str) -> list[Finding]:
                 return [*findings, *_guards(connection, None)]
             findings += _guards(connection, policy)
             with Session(bind=connection) as session:
-                strays = drift.find(session, policy)
+                drifted = drift.find(session, policy)
     except NotServedYetError as exc:
         # Before a server's first start that is as it should be.
         return [Finding("warning", "approvals tables", exc.message)]
     except (PackError, sa.exc.SQLAlchemyError) as exc:
         text = exc.message if isinstance(exc, PackError) else str(exc)
         return [*findings, Finding("error", "approvals tables", text)]
-    for stray in strays:
+    for drift_finding in drifted:
         text = (
-            f"{stray.target} of '{stray.model}': {stray.why}. It was so before the policy, or "
-            "somebody went around the server. Have it approved, or set right."
+            f"{drift_finding.target} of '{drift_finding.model}': {drift_finding.why}. It was so "
+            "before the policy, or the server was bypassed. Have it approved, or correct it."
         )
         findings.append(Finding("warning", "drift", text))
-    if not strays:
+    if not drifted:
         findings.append(Finding("ok", "drift", "every protected holder was approved"))
     return findings

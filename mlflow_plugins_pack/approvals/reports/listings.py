@@ -23,7 +23,12 @@ from mlflow_plugins_pack.approvals.ledger.requests import (
     votes,
 )
 from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
-from mlflow_plugins_pack.approvals.reports.replay import PastAct, PastVote, SeenTag, Vouched
+from mlflow_plugins_pack.approvals.reports.replay import (
+    AppliedChange,
+    AppliedVote,
+    SeenTag,
+    Vouched,
+)
 from mlflow_plugins_pack.approvals.store.store import stock_uri
 from mlflow_plugins_pack.errors import (
     ConfigurationError,
@@ -202,13 +207,13 @@ def audit_entries(
 _TOLD = ("APPLIED", "SYSTEM_TRANSITION", "VERSION_DELETED", "MODEL_DELETED", "MODEL_RENAMED")
 
 
-def past_acts(connection: sa.Connection) -> list[PastAct]:
+def past_changes(connection: sa.Connection) -> list[AppliedChange]:
     """Return every approved change that was made, oldest first, with what was known then."""
     requested = {request.id: request for request in find_requests(connection)}
     in_force = _policies(connection)
     told = History()
     tags: dict[tuple[str, str], dict[int, dict[str, SeenTag]]] = {}
-    acts: list[PastAct] = []
+    changes: list[AppliedChange] = []
     query = (
         sa.select(audit_table)
         .where(audit_table.c.action.in_(("CHECK_TAG", "REVIEWED", *_TOLD)))
@@ -222,7 +227,7 @@ def past_acts(connection: sa.Connection) -> list[PastAct]:
             tags.setdefault(model, {}).setdefault(row.version, {})[after.get("tag", "")] = seen
             continue
         if row.action == "REVIEWED":
-            _note_review(acts, row)
+            _note_review(changes, row)
             continue
         if row.action == "MODEL_DELETED":
             tags.pop(model, None)
@@ -231,22 +236,22 @@ def past_acts(connection: sa.Connection) -> list[PastAct]:
             known = tags.get(model, {}).get(row.version, {})
             held = told.held_by(*model, row.version)
             policy = in_force.get(row.policy_sha)
-            acts.append(_past_act(connection, row, after, request, known, held, policy))
+            changes.append(_applied_change(connection, row, after, request, known, held, policy))
         told.step(dict(row._mapping))
-    return acts
+    return changes
 
 
-def _note_review(acts: list[PastAct], row: Any) -> None:
+def _note_review(changes: list[AppliedChange], row: Any) -> None:
     """Note that the last change of a version's target was approved afterwards."""
     about = (row.workspace, row.name, row.version, row.target)
-    for place in range(len(acts) - 1, -1, -1):
-        act = acts[place]
-        if (act.workspace, act.name, act.version, act.target.key) == about:
-            acts[place] = replace(act, is_reviewed=True)
+    for place in range(len(changes) - 1, -1, -1):
+        change = changes[place]
+        if (change.workspace, change.name, change.version, change.target.key) == about:
+            changes[place] = replace(change, is_reviewed=True)
             return
 
 
-def _past_act(
+def _applied_change(
     connection: sa.Connection,
     row: Any,
     after: dict[str, Any],
@@ -254,11 +259,11 @@ def _past_act(
     tags: dict[str, SeenTag],
     held: frozenset[str],
     policy: Policy | None,
-) -> PastAct:
+) -> AppliedChange:
     there = mlflow_tables.find_version(connection, row.workspace, row.name, row.version)
     is_same = there is not None and there.uid == request.version_uid
     cast = votes(connection, request.id)
-    return PastAct(
+    return AppliedChange(
         workspace=row.workspace,
         name=row.name,
         version=row.version,
@@ -271,7 +276,7 @@ def _past_act(
         requested_at=request.created_at,
         creator=request.creator,
         run_user=request.run_user,
-        votes=tuple(PastVote(v.approver, v.ts) for v in cast if v.verdict == "approve"),
+        votes=tuple(AppliedVote(v.approver, v.ts) for v in cast if v.verdict == "approve"),
         digest=request.digest,
         basis=after.get("basis"),
         tags=dict(tags),

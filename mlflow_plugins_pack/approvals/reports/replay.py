@@ -33,7 +33,7 @@ class SeenTag:
 
 
 @dataclass(frozen=True)
-class PastVote:
+class AppliedVote:
     """An approval as it stood when the change was made."""
 
     approver: str
@@ -42,7 +42,7 @@ class PastVote:
 
 
 @dataclass(frozen=True)
-class PastAct:
+class AppliedChange:
     """An approved change that was made.
 
     Attributes:
@@ -81,7 +81,7 @@ class PastAct:
     requested_at: int
     creator: str | None
     run_user: str | None
-    votes: tuple[PastVote, ...]
+    votes: tuple[AppliedVote, ...]
     digest: str | None
     basis: str | None
     tags: Mapping[str, SeenTag]
@@ -110,36 +110,36 @@ class Verdict:
     """What the policy would have said.
 
     Attributes:
-        act: About what.
+        change: About what.
         outcome: ``allowed``, ``refused``, ``unprotected``, or ``unknown``.
         policy: The policy that decides.
         reasons: Why it is refused, or what cannot be known.
     """
 
-    act: PastAct
+    change: AppliedChange
     outcome: str
     policy: str | None
     reasons: tuple[str, ...]
 
 
-def try_out(
-    policy: Policy, acts: Iterable[PastAct], vouched: Mapping[str, Vouched] | None = None
+def replay(
+    policy: Policy, changes: Iterable[AppliedChange], vouched: Mapping[str, Vouched] | None = None
 ) -> list[Verdict]:
     """Judge past changes by a policy.
 
     Args:
         policy: To be tried.
-        acts: All of them, oldest first: what is a rollback depends on those before.
+        changes: All of them, oldest first: what is a rollback depends on those before.
         vouched: What is known of people's claims.
 
     Returns:
         The verdicts, in the same order.
     """
     verdicts: list[Verdict] = []
-    before: list[PastAct] = []
-    for act in acts:
-        verdicts.append(_Trial(policy, act, before, vouched or {}).verdict())
-        before.append(act)
+    before: list[AppliedChange] = []
+    for change in changes:
+        verdicts.append(_Trial(policy, change, before, vouched or {}).verdict())
+        before.append(change)
     return verdicts
 
 
@@ -176,22 +176,22 @@ class _Trial:
     def __init__(
         self,
         policy: Policy,
-        act: PastAct,
-        before: Sequence[PastAct],
+        change: AppliedChange,
+        before: Sequence[AppliedChange],
         vouched: Mapping[str, Vouched],
     ) -> None:
-        self._policy, self._act = policy, act
+        self._policy, self._change = policy, change
         self._before = before
         self._vouched = vouched
 
     def verdict(self) -> Verdict:
-        act = self._act
+        change = self._change
         rules = self._policy.rules_about(
-            act.workspace, act.name, is_prompt=act.is_prompt, has_files=act.has_files
+            change.workspace, change.name, is_prompt=change.is_prompt, has_files=change.has_files
         )
-        rule = next((rule for rule in rules if rule.protected(act.target)), None)
+        rule = next((rule for rule in rules if rule.protected(change.target)), None)
         if rule is None:
-            return Verdict(act, "unprotected", None, ())
+            return Verdict(change, "unprotected", None, ())
         # With fewer people in the groups a policy only refuses more: what it says of those who are
         # surely in them and of those who may have been brackets what it would have said.
         surely, perhaps = (self._with_people(doubtful=doubtful) for doubtful in (False, True))
@@ -200,17 +200,19 @@ class _Trial:
             asked = sorted(_members(self._policy, ROLE) | _members(self._policy, CLAIM))
             refused, unknown = [], [f"who had {', '.join(asked)}", *unknown]
         outcome = "refused" if refused else "unknown" if unknown else "allowed"
-        return Verdict(act, outcome, rule.name, (*refused, *unknown))
+        return Verdict(change, outcome, rule.name, (*refused, *unknown))
 
     def _with_people(self, *, doubtful: bool) -> Policy:
         """Return the policy with people for roles and claims, those in doubt included or not."""
-        policy, act = self._policy, self._act
-        people = {vote.approver for vote in act.votes} | {tag.writer for tag in act.tags.values()}
-        people |= {act.actor}
+        policy, change = self._policy, self._change
+        people = {vote.approver for vote in change.votes} | {
+            tag.writer for tag in change.tags.values()
+        }
+        people |= {change.actor}
 
         def has(member: str, person: str) -> bool:
             known = self._vouched.get(person)
-            if member.startswith(CLAIM) and known is not None and known.since <= act.ts:
+            if member.startswith(CLAIM) and known is not None and known.since <= change.ts:
                 return member.removeprefix(CLAIM) in known.claims
             return doubtful
 
@@ -230,13 +232,13 @@ class _Trial:
 
     def _problems(self, policy: Policy, rule: PolicyRule) -> tuple[list[str], list[str]]:
         """Return why it is refused, and what cannot be known."""
-        act = self._act
-        if act.basis == GLASS:
-            if policy.may_break_glass(rule, act.actor):
+        change = self._change
+        if change.basis == GLASS:
+            if policy.may_break_glass(rule, change.actor):
                 return [], []
-            return [f"'{act.actor}' may not break the glass"], []
-        needed = policy.rules_of(rule, act.action)
-        is_rollback = act.action == "promote" and self._is_rollback(rule)
+            return [f"'{change.actor}' may not break the glass"], []
+        needed = policy.rules_of(rule, change.action)
+        is_rollback = change.action == "promote" and self._is_rollback(rule)
         unknown: list[str] = []
         if is_rollback:
             needed = policy.rollback_rules(rule)
@@ -247,9 +249,9 @@ class _Trial:
         refused = self._lacking_votes(policy, needed)
         if is_rollback:
             return refused, unknown
-        if (window := freeze_windows.closed(rule.freeze, act.ts)) is not None:
+        if (window := freeze_windows.closed(rule.freeze, change.ts)) is not None:
             refused.append(f"frozen: {window.cron} ({window.tz})")
-        if act.action == "demote":
+        if change.action == "demote":
             return refused, unknown
         if rule.from_ is not None:
             for problem, is_known in self._displaced(rule.from_):
@@ -258,60 +260,61 @@ class _Trial:
             if not isinstance(check, TagCheck):
                 kind = next(iter(check.model_dump(exclude_defaults=True)))
                 unknown.append(f"the check of {kind}")
-            elif (seen := act.tags.get(check.tag)) is None:
+            elif (seen := change.tags.get(check.tag)) is None:
                 unknown.append(f"the tag '{check.tag}'")
             else:
                 # What the check asks before a change, of how things were then.
-                then = Subject(act.version, {check.tag: seen.value}, Facts(), lambda _, s=seen: s)  # type: ignore[misc]
-                refused += check.problems(then, policy.is_writer, act.ts)
+                known = {check.tag: seen.value}
+                then = Subject(change.version, known, Facts(), lambda _, s=seen: s)  # type: ignore[misc]
+                refused += check.problems(then, policy.is_writer, change.ts)
         return refused, unknown
 
     def _lacking_votes(self, policy: Policy, needed: tuple[Rule, ...]) -> list[str]:
         """Return what the votes lack, in number or because they came too late."""
-        act, defaults = self._act, policy.defaults
-        votes = sorted(act.votes, key=lambda vote: vote.ts)
+        change, defaults = self._change, policy.defaults
+        votes = sorted(change.votes, key=lambda vote: vote.ts)
         approved_at = None
         for count in range(len(votes) + 1):
-            counted = tally(needed, eligibility.approvers(defaults, act, votes[:count]))
+            counted = tally(needed, eligibility.approvers(defaults, change, votes[:count]))
             if counted.is_complete:
-                approved_at = votes[count - 1].ts if count else act.requested_at
+                approved_at = votes[count - 1].ts if count else change.requested_at
                 break
         else:
             return [f"{counted.have} of {counted.need} approvals ({counted})"]
         found = []
-        if approved_at - act.requested_at >= defaults.expires_after * 1000:
+        if approved_at - change.requested_at >= defaults.expires_after * 1000:
             found.append(
                 f"the request waited longer than {format_duration(defaults.expires_after)}"
             )
-        if act.ts - approved_at >= defaults.approval_valid_for * 1000:
+        if change.ts - approved_at >= defaults.approval_valid_for * 1000:
             found.append(
                 f"the approval was older than {format_duration(defaults.approval_valid_for)}"
             )
         return found
 
-    def _of_target(self, name: str) -> Iterator[PastAct]:
-        act = self._act
+    def _of_target(self, name: str) -> Iterator[AppliedChange]:
+        change = self._change
         for past in self._before:
-            if (past.workspace, past.name, past.target) == (act.workspace, name, act.target):
+            if (past.workspace, past.name, past.target) == (change.workspace, name, change.target):
                 yield past
 
     def _is_rollback(self, rule: PolicyRule) -> bool:
         """Tell whether the version had held the target not long before, with the same bytes."""
-        act, held, until = self._act, None, None
+        change, held, until = self._change, None, None
         if rule.rollback is None:
             return False
-        for past in self._of_target(act.name):
+        for past in self._of_target(change.name):
             if held is not None and until is None:
                 until = past.ts
-            if past.uid == act.uid and past.is_approval:
+            if past.uid == change.uid and past.is_approval:
                 held, until = past, None
-        if held is None or act.digest is None or held.digest != act.digest:
+        if held is None or change.digest is None or held.digest != change.digest:
             return False
-        return act.ts - (held.ts if until is None else until) <= rule.rollback.within * 1000
+        return change.ts - (held.ts if until is None else until) <= rule.rollback.within * 1000
 
     def _inherits(self, rule: PolicyRule) -> tuple[str, int] | None:
         """Return the version that an approval was taken over from, if this policy trusts it."""
-        match = _INHERITED.fullmatch(self._act.basis or "")
+        match = _INHERITED.fullmatch(self._change.basis or "")
         if match is None or not any(matches(glob, match["name"]) for glob in rule.inherit_from):
             return None
         return match["name"], int(match["version"])
@@ -321,15 +324,15 @@ class _Trial:
         for past in self._of_target(name):
             if past.version == version:
                 approved = past.digest if past.is_approval else None
-        return approved is not None and approved == self._act.digest
+        return approved is not None and approved == self._change.digest
 
     def _displaced(self, wanted: From) -> Iterator[tuple[str, bool]]:
         """Yield where the version was not, and whether the log would have known of it there."""
-        act = self._act
-        problems = wanted.problems((target.kind, target.name) for target in act.held)
+        change = self._change
+        problems = wanted.problems((target.kind, target.name) for target in change.held)
         places = [Target("stage", stage) for stage in wanted.stages]
         places += [Target("alias", alias) for alias in wanted.aliases]
-        rules = act.policy.rules_that_may(act.workspace, act.name) if act.policy else []
+        rules = change.policy.rules_that_may(change.workspace, change.name) if change.policy else []
         free = [str(place) for place in places if not any(rule.protected(place) for rule in rules)]
         for problem in problems:
             if free:

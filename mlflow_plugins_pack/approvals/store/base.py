@@ -10,11 +10,11 @@ from mlflow.store.db.db_types import MYSQL
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.commands.voting import Desk
+from mlflow_plugins_pack.approvals.commands.voting import Commands
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain.targets import is_plain
-from mlflow_plugins_pack.approvals.enforcement.enforcer import Gate
+from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.approvals.policy.checks import TagCheck
 from mlflow_plugins_pack.errors import ApprovalError, RegistryBusyError
 
@@ -40,7 +40,7 @@ def recording(method: F) -> F:
         except ApprovalError as refusal:
             given = signature.bind(self, *args, **kwargs).arguments
             target = next((f"{k}:{given[k]}" for k in ("alias", "stage") if k in given), None)
-            self.gate.record_refusal(refusal, given["name"], given.get("version"), target)
+            self.enforcer.record_refusal(refusal, given["name"], given.get("version"), target)
             raise
 
     return cast("F", call)
@@ -50,12 +50,12 @@ class Override(_Base):
     """Part of a store that is mixed in before a stock one.
 
     Attributes:
-        gate: Enforces the policy.
-        desk: Takes requests, votes and comments.
+        enforcer: Enforces the policy.
+        commands: Takes requests, votes and comments.
     """
 
-    gate: Gate
-    desk: Desk
+    enforcer: Enforcer
+    commands: Commands
     _transactions: Transactions
 
     def _named(self, name: Any, *, exactly: bool = False) -> Any:
@@ -77,10 +77,10 @@ class Override(_Base):
         if is_plain(f"{name}{alias}"):
             return write()
         if self.db_type != MYSQL:
-            return self.gate.write_admitted(name, write)
+            return self.enforcer.write_admitted(name, write)
 
         def work(_session: Session) -> T:
-            value = self.gate.write_admitted(name, write)
+            value = self.enforcer.write_admitted(name, write)
             if self._named(name) != name:  # a model that the name finds was made meanwhile
                 raise RegistryBusyError(
                     f"{name!r} was made while this was looked at. Nothing was changed. Try again."
@@ -91,5 +91,5 @@ class Override(_Base):
 
     def _checks(self, name: str, key: str) -> list[TagCheck]:
         """Return the checks that read a tag of versions of this name, prompt or not."""
-        rules = self.gate.policy().rules_that_may(self._get_active_workspace(), name)
+        rules = self.enforcer.policy().rules_that_may(self._get_active_workspace(), name)
         return [check for rule in rules for check in rule.tag_checks(key)]

@@ -1,7 +1,7 @@
-"""The registry store: stock MLflow's, with a gate in front of every write that policies care about.
+"""Stock MLflow's registry store with enforcement in front of every write that policies govern.
 
-Each override decides only whether the gate has a say; what no policy governs takes the stock path
-untouched. Enforcement lives here, below every handler, client and app.
+Each override decides only whether the enforcer must be asked; what no policy governs takes the
+stock path untouched. Enforcement lives here, below every handler, client and app.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from mlflow.store.db.db_types import DATABASE_ENGINES
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 
-from mlflow_plugins_pack.approvals.background.worker import Keeper, is_server_process
-from mlflow_plugins_pack.approvals.commands.voting import Desk
+from mlflow_plugins_pack.approvals.background.worker import Worker, is_server_process
+from mlflow_plugins_pack.approvals.commands.voting import Commands
 from mlflow_plugins_pack.approvals.database import schema
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
-from mlflow_plugins_pack.approvals.enforcement.enforcer import Gate, now_ms
+from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer, now_ms
 from mlflow_plugins_pack.approvals.guards.install import GuardedPolicy
 from mlflow_plugins_pack.approvals.policy.source import PolicySource, policy_path
 from mlflow_plugins_pack.approvals.store.tags import TagOverrides
@@ -80,8 +80,8 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
     """Overrides of a stock SQL registry store; mixed in before it.
 
     Attributes:
-        gate: Enforces the policy.
-        desk: Takes requests, votes and comments.
+        enforcer: Enforces the policy.
+        commands: Takes requests, votes and comments.
     """
 
     def __init__(self, db_uri: str, read_db_uri: str | None, policies: PolicySource) -> None:
@@ -92,11 +92,11 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
         self._transactions = Transactions(self.engine, prepare=guarded_by.refresh)
         stock_maker: Callable[..., Any] = self.ManagedSessionMaker
         self.ManagedSessionMaker: Callable[..., Any] = self._transactions.joining(stock_maker)
-        self.gate = Gate(self._transactions, policies, self._get_active_workspace)
-        self.desk = Desk(self.gate, self._write)
-        self.keeper = Keeper(self._transactions, policies.current, now_ms, self.gate.readings)
+        self.enforcer = Enforcer(self._transactions, policies, self._get_active_workspace)
+        self.commands = Commands(self.enforcer, self._write)
+        self.worker = Worker(self._transactions, policies.current, now_ms, self.enforcer.readings)
         if is_server_process():
-            self.keeper.start()
+            self.worker.start()
 
 
 class ApprovalStore(ApprovalStoreMixin, SqlAlchemyStore):

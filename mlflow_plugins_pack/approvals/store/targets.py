@@ -10,8 +10,8 @@ from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.targets import STAGES, Target, is_plain
-from mlflow_plugins_pack.approvals.enforcement.change import ABSENT, Absent, Act
-from mlflow_plugins_pack.approvals.ledger.snapshot import Eyes
+from mlflow_plugins_pack.approvals.enforcement.change import ABSENT, Absent, ProposedChange
+from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
 from mlflow_plugins_pack.approvals.store.base import Override, recording
 from mlflow_plugins_pack.errors import ApprovalRequiredError
@@ -29,27 +29,31 @@ class TargetOverrides(Override):
         def write() -> None:
             super(TargetOverrides, self).set_registered_model_alias(name, alias, version)
 
-        if self.db_type == MYSQL and not alias.isascii() and self.gate.may_protect_aliases(name):
+        if (
+            self.db_type == MYSQL
+            and not alias.isascii()
+            and self.enforcer.may_protect_aliases(name)
+        ):
             raise ApprovalRequiredError(messages.foreign_letters(target=target, name=name))
-        if not self.gate.may_protect(name, target):
+        if not self.enforcer.may_protect(name, target):
             return self._write_free(name, write, alias)
         number = mlflow_tables.version_number(version)
 
-        def plan(see: Eyes) -> Act | Absent | None:
-            scene = see(name, number, target)
-            found = scene.version
+        def plan(read_snapshot: SnapshotReader) -> ProposedChange | Absent | None:
+            snapshot = read_snapshot(name, number, target)
+            found = snapshot.version
             if found is None:
                 return ABSENT
-            protection = self.gate.protection(found, target)
+            protection = self.enforcer.protection(found, target)
             if protection is None:
                 return None
             rule, protected = protection
             self._refuse_lookalike(target, protected, found, rule)
-            if scene.holder is not None and scene.holder.uid == found.uid:
+            if snapshot.holder is not None and snapshot.holder.uid == found.uid:
                 return None
-            return Act("promote", protected, found, rule, scene)
+            return ProposedChange("promote", protected, found, rule, snapshot)
 
-        return self.gate.perform(name, plan, write)
+        return self.enforcer.perform(name, plan, write)
 
     @staticmethod
     def _refuse_lookalike(
@@ -73,27 +77,27 @@ class TargetOverrides(Override):
 
         # MySQL finds an alias by look-alikes that no other rule tells.
         may_find = self.db_type == MYSQL and not is_plain(alias)
-        if not self.gate.may_protect(name, target) and not (
-            may_find and self.gate.may_protect_aliases(name)
+        if not self.enforcer.may_protect(name, target) and not (
+            may_find and self.enforcer.may_protect_aliases(name)
         ):
             return self._write_free(name, write, alias)
 
-        def plan(see: Eyes) -> Act | Absent | None:
+        def plan(read_snapshot: SnapshotReader) -> ProposedChange | Absent | None:
             wanted = target
             if self.db_type == MYSQL:
                 wanted = Target("alias", self._actual_alias(name, alias))
-            scene = see(name, None, wanted)
-            found = scene.holder
-            protection = self.gate.protection(found, wanted) if found is not None else None
+            snapshot = read_snapshot(name, None, wanted)
+            found = snapshot.holder
+            protection = self.enforcer.protection(found, wanted) if found is not None else None
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
-            return Act("demote", wanted, found, protection[0], scene)
+            return ProposedChange("demote", wanted, found, protection[0], snapshot)
 
-        return self.gate.perform(name, plan, write)
+        return self.enforcer.perform(name, plan, write)
 
     def _actual_alias(self, name: str, alias: str) -> str:
-        workspace = self.gate.workspace()
+        workspace = self.enforcer.workspace()
         return self._transactions.read(
             lambda s: mlflow_tables.actual_alias(s, workspace, name, alias)
         )
@@ -111,28 +115,28 @@ class TargetOverrides(Override):
             )
 
         canonical = next((known for known in STAGES if known.lower() == str(stage).lower()), None)
-        if canonical is None or not self.gate.may_protect(name, None):
+        if canonical is None or not self.enforcer.may_protect(name, None):
             return self._write_free(name, write)
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = mlflow_tables.version_number(version)
 
-        def plan(see: Eyes) -> Act | Absent | None:
-            scene = see(name, number, Target("stage", canonical))
-            found = scene.version
+        def plan(read_snapshot: SnapshotReader) -> ProposedChange | Absent | None:
+            snapshot = read_snapshot(name, number, Target("stage", canonical))
+            found = snapshot.version
             if found is None:
                 return ABSENT
             others = [
                 other.version
-                for other in scene.holders
+                for other in snapshot.holders
                 if archive_existing_versions and other.uid != found.uid
             ]
-            if others and self.gate.protection(found, Target("stage", "Archived")) is not None:
+            if others and self.enforcer.protection(found, Target("stage", "Archived")) is not None:
                 text = messages.archives_into_protected(
                     entered=Target("stage", canonical), others=others, name=found.name
                 )
                 raise ApprovalRequiredError(text)
-            entered = self.gate.protection(found, Target("stage", canonical))
-            left = self.gate.protection(found, Target("stage", found.stage))
+            entered = self.enforcer.protection(found, Target("stage", canonical))
+            left = self.enforcer.protection(found, Target("stage", found.stage))
             moves = found.stage != canonical
             if moves and entered and left and entered[0] != left[0]:
                 raise ApprovalRequiredError(
@@ -143,21 +147,23 @@ class TargetOverrides(Override):
             if entered is not None and (moves or others):
                 # With nobody there to archive, approval need not cover that.
                 archive = bool(others)
-                return Act("promote", entered[1], found, entered[0], scene, canonical, archive)
+                return ProposedChange(
+                    "promote", entered[1], found, entered[0], snapshot, canonical, archive
+                )
             if left is not None and moves:
-                scene = see(found.name, number, left[1])
-                return Act("demote", left[1], found, left[0], scene, canonical)
+                snapshot = read_snapshot(found.name, number, left[1])
+                return ProposedChange("demote", left[1], found, left[0], snapshot, canonical)
             return None
 
-        return self.gate.perform(name, plan, write)
+        return self.enforcer.perform(name, plan, write)
 
-    def _write(self, act: Act) -> Any:
+    def _write(self, change: ProposedChange) -> Any:
         """Make an approved change the stock way."""
-        name, version = act.version.name, act.version.version
-        if act.target.kind == "stage":
+        name, version = change.version.name, change.version.version
+        if change.target.kind == "stage":
             return super().transition_model_version_stage(
-                name, version, act.stage or act.target.name, act.archive_existing
+                name, version, change.stage or change.target.name, change.archive_existing
             )
-        if act.action == "promote":
-            return super().set_registered_model_alias(name, act.target.name, version)
-        return super().delete_registered_model_alias(name, act.target.name)
+        if change.action == "promote":
+            return super().set_registered_model_alias(name, change.target.name, version)
+        return super().delete_registered_model_alias(name, change.target.name)

@@ -51,7 +51,7 @@ class ModelOverrides(Override):
             )
 
         if any(fold(tag.key) == fold(PROMPT_FLAG_TAG) for tag in tags or ()):
-            return self.gate.write_admitted(name, write)
+            return self.enforcer.write_admitted(name, write)
         return write()
 
     def create_model_version(
@@ -67,7 +67,7 @@ class ModelOverrides(Override):
     ) -> Any:
         """Create a version: unapproved, whatever tags it was copied with; who made it is kept."""
         name = self._named(name)
-        actor, policy = self.gate.actor(), self.gate.policy()
+        actor, policy = self.enforcer.actor(), self.enforcer.policy()
         # A copy's tags are the other version's, whoever copies.
         is_copy = mlflow_tables.names_a_version(source)
         kept = [
@@ -78,12 +78,12 @@ class ModelOverrides(Override):
         ]
 
         if any(self._checks(name, tag.key) for tag in kept):
-            self.gate.note_caller()
+            self.enforcer.note_caller()
 
         def note(session: Session, row: Any) -> None:
             if not isinstance(row, SqlModelVersion):
                 return
-            ledger = self.gate.ledger(session)
+            ledger = self.enforcer.ledger(session)
             flagged = mlflow_tables.is_prompt_model(session, row.workspace, row.name)
             version = mlflow_tables.to_version(row, is_prompt_model=flagged)
             ledger.note_creator(version)
@@ -111,14 +111,14 @@ class ModelOverrides(Override):
         def write() -> None:
             super(ModelOverrides, self).delete_model_version(name, version)
 
-        if not self.gate.policy().may_govern(self._get_active_workspace(), name):
+        if not self.enforcer.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
         number = mlflow_tables.version_number(version)
 
         def work(session: Session) -> Version | None:
-            workspace = self.gate.workspace()
+            workspace = self.enforcer.workspace()
             mlflow_tables.lock_model(session, workspace, name)
-            held = [(t, v) for t, v in self.gate.held(session, name) if v.version == number]
+            held = [(t, v) for t, v in self.enforcer.held(session, name) if v.version == number]
             if held:
                 raise ProtectedDeleteError(
                     messages.protected_delete(
@@ -130,7 +130,7 @@ class ModelOverrides(Override):
             with install.admitted(session, workspace, name):
                 write()
             if found is not None:
-                ledger = self.gate.ledger(session)
+                ledger = self.enforcer.ledger(session)
                 waiting = find_requests(session, version_uid=found.uid, only_open=True)
                 requests.close_all(ledger, waiting, State.STALE, "the version was deleted")
                 ledger.record("VERSION_DELETED", found)
@@ -142,7 +142,7 @@ class ModelOverrides(Override):
     def _unlock(self, versions: list[Version]) -> None:
         """Let go of the files of versions that are no more."""
         for version in versions:
-            for rule in self.gate.rules_about(version):
+            for rule in self.enforcer.rules_about(version):
                 for target in rule.all_targets():
                     file_locks.sync(version, target, lambda: False)
 
@@ -154,13 +154,13 @@ class ModelOverrides(Override):
         def write() -> None:
             super(ModelOverrides, self).delete_registered_model(name)
 
-        if not self.gate.policy().may_govern(self._get_active_workspace(), name):
+        if not self.enforcer.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
 
         def work(session: Session) -> list[Version]:
-            workspace = self.gate.workspace()
+            workspace = self.enforcer.workspace()
             mlflow_tables.lock_model(session, workspace, name)
-            if held := self.gate.held(session, name):
+            if held := self.enforcer.held(session, name):
                 raise ProtectedDeleteError(
                     messages.protected_delete(
                         what=f"'{name}'", held=[(target, v.version) for target, v in held]
@@ -169,7 +169,7 @@ class ModelOverrides(Override):
             gone = mlflow_tables.all_versions(session, workspace, name)
             with install.admitted(session, workspace, name):
                 write()
-            ledger = self.gate.ledger(session)
+            ledger = self.enforcer.ledger(session)
             waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
             requests.close_all(ledger, waiting, State.STALE, "the model was deleted")
             ledger.record("MODEL_DELETED", workspace=workspace, name=name)
@@ -189,13 +189,13 @@ class ModelOverrides(Override):
 
         def work(session: Session) -> Any:
             mlflow_tables.lock_model(session, workspace, name)
-            if held := self.gate.held(session, name, also_as=new_name):
+            if held := self.enforcer.held(session, name, also_as=new_name):
                 raise ProtectedRenameError(
                     messages.protected_rename(
                         name=name, new_name=new_name, held=[(t, v.version) for t, v in held]
                     )
                 )
-            ledger = self.gate.ledger(session)
+            ledger = self.enforcer.ledger(session)
             made_by = [
                 (version.version, creator)
                 for version in mlflow_tables.all_versions(session, workspace, name)
@@ -205,7 +205,7 @@ class ModelOverrides(Override):
             with install.admitted(session, workspace, name, new_name):
                 renamed = write()
             # An alias set meanwhile, while the name was free, came along.
-            if came := self.gate.held(session, new_name):
+            if came := self.enforcer.held(session, new_name):
                 raise ProtectedRenameError(
                     messages.protected_rename(
                         name=name, new_name=new_name, held=[(t, v.version) for t, v in came]
@@ -215,9 +215,9 @@ class ModelOverrides(Override):
             for number, creator in made_by:
                 if version := mlflow_tables.find_version(session, workspace, new_name, number):
                     ledger.note_creator(version, creator)
-            if self.gate.policy().may_govern(workspace, name) or self.gate.policy().may_govern(
-                workspace, new_name
-            ):
+            if self.enforcer.policy().may_govern(
+                workspace, name
+            ) or self.enforcer.policy().may_govern(workspace, new_name):
                 ledger.record(
                     "MODEL_RENAMED", workspace=workspace, name=name, after={"name": new_name}
                 )
@@ -245,12 +245,12 @@ class ModelOverrides(Override):
         """Return the highest version of each stage; to such consumers, the highest approved."""
         latest = super().get_latest_versions(name, stages)
         name = self._named(name)
-        if not self.gate.is_consumer(name):
+        if not self.enforcer.is_consumer(name):
             return latest
 
         def approved(session: Session) -> list[Version]:
-            versions = mlflow_tables.all_versions(session, self.gate.workspace(), name)
-            return [v for v in versions if self.gate.unapproved_by(session, v) is None]
+            versions = mlflow_tables.all_versions(session, self.enforcer.workspace(), name)
+            return [v for v in versions if self.enforcer.unapproved_by(session, v) is None]
 
         wanted = {stage.lower() for stage in stages or STAGES}
         highest = {
@@ -262,23 +262,23 @@ class ModelOverrides(Override):
 
     def _refuse_unapproved(self, name: str, version: Any) -> None:
         name = self._named(name)
-        if not self.gate.is_consumer(name):
+        if not self.enforcer.is_consumer(name):
             return
         number = mlflow_tables.version_number(version)
 
         def work(session: Session) -> ApprovalError | None:
-            found = mlflow_tables.find_version(session, self.gate.workspace(), name, number)
-            rule = self.gate.unapproved_by(session, found) if found is not None else None
+            found = mlflow_tables.find_version(session, self.enforcer.workspace(), name, number)
+            rule = self.enforcer.unapproved_by(session, found) if found is not None else None
             if rule is None:
                 return None
             return ApprovalRequiredError(
                 messages.not_for_consumers(
-                    name=name, version=number, user=self.gate.actor(), policy=rule.name
+                    name=name, version=number, user=self.enforcer.actor(), policy=rule.name
                 )
             )
 
         if (refusal := self._transactions.read(work)) is not None:
-            self.gate.record_refusal(refusal, name, number)
+            self.enforcer.record_refusal(refusal, name, number)
             raise refusal
 
 

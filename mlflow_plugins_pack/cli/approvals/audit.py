@@ -222,12 +222,12 @@ def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | Non
     uri = database_of(tracking_uri, registry_store_uri)
     in_force = read_policy(policy_path())
     with listings.connected(uri) as connection, Session(bind=connection) as session:
-        strays = drift_check.find(session, in_force)
-    if strays or as_json:
-        rows = [stray.as_row() for stray in strays]
+        findings = drift_check.find(session, in_force)
+    if findings or as_json:
+        rows = [finding.as_row() for finding in findings]
         columns = ["workspace", "model", "target", "version", "kind", "why"]
         print_rows(rows, columns, as_json=as_json)
     else:
         click.echo("Every protected holder was approved.")
-    if strays:
+    if findings:
         raise click.exceptions.Exit(1)

@@ -101,19 +101,19 @@ def policy_test(
     Ends with 1 if the policy would have refused something that was done.
     """
     from mlflow_plugins_pack.approvals.reports import listings
-    from mlflow_plugins_pack.approvals.reports.replay import not_judged, try_out
+    from mlflow_plugins_pack.approvals.reports.replay import not_judged, replay
 
     _, found = _read(file)
     with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
-        acts, vouched = listings.past_acts(connection), listings.vouched_for(connection)
-    verdicts = try_out(found, acts, vouched)
+        changes, vouched = listings.past_changes(connection), listings.vouched_for(connection)
+    verdicts = replay(found, changes, vouched)
     rows: list[dict[str, Any]] = [
         {
-            "when": _moment(verdict.act.ts),
-            "model": verdict.act.name,
-            "version": verdict.act.version,
-            "action": verdict.act.action,
-            "target": verdict.act.target.tag,
+            "when": _moment(verdict.change.ts),
+            "model": verdict.change.name,
+            "version": verdict.change.version,
+            "action": verdict.change.action,
+            "target": verdict.change.target.tag,
             "outcome": verdict.outcome,
             "policy": verdict.policy,
             "why": "; ".join(verdict.reasons),
