@@ -1,4 +1,4 @@
-"""What every part of the policy file is made of: strict models, durations, principals; pure."""
+"""The base of the models that people write: the policy, sign-in profiles, identity; pure."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ def _seconds(value: object) -> object:
 
 
 Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=1)]
+"""A duration such as ``15m``, as whole seconds."""
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 
 
-class Strict(BaseModel):
-    """A part of the policy: unknown keys and values of another type are errors."""
+class StrictModel(BaseModel):
+    """An immutable model that refuses unknown keys and values of another type.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    Its errors do not show the value that they refuse: a misplaced secret would be one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)

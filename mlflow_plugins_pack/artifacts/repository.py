@@ -15,7 +15,6 @@ from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
 from mlflow.utils.uri import validate_path_within_directory
 
 from mlflow_plugins_pack import download_registry, settings
-from mlflow_plugins_pack.artifacts.digest import digest_files
 from mlflow_plugins_pack.artifacts.download.download import download, download_one
 from mlflow_plugins_pack.artifacts.download.file_reader import open_file
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -40,6 +39,7 @@ from mlflow_plugins_pack.artifacts.upload.session import (
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
 from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
+from mlflow_plugins_pack.folder_digest import digest_files
 
 _TRIES = 3
 

@@ -6,7 +6,9 @@ import ipaddress
 import re
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
+
+from mlflow_plugins_pack.strict_model import StrictModel
 
 SourceName = Literal["basic_auth", "oidc", "jwt", "trusted_header"]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -42,11 +44,7 @@ Url = Annotated[str, AfterValidator(_check_url)]
 Text = Annotated[str, Field(min_length=1)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class JwtSettings(_Strict):
+class JwtSettings(StrictModel):
     """A token that the caller, or a proxy on its behalf, presents.
 
     Attributes:
@@ -68,7 +66,7 @@ class JwtSettings(_Strict):
     groups_claim: Text | None = None
 
 
-class TrustedHeaderSettings(_Strict):
+class TrustedHeaderSettings(StrictModel):
     """A name that a reverse proxy has put on the request, after it signed the caller in.
 
     Attributes:
@@ -96,7 +94,7 @@ class TrustedHeaderSettings(_Strict):
         return self
 
 
-class Identity(_Strict):
+class Identity(StrictModel):
     """Where the caller's name comes from: these sources in order, and no others."""
 
     sources: Annotated[list[SourceName], Field(min_length=1)] = ["basic_auth"]

@@ -32,6 +32,7 @@ from mlflow_plugins_pack.approvals.database import tables
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.cli.main import cli
+from mlflow_plugins_pack.folder_digest import digest_files
 from tests import servers
 from tests.approvals.acting import signed_in
 
@@ -117,7 +118,7 @@ def site(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) 
 def of(content: bytes) -> str:
     import hashlib
 
-    return digest.files_digest([("weights", len(content), hashlib.sha256(content).hexdigest())])
+    return digest_files([("weights", len(content), hashlib.sha256(content).hexdigest())])
 
 
 def approved_and_slow_again(site: Site) -> None:

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.artifacts.digest import digest_files
 from mlflow_plugins_pack.artifacts.format import object_keys, view
 from mlflow_plugins_pack.artifacts.format.chunker import (
     Chunker,
@@ -65,6 +64,7 @@ from mlflow_plugins_pack.errors import (
     StoreFormatError,
     UnsupportedUriError,
 )
+from mlflow_plugins_pack.folder_digest import digest_files
 
 RUN = "a" * 32
 TINY = ChunkerParameters(CutSizes(64, 256, 1024), CutSizes(256, 1024, 4096), 20_000)

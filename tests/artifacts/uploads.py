@@ -24,7 +24,7 @@ import psutil
 import requests
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.digest import digest_files
+from mlflow_plugins_pack.folder_digest import digest_files
 from tests import servers
 from tests.artifacts.memory import MIB, at_once, peak_mib, reset_peak
 

@@ -205,8 +205,10 @@ def test_the_provider_costs_nothing_at_import_and_without_a_file() -> None:
     assert heavy == "set()"
     assert sorted(eval(ours)) == [
         "mlflow_plugins_pack.auth",
-        "mlflow_plugins_pack.auth.profiles.paths",
         "mlflow_plugins_pack.auth.plugin",
+        "mlflow_plugins_pack.auth.profiles",
+        "mlflow_plugins_pack.auth.profiles.paths",
+        "mlflow_plugins_pack.base_dirs",
     ]
 
 

@@ -1,8 +1,8 @@
-r"""Fingerprint of what a version consists of, the thing an approval is bound to.
+"""Fingerprint of what a version consists of, the thing an approval is bound to.
 
-For each file in the byte order of its path: ``path \\0 size \\0 sha256 \\n``, hashed with SHA-256.
-A repository that keeps content addresses answers from its manifest (`content_digest`); for any
-other the bytes are read once. A version whose bytes cannot be read cannot be approved.
+It is the digest of `folder_digest`. A repository that keeps content addresses answers from its
+manifest (`content_digest`); for any other the bytes are read once. A version whose bytes cannot be
+read cannot be approved.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import posixpath
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -29,6 +29,7 @@ from mlflow_plugins_pack.approvals.content.hashing import (
 )
 from mlflow_plugins_pack.approvals.domain.targets import is_prompt_content
 from mlflow_plugins_pack.errors import DigestUnavailableError
+from mlflow_plugins_pack.folder_digest import digest_files
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
 
 if TYPE_CHECKING:
@@ -37,17 +38,9 @@ if TYPE_CHECKING:
 _PROXIED = ("mlflow-artifacts", "http", "https")
 
 
-def files_digest(files: Iterable[tuple[str, int, str]]) -> str:
-    """Return the digest over (path, size, sha256 in hex) of files."""
-    whole = hashlib.sha256()
-    for path, size, sha256 in sorted(files, key=lambda file: file[0].encode()):
-        whole.update(f"{path}\0{size}\0{sha256}\n".encode())
-    return f"sha256:{whole.hexdigest()}"
-
-
 def tags_digest(tags: Mapping[str, str | None]) -> str:
     """Return the digest over the tags that a prompt consists of."""
-    return files_digest(
+    return digest_files(
         (key, len(content), hashlib.sha256(content).hexdigest())
         for key, value in tags.items()
         if is_prompt_content(key)
@@ -146,8 +139,8 @@ class Files:
                 found: str = self._repository.content_digest(self._path)
                 return found
             if self._few is not None:
-                return files_digest(hash_folder(self._few, progress))
-            return files_digest(hash_files(self._repository, self._path, progress))
+                return digest_files(hash_folder(self._few, progress))
+            return digest_files(hash_files(self._repository, self._path, progress))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 from mlflow_plugins_pack.approvals.domain.targets import check_stages, matches, matches_exactly
 from mlflow_plugins_pack.approvals.policy.expressions import check_expression, evaluate
 from mlflow_plugins_pack.settings import format_duration
-from mlflow_plugins_pack.strict_model import Name, Seconds, Strict
+from mlflow_plugins_pack.strict_model import Name, Seconds, StrictModel
 
 
 class WrittenTag(Protocol):
@@ -99,7 +99,7 @@ class Subject:
 IsWriter = Callable[["TagCheck", "str | None"], bool]
 
 
-class TagCheck(Strict):
+class TagCheck(StrictModel):
     """A version tag that must have a value, set by somebody trusted, not too long ago."""
 
     tag: Annotated[str, Field(min_length=1, max_length=250)]
@@ -124,7 +124,7 @@ class TagCheck(Strict):
         return []
 
 
-class SignatureCheck(Strict):
+class SignatureCheck(StrictModel):
     """The model must say what it takes and gives."""
 
     signature: Literal["required"]
@@ -136,7 +136,7 @@ class SignatureCheck(Strict):
         return ["a model signature, and its MLmodel file has none"]
 
 
-class LineageCheck(Strict):
+class LineageCheck(StrictModel):
     """The run must have recorded what it read, and that must be allowed.
 
     Attributes:
@@ -190,7 +190,7 @@ def _is_under(pattern: str, entry: Mapping[str, Any]) -> bool:
     return not climbs and matches_exactly(pattern, uri)
 
 
-class ExprCheck(Strict):
+class ExprCheck(StrictModel):
     """A CEL expression over metrics, params and tags, and the current holder's, must be true."""
 
     expr: Annotated[str, Field(min_length=1, max_length=4000)]
@@ -228,7 +228,7 @@ Check = Annotated[
 ]
 
 
-class From(Strict):
+class From(StrictModel):
     """Where a version must be before it may become the target: one of these."""
 
     stages: list[str] = []

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 from pydantic import field_validator
 
-from mlflow_plugins_pack.strict_model import Strict
+from mlflow_plugins_pack.strict_model import StrictModel
 
 _MINUTE = timedelta(minutes=1)
 _LONGEST = timedelta(days=31)
 
 
-class Freeze(Strict):
+class Freeze(StrictModel):
     """A window that is closed in each minute a cron expression matches.
 
     Attributes:

@@ -29,7 +29,7 @@ from mlflow_plugins_pack.approvals.policy.webhooks import Events
 from mlflow_plugins_pack.errors import PolicyInvalidError
 from mlflow_plugins_pack.identity.roles import CLAIM, ROLE, claims_in, has_roles
 from mlflow_plugins_pack.identity.settings import Identity
-from mlflow_plugins_pack.strict_model import Name, Seconds, Strict
+from mlflow_plugins_pack.strict_model import Name, Seconds, StrictModel
 
 MAX_ALIAS_LENGTH = 200
 """Longest protected alias: its projection tag must fit MLflow's 250 characters for a key."""
@@ -41,7 +41,7 @@ _MAX_DEPTH = 12
 _MAX_NODES = 20_000
 
 
-class Defaults(Strict):
+class Defaults(StrictModel):
     """Settings every policy shares."""
 
     expires_after: Seconds = 14 * 86400
@@ -61,7 +61,7 @@ class Defaults(Strict):
         return value
 
 
-class Match(Strict):
+class Match(StrictModel):
     """Which models and prompts a policy governs."""
 
     models: list[Name] = []
@@ -70,7 +70,7 @@ class Match(Strict):
     workspaces: list[Name] = ["*"]
 
 
-class Targets(Strict):
+class Targets(StrictModel):
     """Which aliases and stages it protects."""
 
     aliases: list[Name] = []
@@ -97,40 +97,40 @@ class Targets(Strict):
         return check_stages(value)
 
 
-class ApprovalRule(Strict):
+class ApprovalRule(StrictModel):
     """So many people of a group."""
 
     group: Name
     count: int = Field(default=1, ge=0, le=100)
 
 
-class Demote(Strict):
+class Demote(StrictModel):
     """What taking a protected alias or stage away needs."""
 
     approvals: int = Field(ge=0, le=100)
 
 
-class Rollback(Strict):
+class Rollback(StrictModel):
     """What going back to a version needs that held the target not longer ago than ``within``."""
 
     approvals: int = Field(ge=0, le=100)
     within: Seconds
 
 
-class Consume(Strict):
+class Consume(StrictModel):
     """Who gets approved versions only."""
 
     principals: list[Name] = Field(min_length=1)
     require: Literal["approved"]
 
 
-class PostReview(Strict):
+class PostReview(StrictModel):
     """How many people must look at a broken glass afterwards."""
 
     approvals: int = Field(default=1, ge=1, le=100)
 
 
-class BreakGlass(Strict):
+class BreakGlass(StrictModel):
     """Who may promote without approval in an emergency, and what must follow."""
 
     group: Name
@@ -139,7 +139,7 @@ class BreakGlass(Strict):
     post_review: PostReview = PostReview()
 
 
-class PolicyRule(Strict):
+class PolicyRule(StrictModel):
     """One policy of the file."""
 
     name: Name
@@ -183,7 +183,7 @@ class PolicyRule(Strict):
         yield from (Target("stage", stage) for stage in self.targets.stages)
 
 
-class PolicyFile(Strict):
+class PolicyFile(StrictModel):
     """The whole file, as written."""
 
     version: Literal[1]

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from mlflow_plugins_pack.strict_model import Strict
+from mlflow_plugins_pack.strict_model import StrictModel
 
 Event = Literal[
     "request.created",
@@ -53,7 +53,7 @@ _BY_ACTION: Mapping[str, Event] = {
 }
 
 
-class Secret(Strict):
+class Secret(StrictModel):
     """Where the key of the signature is; never in the policy file, whose text is kept."""
 
     env: str | None = None
@@ -66,7 +66,7 @@ class Secret(Strict):
         return self
 
 
-class Webhook(Strict):
+class Webhook(StrictModel):
     """Somebody to be told.
 
     Attributes:
@@ -105,7 +105,7 @@ class Webhook(Strict):
             return host == "localhost"
 
 
-class Events(Strict):
+class Events(StrictModel):
     """The policy file's section ``events``."""
 
     webhooks: list[Webhook] = Field(default_factory=list)

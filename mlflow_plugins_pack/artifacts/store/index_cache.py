@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import sqlite3
 import threading
 import weakref
@@ -16,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from mlflow_plugins_pack import settings
+from mlflow_plugins_pack import base_dirs, settings
 from mlflow_plugins_pack.artifacts.format.index_delta import (
     Delta,
     KnownFile,
@@ -275,9 +274,7 @@ def cache_folder() -> Path:
     """Return the folder that holds the caches of all stores."""
     if configured := settings.ARTIFACT_CACHE_DIR.get():
         return Path(configured)
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    root = Path(base) if base.startswith("/") else Path("~/.cache").expanduser()
-    return root / "mlflow-pack"
+    return Path(base_dirs.cache_dir())
 
 
 def _open_file(store_id: str) -> sqlite3.Connection:
@@ -286,7 +283,7 @@ def _open_file(store_id: str) -> sqlite3.Connection:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / f"artifact-index-{store_id}.sqlite"
         return _prepare(sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False))
-    except (OSError, RuntimeError, sqlite3.Error) as exc:
+    except (OSError, sqlite3.Error) as exc:
         _logger.debug("No index cache on disk (%s); going on without.", exc)
         return _open_private()
 

@@ -11,8 +11,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     field_validator,
     model_validator,
@@ -24,6 +22,7 @@ from mlflow_plugins_pack.auth.profiles.origins import (
     parse_scope,
     parse_target,
 )
+from mlflow_plugins_pack.strict_model import StrictModel
 
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 # Headers that requests or MLflow compute: setting one would corrupt the request, not sign it in.
@@ -92,14 +91,7 @@ SecureUrl = Annotated[str, AfterValidator(check_secure_url)]
 Word = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x20\x7f]+$")]
 
 
-class Strict(BaseModel):
-    """A model that knows all its keys."""
-
-    # Inputs are hidden since a misplaced secret would be one.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
-
-
-class SecretPlace(Strict):
+class SecretPlace(StrictModel):
     """Where one secret is: exactly one of a variable, a file, a command, a keyring's entry."""
 
     env: VariableName | None = None
@@ -126,7 +118,7 @@ class SecretPlace(Strict):
         return self
 
 
-class Tls(Strict):
+class Tls(StrictModel):
     """How the connection to the profile's hosts is made safe.
 
     Attributes:
@@ -151,7 +143,7 @@ class Tls(Strict):
         return self
 
 
-class CommonProfile(Strict):
+class CommonProfile(StrictModel):
     """What every profile may say, whatever its source."""
 
     hosts: Annotated[list[str], Field(min_length=1)]

@@ -1,4 +1,4 @@
-"""Where the profiles are; imports nothing, since every request of stock MLflow asks.
+"""Where the profiles are; imports little, since every request of stock MLflow asks.
 
 The current directory is never looked at: a cloned repository must not choose where tokens go or
 which command produces them.
@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 
+from mlflow_plugins_pack import base_dirs
+
 CONFIG_VARIABLE = "MLFLOW_PACK_AUTH_CONFIG"
 HOST_VARIABLE = "MLFLOW_PACK_AUTH_HOST"
-SYSTEM_FILE = "/etc/mlflow-pack/auth.toml"
 ENVIRONMENT = "(environment)"
 """What `find_config` returns where variables stand for a file."""
 
@@ -25,7 +26,7 @@ def find_config() -> str | None:
         return ENVIRONMENT
     if named := os.environ.get(CONFIG_VARIABLE, "").strip():
         return named
-    for path in (user_config(), SYSTEM_FILE):
+    for path in (user_config(), f"{base_dirs.SYSTEM_CONFIG_DIR}/auth.toml"):
         if _may_exist(path):
             return path
     return None
@@ -33,7 +34,7 @@ def find_config() -> str | None:
 
 def user_config() -> str:
     """Return the path of the user's own profiles file."""
-    return os.path.join(_base("XDG_CONFIG_HOME", ".config"), "mlflow-pack", "auth.toml")
+    return os.path.join(base_dirs.config_dir(), "auth.toml")
 
 
 def token_folder() -> str:
@@ -41,18 +42,10 @@ def token_folder() -> str:
 
     It is the state folder and not the cache: a refresh token cannot be had again by itself.
     """
-    return os.path.join(_base("XDG_STATE_HOME", ".local/state"), "mlflow-pack", "auth")
-
-
-def _base(variable: str, default: str) -> str:
-    base = os.environ.get(variable, "")
-    # The base directory specification: a relative value is to be ignored.
-    return base if os.path.isabs(base) else os.path.join(os.path.expanduser("~"), default)
+    return os.path.join(base_dirs.state_dir(), "auth")
 
 
 def _may_exist(path: str) -> bool:
-    if not os.path.isabs(path):  # no home directory: "~" would be one below the current directory
-        return False
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlflow_plugins_pack import base_dirs
 from mlflow_plugins_pack.lineage.delivery import openlineage
 from mlflow_plugins_pack.lineage.document.graph import DATA, MODEL, Entry, Graph, last_name
 from mlflow_plugins_pack.lineage.document.tags import PREFIX, to_tags
@@ -292,5 +293,4 @@ def keep_locally(run_id: str, graph: Graph, tracking_uri: str) -> Path | None:
 
 def spool_folder() -> Path:
     """Return the folder of records that await `mlflow-pack lineage push`."""
-    state = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
-    return Path(state).expanduser() / "mlflow-pack" / "lineage"
+    return Path(base_dirs.state_dir()) / "lineage"

@@ -13,7 +13,7 @@ import os
 from collections import OrderedDict
 from typing import Any, BinaryIO, NamedTuple
 
-from mlflow_plugins_pack import download_registry
+from mlflow_plugins_pack import base_dirs, download_registry
 from mlflow_plugins_pack.lineage.capture.event import FileState
 from mlflow_plugins_pack.lineage.document.graph import FULL, SAMPLED
 
@@ -138,8 +138,7 @@ class Fingerprinter:
 
 def cache_folder() -> str:
     """Return where digests of large files are kept: in the user's cache."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # noqa: PTH111
-    return f"{base}/mlflow-pack/digests"
+    return f"{base_dirs.cache_dir()}/digests"
 
 
 def _hash_small(path: str, also: frozenset[str]) -> tuple[Fingerprint, os.stat_result]:
