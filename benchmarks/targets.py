@@ -125,7 +125,7 @@ def target(kind: str, folder: Path) -> Iterator[Target]:
     if kind == "disk":
         yield Disk(folder / "disk")
         return
-    from tests import servers
+    from tests.support import servers
 
     if importlib.util.find_spec("localbucket") is None and not DELAY_SECONDS[kind]:
         # Slower than localbucket, and keeps everything in memory.

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.frame import Sample
 
-HIDING = Path(__file__).parent.parent / "tests" / "without_pack"
+HIDING = Path(__file__).parent.parent / "tests" / "support" / "without_pack"
 ROOT = Path(__file__).parent.parent
 
 
@@ -55,7 +55,7 @@ class Worker:
 
 def environment(*, pack: bool, **settings: str) -> dict[str, str]:
     """Return the environment of a process with or without the pack."""
-    from tests.servers import clean_environment
+    from tests.support.servers import clean_environment
 
     hide = {} if pack else {"HIDE_PACK": "1"}
     path = f"{HIDING}:{ROOT}"

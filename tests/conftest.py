@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests import servers
-from tests.oidc import OidcProvider, oidc_provider
+from tests.support import servers
+from tests.support.oidc import OidcProvider, oidc_provider
 
 # What lands must not depend on luck; a person's runs look further each time.
 hypothesis.settings.register_profile("ci", derandomize=True)

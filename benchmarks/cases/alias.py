@@ -29,7 +29,7 @@ policies:
 @contextlib.contextmanager
 def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
     """Give the stock URIs of two empty databases of one kind."""
-    from tests import servers
+    from tests.support import servers
 
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'stock.db'}", f"sqlite:///{folder / 'pack.db'}"
@@ -93,7 +93,7 @@ class _Guarded:
 
     def move(self, name: str, count: int) -> Sample:
         """Time the moves alone: what people do before them takes them hours."""
-        from tests.approvals.acting import signed_in
+        from tests.support.acting import signed_in
 
         seconds = 0.0
         for _ in range(count):

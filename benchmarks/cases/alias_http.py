@@ -20,7 +20,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds
 
 from benchmarks.cases.alias import POLICY, databases
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
-from tests import servers
+from tests.support import servers
 
 WRITES = 30
 PEOPLE = ("alice", "bob", "erin")

@@ -108,7 +108,7 @@ def _postgresql(data: Path) -> Iterator[Service]:
     import pandas
     import sqlalchemy
 
-    from tests import servers
+    from tests.support import servers
 
     with servers.postgresql() as server:
         url = server.new_database()
@@ -132,7 +132,7 @@ def _postgresql(data: Path) -> Iterator[Service]:
 def _moto(data: Path) -> Iterator[Service]:
     import boto3
 
-    from tests import servers
+    from tests.support import servers
 
     with servers.moto() as server:
         bucket = server.new_root().removeprefix("s3://").partition("/")[0]
@@ -154,7 +154,7 @@ def _moto(data: Path) -> Iterator[Service]:
 def _azurite(data: Path) -> Iterator[Service]:
     from azure.storage.blob import BlobServiceClient
 
-    from tests import servers
+    from tests.support import servers
 
     with servers.azurite() as server:
         root = server.new_root().removeprefix("wasbs://").partition("/")[0]
@@ -232,7 +232,7 @@ class Runner:
         self._tracking = f"sqlite:///{folder / 'tracking.db'}"
 
     def __enter__(self) -> Runner:
-        from tests.servers import clean_environment
+        from tests.support.servers import clean_environment
 
         subprocess.run(
             [sys.executable, "-m", "benchmarks.corpus_data", str(self.data)],
@@ -280,7 +280,7 @@ class Runner:
     ) -> subprocess.CompletedProcess[str]:
         import mlflow
 
-        from tests.servers import clean_environment
+        from tests.support.servers import clean_environment
 
         artifacts = (self._folder / "artifacts" / script.path.stem).as_uri()
         mlflow.MlflowClient(self._tracking).create_experiment(script.path.stem, artifacts)

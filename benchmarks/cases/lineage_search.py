@@ -127,7 +127,7 @@ def _run(options: Options, _only: str) -> str:
     import mlflow
 
     from mlflow_plugins_pack.lineage.query import api
-    from tests.servers import mlflow_server
+    from tests.support.servers import mlflow_server
 
     runs = options.count(RUNS)
     lines = ["| question | answer | seconds |", "|---|---|---|"]

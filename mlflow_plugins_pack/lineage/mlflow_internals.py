@@ -1,4 +1,4 @@
-"""Every use of MLflow's insides that is not public; tests/lineage/test_contract.py guards it.
+"""Every use of MLflow's internals; tests/lineage/test_mlflow_internals.py guards each.
 
 What is used, and what happens should a later MLflow lack it:
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from tests.approvals.sites import Site
-    from tests.servers import DatabaseServer
+    from tests.approvals.support.sites import Site
+    from tests.support.servers import DatabaseServer
 
 DATABASES = ("sqlite", "postgresql", "mariadb")
 SITES = [f"{kind}{mode}" for kind in DATABASES for mode in ("", "-workspaces")]
@@ -41,7 +41,7 @@ def running_site(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     """A server on each database, with workspaces and without, for all tests that can share it."""
-    from tests.approvals import sites
+    from tests.approvals.support import sites
 
     kind, _, mode = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.approvals import attack_table
-from tests.approvals.attack_table import DOORS, WAYS, cell
-from tests.approvals.attacks import ATTACKS
+from tests.approvals.support import attack_table
+from tests.approvals.support.attack_table import DOORS, WAYS, cell
+from tests.approvals.support.attacks import ATTACKS
 
 FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "contracts")
 
 
 def test_the_page_is_what_the_table_says() -> None:
     written = attack_table.DOCUMENT.read_text(encoding="utf-8")
-    assert written == attack_table.document(), "run: python -m tests.approvals.attack_table"
+    assert written == attack_table.document(), "run: python -m tests.approvals.support.attack_table"
 
 
 def test_every_row_is_there() -> None:
@@ -37,6 +37,6 @@ def test_every_door_has_a_test_or_a_reason(row: int) -> None:
         assert not (found and door in way.reasons), f"row {row}, {door}: a test and a reason"
         for test in found:
             file, name = test.split(" ")[0].split("::")
-            (path,) = [p for folder in FOLDERS for p in folder.glob(f"{file}.py")]
+            (path,) = [p for folder in FOLDERS for p in folder.rglob(f"{file}.py")]
             assert re.search(rf"def {name}\(", path.read_text()), f"{test} is not there"
     assert set(way.reasons) <= used, f"row {row}: a reason for nothing"

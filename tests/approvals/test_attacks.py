@@ -23,9 +23,9 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.ledger import audit_log
-from tests.approvals import racing
-from tests.approvals.acting import signed_in
-from tests.approvals.attacks import (
+from tests.approvals.conftest import DATABASES
+from tests.approvals.support import racing
+from tests.approvals.support.attacks import (
     ATTACKS,
     REQUIRED,
     TEXT,
@@ -34,8 +34,8 @@ from tests.approvals.attacks import (
     a_requested_prompt,
     alias_call,
 )
-from tests.approvals.conftest import DATABASES
-from tests.approvals.sites import CLIENTS, ROUNDS, WORKERS, Site, new_name
+from tests.approvals.support.sites import CLIENTS, ROUNDS, WORKERS, Site, new_name
+from tests.support.acting import signed_in
 
 # Stages are deprecated in stock MLflow, and still there to be protected.
 NO_WARNING = pytest.mark.filterwarnings(

@@ -9,11 +9,9 @@ from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.guards import install
-from tests import servers
-from tests.approvals.acting import signed_in
-from tests.approvals.attacks import a_holder
 from tests.approvals.conftest import SITES
-from tests.approvals.sites import Site, create_workspace, new_name
+from tests.approvals.support.attacks import a_holder
+from tests.approvals.support.sites import Site, create_workspace, new_name
 from tests.approvals.test_attacks import (
     NO_WARNING,
     by_client,
@@ -26,6 +24,8 @@ from tests.approvals.test_attacks import (
     test_row_25_no_event_without_the_act,
     test_rows_9_and_10_copies_and_new_versions_are_unapproved,
 )
+from tests.support import servers
+from tests.support.acting import signed_in
 
 __all__ = (
     "test_attack",

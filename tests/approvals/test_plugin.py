@@ -24,8 +24,8 @@ from mlflow_plugins_pack.errors import (
     PolicyInvalidError,
     UnsupportedUriError,
 )
-from tests import servers
-from tests.approvals.acting import signed_in
+from tests.support import servers
+from tests.support.acting import signed_in
 
 pytestmark = pytest.mark.compat
 

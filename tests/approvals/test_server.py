@@ -18,7 +18,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException, RestException
 
 from mlflow_plugins_pack.cli.main import cli
-from tests import servers
+from tests.support import servers
 
 pytestmark = pytest.mark.filterwarnings(
     # Stages are deprecated in stock MLflow, and still there to be protected.

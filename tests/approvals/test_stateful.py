@@ -35,7 +35,7 @@ from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy import source as policy_source
 from mlflow_plugins_pack.approvals.reports import listings
-from tests.approvals.acting import signed_in
+from tests.support.acting import signed_in
 
 # Read here: tests run without any setting of ours.
 EXAMPLES = int(os.environ.get("MLFLOW_PACK_STATEFUL", "12"))

@@ -14,8 +14,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from tests import servers
 from tests.contracts.artifact_repository import content, listing
+from tests.support import servers
 
 PATHS = (None, "a", "a/b", "a/b/c", "b", "with space", "ü/%", "missing")
 NAMES = ("a", "b", "f.txt", "ü%.bin")

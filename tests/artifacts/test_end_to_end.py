@@ -18,9 +18,9 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from sklearn.datasets import load_breast_cancer
 from sklearn.linear_model import LogisticRegression
 
-from tests import servers
-from tests.artifacts import uploads
+from tests.artifacts.support import uploads
 from tests.contracts.artifact_repository import ODD_NAMES, content, random_bytes
+from tests.support import servers
 
 # Stock MLflow's model code warns about type hints, signatures and versions of its own accord.
 pytestmark = pytest.mark.filterwarnings("default")
@@ -88,7 +88,7 @@ def test_files_and_folders(client, served, tmp_path):
 
 @pytest.mark.parametrize("served", ["proxied"], indirect=True)
 def test_large_uploads_at_once_take_bounded_memory_and_block_nobody(served):
-    """`python -m tests.artifacts.uploads` does it with 16 of 1 GiB."""
+    """`python -m tests.artifacts.support.uploads` does it with 16 of 1 GiB."""
     server, store, _ = served
     outcome = uploads.measure(server, f"cas-file://{store}", uploads=12, mib=48)
     assert outcome.grown_mib[0] <= 150, outcome.grown_mib

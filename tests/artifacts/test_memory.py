@@ -12,14 +12,14 @@ import pytest
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.thread_pools import MIB, Memory, Share, Uploads
-from tests import servers
-from tests.artifacts import memory
+from tests.artifacts.support import memory
+from tests.support import servers
 
 AT_MOST_MIB = 150
 
 
 def test_eight_threads_stay_within_their_memory(moto, tmp_path):
-    """`python -m tests.artifacts.memory` does it with 1 GiB each; the peak is the same."""
+    """`python -m tests.artifacts.support.memory` does it with 1 GiB each; the peak is the same."""
     environment = servers.clean_environment(
         MLFLOW_PACK_ARTIFACT_CACHE_DIR=str(tmp_path / "cache"),
         PYTHONPATH=str(Path(__file__).parents[2]),

@@ -15,8 +15,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
 from mlflow_plugins_pack.errors import ForbiddenRootError, UnsupportedUriError
-from tests import servers
 from tests.contracts.artifact_repository import pretend_server
+from tests.support import servers
 
 pytestmark = pytest.mark.compat
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
 from tests.contracts.artifact_repository import ArtifactRepositoryContract
+from tests.support import servers
 
 
 @pytest.mark.compat

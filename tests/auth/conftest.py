@@ -14,9 +14,9 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from mlflow_plugins_pack.auth import manager
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 from mlflow_plugins_pack.auth.token_store.stores import FileStore
-from tests import servers
-from tests.auth.parts import ARTIFACT, SECRET, Profiles, Recorder, recording, write_profiles
-from tests.oidc import OidcProvider
+from tests.auth.support.parts import ARTIFACT, SECRET, Profiles, Recorder, recording, write_profiles
+from tests.support import servers
+from tests.support.oidc import OidcProvider
 
 PEOPLE = ("alice", "bob")
 
@@ -92,7 +92,7 @@ def signed_in(
 @pytest.fixture
 def source(provider: OidcProvider, profiles: Profiles) -> OidcSource:
     """The source of a person's profile ``me``, to which nobody is signed in."""
-    from tests.auth.test_login import opened, person
+    from tests.auth.oidc.test_login import opened, person
 
     profiles(person(provider.issuer))
     return opened()

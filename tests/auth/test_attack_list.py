@@ -41,9 +41,11 @@ from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 from mlflow_plugins_pack.auth.token_store.stored_token import Stored, dump
 from mlflow_plugins_pack.auth.token_store.stores import FileStore
 from mlflow_plugins_pack.errors import CredentialError
-from tests import servers
-from tests.auth.certificates import Authority
-from tests.auth.parts import (
+from tests.auth.oidc.test_flows import in_processes, machine, token_of
+from tests.auth.oidc.test_login import in_the_background, redirected, sign_in_by_browser, spend
+from tests.auth.profiles.test_origins import covered
+from tests.auth.support.certificates import Authority
+from tests.auth.support.parts import (
     API,
     ARTIFACT,
     JSON,
@@ -57,20 +59,13 @@ from tests.auth.parts import (
     redirect_to,
     write_profiles,
 )
-from tests.auth.proxies import apache_openidc, nginx_auth_request, verifying
-from tests.auth.test_login import (
-    in_the_background,
-    redirected,
-    sign_in_by_browser,
-    spend,
-)
-from tests.auth.test_oidc import in_processes, machine, token_of
-from tests.auth.test_origin import covered
+from tests.auth.support.proxies import apache_openidc, nginx_auth_request, verifying
 from tests.auth.test_plugin import env_profile, get
-from tests.auth.test_store import FIRST, KEY, path_of
-from tests.oidc import SECRET as CLIENT_SECRET
-from tests.oidc import OidcProvider
-from tests.oidc.person import sign_in
+from tests.auth.token_store.test_stores import FIRST, KEY, path_of
+from tests.support import servers
+from tests.support.oidc import SECRET as CLIENT_SECRET
+from tests.support.oidc import OidcProvider
+from tests.support.oidc.person import sign_in
 
 
 @pytest.fixture(autouse=True)

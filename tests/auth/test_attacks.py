@@ -13,7 +13,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
-from tests.auth.parts import (
+from tests.auth.support.parts import (
     API,
     ARTIFACT,
     JSON,

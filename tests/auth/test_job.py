@@ -17,10 +17,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import servers
-from tests.auth.parts import write_profiles
-from tests.auth.proxies import Verifier, nginx_auth_request, verifying
-from tests.oidc import SECRET, OidcProvider, oidc_provider
+from tests.auth.support.parts import write_profiles
+from tests.auth.support.proxies import Verifier, nginx_auth_request, verifying
+from tests.support import servers
+from tests.support.oidc import SECRET, OidcProvider, oidc_provider
 
 # Read before the fixtures clean the environment.
 IS_LONG = bool(os.environ.get("MLFLOW_PACK_JOB_SECONDS"))
@@ -42,7 +42,7 @@ class Site:
     @contextlib.contextmanager
     def job(self, seconds: float) -> Iterator[None]:
         """Run the job's processes until all have ended, well."""
-        command = [sys.executable, "-m", "tests.auth.job", str(seconds), str(THREADS)]
+        command = [sys.executable, "-m", "tests.auth.support.job", str(seconds), str(THREADS)]
         with contextlib.ExitStack() as stack:
             processes = []
             for _ in range(PROCESSES):

@@ -15,9 +15,9 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth.plugin import PackAuthProvider, PackHeaderProvider
-from tests import servers
 from tests.auth.conftest import PEOPLE
-from tests.auth.parts import Recorder, Seen, write_profiles
+from tests.auth.support.parts import Recorder, Seen, write_profiles
+from tests.support import servers
 
 Profiles = Callable[[str], Path]
 pytestmark = pytest.mark.compat

@@ -13,7 +13,7 @@ import pytest
 from benchmarks.cases import CASES, SURVEYS
 from benchmarks.frame import Figure, interleave
 from benchmarks.report import table
-from tests.servers import clean_environment, find_program
+from tests.support.servers import clean_environment, find_program
 
 ROOT = Path(__file__).parent.parent.parent
 NEEDS = {"alias-postgresql": ("postgresql", "psql"), "alias-mariadb": ("mariadb", "mariadbd")}

@@ -25,7 +25,7 @@ from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.reports import listings
-from tests.approvals.acting import signed_in
+from tests.support.acting import signed_in
 
 POLICY = """
 version: 1

@@ -15,7 +15,7 @@ import pytest
 
 from tests.end_to_end.data import write_breast_cancer
 from tests.end_to_end.test_matrix import Site, run_main_job, started
-from tests.servers import PASSWORD, find_program
+from tests.support.servers import PASSWORD, find_program
 
 # Read before the fixtures clean the environment.
 SCREENSHOTS = os.environ.get("MLFLOW_PACK_SCREENSHOTS")

@@ -12,7 +12,7 @@ from requests.exceptions import HTTPError
 
 from mlflow_plugins_pack.approvals.reports.listings import connected, requests_in
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
-from tests import servers
+from tests.support import servers
 
 POLICY = """
 version: 1

@@ -19,7 +19,7 @@ import requests
 
 from tests.end_to_end.data import write_breast_cancer
 from tests.end_to_end.main_job import PEOPLE, POLICY
-from tests.servers import (
+from tests.support.servers import (
     ADMIN,
     PASSWORD,
     MlflowServer,

@@ -1,8 +1,8 @@
 """Installed beside MLflow with nothing configured, the pack's one visible effect is lineage.
 
-Stock is the same interpreter with the pack hidden (`tests/without_pack`). Each comparison runs the
-same script in two fresh processes against a real server, through a proxy that records every
-request.
+Stock is the same interpreter with the pack hidden (`tests/support/without_pack`). Each comparison
+runs the same script in two fresh processes against a real server, through a proxy that records
+every request.
 """
 
 from __future__ import annotations
@@ -22,11 +22,12 @@ from typing import Any
 
 import pytest
 
-from tests.recording_proxy import Request, recording_proxy
-from tests.servers import clean_environment, mlflow_server
+from tests.support.paths import ROOT
+from tests.support.recording_proxy import Request, recording_proxy
+from tests.support.servers import clean_environment, mlflow_server
 
 HERE = Path(__file__).parent
-HIDING = str(HERE.parent / "without_pack")
+HIDING = str(ROOT / "tests" / "support" / "without_pack")
 IMPORT_BUDGET_SECONDS = 0.050
 
 # What a plugin module may not pull into `import mlflow`: what stock does not import there itself.

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from mlflow_plugins_pack.identity.resolvers import Caller, resolve
 from mlflow_plugins_pack.identity.roles import KEEP_SECONDS, Directory, claims_in, has_roles
 from mlflow_plugins_pack.identity.settings import Identity
-from tests.oidc import AUDIENCE, OidcProvider
-from tests.oidc.tokens import machine_token
+from tests.support.oidc import AUDIENCE, OidcProvider
+from tests.support.oidc.tokens import machine_token
 
 SECRET = "planted-proxy-secret"
 PROXY = {

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import requests
 
-from tests import servers
-from tests.oidc import AUDIENCE, OidcProvider
-from tests.oidc.tokens import forged_token, machine_token
+from tests.support import servers
+from tests.support.oidc import AUDIENCE, OidcProvider
+from tests.support.oidc.tokens import forged_token, machine_token
 
 AUTHORIZATION_FUNCTION = "mlflow_plugins_pack.identity.basic_auth_app:authenticate_request"
 POLICY = """

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests import servers
+from tests.support import servers
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from tests import servers
 from tests.lineage.conftest import RunScript
-from tests.lineage.reading import RunRecord
+from tests.lineage.support.reading import RunRecord
+from tests.support import servers
 
 
 @pytest.mark.parametrize("store", ["http", "sqlite"])

@@ -2,7 +2,8 @@
 
 Whoever calls ``mlflow.artifacts.download_artifacts``, ``load_model`` or a client's
 `download_artifacts` ends in one of these three methods. What is fetched becomes upstream of the
-run; the files it consists of are MLflow's own. tests/lineage/test_contract.py guards the names.
+run; the files it consists of are MLflow's own.
+tests/lineage/test_mlflow_internals.py guards the names.
 """
 
 from __future__ import annotations

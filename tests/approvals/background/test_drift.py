@@ -1,0 +1,193 @@
+"""What is so without approval is found, however it came about."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
+from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
+
+from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.cli.main import cli
+from tests.support.acting import signed_in
+
+POLICY = """
+version: 1
+groups: {leads: [bob]}
+policies:
+  - name: prod
+    match: {models: ["gov-*"], prompts: ["say-*"], workspaces: ["*"]}
+    targets: {aliases: [prod], stages: [Production]}
+    approvals: [{group: leads}]
+"""
+_numbers = itertools.count(1)
+
+
+class Site:
+    """A store, and SQL behind its back."""
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.folder = url, folder
+        self.store = build_store(f"approval-{url}")
+
+    def version(self, name: str, *, prompt: bool = False) -> int:
+        with signed_in("alice"):
+            flags = [RegisteredModelTag(IS_PROMPT_TAG_KEY, "true")] if prompt else None
+            if name not in [m.name for m in self.store.search_registered_models(max_results=1000)]:
+                self.store.create_registered_model(name, flags)
+            if prompt:
+                tags = [ModelVersionTag(PROMPT_TEXT_TAG_KEY, "kind words")]
+                return int(self.store.create_model_version(name, "dummy-source", tags=tags).version)
+            folder = self.folder / f"files-{next(_numbers)}"
+            folder.mkdir()
+            (folder / "weights").write_text("weights")
+            return int(self.store.create_model_version(name, str(folder)).version)
+
+    def promoted(self, name: str, *, target: str = "prod", prompt: bool = False) -> int:
+        version = self.version(name, prompt=prompt)
+        for user, command in (("erin", "request"), ("bob", "approve")):
+            with signed_in(user):
+                tag = ModelVersionTag(f"approvals.{command}", target)
+                self.store.set_model_version_tag(name, version, tag)
+        with signed_in("erin"):
+            if target == "prod":
+                self.store.set_registered_model_alias(name, "prod", version)
+            else:
+                self.store.transition_model_version_stage(name, version, "Production", False)
+        assert self.strays(name) == []
+        return version
+
+    def run(self, statement: str) -> None:
+        with self.store.engine.begin() as connection:
+            connection.execute(sa.text(statement))
+
+    def strays(self, name: str) -> list[tuple[str, int, str]]:
+        policy = self.store.enforcer.policy()
+        found = self.store._transactions.read(lambda s: drift.find(s, policy))
+        return [(s.target, s.version, s.kind) for s in found if s.model == name]
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
+def site(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("drift")
+    if request.param == "sqlite":
+        url = f"sqlite:///{folder / 'mlflow.db'}"
+    else:
+        url = request.getfixturevalue(request.param).new_database()
+    (folder / "policy.yaml").write_text(POLICY)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))
+        yield Site(url, folder)
+
+
+@pytest.mark.parametrize(
+    ("statement", "found"),
+    [
+        (
+            "UPDATE registered_model_aliases SET version = 2 WHERE name = '{name}'",
+            [("prod", 2, "unapproved")],
+        ),
+        (
+            "UPDATE registered_model_aliases SET alias = 'Prod' WHERE name = '{name}'",
+            [("Prod", 1, "unapproved"), ("prod", 1, "taken_away")],
+        ),
+        (
+            "DELETE FROM registered_model_aliases WHERE name = '{name}'",
+            [("prod", 1, "taken_away")],
+        ),
+        (
+            (
+                "UPDATE model_versions SET current_stage = 'Production' "
+                "WHERE name = '{name}' AND version = 2"
+            ),
+            [("stage:Production", 2, "unapproved")],
+        ),
+        (
+            "UPDATE model_versions SET source = 's3://evil' WHERE name = '{name}' AND version = 1",
+            [("prod", 1, "changed")],
+        ),
+        (
+            "UPDATE mpp_grant SET request_id = 'forged' WHERE name = '{name}'",
+            [("prod", 1, "unfounded")],
+        ),
+        ("DELETE FROM mpp_grant WHERE name = '{name}'", [("prod", 1, "unapproved")]),
+    ],
+)
+def test_raw_sql_is_found(site: Site, statement: str, found: list[tuple[str, int, str]]) -> None:
+    name = f"gov-sql-{next(_numbers)}"
+    site.promoted(name)
+    site.version(name)
+    assert site.strays(name) == []
+    site.run(statement.format(name=name))
+    assert site.strays(name) == found
+
+
+def test_a_stage_left_behind_the_back_is_found(site: Site) -> None:
+    name = f"gov-stage-{next(_numbers)}"
+    version = site.promoted(name, target="stage:Production")
+    site.run(f"UPDATE model_versions SET current_stage = 'None' WHERE name = '{name}'")
+    assert site.strays(name) == [("stage:Production", version, "taken_away")]
+
+
+def test_a_model_moved_to_another_workspace_is_found(site: Site) -> None:
+    """Deleting a workspace moves its models, past every registry store."""
+    name = f"gov-moved-{next(_numbers)}"
+    version = site.promoted(name)
+    site.run(f"UPDATE registered_models SET workspace = 'team-b' WHERE name = '{name}'")
+    assert site.strays(name) == [
+        ("prod", version, "taken_away"),
+        ("prod", version, "unapproved"),
+    ]
+
+
+def test_other_words_in_a_prompt_are_found(site: Site) -> None:
+    name = f"say-{next(_numbers)}"
+    version = site.promoted(name, prompt=True)
+    site.run(
+        f"UPDATE model_version_tags SET value = 'evil' WHERE name = '{name}' "
+        "AND value = 'kind words'"
+    )
+    assert site.strays(name) == [("prod", version, "changed")]
+
+
+def test_what_no_policy_protects_is_no_drift(site: Site) -> None:
+    name = f"free-{next(_numbers)}"
+    version = site.version(name)
+    site.store.set_registered_model_alias(name, "prod", version)
+    assert site.strays(name) == []
+
+
+def test_an_imported_file_store_arrives_unapproved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlflow migrate-filestore` writes rows past every store."""
+    from mlflow.store.fs2db import migrate
+    from mlflow.store.model_registry.file_store import FileStore
+    from mlflow.store.tracking.file_store import FileStore as TrackingFileStore
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    source, target = tmp_path / "mlruns", tmp_path / "mlflow.db"
+    TrackingFileStore(str(source))
+    files = FileStore(str(source))
+    files.create_registered_model("gov-old")
+    files.create_model_version("gov-old", "s3://bucket/x")
+    files.set_registered_model_alias("gov-old", "prod", "1")
+    migrate(source, f"sqlite:///{target}", progress=False)
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "policy.yaml"))
+    uri = f"approval-sqlite:///{target}"
+    build_store(uri)._dispose_engine()
+    arguments = ["approvals", "drift", "--json", "--registry-store-uri", uri]
+    done = CliRunner().invoke(cli, arguments)
+    assert done.exit_code == 1
+    (row,) = json.loads(done.output)
+    assert (row["model"], row["target"], row["kind"]) == ("gov-old", "prod", "unapproved")

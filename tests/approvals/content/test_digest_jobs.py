@@ -1,0 +1,369 @@
+"""Files that take longer to read than a call may are read behind it, and taken over after a crash.
+
+A file that is read slowly is a named pipe here: who opens it waits until somebody writes.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from click.testing import CliRunner
+from mlflow.entities.model_registry import ModelVersionTag
+
+from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals.content import digest, digest_jobs
+from mlflow_plugins_pack.approvals.content.hashing import (
+    Progress,
+    ReadingStoppedError,
+    hash_files,
+)
+from mlflow_plugins_pack.approvals.database import tables
+from mlflow_plugins_pack.approvals.ledger import audit_log
+from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.cli.main import cli
+from mlflow_plugins_pack.folder_digest import digest_files
+from tests.support import servers
+from tests.support.acting import signed_in
+from tests.support.paths import ROOT
+
+POLICY = """
+version: 1
+groups: {leads: [bob]}
+policies:
+  - name: prod
+    match: {models: ["gov-*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: leads}]
+"""
+SETTING = "MLFLOW_PACK_APPROVALS_DIGEST_SECONDS"
+
+
+class Site:
+    """A store on SQLite, and a version whose one file can be made slow to read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.uri = f"approval-sqlite:///{folder / 'mlflow.db'}"
+        self.weights = folder / "model" / "weights"
+        self.weights.parent.mkdir()
+        self.store = build_store(self.uri)
+        with signed_in("alice"):
+            self.store.create_registered_model("gov-a")
+            self.store.create_model_version("gov-a", str(self.weights.parent))
+
+    def slow(self) -> None:
+        self.weights.unlink(missing_ok=True)
+        os.mkfifo(self.weights)
+
+    def feed(self, content: bytes) -> None:
+        """Give the one who waits at the pipe its content, and later ones a plain file."""
+        with self.weights.open("wb") as pipe:
+            plain = self.weights.with_name("next")
+            plain.write_bytes(content)
+            plain.replace(self.weights)
+            pipe.write(content)
+
+    def say(self, user: str, command: str) -> None:
+        with signed_in(user):
+            tag = ModelVersionTag(f"approvals.{command}", "prod: fine")
+            self.store.set_model_version_tag("gov-a", 1, tag)
+
+    def apply(self) -> None:
+        with signed_in("erin"):
+            self.store.set_registered_model_alias("gov-a", "prod", 1)
+
+    def state(self) -> str:
+        return str(self.store.get_model_version("gov-a", 1).tags.get("mlflow_approvals.prod", ""))
+
+    def row(self) -> Any:
+        with self.store.engine.connect() as connection:
+            return connection.execute(sa.select(tables.readings)).first()
+
+    def digest(self) -> str | None:
+        with self.store.engine.connect() as connection:
+            query = sa.select(tables.requests.c.digest).order_by(tables.requests.c.created_at)
+            return connection.execute(query).scalars().all()[-1]
+
+
+def until(what: Callable[[], Any]) -> Any:
+    ends = time.monotonic() + 90
+    while not (found := what()):
+        assert time.monotonic() < ends, "it never came"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture
+def site(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+    (tmp_path / "policy.yaml").write_text(POLICY)
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "policy.yaml"))
+    monkeypatch.setenv(SETTING, "0")
+    monkeypatch.setattr(digest_jobs, "RENEW_SECONDS", 0.05)
+    made = Site(tmp_path)
+    yield made
+    made.store.engine.dispose()
+
+
+def of(content: bytes) -> str:
+    import hashlib
+
+    return digest_files([("weights", len(content), hashlib.sha256(content).hexdigest())])
+
+
+def approved_and_slow_again(site: Site) -> None:
+    """Ask, have it read and approved; whoever applies it has to read it once more."""
+    site.slow()
+    site.say("erin", "request")
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+    site.say("bob", "approve")
+    site.slow()
+
+
+def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
+    site.slow()
+    with pytest.raises(errors.ApprovalRequiredError, match=r"Its files are being read \(0 %\)"):
+        site.apply()
+    assert site.state() == "PENDING 0/1, digesting 0 %"
+    with pytest.raises(errors.DigestingError, match="approvals apply models:/gov-a/1 prod` waits"):
+        site.say("bob", "approve")
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+    assert site.digest() == of(b"one")
+    site.say("bob", "approve")
+    assert site.state() == "APPROVED 1/1 (bob)"
+    with site.store.engine.connect() as connection:
+        logged = connection.execute(sa.select(tables.audit.c.action)).scalars().all()
+        assert audit_log.verify(connection).is_intact
+    assert "DIGESTED" in logged
+
+
+def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
+    approved_and_slow_again(site)
+    with pytest.raises(errors.DigestingError, match="Nothing was changed"):
+        site.apply()
+    site.feed(b"one")
+    until(lambda: site.row().state == "done")
+    site.apply()
+    assert site.store.get_model_version_by_alias("gov-a", "prod").version == 1
+
+
+def test_what_was_changed_behind_the_approval_is_stale(site: Site) -> None:
+    approved_and_slow_again(site)
+    with pytest.raises(errors.DigestingError):
+        site.apply()
+    site.feed(b"two")
+    until(lambda: site.row().state == "done")
+    with pytest.raises(errors.StaleApprovalError, match="its files have changed"):
+        site.apply()
+
+
+def test_readings_that_ended_are_removed_by_a_later_one(site: Site) -> None:
+    """The table must not grow with every version that was ever read."""
+    old = time.time_ns() // 1_000_000 - digest_jobs.FRESH_MS - 1
+    ended = {"workspace": "default", "name": "gov-old", "bytes_done": 1, "bytes_total": 1}
+    ended |= {"holder": "host:1:x", "until_ms": old, "started_at": old, "version": 1}
+    rows = [
+        ended | {"version_uid": "old-done", "state": "done", "updated_at": old},
+        ended | {"version_uid": "old-failed", "state": "failed", "updated_at": old},
+        ended | {"version_uid": "fresh", "state": "done", "updated_at": old + 60_000},
+        ended | {"version_uid": "under-way", "state": "reading", "updated_at": old},
+    ]
+    with site.store.engine.begin() as connection:
+        connection.execute(sa.insert(tables.readings), rows)
+    site.slow()
+    site.say("erin", "request")
+    with site.store.engine.connect() as connection:
+        query = sa.select(tables.readings.c.version_uid).where(tables.readings.c.name == "gov-old")
+        assert sorted(connection.execute(query).scalars()) == ["fresh", "under-way"]
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+
+
+def test_small_files_need_no_second_call(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SETTING, "60")
+    site.weights.write_bytes(b"one")
+    site.say("erin", "request")
+    assert site.state() == "PENDING 0/1"
+    site.say("bob", "approve")
+    site.apply()
+    assert site.row() is None
+
+
+def test_what_cannot_be_read_is_shown_and_read_again_when_asked(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    breaks = threading.Event()
+
+    def broken(*_arguments: Any) -> Any:
+        assert breaks.wait(90)
+        raise OSError("the disk is gone")
+
+    site.weights.write_bytes(b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(digest, "hash_files", broken)
+        site.say("erin", "request")
+        breaks.set()
+        until(lambda: site.row().state == "failed")
+    until(lambda: "digesting failed: " in site.state())
+    assert "the disk is gone" in site.state()
+    site.slow()
+    with pytest.raises(errors.DigestingError):
+        site.say("bob", "approve")
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+    site.say("bob", "approve")
+    assert site.digest() == of(b"one")
+
+
+CHILD = """
+import sys, time
+from mlflow.entities.model_registry import ModelVersionTag
+from mlflow_plugins_pack.approvals.plugin import build_store
+from tests.support.acting import signed_in
+
+store = build_store(sys.argv[1])
+with signed_in("erin"):
+    tag = ModelVersionTag("approvals.request", "prod: fine")
+    store.set_model_version_tag("gov-a", 1, tag)
+print("asked", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_reading_of_a_killed_process_is_taken_over(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.slow()
+    environment = servers.clean_environment(
+        MLFLOW_PACK_APPROVALS_POLICY=str(site.folder / "policy.yaml"),
+        MLFLOW_PACK_LINEAGE_ENABLED="false",
+        **{SETTING: "0"},
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", CHILD, site.uri],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"asked\n"
+        assert site.row().state == "reading"
+        # While it lives, nobody else reads.
+        assert site.store.enforcer.readings.resume() == 0
+        with pytest.raises(errors.DigestingError):
+            site.say("bob", "approve")
+    finally:
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+        if child.stdout is not None:
+            child.stdout.close()
+    later = time.time_ns() // 1_000_000 + digest_jobs.LEASE_MS + 1000
+    monkeypatch.setattr(site.store.enforcer.readings, "_now_ms", lambda: later)
+    assert site.store.enforcer.readings.resume() == 1
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+    assert site.digest() == of(b"one")
+
+
+def test_more_readings_than_there_is_room_for_wait(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.slow()
+    for _ in range(digest_jobs.PARALLEL):
+        assert site.store.enforcer.readings._room.acquire(blocking=False)
+    site.say("erin", "request")
+    assert site.row().holder == ""
+    assert site.store.enforcer.readings.resume() == 0
+    for _ in range(digest_jobs.PARALLEL):
+        site.store.enforcer.readings._room.release()
+    assert site.store.enforcer.readings.resume() == 1
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+
+
+def test_a_pipeline_waits_for_the_reading(site: Site) -> None:
+    site.slow()
+    site.say("erin", "request")
+    arguments = ["models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+    waited = CliRunner().invoke(cli, ["approvals", "wait", *arguments, "--timeout", "1s"])
+    assert waited.exit_code == 3, waited.output
+    assert "prod: PENDING 0/1, digesting" in waited.output
+    site.feed(b"one")
+    until(lambda: site.state() == "PENDING 0/1")
+
+
+def test_a_pipeline_applies_once_the_files_are_read_again(site: Site) -> None:
+    approved_and_slow_again(site)
+    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+    with signed_in("erin"):
+        early = CliRunner().invoke(cli, [*arguments, "--timeout", "1s"])
+    assert early.exit_code == 3, early.output
+    told = "The files are being read: 0 %\nThey are not read yet; apply again later.\n"
+    assert early.output.endswith(told)
+    assert site.state() == "APPROVED 1/1 (bob)"
+    feeder = threading.Thread(target=site.feed, args=(b"one",))
+    feeder.start()
+    with signed_in("erin"):
+        done = CliRunner().invoke(cli, [*arguments, "--timeout", "90s"])
+    feeder.join()
+    assert done.exit_code == 0, done.output
+    assert done.output.endswith("models:/gov-a/1 is prod.\n")
+    assert site.state() == "APPLIED 1/1 (bob)"
+
+
+def test_a_pipeline_does_not_wait_for_files_that_have_changed(site: Site) -> None:
+    approved_and_slow_again(site)
+    feeder = threading.Thread(target=site.feed, args=(b"two",))
+    feeder.start()
+    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+    with signed_in("erin"):
+        done = CliRunner().invoke(cli, [*arguments, "--timeout", "90s"])
+    feeder.join()
+    assert done.exit_code == 1, done.output
+    assert isinstance(done.exception, errors.StaleApprovalError)
+    assert site.state().startswith("STALE: its files have changed since")
+
+
+def test_a_reading_holds_one_file_on_disk_and_stops_when_told(tmp_path: Path) -> None:
+    class Bucket:
+        """A repository elsewhere, which tells how many files are on this disk at a time."""
+
+        def __init__(self) -> None:
+            self.seen: list[Path] = []
+            self.most = 0
+
+        def list_artifacts(self, path: str | None) -> list[Any]:
+            from mlflow.entities import FileInfo
+
+            if path == "m":
+                return [FileInfo("m/a", False, 3), FileInfo("m/sub", True, None)]
+            return [FileInfo("m/sub/b", False, 4)] if path == "m/sub" else []
+
+        def _download_file(self, remote_file_path: str, local_path: str) -> None:
+            self.most = max(self.most, sum(path.exists() for path in self.seen) + 1)
+            self.seen.append(Path(local_path))
+            Path(local_path).write_bytes(remote_file_path[2:].encode()[:4])
+
+    bucket, progress = Bucket(), Progress()
+    found = hash_files(bucket, "m", progress)
+    assert [(path, size) for path, size, _ in found] == [("a", 1), ("sub/b", 4)]
+    assert (progress.bytes_done, progress.bytes_total) == (5, 7)
+    assert bucket.most == 1
+    assert not any(path.exists() for path in bucket.seen)
+    progress.stop()
+    with pytest.raises(ReadingStoppedError):
+        hash_files(bucket, "m", progress)

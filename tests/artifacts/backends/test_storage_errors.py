@@ -1,0 +1,170 @@
+"""What storage refuses is said clearly: which storage, why, what to do."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from mlflow_plugins_pack.errors import (
+    ConfigurationError,
+    StorageCredentialsError,
+    StorageDeniedError,
+    StorageError,
+    StorageMissingError,
+    StorageUnavailableError,
+)
+from tests.support import servers
+
+S3_ROOT = "cas-s3://no-such-bucket-here/mlflow"
+AZURE_ROOT = "cas-wasbs://nowhere@devstoreaccount1.blob.core.windows.net/mlflow"
+
+
+@pytest.fixture
+def local_file(tmp_path: Path) -> str:
+    path = tmp_path / "f"
+    path.write_bytes(b"x" * 50_000)
+    return str(path)
+
+
+def use(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str]) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+
+
+def assert_refused(uri: str, local_file: str, kind: type[Exception], words: str) -> None:
+    repository = get_artifact_repository(uri)
+    for call in (lambda: repository.log_artifact(local_file), repository.list_artifacts):
+        with pytest.raises(kind, match=words) as caught:
+            call()
+        assert caught.value.__cause__ is not None
+        assert "Traceback" not in str(caught.value)
+
+
+def test_missing_bucket(moto, monkeypatch, local_file):
+    use(monkeypatch, moto.environment)
+    assert_refused(S3_ROOT, local_file, StorageMissingError, "no such bucket; create it first")
+
+
+def test_s3_without_credentials(moto, monkeypatch, local_file):
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", moto.environment["MLFLOW_S3_ENDPOINT_URL"])
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    assert_refused(S3_ROOT, local_file, StorageCredentialsError, "AWS_ACCESS_KEY_ID")
+
+
+def test_s3_that_does_not_answer(monkeypatch, local_file):
+    from mlflow_plugins_pack.artifacts.backends import s3
+
+    monkeypatch.setattr(s3, "_ATTEMPTS", 1)
+    environment = {
+        "MLFLOW_S3_ENDPOINT_URL": f"http://127.0.0.1:{servers.free_port()}",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "very-secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    use(monkeypatch, environment)
+    assert_refused(S3_ROOT, local_file, StorageUnavailableError, "endpoint")
+
+
+@pytest.mark.parametrize("arguments", ["{", "[1]"])
+def test_s3_upload_arguments_that_are_no_json_object(moto, monkeypatch, local_file, arguments):
+    use(monkeypatch, {**moto.environment, "MLFLOW_S3_UPLOAD_EXTRA_ARGS": arguments})
+    with pytest.raises(ConfigurationError, match="MLFLOW_S3_UPLOAD_EXTRA_ARGS"):
+        get_artifact_repository(S3_ROOT).log_artifact(local_file)
+
+
+def test_s3_upload_arguments_go_with_every_object(moto, monkeypatch, local_file):
+    import boto3
+
+    use(
+        monkeypatch,
+        {**moto.environment, "MLFLOW_S3_UPLOAD_EXTRA_ARGS": '{"ServerSideEncryption": "AES256"}'},
+    )
+    root = moto.new_root()
+    get_artifact_repository(f"cas-{root}").log_artifact(local_file)
+    client = boto3.client("s3", endpoint_url=moto.environment["MLFLOW_S3_ENDPOINT_URL"])
+    bucket = root.split("/")[2]
+    keys = [o["Key"] for o in client.list_objects_v2(Bucket=bucket)["Contents"]]
+    assert len(keys) == 4
+    for key in keys:
+        assert client.head_object(Bucket=bucket, Key=key)["ServerSideEncryption"] == "AES256"
+
+
+def test_missing_container(azurite, monkeypatch, local_file):
+    use(monkeypatch, azurite.environment)
+    assert_refused(AZURE_ROOT, local_file, StorageMissingError, "no such container; create it")
+
+
+def test_azure_with_a_wrong_key(azurite, monkeypatch, local_file):
+    text = azurite.environment["AZURE_STORAGE_CONNECTION_STRING"]
+    monkeypatch.setenv(
+        "AZURE_STORAGE_CONNECTION_STRING", text.replace(servers.AZURITE_KEY, "d3Jvbmc=")
+    )
+    # Azurite answers AuthorizationFailure where Azure says AuthenticationFailed.
+    assert_refused(AZURE_ROOT, local_file, StorageDeniedError, "AZURE_")
+
+
+def test_azure_with_a_malformed_connection_string(monkeypatch, local_file):
+    monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "nonsense")
+    assert_refused(AZURE_ROOT, local_file, StorageCredentialsError, "malformed")
+
+
+def test_file_where_the_store_should_be(tmp_path, local_file):
+    with pytest.raises(StorageMissingError, match="file stands where a folder is needed"):
+        get_artifact_repository(f"cas-file://{local_file}/store").log_artifact(local_file)
+
+
+def test_name_too_long_for_the_disk(tmp_path, local_file):
+    with pytest.raises(StorageError, match="longer than the file system allows"):
+        get_artifact_repository(f"cas-file://{tmp_path}/{'x' * 300}").log_artifact(local_file)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root the test drops to another user")
+def test_unwritable_disk(tmp_path, local_file):
+    """As an unprivileged user, since root may write anywhere."""
+    locked = tmp_path / "locked"
+    locked.mkdir(0o755)
+    for folder in (tmp_path, *tmp_path.parents[:2]):
+        folder.chmod(folder.stat().st_mode | 0o755)
+    code = f"""
+import os
+import mlflow.store.artifact.artifact_repository_registry as registry
+from mlflow_plugins_pack.artifacts import repository
+from mlflow_plugins_pack.artifacts.backends import local
+os.setegid(65534); os.seteuid(65534)
+try:
+    registry.get_artifact_repository("cas-file://{locked}/store").log_artifact({local_file!r})
+except Exception as exc:
+    print(type(exc).__name__, exc)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=servers.clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert StorageDeniedError.__name__ in done.stdout, done.stderr
+    assert "grant access to the folder" in done.stdout
+    assert list(locked.iterdir()) == []
+
+
+def test_full_disk(tmp_path, local_file, monkeypatch):
+    """The one failure that is pretended: a full disk cannot be had without a file system."""
+    import errno
+
+    def write(handle: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    repository = get_artifact_repository(f"cas-file://{tmp_path}/store")
+    repository.list_artifacts()
+    monkeypatch.setattr(os, "write", write)
+    with pytest.raises(StorageUnavailableError, match="make room and try again"):
+        repository.log_artifact(local_file)
+    monkeypatch.undo()
+    assert repository.list_artifacts() == []
+    assert not list(tmp_path.rglob(".writing-*"))

@@ -1,0 +1,384 @@
+"""Garbage collection: what goes, what stays, and that nothing is lost whoever does what when."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.maintenance import gc, lease
+from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
+    CondemnedList,
+    PackUse,
+    SegmentUse,
+    choose_packs,
+    decode_list,
+    encode_list,
+    must_copy,
+    spent_segments,
+)
+from mlflow_plugins_pack.artifacts.store.opening import open_store
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
+from mlflow_plugins_pack.errors import ArtifactCorruptError, CollectionRunningError
+from tests.artifacts.maintenance.test_commands import run, run_json
+from tests.artifacts.store.test_integrity import flip, packs, segments
+from tests.artifacts.support import schedules
+from tests.contracts.artifact_repository import content, listing, new_run_uri, random_bytes
+from tests.support import servers
+
+MIB = 1024 * 1024
+
+# --- the decisions --------------------------------------------------------------------------------
+
+
+def use(name: bytes = b"\1" * 32, size: int = 10 * MIB, age: float = 100, live: int = 0) -> PackUse:
+    return PackUse(name, size, 1000 - age, live)
+
+
+@pytest.mark.parametrize(
+    ("pack", "chosen"),
+    [
+        (use(), True),
+        (use(age=9), False),
+        (use(live=4 * MIB), True),
+        (use(live=6 * MIB), False),
+        (use(size=1000, live=900), False),
+    ],
+)
+def test_choice_of_packs(pack, chosen):
+    assert choose_packs([pack], now=1000, grace_seconds=10) == ([pack] if chosen else [])
+
+
+def test_many_small_packs_are_put_together():
+    small = [use(bytes([n]) * 32, size=1000, live=900) for n in range(16)]
+    assert choose_packs(small[:15], 1000, 10) == []
+    assert choose_packs([*small, use(live=9 * MIB)], 1000, 10) == small
+
+
+@given(st.frozensets(st.binary(min_size=32, max_size=32), max_size=5), st.booleans())
+def test_list_is_read_back(names, swept):
+    condemned = CondemnedList(names, swept)
+    assert decode_list(encode_list(condemned), "x") == condemned
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"version": 2, "swept": false, "packs": []}',
+        b'{"version": 1, "swept": 0, "packs": []}',
+        b'{"version": 1, "swept": false, "packs": ["00"]}',
+        b'{"version": 1, "swept": false, "packs": ["xx"]}',
+        b'{"version": 1, "swept": false, "packs": 7}',
+        b'{"version":' + b"[" * 100_000,
+    ],
+)
+def test_damaged_list_stops_everything(data):
+    with pytest.raises(ArtifactCorruptError, match="Nothing was committed"):
+        decode_list(data, "x")
+
+
+def test_copies_are_made_unless_a_pack_that_stays_has_one():
+    holders = {b"a": {b"stays"}, b"b": {b"goes"}, b"c": {b"goes", b"stays"}}
+    assert must_copy([b"a", b"b", b"c", b"d"], holders, {b"goes"}) == {b"b", b"d"}
+
+
+def test_spent_segments():
+    names = [f"{n:026}" for n in range(4)]
+    combined = [f"{n:026}-c" for n in (7, 8)]
+    listed = [SegmentUse(name, 0) for name in (*names, *combined)]
+    listed.append(SegmentUse(f"{9:026}", 0))
+    spent = spent_segments(listed, {combined[1]}, {*names}, now=100, grace_seconds=10)
+    assert spent == [*names, combined[0]]
+    assert spent_segments(listed, {combined[1]}, {*names}, now=5, grace_seconds=10) == []
+
+
+# --- every order of events ------------------------------------------------------------------------
+
+
+def test_nothing_is_lost_in_any_order_of_events():
+    """`python -m tests.artifacts.support.schedules 10000` and TEST_SCHEDULES look further."""
+    undo = schedules.patch()
+    try:
+        for seed in range(int(os.environ.get("TEST_SCHEDULES", "120"))):
+            schedules.run_schedule(seed)
+    finally:
+        undo()
+
+
+# --- real storages --------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["disk", "moto", "azurite"])
+def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "disk":
+        return f"cas-file://{tmp_path}/store"
+    server: servers.ObjectStore = request.getfixturevalue(request.param)
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"cas-{server.new_root()}"
+
+
+def write(tmp_path: Path, name: str, data: bytes) -> str:
+    path = tmp_path / name
+    path.write_bytes(data)
+    return str(path)
+
+
+def pack_bytes(root: str) -> int:
+    store = open_store(parse_location(root))
+    return sum(s.size for s in store.backend.list(store.key(object_keys.PACK_PREFIX)))
+
+
+def test_deleted_run_frees_its_space(root, tmp_path):
+    doomed, kept = (get_artifact_repository(new_run_uri(root)) for _ in range(2))
+    doomed.log_artifact(write(tmp_path, "own", random_bytes(3 * MIB, seed=1)))
+    kept.log_artifact(write(tmp_path, "kept", random_bytes(2 * MIB, seed=2)))
+    doomed.log_artifact(str(tmp_path / "kept"))
+    doomed.delete_artifacts()
+    plan = run_json("gc", root, "--grace", "0s", "--dry-run")
+    assert (plan["condemned_packs"], plan["removed_packs"]) == (1, 0)
+    assert pack_bytes(root) > 5 * MIB
+    done = run_json("gc", root, "--grace", "0s")
+    assert (done["condemned_packs"], done["removed_packs"]) == (1, 1)
+    assert done["removed_bytes"] > 3 * MIB
+    assert 2 * MIB < pack_bytes(root) < 2.1 * MIB
+    assert content(kept.download_artifacts("")) == {"kept": random_bytes(2 * MIB, seed=2)}
+    assert run_json("fsck", root, "--read-data")["problems"] == []
+    again = run_json("gc", root, "--grace", "0s")
+    assert (again["condemned_packs"], again["removed_packs"]) == (0, 0)
+    # What was removed is not taken for stored.
+    doomed.log_artifact(str(tmp_path / "own"))
+    assert content(doomed.download_artifacts("")) == {"own": random_bytes(3 * MIB, seed=1)}
+    assert run_json("fsck", root)["problems"] == []
+
+
+def test_grace_period(root, tmp_path):
+    repository = get_artifact_repository(new_run_uri(root))
+    repository.log_artifact(write(tmp_path, "f", random_bytes(MIB)))
+    repository.delete_artifacts()
+    assert run_json("gc", root)["condemned_packs"] == 0
+    store = open_store(parse_location(root))
+    with lease.lease(store) as held:
+        collection = gc._Collection(store, 100, lease.storage_time(store) + 101, held, print)
+        collection.condemn()
+    assert collection.done.condemned_packs == 1
+    assert run_json("gc", root)["waiting_packs"] == 1
+    assert pack_bytes(root) > MIB
+    # A writer that needs what is condemned stores it again.
+    repository.log_artifact(str(tmp_path / "f"))
+    assert pack_bytes(root) > 2 * MIB
+    with lease.lease(store) as held:
+        collection = gc._Collection(store, 100, lease.storage_time(store) + 101, held, print)
+        collection.sweep()
+    assert collection.done.removed_packs == 1
+    assert collection.done.copied_bytes == 0
+    assert content(repository.download_artifacts("")) == {"f": random_bytes(MIB)}
+    assert run_json("fsck", root, "--read-data")["problems"] == []
+
+
+def test_sparse_pack_is_written_anew(root, tmp_path):
+    repository = get_artifact_repository(new_run_uri(root))
+    data = random_bytes(2 * MIB)
+    source = tmp_path / "source"
+    source.mkdir()
+    for number in range(5):
+        write(source, f"f{number}", data[number * 400_000 :][:400_000])
+    repository.log_artifacts(str(source))
+    for number in range(4):
+        repository.delete_artifacts(f"f{number}")
+    done = run_json("gc", root, "--grace", "0s")
+    assert done["removed_packs"] == 1
+    assert 400_000 < done["copied_bytes"] < 600_000
+    assert content(repository.download_artifacts("")) == {"f4": data[1_600_000:2_000_000]}
+    assert run_json("fsck", root, "--read-data")["problems"] == []
+    # In a process that knows nothing, and for a file that leans on what was moved.
+    other = get_artifact_repository(new_run_uri(root))
+    before = pack_bytes(root)
+    other.log_artifact(str(source / "f4"))
+    assert pack_bytes(root) == before
+    assert content(other.download_artifacts("")) == {"f4": data[1_600_000:2_000_000]}
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> str:
+    return f"cas-file://{tmp_path}/store"
+
+
+def test_long_file_whose_recipe_is_moved(disk, tmp_path, monkeypatch):
+    """A recipe that moved still lists the places of old; every chunk is found by its hash."""
+    data = random_bytes(20 * MIB)
+    source = tmp_path / "source"
+    source.mkdir()
+    write(source, "doomed", random_bytes(24 * MIB, seed=1))
+    write(source, "long", data)
+    repository = get_artifact_repository(new_run_uri(disk))
+    repository.log_artifacts(str(source))
+    repository.delete_artifacts("doomed")
+    for _ in range(2):
+        done = run_json("gc", disk, "--grace", "0s")
+    assert done["removed_packs"] == 0
+    assert sum(p.stat().st_size for p in packs(tmp_path / "store")) < 32 * MIB
+    monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "other-host"))
+    fresh = Store(
+        open_store(parse_location(disk)).backend,
+        parse_location(disk),
+        open_store(parse_location(disk)).format,
+    )
+    from mlflow_plugins_pack.artifacts.download.file_reader import read_file
+
+    (scope,) = fresh.scopes_under("")
+    assert b"".join(read_file(fresh, fresh.view(scope).files["long"])) == data
+    assert run_json("fsck", disk, "--read-data")["problems"] == []
+    # Logged again it gets a recipe of its own, and nothing else is stored.
+    before = pack_bytes(disk)
+    get_artifact_repository(new_run_uri(disk)).log_artifact(str(source / "long"))
+    assert pack_bytes(disk) - before < 100_000
+
+
+def test_small_packs_are_put_together(disk, tmp_path):
+    repository = get_artifact_repository(new_run_uri(disk))
+    for number in range(20):
+        repository.log_artifact(write(tmp_path, f"f{number}", random_bytes(50_000, seed=number)))
+    assert len(packs(tmp_path / "store")) == 20
+    run("gc", disk, "--grace", "0s")
+    assert len(packs(tmp_path / "store")) == 1
+    found = content(repository.download_artifacts(""))
+    assert found == {f"f{n}": random_bytes(50_000, seed=n) for n in range(20)}
+    assert run_json("gc", disk, "--grace", "0s")["condemned_packs"] == 0
+
+
+def test_segments_that_others_stand_for_are_removed(disk, tmp_path):
+    repository = get_artifact_repository(new_run_uri(disk))
+    for number in range(70):
+        repository.log_artifact(write(tmp_path, f"f{number}", b"%d" % number))
+    before = listing(repository)
+    assert len(segments(tmp_path / "store")) > 70
+    assert run_json("gc", disk)["removed_segments"] == 0
+    assert run_json("gc", disk, "--grace", "0s")["removed_segments"] >= 64
+    assert len(segments(tmp_path / "store")) < 35
+    assert listing(repository) == before
+    repository.delete_artifacts()
+    run("gc", disk, "--grace", "0s")
+    run("gc", disk, "--grace", "0s")
+    assert len(segments(tmp_path / "store")) == 1
+    assert listing(repository) == []
+
+
+def test_unreadable_manifest_stops_the_collection(disk, tmp_path, monkeypatch):
+    from mlflow_plugins_pack.artifacts.store import store as store_module
+
+    kept, doomed = (get_artifact_repository(new_run_uri(disk)) for _ in range(2))
+    kept.log_artifact(write(tmp_path, "kept", random_bytes(MIB)))
+    doomed.log_artifact(write(tmp_path, "doomed", random_bytes(MIB, seed=1)))
+    doomed.delete_artifacts()
+    (segment, *_) = (p for p in segments(tmp_path / "store") if p.stat().st_size > 800)
+    flip(segment, 60)
+    monkeypatch.setattr(store_module, "_segments", store_module._SegmentCache())
+    with pytest.raises(ArtifactCorruptError, match="nothing more was condemned or removed"):
+        run("gc", disk, "--grace", "0s")
+    assert len(packs(tmp_path / "store")) == 2
+    assert not (tmp_path / "store/.cas/gc/lease").exists()
+
+
+def test_damaged_pack_that_is_needed_is_kept_and_named(disk, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    write(source, "a", random_bytes(MIB))
+    write(source, "b", random_bytes(300_000, seed=1))
+    repository = get_artifact_repository(new_run_uri(disk))
+    repository.log_artifacts(str(source))
+    repository.delete_artifacts("a")
+    (pack,) = packs(tmp_path / "store")
+    flip(pack, MIB + 50_000)
+    done = run_json("gc", disk, "--grace", "0s", code=1)
+    assert done["removed_packs"] == 0
+    assert list(done["kept"]) == [f".cas/packs/{pack.parent.name}/{pack.name}"]
+    assert pack.exists()
+    flip(pack, MIB + 50_000)
+    done = run_json("gc", disk, "--grace", "0s")
+    assert done["removed_packs"] == 1
+    assert content(repository.download_artifacts("")) == {"b": random_bytes(300_000, seed=1)}
+
+
+# --- the lease ------------------------------------------------------------------------------------
+
+
+def test_one_collection_at_a_time(root, tmp_path):
+    get_artifact_repository(new_run_uri(root)).log_artifact(write(tmp_path, "f", b"x"))
+    store = open_store(parse_location(root))
+    with lease.lease(store), pytest.raises(CollectionRunningError, match="already running"):
+        run("gc", root)
+    run("gc", root)
+
+
+def test_lease_of_a_dead_process_runs_out(disk, tmp_path, monkeypatch):
+    get_artifact_repository(new_run_uri(disk)).log_artifact(write(tmp_path, "f", b"x"))
+    store = open_store(parse_location(disk))
+    key = tmp_path / "store" / object_keys.LEASE_KEY
+    store.backend.write(store.key(object_keys.LEASE_KEY), b"{}")
+    long_ago = time.time() - lease.LEASE_SECONDS - 5
+    os.utime(key, (long_ago, long_ago))
+    run("gc", disk)
+    with lease.lease(store) as held:
+        key.write_bytes(b"another")
+        held._renewed -= lease.LEASE_SECONDS
+        with pytest.raises(CollectionRunningError, match="took over"):
+            held.renew()
+    assert key.read_bytes() == b"another"
+
+
+# --- processes ------------------------------------------------------------------------------------
+
+
+def test_threads_and_collections_at_once(disk, tmp_path):
+    """A short form of `python -m tests.artifacts.support.soak`, in one process."""
+    stop = threading.Event()
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            for turn in range(8):
+                repository = get_artifact_repository(
+                    f"{disk}/1/{uuid.UUID(int=number).hex}/artifacts"
+                )
+                data = random_bytes(200_000, seed=turn % 3)
+                folder = tmp_path / f"w{number}"
+                folder.mkdir(exist_ok=True)
+                repository.log_artifact(write(folder, "f", data))
+                assert Path(repository.download_artifacts("f")).read_bytes() == data
+                if turn % 2:
+                    repository.delete_artifacts()
+        except BaseException as exc:
+            failures.append(exc)
+
+    def gather() -> None:
+        try:
+            while not stop.is_set():
+                gc.collect(open_store(parse_location(disk)), 0)
+        except BaseException as exc:
+            failures.append(exc)
+
+    collector = threading.Thread(target=gather)
+    workers = [threading.Thread(target=work, args=(n,)) for n in range(1, 4)]
+    collector.start()
+    for thread in workers:
+        thread.start()
+    for thread in workers:
+        thread.join(200)
+    stop.set()
+    collector.join(200)
+    assert failures == []
+    run("gc", disk, "--grace", "0s")
+    assert packs(tmp_path / "store") == []

@@ -1,0 +1,151 @@
+"""What leaves the process besides the record: OpenLineage events; and what never may: secrets."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.lineage.conftest import RunScript
+from tests.lineage.support.reading import RunRecord
+from tests.support import servers
+
+
+@dataclass
+class Endpoint:
+    """A server that answers every request and keeps what it was sent."""
+
+    url: str
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[Endpoint]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            kept.events.append(json.loads(body))
+            self.do_GET()
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"ok")
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        kept = Endpoint(f"http://127.0.0.1:{server.server_address[1]}")
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield kept
+        server.shutdown()
+        thread.join(60)
+
+
+TWO_RUNS = """
+    import json, os, mlflow
+    ids = []
+    for fails in (False, True):
+        try:
+            with mlflow.start_run() as run:
+                ids.append(run.info.run_id)
+                open(os.environ["DATA"] + "/cancer.csv").read()
+                open("out.txt", "w").write("x")
+                if fails:
+                    raise ArithmeticError
+        except ArithmeticError:
+            pass
+    print(json.dumps(ids))
+"""
+
+
+@pytest.mark.parametrize("store", ["http", "sqlite"])
+def test_finished_runs_are_reported_with_their_status(
+    run_script: RunScript,
+    server: servers.MlflowServer,
+    database: str,
+    endpoint: Endpoint,
+    store: str,
+) -> None:
+    outcome = run_script(
+        TWO_RUNS,
+        server.url if store == "http" else database,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=f"{endpoint.url}/api/v1/lineage",
+    )
+    assert [event["eventType"] for event in endpoint.events] == ["COMPLETE", "FAIL"]
+    sent = [event["run"]["runId"].replace("-", "") for event in endpoint.events]
+    assert sent == outcome.value
+    event = endpoint.events[0]
+    assert event["job"] == {"namespace": "mlflow", "name": "Default", "facets": {}}
+    assert [Path(data["name"]).name for data in event["inputs"]] == ["cancer.csv"]
+    assert {data["namespace"] for data in event["inputs"] + event["outputs"]} == {"file"}
+    assert event["inputs"][0]["facets"]["version"]["datasetVersion"].startswith("sha256:")
+
+
+def test_endpoint_that_is_down_costs_one_warning(run_script: RunScript, database: str) -> None:
+    url = f"http://alice:hunter2@127.0.0.1:{servers.free_port()}/?key=hunter2"
+    outcome = run_script(TWO_RUNS, database, warns=True, MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=url)
+    assert outcome.output.count("could not be reported") == 1
+    assert "hunter2" not in outcome.output
+    for run_id in outcome.value:
+        assert RunRecord(database, run_id).own() == {"cancer.csv"}
+
+
+def test_secrets_never_appear(
+    run_script: RunScript,
+    server: servers.MlflowServer,
+    postgresql: servers.DatabaseServer,
+    endpoint: Endpoint,
+    tmp_path: Path,
+) -> None:
+    dsn = postgresql.new_database().replace("mlflow@", "mlflow:hunter2@")
+    web = endpoint.url.replace("http://", "http://alice:hunter2@")
+    outcome = run_script(
+        """
+        import json, os, pathlib, mlflow, pandas, requests, httpx, sqlalchemy
+        home = pathlib.Path.home() / "hunter2-home"
+        home.mkdir(parents=True)
+        os.system(f"cp $DATA/cancer.csv {home}/mine.csv")
+        engine = sqlalchemy.create_engine(os.environ["DSN"])
+        with engine.begin() as connection:
+            connection.execute(sqlalchemy.text("CREATE TABLE people (name text)"))
+        with mlflow.start_run() as run:
+            secret = {"Authorization": "Bearer hunter2", "X-Key": "hunter2"}
+            requests.get(os.environ["WEB"] + "/r.csv?token=hunter2#hunter2", headers=secret)
+            httpx.get(os.environ["WEB"] + "/h.csv", params={"sig": "hunter2"}, headers=secret)
+            with engine.begin() as connection:
+                text = "SELECT * FROM people WHERE name = 'hunter2' -- hunter2"
+                connection.execute(sqlalchemy.text(text))
+                connection.execute(
+                    sqlalchemy.text("INSERT INTO people VALUES (:name)"), {"name": "hunter2"})
+            pandas.read_csv(home / "mine.csv")
+        print(json.dumps(run.info.run_id))
+        """,
+        server.url,
+        DSN=dsn,
+        WEB=web,
+        MLFLOW_PACK_LINEAGE_REDACT="true",
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=f"{endpoint.url}/events",
+        MLFLOW_PACK_LINEAGE_EXCLUDE="",
+    )
+    record = RunRecord(server.url, outcome.value)
+    folder = tmp_path / "document"
+    folder.mkdir()
+    written = [record.tags, record.document(folder), record.datasets(), endpoint.events]
+    everything = json.dumps(written).replace("hunter2-home", "")
+    assert "hunter2" not in everything + outcome.output.replace("hunter2-home", "")
+    assert str(tmp_path / "home") not in json.dumps(record.document(folder)["inputs"])
+    uris = {entry["u"] for entry in record.document(folder)["inputs"]}
+    assert {f"{endpoint.url}/r.csv", f"{endpoint.url}/h.csv"} <= uris
+    assert "file:///~/hunter2-home/mine.csv" in uris
+    assert any(uri.startswith("postgresql://127.0.0.1:") for uri in uris)
+    assert all("people" not in uri or uri.endswith(".public.people") for uri in uris)
