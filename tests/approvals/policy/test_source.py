@@ -256,7 +256,7 @@ def test_kill_nine_in_the_middle_of_an_apply_changes_nothing(bench: Bench) -> No
     bench.say("bob", "approve", version)
     code = f"""
 import os
-from mlflow_plugins_pack.approvals import audit
+from mlflow_plugins_pack.approvals.ledger import audit_log as audit
 from mlflow_plugins_pack.approvals.plugin import build_store
 from tests.support import servers
 from tests.support.acting import signed_in

@@ -378,7 +378,7 @@ def test_file_and_folder_of_one_name_on_disk(repository, tmp_path):
 UPLOAD = """
 import sys
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_plugins_pack.artifacts import session
+from mlflow_plugins_pack.artifacts.upload import session
 session.PACK_BYTES = 1 << 20
 session._PACKS_PER_DELTA = 2
 print("ready", flush=True)

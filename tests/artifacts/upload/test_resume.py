@@ -99,7 +99,7 @@ get_artifact_repository(sys.argv[1]).download_artifacts("", sys.argv[2])
 UPLOAD = """
 import sys
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_plugins_pack.artifacts import session
+from mlflow_plugins_pack.artifacts.upload import session
 session.PACK_BYTES, session._SECONDS_PER_DELTA = 4 << 20, 0
 get_artifact_repository(sys.argv[1]).log_artifacts(sys.argv[2])
 """

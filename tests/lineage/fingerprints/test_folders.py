@@ -121,7 +121,7 @@ def test_run_over_many_files_names_their_folder(
 MEMORY = """
 import sys, tracemalloc
 import mlflow
-from mlflow_plugins_pack.lineage import session
+from mlflow_plugins_pack.lineage.session import session
 from mlflow_plugins_pack.lineage.capture.event import READ, FileState
 current = session.current()
 names = [f"/data/images/{index:07}.png" for index in range(150_000)]

@@ -161,7 +161,7 @@ def test_fifty_runs_over_one_large_file_hash_it_once(
         outcome = run_script(
             """
             import json, os, mlflow
-            from mlflow_plugins_pack.lineage import fingerprint
+            from mlflow_plugins_pack.lineage.fingerprints import hashing as fingerprint
             hashed, hash_large = [], fingerprint._hash_large
             def counted(path, *rest, **named):
                 hashed.append(os.path.basename(path))

@@ -309,7 +309,7 @@ def test_downloaded_artifact_is_not_hashed_again(
     outcome = run_script(
         """
         import json, os, mlflow
-        from mlflow_plugins_pack.lineage import fingerprint
+        from mlflow_plugins_pack.lineage.fingerprints import hashing as fingerprint
         mlflow.set_experiment(experiment_id=mlflow.create_experiment(
             "in a cas- store", artifact_location="cas-file://" + os.getcwd() + "/sto re"))
         with mlflow.start_run() as first:

@@ -39,7 +39,7 @@ with mlflow.start_run() as run:
     mlflow.log_metric("m", 1)
     with mlflow.start_run(nested=True):
         mlflow.log_text("x", "x.txt")
-from mlflow_plugins_pack.lineage import session
+from mlflow_plugins_pack.lineage.session import session
 state = {
     "started": session.current()._started,
     "finder": [type(f).__module__ for f in sys.meta_path if "plugins_pack" in type(f).__module__],

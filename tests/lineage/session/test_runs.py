@@ -249,7 +249,7 @@ def test_fork_while_facts_are_gathered(run_script: RunScript, database: str) -> 
     outcome = run_script(
         """
         import json, os, sys, threading, mlflow
-        from mlflow_plugins_pack.lineage import provenance
+        from mlflow_plugins_pack.lineage.building import environment as provenance
         data, code, parent = os.environ["DATA"], provenance.code, os.getpid()
         begun, go_on = threading.Event(), threading.Event()
         def slow(home):
