@@ -185,7 +185,7 @@ def audit_list(
     shown = [
         {
             **row,
-            "when": moment(row["ts"]),
+            "when": moment(row["created_at"]),
             "request": (row["request_id"] or "")[:SHORT_ID],
             "what": _what(row),
         }

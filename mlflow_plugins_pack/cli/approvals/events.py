@@ -39,7 +39,7 @@ def list_events(
             **vars(delivery),
             "delivery": delivery.id[:8],
             "when": moment(delivery.created_at),
-            "next": moment(delivery.next_at) if delivery.state == "pending" else None,
+            "next": moment(delivery.next_attempt_at) if delivery.state == "pending" else None,
         }
         for delivery in found
     ]
