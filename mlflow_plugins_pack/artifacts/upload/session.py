@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import IO, Any, TypeVar
 
 from mlflow_plugins_pack.artifacts import thread_pools
-from mlflow_plugins_pack.artifacts.download.download import needed_chunks, read_recipe
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.chunker import Chunker, fast_cutter
 from mlflow_plugins_pack.artifacts.format.index_delta import Delta, KnownFile
@@ -41,6 +40,7 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     PackBuilder,
 )
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
+from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks, read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
@@ -168,14 +168,14 @@ class UploadSession:
 
     def _inline_limit(self, path: str) -> int:
         """Return up to which size a file stands in the manifest itself."""
-        if self._store.takes_inline(object_keys.split_scope(path)[0]):
+        if self._store.manifests.takes_inline(object_keys.split_scope(path)[0]):
             return self._inline_bytes
         return min(self._inline_bytes, INLINE_BESIDE_PACKS_BYTES)
 
     def _known_file(self, sha256: bytes, size: int) -> FileEntry | None:
         if sha256 in self._new_files:
             return self._new_files[sha256]
-        known = self._store.index.find_file(sha256)
+        known = self._store.index.cache.find_file(sha256)
         if known is None or known.size != size:
             return None
         if known.is_recipe:
@@ -187,7 +187,7 @@ class UploadSession:
     def _store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Chunk]:
         """Store what is new of some chunks; give the places of all."""
         unknown = [sha256 for sha256 in digests if sha256 not in self._new_chunks]
-        known = self._store.index.find_chunks(unknown) if unknown else {}
+        known = self._store.index.cache.find_chunks(unknown) if unknown else {}
         for data, sha256 in zip(pieces, digests, strict=True):
             chunk = self._new_chunks.get(sha256)
             if chunk is None and (chunk := known.get(sha256)) is not None:
@@ -242,10 +242,8 @@ class UploadSession:
         name, data, table = self._builder.finish()
         self._builder = PackBuilder(self._store.sealer)
         self._pack_names.append(name)
-        self._store.note_pack(name)
-        self._uploads.submit(
-            len(data), self._store.backend.write, self._store.key(object_keys.pack_key(name)), data
-        )
+        self._store.packs.note_written(name)
+        self._uploads.submit(len(data), self._store.packs.write, name, data)
         self._unwritten[name] = table
         if (
             len(self._unwritten) >= _PACKS_PER_DELTA
@@ -258,7 +256,7 @@ class UploadSession:
         self._uploads.finish()
         delta = Delta(dict(self._unwritten), files)
         if not delta.is_empty():
-            self._store.write_delta(delta)
+            self._store.index.add(delta)
         self._unwritten.clear()
         self._indexed = time.monotonic()
         if self._builder.is_empty:
@@ -266,7 +264,7 @@ class UploadSession:
 
     def _learn_index(self) -> None:
         if not self._knows_index:
-            self._store.refresh_index(max_age_seconds=_INDEX_SECONDS)
+            self._store.index.refresh(max_age_seconds=_INDEX_SECONDS)
             self._knows_index = True
 
     # --- committing ---
@@ -282,10 +280,10 @@ class UploadSession:
         self._refuse_conflicts()
         # Asked beside the last pack's upload.
         listing = {
-            scope: thread_pools.submit(self._store.segment_names, scope)
+            scope: thread_pools.submit(self._store.manifests.segment_names, scope)
             for scope in self._operations
         }
-        condemned = thread_pools.submit(self._store.condemned) if self._knows_index else None
+        condemned = thread_pools.submit(self._store.condemned.packs) if self._knows_index else None
         self._close_pack()
         resolved = {
             scope: [self._resolve_operation(operation) for operation in operations]
@@ -303,9 +301,9 @@ class UploadSession:
         )
         if len(resolved) > 1:
             for scope, operations in resolved.items():
-                self._store.refuse_locked(scope, operations, listing[scope].result())
+                self._store.manifests.refuse_locked(scope, operations, listing[scope].result())
         for scope, operations in resolved.items():
-            self._store.commit(scope, operations, listing[scope].result())
+            self._store.manifests.commit(scope, operations, listing[scope].result())
         # Only now a collection that began meanwhile can see what this call needs: whoever of the
         # two does not see the other is seen by it (see `garbage`).
         self._settle(resolved)
@@ -326,7 +324,7 @@ class UploadSession:
             return
         leaning = self._confirm_packs(resolved)
         for _ in range(_SETTLE_ROUNDS):
-            leaving = leaning & (condemned.result() if condemned else self._store.condemned())
+            leaving = leaning & (condemned.result() if condemned else self._store.condemned.packs())
             condemned = None
             if not leaving:
                 return
@@ -364,10 +362,10 @@ class UploadSession:
                 if isinstance(operation, FileEntry) and operation.sha256 not in packs_of_files:
                     packs_of_files[operation.sha256] = set(self._packs_of(operation))
         used = self._reused_packs.union(self._pack_names, *packs_of_files.values())
-        missing = self._store.missing_packs(used)
+        missing = self._store.packs.missing(used)
         if missing:
             needing = [f for f, packs in packs_of_files.items() if not packs.isdisjoint(missing)]
-            self._store.index.forget(missing, needing)
+            self._store.index.cache.forget(missing, needing)
             raise _missing(self._store, missing[0])
         return used
 
@@ -407,7 +405,7 @@ class UploadSession:
         if not self._store.backend.refuses_conflicts:
             return
         for scope, operations in self._operations.items():
-            view = self._store.view(scope)
+            view = self._store.manifests.view(scope)
             folders = view.all_folders()
             for operation in operations:
                 path = getattr(operation, "path", "")

@@ -173,7 +173,7 @@ def test_upload_does_not_lean_on_a_pack_that_is_gone(
         # The recipe is in the last pack: leave it, so that its own references are looked at.
         if size < 20 * MIB or pack.stat().st_size > 12_000_000:
             pack.unlink()
-    open_store(parse_location(repository.artifact_uri))._seen_packs.clear()
+    open_store(parse_location(repository.artifact_uri)).packs.forget_seen()
     other = get_artifact_repository(new_run_uri(f"cas-file://{store_folder}"))
     with pytest.raises(ArtifactCorruptError, match="Nothing was committed"), path.open("rb") as f:
         other.log_artifact_from_stream(f, "stream")
@@ -189,7 +189,7 @@ def test_upload_of_a_file_finds_out_by_itself(repository, store_folder, tmp_path
     path = log(repository, tmp_path, "f", data)
     for pack in packs(store_folder):
         pack.unlink()
-    open_store(parse_location(repository.artifact_uri))._seen_packs.clear()
+    open_store(parse_location(repository.artifact_uri)).packs.forget_seen()
     repository.log_artifact(str(path), "again")
     assert Path(repository.download_artifacts("again/f")).read_bytes() == data
 
@@ -260,7 +260,7 @@ def test_recipe_that_repeats_a_chunk_fills_no_disk(
     """A small recipe may claim terabytes: reading stops where the entry's size is passed."""
     log(repository, tmp_path, "f", random_bytes(300_000))
     store = open_store(parse_location(repository.artifact_uri))
-    (entry,) = store.view(store.scopes_under("")[0]).files.values()
+    (entry,) = store.manifests.view(store.manifests.scopes_under("")[0]).files.values()
     chunk = entry.chunks[0]
     data = encode_recipe_part(b"\1" * 32, 5, 0, 1, [chunk] * 60_000)
     upload = session.UploadSession(store)
