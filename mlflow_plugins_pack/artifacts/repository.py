@@ -170,7 +170,7 @@ def log_folder(location: Location, local_dir: str, artifact_path: str | None) ->
     inline = (
         session.INLINE_FILE_BYTES
         if total <= session.INLINE_CALL_BYTES
-        else session.INLINE_BESIDE_PACKS_BYTES
+        else session.INLINE_NEXT_TO_PACKS_BYTES
     )
 
     def take(upload: UploadSession, prefix: str) -> None:

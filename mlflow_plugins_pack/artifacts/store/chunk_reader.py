@@ -6,17 +6,14 @@ from collections.abc import Iterator
 
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import (
-    FileEntry,
-    RecipePart,
-    decode_recipe_part,
-)
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import (
     KIND_DATA,
     KIND_RECIPE,
     Chunk,
     decode_chunk,
 )
+from mlflow_plugins_pack.artifacts.format.recipe import RecipePart, decode_recipe_part
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 

@@ -28,9 +28,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     SEGMENT_MAGIC,
     FileEntry,
     Segment,
-    decode_recipe_part,
     decode_segment,
-    encode_recipe_part,
     encode_segment,
 )
 from mlflow_plugins_pack.artifacts.format.pack import (
@@ -44,6 +42,7 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     decode_tail,
     tail_length,
 )
+from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, encode_recipe_part
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ForbiddenRootError, PackError

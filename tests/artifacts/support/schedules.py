@@ -29,7 +29,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import Tombstone
 from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
 from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 from mlflow_plugins_pack.artifacts.store.store import Store
-from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.upload import pack_writer, session
 from mlflow_plugins_pack.artifacts.upload.session import MissingPackError, UploadSession
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import CollectionRunningError
@@ -413,9 +413,9 @@ def patch() -> Callable[[], None]:
         saved.append((module, name, getattr(module, name)))
         setattr(module, name, value)
 
-    put(session, "PACK_BYTES", 45_000)
-    put(session, "_PACKS_PER_DELTA", 2)
-    put(session, "CHUNKS_IN_SEGMENT", 2)
+    put(pack_writer, "PACK_BYTES", 45_000)
+    put(pack_writer, "_PACKS_PER_DELTA", 2)
+    put(pack_writer, "CHUNKS_IN_SEGMENT", 2)
     put(session, "INLINE_FILE_BYTES", 100)
     put(chunk_copy, "_PACK_BYTES", 45_000)
     put(gc_rules, "SMALL_PACK_BYTES", 0)
