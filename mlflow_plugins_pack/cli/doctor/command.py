@@ -12,11 +12,11 @@ from dataclasses import asdict
 import click
 
 from mlflow_plugins_pack import __version__
+from mlflow_plugins_pack.artifacts.uri.schemes import PACK_SCHEMES
 from mlflow_plugins_pack.cli.doctor.uri_traps import Role, find_trap
 from mlflow_plugins_pack.cli.output import json_option, print_json
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.uris import (
-    ARTIFACT_SCHEMES,
     ARTIFACT_WORD,
     REGISTRY_WORD,
     is_pack_uri,
@@ -137,7 +137,7 @@ def _check_schemes() -> Iterator[Finding]:
         for point in importlib.metadata.distribution(_DISTRIBUTION).entry_points
         if point.group == "mlflow.model_registry_store"
     ]
-    missing = [scheme for scheme in ARTIFACT_SCHEMES if scheme not in artifacts]
+    missing = [scheme for scheme in PACK_SCHEMES if scheme not in artifacts]
     missing += [scheme for scheme in wanted if scheme not in registry._registry]
     if missing:
         yield Finding(
@@ -148,7 +148,7 @@ def _check_schemes() -> Iterator[Finding]:
         )
     else:
         yield Finding(
-            "ok", "schemes", f"stock MLflow resolves {', '.join(ARTIFACT_SCHEMES)} and approval-*"
+            "ok", "schemes", f"stock MLflow resolves {', '.join(PACK_SCHEMES)} and approval-*"
         )
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cachetools import TTLCache
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
@@ -164,7 +165,7 @@ def test_credentials_that_expire_are_read_again(proxy, root, source, tmp_path, m
     proxy.faults.append(Fault("expired", "GET", "/packs/"))
     with pytest.raises(StorageCredentialsError, match="expired"):
         repository.download_artifacts("weights.bin")
-    monkeypatch.setattr(opening, "_BACKEND_SECONDS", 1e-9)
+    monkeypatch.setattr(opening, "_backends", TTLCache(256, 1e-9))
     expect_good(repository)
 
 
