@@ -17,7 +17,7 @@ def events() -> None:
 
 
 @events.command("list")
-@click.option("--state", type=click.Choice(["pending", "delivered", "failed"]))
+@click.option("--state", type=click.Choice(["pending", "delivered", "failed"]), help="Only these.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
 @json_option
 @registry_options

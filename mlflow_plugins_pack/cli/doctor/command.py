@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 import click
 
@@ -28,16 +29,17 @@ _DISTRIBUTION = "mlflow-plugins-pack"
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "error": ("FAIL", "red")}
 
 
+def _uri_option(name: str, *variables: str, help_text: str = "As for `mlflow server`.") -> Any:
+    shown = f"{help_text} Default: {' or '.join(variables)}."
+    return click.option(name, envvar=list(variables), metavar="URI", help=shown)
+
+
 @click.command()
-@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI")
-@click.option("--backend-store-uri", envvar="MLFLOW_BACKEND_STORE_URI", metavar="URI")
-@click.option(
-    "--registry-store-uri",
-    envvar=["MLFLOW_REGISTRY_STORE_URI", "MLFLOW_REGISTRY_URI"],
-    metavar="URI",
-)
-@click.option("--artifacts-destination", envvar="MLFLOW_ARTIFACTS_DESTINATION", metavar="URI")
-@click.option("--default-artifact-root", envvar="MLFLOW_DEFAULT_ARTIFACT_ROOT", metavar="URI")
+@_uri_option("--tracking-uri", "MLFLOW_TRACKING_URI", help_text="A client's tracking URI.")
+@_uri_option("--backend-store-uri", "MLFLOW_BACKEND_STORE_URI")
+@_uri_option("--registry-store-uri", "MLFLOW_REGISTRY_STORE_URI", "MLFLOW_REGISTRY_URI")
+@_uri_option("--artifacts-destination", "MLFLOW_ARTIFACTS_DESTINATION")
+@_uri_option("--default-artifact-root", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
 @json_option
 def doctor(
     tracking_uri: str | None,
