@@ -1,8 +1,8 @@
-"""What stock MLflow loads for sign-in: the transparent door and the explicit door.
+"""The two classes that stock MLflow loads for sign-in: automatic signing and opt-in signing.
 
-MLflow constructs both without arguments and logs, then ignores, whatever they raise, after which
-the request would leave unauthenticated. So nothing here can raise, and nothing is imported until
-a profiles file is in sight.
+MLflow constructs both without arguments. It logs and then ignores what a header provider raises,
+after which the request would be sent without credentials: so nothing here raises, and nothing is
+imported until a profiles file exists.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from mlflow_plugins_pack.auth.signing.signer import PackAuth
 
 PROVIDER_NAME = "plugins-pack"
-REFUSAL_HEADER = "X-Mlflow-Plugins-Pack-Refused"
+"""The value of ``MLFLOW_TRACKING_AUTH`` that chooses opt-in signing; setup.cfg has it too."""
 
 
-class Refusal:
+class _Refusal:
     """A header value that cannot be sent.
 
-    `requests` accepts text only and raises with the value's repr: so nothing leaves, and MLflow
-    shows the message. A provider that raises would be ignored instead.
+    `requests` accepts text only and raises an error with the value's repr, so nothing is sent and
+    MLflow shows the message.
     """
 
     def __init__(self, message: str) -> None:
@@ -34,33 +34,35 @@ class Refusal:
 
 
 class PackHeaderProvider:
-    """The transparent door: signs in the requests whose address a profile names.
+    """Automatic signing: signs in the requests whose address a profile names.
 
-    Duck-typed: MLflow asks for the two methods of its ``RequestHeaderProvider`` only.
+    Duck-typed: MLflow calls the two methods of its ``RequestHeaderProvider`` only.
     """
 
     def in_context(self) -> bool:
-        """Always be asked: whether there is a profile is looked up once, with the request."""
+        """Return True: whether there is a profile is looked up once, with the request."""
         return True
 
     def request_headers(self) -> dict[str, Any]:
-        """Put the sign-in on the request that is being built; no header is returned for others.
+        """Sign in the request that is being built; return no header for it.
 
-        Without a profiles file stock behaviour is untouched.
+        Without a profiles file stock behaviour is unchanged.
         """
         if find_config() is None:
             return {}
         try:
-            from mlflow_plugins_pack.auth.signing.mlflow_hook import open_door
+            from mlflow_plugins_pack.auth.signing.mlflow_hook import sign_in_request
 
-            return open_door(sys._getframe(1))
+            sign_in_request(sys._getframe(1), PROVIDER_NAME)
         except Exception as exc:  # noqa: BLE001 - MLflow would send the request without credentials
             message = getattr(exc, "message", f"internal {type(exc).__name__}")
-            return {REFUSAL_HEADER: Refusal(f"sign-in failed and nothing was sent: {message}")}
+            refusal = _Refusal(f"sign-in failed and nothing was sent: {message}")
+            return {"X-Mlflow-Plugins-Pack-Refused": refusal}
+        return {}
 
 
 class PackAuthProvider:
-    """The explicit door: ``MLFLOW_TRACKING_AUTH=plugins-pack``."""
+    """Opt-in signing: ``MLFLOW_TRACKING_AUTH=plugins-pack``."""
 
     def get_name(self) -> str:
         """Return the value of ``MLFLOW_TRACKING_AUTH`` that chooses this provider."""

@@ -92,7 +92,7 @@ def signed_in(
 @pytest.fixture
 def source(provider: OidcProvider, profiles: Profiles) -> OidcSource:
     """The source of a person's profile ``me``, to which nobody is signed in."""
-    from tests.auth.oidc.test_login import opened, person
+    from tests.auth.support.sign_ins import opened, person
 
     profiles(person(provider.issuer))
     return opened()

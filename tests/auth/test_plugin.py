@@ -16,7 +16,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth.plugin import PackAuthProvider, PackHeaderProvider
 from tests.auth.conftest import PEOPLE
-from tests.auth.support.parts import Recorder, Seen, write_profiles
+from tests.auth.support.parts import Recorder, Seen, env_profile, get, write_profiles
 from tests.support import servers
 
 Profiles = Callable[[str], Path]
@@ -30,15 +30,7 @@ def basic_profile(url: str, name: str, extra: str = "") -> str:
     )
 
 
-def env_profile(url: str, extra: str = "") -> str:
-    return f'[profile.prod]\nhosts = ["{url}"]\nsource = "env"\nenv = "TOKEN"\n{extra}'
-
-
 API = "/api/2.0/mlflow/experiments/get"
-
-
-def get(url: str, path: str = API, **kwargs: object) -> requests.Response:
-    return http_request(MlflowHostCreds(url), path, "GET", **kwargs)
 
 
 JOB = """

@@ -29,7 +29,7 @@ class SeenTag:
 
     value: str | None
     writer: str | None
-    set_at: int
+    ts: int
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The contracts of this folder on one screen: a `Place` gives a secret, a `Source` gives headers.
+"""The two contracts of sign-in: a `SecretReader` gives one secret, a `Source` gives headers.
 
 Both are asked for a *stamp* on every request, which must be cheap, and read only when the stamp
 changed, the credential is about to end, or the server refused it.
@@ -27,7 +27,7 @@ class SourceDownError(SourceError):
 
 
 @dataclass(frozen=True)
-class Reading:
+class SecretReading:
     """One secret as it was read.
 
     Attributes:
@@ -39,13 +39,13 @@ class Reading:
     lifetime_seconds: float | None = None
 
 
-class Place(Protocol):
+class SecretReader(Protocol):
     """Where one secret is."""
 
     def stamp(self) -> object:
         """Return a mark that changes when the secret may have changed; never raises."""
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Read the secret.
 
         Raises:
@@ -101,7 +101,7 @@ def header_value(secret: Secret, scheme: str = "") -> Secret:
 class TokenSource:
     """One token in one header."""
 
-    def __init__(self, header: str, scheme: str, place: Place) -> None:
+    def __init__(self, header: str, scheme: str, place: SecretReader) -> None:
         self._header, self._scheme, self._place = header, scheme, place
 
     def stamp(self) -> object:
@@ -152,7 +152,7 @@ class WithExtraHeaders:
         )
 
 
-def shortest_life(parts: list[Credential] | list[Reading]) -> float | None:
+def shortest_life(parts: list[Credential] | list[SecretReading]) -> float | None:
     """Return the shortest known life of the parts."""
     lives = [part.lifetime_seconds for part in parts if part.lifetime_seconds is not None]
     return min(lives, default=None)

@@ -11,16 +11,16 @@ from dataclasses import dataclass, field
 from urllib.parse import urlencode
 
 
-class ResponseRefusedError(Exception):
+class AuthorizationRefusedError(Exception):
     """What came back is not the answer to what was asked; the text says why."""
 
 
-class ForeignResponseError(ResponseRefusedError):
+class ForeignRedirectError(AuthorizationRefusedError):
     """Somebody else's: it says nothing about our question, which stays open."""
 
 
 @dataclass(frozen=True)
-class Question:
+class AuthorizationRequest:
     """One dialogue's secrets.
 
     Attributes:
@@ -66,22 +66,22 @@ class Question:
             says_issuer: Whether it promised to name itself in its answers (RFC 9207).
 
         Raises:
-            ForeignResponseError: If the answer is not to this question; wait on.
-            ResponseRefusedError: If it is, and is no good.
+            ForeignRedirectError: If the answer is not to this question; wait on.
+            AuthorizationRefusedError: If it is, and is no good.
         """
         if not hmac.compare_digest(_one(answer, "state").encode(), self.state.encode()):
-            raise ForeignResponseError("it belongs to no sign-in that was begun here")
+            raise ForeignRedirectError("it belongs to no sign-in that was begun here")
         named = _one(answer, "iss")
         if (named or says_issuer) and named != issuer:
-            raise ResponseRefusedError(
+            raise AuthorizationRefusedError(
                 "another provider answered than was asked (mix-up); no code was handed over"
             )
         if error := _one(answer, "error"):
             detail = _one(answer, "error_description")
-            raise ResponseRefusedError(f"the provider refused: {error} {detail}".rstrip())
+            raise AuthorizationRefusedError(f"the provider refused: {error} {detail}".rstrip())
         code = _one(answer, "code")
         if not code:
-            raise ResponseRefusedError("the provider's answer holds no code")
+            raise AuthorizationRefusedError("the provider's answer holds no code")
         return code
 
 

@@ -20,16 +20,16 @@ from urllib.parse import parse_qs, urlsplit
 from mlflow_plugins_pack.auth.credentials.claims import who_is
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError, import_extra
 from mlflow_plugins_pack.auth.oidc.authorization import (
-    ForeignResponseError,
-    Question,
-    ResponseRefusedError,
+    AuthorizationRefusedError,
+    AuthorizationRequest,
+    ForeignRedirectError,
 )
-from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
+from mlflow_plugins_pack.auth.oidc.provider import Provider, TokenResponse
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError
-from mlflow_plugins_pack.auth.profiles.models import check_secure_url
 from mlflow_plugins_pack.identity.errors import KeysUnavailableError, TokenRefusedError
 from mlflow_plugins_pack.identity.jwt import verify
 from mlflow_plugins_pack.identity.keys import KeyCache
+from mlflow_plugins_pack.web_urls import check_secure_url
 
 _PATH = "/callback"
 _INTERVAL_SECONDS = 5.0
@@ -37,7 +37,9 @@ _INTERVAL_SECONDS = 5.0
 Show = Callable[[str], None]
 
 
-def by_browser(provider: Provider, timeout_seconds: float, show: Show) -> tuple[Answer, str | None]:
+def by_browser(
+    provider: Provider, timeout_seconds: float, show: Show
+) -> tuple[TokenResponse, str | None]:
     """Let the person sign in with a browser on this machine.
 
     Args:
@@ -51,7 +53,7 @@ def by_browser(provider: Provider, timeout_seconds: float, show: Show) -> tuple[
     Raises:
         SourceError: If nobody did in time, or the answer does not hold.
     """
-    question = Question()
+    question = AuthorizationRequest()
     issuer = provider.profile.issuer
     says_issuer = bool(provider.metadata().get("authorization_response_iss_parameter_supported"))
 
@@ -78,7 +80,7 @@ def by_device(
     timeout_seconds: float,
     show: Callable[[str, str, str | None], None],
     sleep: Callable[[float], None] = time.sleep,
-) -> tuple[Answer, str | None]:
+) -> tuple[TokenResponse, str | None]:
     """Let the person sign in on any device, with a code (RFC 8628).
 
     Args:
@@ -117,7 +119,7 @@ def by_device(
     raise SourceError(f"nobody signed in within {limit:g} s; begin again")
 
 
-def _who(provider: Provider, answer: Answer, nonce: str | None) -> str | None:
+def _who(provider: Provider, answer: TokenResponse, nonce: str | None) -> str | None:
     """Verify the ID token and return whom it names; None if there is none."""
     if answer.id_token is None:
         return None
@@ -151,7 +153,7 @@ def _who(provider: Provider, answer: Answer, nonce: str | None) -> str | None:
 def _check_shown(url: object) -> None:
     """A person is asked to type a password there, so it must be as safe as any endpoint."""
     try:
-        check_secure_url(str(url).partition("?")[0])
+        check_secure_url(str(url), may_have_query=True)
     except ValueError as exc:
         problem = str(exc)
     else:
@@ -239,10 +241,10 @@ class _Page(BaseHTTPRequestHandler):
             return
         try:
             code = self.server.read(parse_qs(split.query, keep_blank_values=True))
-        except ForeignResponseError as exc:
+        except ForeignRedirectError as exc:
             # Any page may point a browser here; it must not end the person's sign-in.
             self._answer(400, f"Not accepted: {exc}.")
-        except ResponseRefusedError as exc:
+        except AuthorizationRefusedError as exc:
             self.server.problem = str(exc)
             self._answer(400, f"Not signed in: {exc}.")
             self.server.came.set()

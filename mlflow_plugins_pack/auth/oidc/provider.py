@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus
 
-from mlflow_plugins_pack.auth.credentials.contracts import Place, SourceError, import_extra
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReader, SourceError, import_extra
 from mlflow_plugins_pack.auth.credentials.lifetime import parse_lifetime
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError, Transport
-from mlflow_plugins_pack.auth.profiles.models import OidcProfile, check_secure_url
+from mlflow_plugins_pack.auth.profiles.models import OidcProfile
+from mlflow_plugins_pack.web_urls import check_secure_url
 
 _GRANT = "urn:ietf:params:oauth:grant-type:"
 DISCOVERY_SECONDS = 3600.0
@@ -26,7 +27,7 @@ _ASSERTION_SECONDS = 60
 
 
 @dataclass(frozen=True)
-class Answer:
+class TokenResponse:
     """What a token endpoint gives.
 
     Attributes:
@@ -46,10 +47,10 @@ class Answer:
 class ClientSecrets:
     """Where the profile's own secrets are read."""
 
-    client_secret: Place | None = None
-    client_key: Place | None = None
-    subject_token: Place | None = None
-    assertion: Place | None = None
+    client_secret: SecretReader | None = None
+    client_key: SecretReader | None = None
+    subject_token: SecretReader | None = None
+    assertion: SecretReader | None = None
 
 
 class Provider:
@@ -91,13 +92,13 @@ class Provider:
         if not isinstance(url, str):
             raise SourceError(f"the issuer {self.profile.issuer} offers no {name}")
         try:
-            check_secure_url(url.partition("?")[0])  # some keep a policy name in the query
+            check_secure_url(url, may_have_query=True)
             return url
         except ValueError as exc:
             problem = str(exc)
         raise SourceError(f"the {name} of the issuer {self.profile.issuer}: {problem}")
 
-    def grant(self) -> Answer:
+    def grant(self) -> TokenResponse:
         """Get a token by a flow that needs no person.
 
         Raises:
@@ -116,7 +117,7 @@ class Provider:
         form = {"grant_type": _GRANT + "jwt-bearer", "assertion": _read(self._own.assertion)}
         return self.ask({**form, **self._wanted()})
 
-    def refresh(self, refresh_token: str) -> Answer:
+    def refresh(self, refresh_token: str) -> TokenResponse:
         """Get a token by a refresh token.
 
         Raises:
@@ -127,7 +128,7 @@ class Provider:
             form["resource"] = self.profile.resource
         return self.ask(form)
 
-    def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> Answer:
+    def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> TokenResponse:
         """Get a token by an authorization code."""
         return self.ask(
             {
@@ -143,7 +144,7 @@ class Provider:
         form, headers = self._authenticated(self.scope_and_audience())
         return self.transport.post(self.endpoint("device_authorization_endpoint"), form, headers)
 
-    def poll_device(self, device_code: str) -> Answer | None:
+    def poll_device(self, device_code: str) -> TokenResponse | None:
         """Ask whether the person has signed in; None while they have not.
 
         Raises:
@@ -164,7 +165,7 @@ class Provider:
         form, headers = self._authenticated(form)
         self.transport.post(self.endpoint("revocation_endpoint"), form, headers, may_be_empty=True)
 
-    def ask(self, form: Mapping[str, str]) -> Answer:
+    def ask(self, form: Mapping[str, str]) -> TokenResponse:
         """Ask the token endpoint."""
         url = self.endpoint("token_endpoint")
         full, headers = self._authenticated(form)
@@ -247,13 +248,13 @@ def _import_key(jwk: Any, text: str) -> tuple[Any, str]:
     return key, "RS256" if key.key_type == "RSA" else curves[key.curve_name]
 
 
-def _read(place: Place | None) -> str:
+def _read(place: SecretReader | None) -> str:
     if place is None:
         raise SourceError("the profile names no place for a secret that this needs")
     return place.read().secret.reveal().strip()
 
 
-def _read_answer(document: Mapping[str, Any], url: str) -> Answer:
+def _read_answer(document: Mapping[str, Any], url: str) -> TokenResponse:
     token = document.get("access_token")
     if not isinstance(token, str) or not token:
         raise SourceError(f"{url} answered without an access_token")
@@ -262,7 +263,7 @@ def _read_answer(document: Mapping[str, Any], url: str) -> Answer:
     except ValueError as exc:
         problem = str(exc)
     else:
-        return Answer(
+        return TokenResponse(
             Secret(token),
             life,
             _optional(document.get("refresh_token")),

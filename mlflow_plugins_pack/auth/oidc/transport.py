@@ -10,7 +10,7 @@ from typing import Any
 
 from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
 from mlflow_plugins_pack.auth.credentials.secret import redact
-from mlflow_plugins_pack.auth.profiles.models import Tls
+from mlflow_plugins_pack.auth.profiles.fields import Tls
 
 _LARGEST_BYTES = 1 << 20
 

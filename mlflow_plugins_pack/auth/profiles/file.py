@@ -21,9 +21,10 @@ from mlflow_plugins_pack.auth.profiles.models import (
     CommonProfile,
     Profile,
 )
-from mlflow_plugins_pack.auth.profiles.origins import Scope, Target
+from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import CONFIG_VARIABLE, user_config
 from mlflow_plugins_pack.errors import AuthConfigError
+from mlflow_plugins_pack.web_urls import WebUrl
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -48,11 +49,11 @@ class Profiles:
     by_name: dict[str, Profile]
     scopes: tuple[tuple[Scope, str], ...]
 
-    def find(self, target: Target | None) -> str | None:
-        """Return the name of the profile whose scope covers the target, if any."""
-        if target is None:
+    def find(self, url: WebUrl | None) -> str | None:
+        """Return the name of the profile whose scope covers the URL, if any."""
+        if url is None:
             return None
-        return next((name for scope, name in self.scopes if scope.covers(target)), None)
+        return next((name for scope, name in self.scopes if scope.covers(url)), None)
 
 
 FileMark = tuple[int, ...]

@@ -1,153 +1,34 @@
-"""What a profile may say: strict models, one a source.
+"""The models of a profile, one for each source.
 
 A profile holds no secret, only where each one is: a secret written into it is refused.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    Field,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 
-from mlflow_plugins_pack.auth.profiles.origins import (
-    Scope,
-    is_loopback,
-    parse_scope,
-    parse_target,
+from mlflow_plugins_pack.auth.profiles.fields import (
+    AbsolutePath,
+    Command,
+    HeaderName,
+    KeyringEntry,
+    SecretLocation,
+    SecureUrl,
+    Tls,
+    VariableName,
+    Word,
 )
+from mlflow_plugins_pack.auth.profiles.origins import Scope, parse_scope
 from mlflow_plugins_pack.strict_model import StrictModel
-
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
-# Headers that requests or MLflow compute: setting one would corrupt the request, not sign it in.
-_RESERVED_HEADERS = frozenset(
-    {
-        "connection",
-        "content-length",
-        "content-type",
-        "cookie",
-        "host",
-        "proxy-authorization",
-        "transfer-encoding",
-        "x-mlflow-workspace",
-    }
-)
-
-
-def _check_header_name(name: str) -> str:
-    if not _HEADER_NAME.fullmatch(name):
-        raise ValueError(f"{name!r} is not a header name")
-    if name.lower() in _RESERVED_HEADERS:
-        raise ValueError(f"the header {name} belongs to the request itself")
-    return name
-
-
-def _check_path(path: str) -> str:
-    expanded = os.path.expanduser(path)
-    if not os.path.isabs(expanded):
-        raise ValueError(
-            "the path must be absolute (or start with ~/): the current directory must not decide"
-        )
-    return expanded
-
-
-def _check_command(words: list[str]) -> list[str]:
-    if not words or not words[0]:
-        raise ValueError("it must be a list: the program and its arguments")
-    program = os.path.expanduser(words[0])
-    if os.sep in program and not os.path.isabs(program):
-        raise ValueError(
-            "the program must be a bare name found on PATH or an absolute path: "
-            "the current directory must not decide what runs"
-        )
-    return [program, *words[1:]]
-
-
-def check_secure_url(url: str) -> str:
-    """Return the URL if secrets may be sent there: https, or http to a loopback address.
-
-    Raises:
-        ValueError: If not.
-    """
-    target = parse_target(url)
-    if target is None or "?" in url or "#" in url:
-        raise ValueError("it is not of the form https://host[:port][/path]")
-    if target.origin[0] == "http" and not is_loopback(target.origin[1]):
-        raise ValueError("it must be https, except on a loopback address")
-    return url
-
-
-HeaderName = Annotated[str, AfterValidator(_check_header_name)]
-AbsolutePath = Annotated[str, AfterValidator(_check_path)]
-Command = Annotated[list[str], AfterValidator(_check_command)]
-VariableName = Annotated[str, Field(pattern=r"^[^=\x00]+$")]
-SecureUrl = Annotated[str, AfterValidator(check_secure_url)]
-Word = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x20\x7f]+$")]
-
-
-class SecretPlace(StrictModel):
-    """Where one secret is: exactly one of a variable, a file, a command, a keyring's entry."""
-
-    env: VariableName | None = None
-    file: AbsolutePath | None = None
-    command: Command | None = None
-    keyring: Annotated[str, Field(pattern=r"^[^/]+/.+$")] | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _refuse_plain_text(cls, value: object) -> object:
-        if isinstance(value, str):
-            raise ValueError(
-                "a secret must not be written into this file; say where it is: "
-                '{ env = "NAME" }, { file = "/path" }, { keyring = "service/name" } or '
-                '{ command = ["program", "argument"] }'
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _exactly_one(self) -> SecretPlace:
-        places = (self.env, self.file, self.command, self.keyring)
-        if sum(place is not None for place in places) != 1:
-            raise ValueError("give exactly one of env, file, command, keyring")
-        return self
-
-
-class Tls(StrictModel):
-    """How the connection to the profile's hosts is made safe.
-
-    Attributes:
-        ca: A file of certificates to trust instead of the usual ones.
-        cert: The client's certificate, for mutual TLS.
-        key: Its private key, if it is not in the same file.
-    """
-
-    ca: AbsolutePath | None = None
-    cert: AbsolutePath | None = None
-    key: AbsolutePath | None = None
-
-    @property
-    def pair(self) -> str | tuple[str, str] | None:
-        """The client's certificate as `requests` takes it."""
-        return (self.cert, self.key) if self.cert and self.key else self.cert
-
-    @model_validator(mode="after")
-    def _key_has_a_certificate(self) -> Tls:
-        if self.key is not None and self.cert is None:
-            raise ValueError("a key needs its cert")
-        return self
 
 
 class CommonProfile(StrictModel):
     """What every profile may say, whatever its source."""
 
     hosts: Annotated[list[str], Field(min_length=1)]
-    extra_headers: dict[HeaderName, SecretPlace] = {}
+    extra_headers: dict[HeaderName, SecretLocation] = {}
     on_conflict: Literal["profile", "error"] = "profile"
     timeout_seconds: Annotated[float, Field(strict=False, gt=0, le=300)] = 15.0
     tls: Tls = Tls()
@@ -170,6 +51,12 @@ class CommonProfile(StrictModel):
     def scopes(self) -> tuple[Scope, ...]:
         """The hosts, parsed."""
         return tuple(parse_scope(host) for host in self.hosts)
+
+    @property
+    def source_name(self) -> str:
+        """The source as people read it; several are joined in their order."""
+        source: str | tuple[str, ...] = getattr(self, "source", "")
+        return source if isinstance(source, str) else " > ".join(source)
 
     def own_headers(self) -> list[str]:
         """Return the names of the headers that the source sends."""
@@ -209,7 +96,7 @@ class KeyringProfile(_TokenProfile):
     """A token in the desktop's keyring, as ``service/name``."""
 
     source: Literal["keyring"]
-    keyring: Annotated[str, Field(pattern=r"^[^/]+/.+$")]
+    keyring: KeyringEntry
 
 
 class BasicProfile(CommonProfile):
@@ -217,14 +104,14 @@ class BasicProfile(CommonProfile):
 
     source: Literal["basic"]
     username: Annotated[str, Field(min_length=1, pattern=r"^[^:\x00-\x1f\x7f]*$")]
-    password: SecretPlace
+    password: SecretLocation
 
 
 class HeadersProfile(CommonProfile):
     """Any headers, each with a secret value."""
 
     source: Literal["headers"]
-    headers: Annotated[dict[HeaderName, SecretPlace], Field(min_length=1)]
+    headers: Annotated[dict[HeaderName, SecretLocation], Field(min_length=1)]
 
     def own_headers(self) -> list[str]:  # noqa: D102 - as the base's
         return list(self.headers)
@@ -234,8 +121,8 @@ class CloudflareProfile(CommonProfile):
     """A service token of Cloudflare Access: its two headers."""
 
     source: Literal["cloudflare-access"]
-    access_client_id: SecretPlace
-    access_client_secret: SecretPlace
+    access_client_id: SecretLocation
+    access_client_secret: SecretLocation
 
     def own_headers(self) -> list[str]:  # noqa: D102 - as the base's
         return ["CF-Access-Client-Id", "CF-Access-Client-Secret"]
@@ -320,12 +207,12 @@ class OidcProfile(_TokenProfile):
     scope: Annotated[str, Field(min_length=1)] | None = None
     audience: Word | None = None
     resource: Word | None = None
-    client_secret: SecretPlace | None = None
+    client_secret: SecretLocation | None = None
     client_secret_in: Literal["header", "body"] = "header"
-    client_key: SecretPlace | None = None
-    subject_token: SecretPlace | None = None
+    client_key: SecretLocation | None = None
+    subject_token: SecretLocation | None = None
     subject_token_type: Word = "urn:ietf:params:oauth:token-type:access_token"
-    assertion: SecretPlace | None = None
+    assertion: SecretLocation | None = None
     redirect_port: Annotated[int, Field(ge=0, le=65535)] = 0
     token: Literal["access_token", "id_token"] = "access_token"
     cache: Literal["file", "keyring", "memory"] = "file"

@@ -1,35 +1,24 @@
-"""Decide whether a URL lies within a host that a profile names; pure.
+"""Decides whether a URL lies within a host that a profile names; pure.
 
-The comparison is exact. A URL that two parsers could read in two ways (user information,
-backslashes, a trailing dot, numbers that some resolvers take for an address) matches nothing:
-the worst outcome is a request without credentials.
+The comparison is exact. A URL that two parsers could read in two ways matches nothing: the worst
+outcome is a request without credentials.
 """
 
 from __future__ import annotations
 
-import functools
-import ipaddress
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
-DEFAULT_PORTS = {"http": 80, "https": 443}
+from mlflow_plugins_pack.web_urls import DEFAULT_PORTS, WebUrl, is_loopback, parse_url
 
-# Everything before the path, character sets so narrow that no other parser splits it elsewhere.
-_URL = re.compile(
-    r"(?P<scheme>https?)://(?P<host>\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
-    r"(?P<path>/[^?#]*)?(?P<rest>[?#].*)?",
-    re.IGNORECASE | re.ASCII | re.DOTALL,
-)
-_LABEL = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?", re.ASCII)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", re.ASCII)
 _DECODE_ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Where one profile's credentials may go.
+    """Where the credentials of one profile may go.
 
     Attributes:
         scheme: ``http`` or ``https``.
@@ -53,26 +42,18 @@ class Scope:
         """Scheme, host and port."""
         return self.scheme, self.host, self.port
 
-    def covers(self, target: Target) -> bool:
-        """Tell whether the target has this origin and lies under the prefix."""
-        return self.origin == target.origin and stays_under(target.path, self.prefix)
+    @property
+    def is_local_http(self) -> bool:
+        """Whether it is plain http on this machine."""
+        return self.scheme == "http" and is_loopback(self.host)
 
-
-@dataclass(frozen=True)
-class Target:
-    """A URL that can be read in one way only.
-
-    Attributes:
-        origin: Scheme, host and port, as in a `Scope`.
-        path: The raw path, percent-encoding kept.
-    """
-
-    origin: tuple[str, str, int]
-    path: str
+    def covers(self, url: WebUrl) -> bool:
+        """Return whether the URL has this origin and lies under the prefix."""
+        return self.origin == url.origin and stays_under(url.path, self.prefix)
 
 
 def parse_scope(text: str) -> Scope:
-    """Read an entry of a profile's ``hosts``.
+    """Parse an entry of a profile's ``hosts``.
 
     Args:
         text: For example ``https://mlflow.example.com`` or ``https://gw.example.com:8443/mlflow``.
@@ -81,7 +62,7 @@ def parse_scope(text: str) -> Scope:
         The scope.
 
     Raises:
-        ValueError: Saying what is wrong with the text.
+        ValueError: If the text is not such an address; it says what is wrong.
     """
     scheme, separator, rest = text.partition("://")
     if not separator or scheme.lower() not in DEFAULT_PORTS:
@@ -91,51 +72,25 @@ def parse_scope(text: str) -> Scope:
         raise ValueError('it must not carry a user name or password; use source = "basic"')
     if not text.isascii():
         text = text.replace(authority, _to_ascii(authority), 1)
-    match = _URL.fullmatch(text)
-    if match is None:
-        raise ValueError("it is not of the form https://host[:port][/path]")
-    if match["rest"]:
+    url = parse_url(text)
+    if url is None:
+        raise ValueError(
+            "it is not of the form https://host[:port][/path], its host is malformed, or its port "
+            "is not between 1 and 65535"
+        )
+    if url.rest:
         raise ValueError("it must not have a query or a fragment")
-    host = _host(match["host"])
-    if host is None:
-        raise ValueError("its host name or address is malformed (a trailing dot, a part missing?)")
-    scheme = match["scheme"].lower()
-    if scheme == "http" and not is_loopback(host):
+    if not url.is_secure:
         raise ValueError("credentials are sent over https only, except to a loopback address")
-    port = _port(scheme, match["port"])
-    if port is None:
-        raise ValueError("its port is not between 1 and 65535")
-    path = (match["path"] or "").strip("/")
+    path = url.path.strip("/")
     prefix = tuple(path.split("/")) if path else ()
     if any(segment in (".", "..") or not _PREFIX_SEGMENT.fullmatch(segment) for segment in prefix):
         raise ValueError("its path may hold plain segments only: no '..', no '//', no '%'")
-    return Scope(scheme, host, port, prefix)
-
-
-def parse_target(url: str) -> Target | None:
-    """Read the URL of a request; None if it could be read in more than one way."""
-    match = _URL.fullmatch(url)
-    if match is None:
-        return None
-    host, scheme = _host(match["host"]), match["scheme"].lower()
-    port = _port(scheme, match["port"])
-    if host is None or port is None:
-        return None
-    return Target((scheme, host, port), match["path"] or "/")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a normalised host is this machine whatever a name server says."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return Scope(*url.origin, prefix)
 
 
 def stays_under(path: str, prefix: tuple[str, ...]) -> bool:
-    """Tell whether a path starts with the prefix and never climbs out of it.
+    """Return whether a path starts with the prefix and never climbs out of it.
 
     Servers and proxies disagree on how often they decode, so every stage of decoding must stay
     under it; a path that still changes after a few rounds is taken for an attack.
@@ -179,37 +134,3 @@ def _to_ascii(authority: str) -> str:
         return idna.encode(host, uts46=True).decode("ascii") + colon + port
     except idna.IDNAError:
         raise ValueError("its international host name is not valid") from None
-
-
-@functools.lru_cache(maxsize=256)  # each request asks, about few hosts
-def _host(text: str) -> str | None:
-    folded = text.lower()
-    if folded.startswith("["):
-        try:
-            return str(ipaddress.IPv6Address(folded[1:-1]))
-        except ValueError:
-            return None
-    labels = folded.split(".")
-    if len(folded) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
-        return None
-    # "127.1" and "0x7f.1" are addresses to some resolvers: only the canonical form is accepted.
-    if _NUMBER.fullmatch(labels[-1]):
-        try:
-            return str(ipaddress.IPv4Address(folded))
-        except ValueError:
-            return None
-    return folded
-
-
-def _port(scheme: str, text: str | None) -> int | None:
-    if text is None:
-        return DEFAULT_PORTS[scheme]
-    return int(text) if 0 < int(text) <= 65535 else None
-
-
-def shown(url: str | None) -> str:
-    """Return a URL without what may hold a secret: user information, query and fragment."""
-    plain = (url or "").partition("?")[0].partition("#")[0]
-    scheme, separator, rest = plain.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"

@@ -8,10 +8,11 @@ import sys
 import requests
 from requests.utils import get_environ_proxies, get_netrc_auth
 
+from mlflow_plugins_pack.auth.credentials.current import CurrentCredential
 from mlflow_plugins_pack.auth.credentials.lifetime import Headers
-from mlflow_plugins_pack.auth.manager import Manager, Slot
-from mlflow_plugins_pack.auth.profiles.origins import shown
+from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.errors import AuthConflictError, AuthError
+from mlflow_plugins_pack.web_urls import shown
 
 _OTHER_SETTINGS = (
     "MLFLOW_TRACKING_TOKEN",
@@ -22,7 +23,10 @@ _PROXY_SETTINGS = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
 def check_conflicts(
-    manager: Manager, slot: Slot, request: requests.PreparedRequest, headers: Headers
+    manager: Manager,
+    current: CurrentCredential,
+    request: requests.PreparedRequest,
+    headers: Headers,
 ) -> None:
     """Let the profile win over other credentials, with one warning.
 
@@ -39,16 +43,16 @@ def check_conflicts(
         reasons.append("~/.netrc has an entry for this host")
     if not reasons:
         return
-    text = f"Sign-in profile {slot.name!r}: {' and '.join(reasons)}."
-    if slot.profile.on_conflict == "error":
+    text = f"Sign-in profile {current.name!r}: {' and '.join(reasons)}."
+    if current.profile.on_conflict == "error":
         raise AuthConflictError(
             f'{text} The profile says on_conflict = "error": the request was not sent. Remove one '
             f"of the two."
         )
-    manager.warn_once(slot.name, "conflict", f"{text} The profile wins for its own hosts.")
+    manager.warn_once(current.name, "conflict", f"{text} The profile wins for its own hosts.")
 
 
-def check_proxy(slot: Slot, url: str) -> None:
+def check_proxy(current: CurrentCredential, url: str) -> None:
     """Refuse to hand a loopback server's credentials to a proxy in clear text.
 
     Raises:
@@ -60,7 +64,7 @@ def check_proxy(slot: Slot, url: str) -> None:
     proxies = get_environ_proxies(url)
     if proxies.get("http") or proxies.get("all"):
         raise AuthError(
-            f"HTTP_PROXY (or ALL_PROXY) would carry the credential of profile {slot.name!r} for "
+            f"HTTP_PROXY (or ALL_PROXY) would carry the credential of profile {current.name!r} for "
             f"{shown(url)} in clear text to another machine. The request was not sent. Set "
             f"NO_PROXY=localhost,127.0.0.1,::1."
         )

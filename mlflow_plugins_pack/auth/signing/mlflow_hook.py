@@ -1,8 +1,8 @@
-"""The transparent door: the one place that touches what is not public in MLflow.
+"""Automatic signing: the one module of sign-in that uses what is not public in MLflow.
 
-A header provider is told neither the URL nor the host. It is called by ``http_request``, though,
-whose local ``kwargs`` become the arguments of the request: an ``auth`` object put there sees the
-finished request, and its errors reach the caller instead of being logged and forgotten.
+A header provider is given neither the URL nor the host. Its caller is ``http_request``, whose
+local ``kwargs`` become the arguments of the request: an ``auth`` object put there sees the
+finished request, and its errors reach the caller instead of being logged and ignored.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import mlflow
 from mlflow.utils.rest_utils import MlflowHostCreds
 
 from mlflow_plugins_pack.auth.manager import get_manager
-from mlflow_plugins_pack.auth.plugin import PROVIDER_NAME, REFUSAL_HEADER, Refusal
 from mlflow_plugins_pack.auth.profiles.models import Profile
 from mlflow_plugins_pack.auth.signing.signer import PackAuth
-from mlflow_plugins_pack.errors import AuthConflictError, PackError
+from mlflow_plugins_pack.errors import AuthConflictError, AuthError, PackError
 
 _DEPTH = 8
 
 
 class _Raise:
-    """An ``auth`` object that refuses to sign in."""
+    """An ``auth`` object that raises an error in place of signing in."""
 
     def __init__(self, error: PackError) -> None:
         self._error = error
@@ -34,47 +33,41 @@ class _Raise:
         raise self._error
 
 
-def open_door(frame: FrameType | None) -> dict[str, Any]:
-    """Sign in the request that the caller's caller is building.
+def sign_in_request(frame: FrameType | None, provider_name: str) -> None:
+    """Sign in the request that stock MLflow is building, if a profile names its URL.
 
     Args:
         frame: The frame that called the header provider.
-
-    Returns:
-        No headers; or a single one that makes `requests` refuse to send, where the request must
-        not leave and there is no other way to stop it.
+        provider_name: The value of ``MLFLOW_TRACKING_AUTH`` that chooses opt-in signing.
 
     Raises:
-        PackError: Which the caller turns into such a header.
+        PackError: If the request must not be sent; the caller has to stop it.
     """
     variables = _http_request_variables(frame)
     if variables is None:
-        message = (
+        raise AuthError(
             f"MLflow {mlflow.__version__} builds requests in a way this version of "
             f"mlflow-plugins-pack does not know, so sign-in profiles cannot be applied. Nothing "
             f"was sent. Upgrade mlflow-plugins-pack, or remove the profiles file."
         )
-        return {REFUSAL_HEADER: Refusal(message)}
     url, kwargs, credentials = variables
-    if credentials.auth == PROVIDER_NAME:
-        # The explicit door is open: MLflow puts a strict PackAuth there, which also says what is
-        # wrong with the profiles.
+    if credentials.auth == provider_name:
+        # MLflow puts a strict PackAuth there, which also reports what is wrong with the profiles.
         with contextlib.suppress(PackError):
-            if (slot := get_manager().match(url)) is not None:
-                _use_connection(slot.profile, kwargs, credentials)
-        return {}
+            if (current := get_manager().match(url)) is not None:
+                _use_connection(current.profile, kwargs, credentials)
+        return
     if credentials.auth or credentials.aws_sigv4 or credentials.use_databricks_sdk:
-        _leave_to_others(url, credentials)
-        return {}
+        _check_no_profile(url, credentials)
+        return
     try:
-        slot = get_manager().match(url)
-        if slot is not None:
+        current = get_manager().match(url)
+        if current is not None:
             kwargs.setdefault("auth", PackAuth())
-            _use_connection(slot.profile, kwargs, credentials)
+            _use_connection(current.profile, kwargs, credentials)
     except PackError as exc:
-        # Which hosts the unreadable file names is unknown, so none is asked.
+        # Which hosts the unreadable file names is unknown, so no request is sent at all.
         kwargs["auth"] = _Raise(exc)
-    return {}
 
 
 def _use_connection(profile: Profile, kwargs: dict[str, Any], credentials: Any) -> None:
@@ -95,10 +88,10 @@ def _trusting(ca: str) -> type[MlflowHostCreds]:
     return type("MlflowHostCreds", (MlflowHostCreds,), {"verify": property(lambda _: ca)})
 
 
-def _leave_to_others(url: str, credentials: Any) -> None:
-    """Let MLflow's other ways sign in, except where a profile wants the same host."""
-    name = get_manager().find(url)
-    if name is None:
+def _check_no_profile(url: str, credentials: Any) -> None:
+    """Leave signing to MLflow's other ways, unless a profile names the same host."""
+    current = get_manager().match(url)
+    if current is None:
         return
     other = (
         f"MLFLOW_TRACKING_AUTH={credentials.auth}"
@@ -108,8 +101,8 @@ def _leave_to_others(url: str, credentials: Any) -> None:
         else "the Databricks SDK"
     )
     raise AuthConflictError(
-        f"{other} and the sign-in profile {name!r} both want to sign in requests to this host. "
-        f"Unset the former, or remove the host from the profile."
+        f"{other} and the sign-in profile {current.name!r} both sign in requests to this host. The "
+        f"request was not sent. Unset the former, or remove the host from the profile."
     )
 
 

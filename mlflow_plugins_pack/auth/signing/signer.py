@@ -17,10 +17,10 @@ from requests.auth import AuthBase
 from requests.utils import get_netrc_auth, rewind_body
 
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
+from mlflow_plugins_pack.auth.credentials.current import CurrentCredential
 from mlflow_plugins_pack.auth.credentials.lifetime import Credential, Headers
-from mlflow_plugins_pack.auth.manager import Slot, get_manager, no_credential
+from mlflow_plugins_pack.auth.manager import get_manager
 from mlflow_plugins_pack.auth.profiles.models import Profile
-from mlflow_plugins_pack.auth.profiles.origins import shown
 from mlflow_plugins_pack.auth.signing.conflicts import check_conflicts, check_proxy, signs_in
 from mlflow_plugins_pack.errors import (
     AuthConflictError,
@@ -28,6 +28,7 @@ from mlflow_plugins_pack.errors import (
     SignInPageError,
     UnnamedHostError,
 )
+from mlflow_plugins_pack.web_urls import shown
 
 _logger = logging.getLogger(__name__)
 _API_MARKS = ("/api/2.", "/api/3.", "/ajax-api/")
@@ -57,8 +58,8 @@ class PackAuth(AuthBase):
         """
         manager = get_manager()
         url = request.url or ""
-        slot = manager.match(url)
-        if slot is None:
+        current = manager.match(url)
+        if current is None:
             if self.strict:
                 raise UnnamedHostError(
                     f"No sign-in profile names {shown(url)}, and MLFLOW_TRACKING_AUTH="
@@ -66,22 +67,24 @@ class PackAuth(AuthBase):
                     f"profile's hosts, or unset MLFLOW_TRACKING_AUTH: the profiles work without it."
                 )
             return request
-        credential = manager.credential_of(slot)
-        check_proxy(slot, url)
-        _add_companions(slot.profile, request)
-        headers = _headers(slot, credential, request)
-        check_conflicts(manager, slot, request, headers)
+        credential = current.get()
+        check_proxy(current, url)
+        _add_companions(current.profile, request)
+        headers = _headers(current, credential, request)
+        check_conflicts(manager, current, request, headers)
         for header, value in headers:
             request.headers[header] = value.reveal()
-        request.register_hook("response", _Follow(slot, credential, headers))  # type: ignore[no-untyped-call]
+        request.register_hook("response", _ResponseCheck(current, credential, headers))  # type: ignore[no-untyped-call]
         return request
 
 
-class _Follow:
+class _ResponseCheck:
     """Watches the answers to one signed-in request, redirects included."""
 
-    def __init__(self, slot: Slot, credential: Credential, headers: Headers) -> None:
-        self._slot, self._credential, self._headers = slot, credential, headers
+    def __init__(
+        self, current: CurrentCredential, credential: Credential, headers: Headers
+    ) -> None:
+        self._current, self._credential, self._headers = current, credential, headers
         self._retried = False
 
     def __call__(self, response: requests.Response, *args: Any, **kwargs: Any) -> requests.Response:
@@ -95,7 +98,7 @@ class _Follow:
         elif _is_sign_in_page(response):
             raise SignInPageError(
                 f"{shown(request.url)} answered with a web page where MLflow's API should be: "
-                f"mostly a proxy's sign-in page. Profile {self._slot.name!r} was used and the "
+                f"mostly a proxy's sign-in page. Profile {self._current.name!r} was used and the "
                 f"request did not reach MLflow. Check the profile's credential and the server's "
                 f"address."
             )
@@ -110,11 +113,11 @@ class _Follow:
         Once more again if that one was refused too and somebody else had it before.
         """
         self._retried = True
-        original, manager = response.request, get_manager()
+        original = response.request
         for _ in range(2):
             if not self._is_ours(original.url) or not _is_resendable(original):
                 break
-            replacement = manager.replace_rejected(self._slot.name, self._credential)
+            replacement = self._current.replace_rejected(self._credential)
             if replacement is None:
                 break
             response = self._send_again(response, original, replacement.credential, kwargs)
@@ -133,7 +136,7 @@ class _Follow:
         response.close()
         # `requests` derives a redirect from the original, so that one is brought up to date.
         self._take_off(original)
-        self._credential, self._headers = credential, _headers(self._slot, credential, original)
+        self._credential, self._headers = credential, _headers(self._current, credential, original)
         for header, value in self._headers:
             original.headers[header] = value.reveal()
         again = original.copy()
@@ -149,7 +152,7 @@ class _Follow:
     ) -> None:
         source = response.url
         target = urljoin(source, response.headers["location"])
-        name = self._slot.name
+        name = self._current.name
         if self._is_ours(target):
             # After a redirect `requests` would let ~/.netrc replace the profile's Authorization.
             if signs_in(self._headers) and get_netrc_auth(target) is not None:
@@ -161,7 +164,7 @@ class _Follow:
             return
         keeps_body = response.status_code in (307, 308) and original.body is not None
         # The certificate of mutual TLS would be shown to whoever asks for it.
-        shows_certificate = self._slot.profile.tls.cert is not None
+        shows_certificate = self._current.profile.tls.cert is not None
         if keeps_body or shows_certificate or _is_api(original.url or ""):
             raise RedirectRefusedError(
                 f"{shown(source)} redirected {original.method} to {shown(target)}, which profile "
@@ -172,21 +175,23 @@ class _Follow:
         self._take_off(original)
 
     def _is_ours(self, url: str | None) -> bool:
-        slot = get_manager().match(url or "")
-        return slot is not None and slot.name == self._slot.name
+        current = get_manager().match(url or "")
+        return current is not None and current.name == self._current.name
 
     def _take_off(self, request: requests.PreparedRequest) -> None:
         for header, _ in self._headers:
             request.headers.pop(header, None)
 
 
-def _headers(slot: Slot, credential: Credential, request: requests.PreparedRequest) -> Headers:
+def _headers(
+    current: CurrentCredential, credential: Credential, request: requests.PreparedRequest
+) -> Headers:
     """Return what is to be put on, made for this request where it must be."""
     try:
         return credential.headers_for(request)
     except SourceError as exc:
         problem = str(exc)
-    raise no_credential(slot, problem)
+    raise current.error(problem)
 
 
 def _add_companions(profile: Profile, request: requests.PreparedRequest) -> None:

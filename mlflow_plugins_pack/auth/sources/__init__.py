@@ -8,16 +8,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from mlflow_plugins_pack.auth.credentials.contracts import (
-    Place,
+    SecretReader,
     Source,
     TokenSource,
     WithExtraHeaders,
 )
 from mlflow_plugins_pack.auth.profiles import models as p
+from mlflow_plugins_pack.auth.profiles.fields import SecretLocation
 from mlflow_plugins_pack.auth.sources.basic import BasicSource
-from mlflow_plugins_pack.auth.sources.command import CommandPlace
-from mlflow_plugins_pack.auth.sources.env import EnvPlace
-from mlflow_plugins_pack.auth.sources.file import FilePlace
+from mlflow_plugins_pack.auth.sources.command import CommandReader
+from mlflow_plugins_pack.auth.sources.env import EnvReader
+from mlflow_plugins_pack.auth.sources.file import FileReader
 from mlflow_plugins_pack.auth.sources.headers import HeadersSource
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def open_oidc(name: str, profile: p.OidcProfile) -> OidcSource:
     from mlflow_plugins_pack.auth.oidc.provider import ClientSecrets, Provider
     from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 
-    def optional(secret: p.SecretPlace | None) -> Place | None:
+    def optional(secret: SecretLocation | None) -> SecretReader | None:
         return None if secret is None else _place(secret, profile.timeout_seconds)
 
     own = ClientSecrets(
@@ -75,33 +76,33 @@ def _main_source(name: str, profile: p.Profile) -> Source:
     return TokenSource(profile.header, profile.scheme, _token_place(profile))
 
 
-def _token_place(profile: p.SourceProfile) -> Place:
+def _token_place(profile: p.SourceProfile) -> SecretReader:
     if isinstance(profile, p.EnvProfile):
-        return EnvPlace(profile.env)
+        return EnvReader(profile.env)
     if isinstance(profile, p.FileProfile):
-        return FilePlace(profile.file)
+        return FileReader(profile.file)
     if isinstance(profile, p.KubernetesProfile):
-        return FilePlace(
+        return FileReader(
             profile.token_file, "give the pod a projected volume with a serviceAccountToken there"
         )
     if isinstance(profile, p.CommandProfile):
-        return CommandPlace(profile.command, profile.timeout_seconds)
+        return CommandReader(profile.command, profile.timeout_seconds)
     if isinstance(profile, p.KeyringProfile):
-        from mlflow_plugins_pack.auth.sources.keyring import KeyringPlace
+        from mlflow_plugins_pack.auth.sources.keyring import KeyringReader
 
-        return KeyringPlace(profile.keyring)
+        return KeyringReader(profile.keyring)
     if isinstance(profile, (p.GithubActionsProfile, p.GitlabProfile)):
-        from mlflow_plugins_pack.auth.sources.ci import GithubActionsPlace, GitlabPlace
+        from mlflow_plugins_pack.auth.sources.ci import GithubActionsReader, GitlabReader
 
         if isinstance(profile, p.GitlabProfile):
-            return GitlabPlace(profile.id_token)
-        return GithubActionsPlace(profile.audience, _transport(profile))
-    from mlflow_plugins_pack.auth.sources.cloud import AzurePlace, GooglePlace
+            return GitlabReader(profile.id_token)
+        return GithubActionsReader(profile.audience, _transport(profile))
+    from mlflow_plugins_pack.auth.sources.cloud import AzureReader, GoogleReader
 
     if isinstance(profile, p.AzureProfile):
-        return AzurePlace(profile.azure_scope, profile.azure_client_id)
+        return AzureReader(profile.azure_scope, profile.azure_client_id)
     assert isinstance(profile, p.GoogleProfile)  # noqa: S101 - narrows the union for mypy
-    return GooglePlace(profile.audience, profile.google_credentials)
+    return GoogleReader(profile.audience, profile.google_credentials)
 
 
 def _transport(profile: p.CommonProfile) -> Transport:
@@ -110,17 +111,17 @@ def _transport(profile: p.CommonProfile) -> Transport:
     return Transport(profile.timeout_seconds, profile.tls, profile.proxy)
 
 
-def _headers(places: dict[str, p.SecretPlace], timeout_seconds: float) -> HeadersSource:
+def _headers(places: dict[str, SecretLocation], timeout_seconds: float) -> HeadersSource:
     return HeadersSource({name: _place(place, timeout_seconds) for name, place in places.items()})
 
 
-def _place(secret: p.SecretPlace, timeout_seconds: float) -> Place:
+def _place(secret: SecretLocation, timeout_seconds: float) -> SecretReader:
     if secret.env is not None:
-        return EnvPlace(secret.env)
+        return EnvReader(secret.env)
     if secret.file is not None:
-        return FilePlace(secret.file)
+        return FileReader(secret.file)
     if secret.keyring is not None:
-        from mlflow_plugins_pack.auth.sources.keyring import KeyringPlace
+        from mlflow_plugins_pack.auth.sources.keyring import KeyringReader
 
-        return KeyringPlace(secret.keyring)
-    return CommandPlace(secret.command or [], timeout_seconds)
+        return KeyringReader(secret.keyring)
+    return CommandReader(secret.command or [], timeout_seconds)

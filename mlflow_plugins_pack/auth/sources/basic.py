@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from mlflow_plugins_pack.auth.credentials.contracts import Place, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReader, SourceError
 from mlflow_plugins_pack.auth.credentials.lifetime import Credential
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 
@@ -12,7 +12,7 @@ from mlflow_plugins_pack.auth.credentials.secret import Secret
 class BasicSource:
     """A user name with a password from a place."""
 
-    def __init__(self, username: str, password: Place) -> None:
+    def __init__(self, username: str, password: SecretReader) -> None:
         self._username, self._password = username, password
 
     def stamp(self) -> object:

@@ -6,16 +6,16 @@ import os
 from urllib.parse import quote
 
 from mlflow_plugins_pack.auth.credentials.claims import life_of
-from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 from mlflow_plugins_pack.auth.oidc.transport import Transport
-from mlflow_plugins_pack.auth.profiles.models import check_secure_url
+from mlflow_plugins_pack.web_urls import check_secure_url
 
 _URL = "ACTIONS_ID_TOKEN_REQUEST_URL"
 _TOKEN = "ACTIONS_ID_TOKEN_REQUEST_TOKEN"
 
 
-class GithubActionsPlace:
+class GithubActionsReader:
     """The ID token of a GitHub Actions job, for one audience."""
 
     def __init__(self, audience: str, transport: Transport) -> None:
@@ -25,7 +25,7 @@ class GithubActionsPlace:
         """Return a constant: the token's own end makes it asked for again."""
         return None
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Ask the service that the runner names."""
         url, token = os.environ.get(_URL, ""), os.environ.get(_TOKEN, "")
         if not url or not token:
@@ -34,7 +34,7 @@ class GithubActionsPlace:
                 f"`permissions: id-token: write`"
             )
         try:
-            check_secure_url(url.partition("?")[0])
+            check_secure_url(url, may_have_query=True)
         except ValueError as exc:
             problem = str(exc)
         else:
@@ -45,12 +45,12 @@ class GithubActionsPlace:
             )
             value = document.get("value")
             if isinstance(value, str) and value:
-                return Reading(Secret(value), life_of(value))
+                return SecretReading(Secret(value), life_of(value))
             problem = "its answer holds no token"
         raise SourceError(f"{_URL}: {problem}")
 
 
-class GitlabPlace:
+class GitlabReader:
     """The ID token of a GitLab job: the variable that ``id_tokens`` in its file names."""
 
     def __init__(self, variable: str) -> None:
@@ -60,7 +60,7 @@ class GitlabPlace:
         """Return the value, hidden."""
         return Secret(os.environ.get(self._variable, ""))
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Read the variable."""
         token = os.environ.get(self._variable, "")
         if not token:
@@ -68,4 +68,4 @@ class GitlabPlace:
                 f"the variable {self._variable} is not set: this is no GitLab job, or its "
                 f"`id_tokens` does not name it"
             )
-        return Reading(Secret(token), life_of(token))
+        return SecretReading(Secret(token), life_of(token))

@@ -6,11 +6,11 @@ import time
 from typing import Any
 
 from mlflow_plugins_pack.auth.credentials.claims import life_of
-from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError, import_extra
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError, import_extra
 from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
 
 
-class AzurePlace:
+class AzureReader:
     """An access token of Microsoft Entra ID."""
 
     def __init__(self, scope: str, client_id: str | None) -> None:
@@ -21,7 +21,7 @@ class AzurePlace:
         """Return a constant: the token's end makes it asked for again."""
         return None
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Ask azure-identity's default chain: variables, workload or managed identity, CLI."""
         identity = import_extra("azure.identity", "azure-identity")
         problem = ""
@@ -32,13 +32,13 @@ class AzurePlace:
                 )
                 self._credential = identity.DefaultAzureCredential(**settings)
             token = self._credential.get_token(self._scope)
-            return Reading(Secret(token.token), max(0.0, token.expires_on - time.time()))
+            return SecretReading(Secret(token.token), max(0.0, token.expires_on - time.time()))
         except Exception as exc:  # noqa: BLE001 - of the library and of all it tries
             problem = _first_line(exc)
         raise SourceError(f"azure-identity gave no token: {problem}")
 
 
-class GooglePlace:
+class GoogleReader:
     """An ID token of Google for one audience, such as Identity-Aware Proxy's client ID.
 
     The audience comes from the profile alone: a server that chose it could have tokens made out
@@ -52,13 +52,13 @@ class GooglePlace:
         """Return a constant: the token's end makes it asked for again."""
         return None
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Ask google-auth: a service account's key, or the metadata server."""
         transport = import_extra("google.auth.transport.requests", "google")
         problem = ""
         try:
             token = self._token(transport.Request())
-            return Reading(Secret(token), life_of(token))
+            return SecretReading(Secret(token), life_of(token))
         except SourceError:
             raise
         except Exception as exc:  # noqa: BLE001 - of the library and of all it tries

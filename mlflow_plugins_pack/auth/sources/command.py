@@ -16,7 +16,7 @@ import time
 from datetime import datetime, timezone
 from typing import IO, Any
 
-from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.lifetime import parse_lifetime
 from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
 
@@ -24,7 +24,7 @@ _LARGEST_BYTES = 64 * 1024
 _AFTER_EXIT_SECONDS = 0.5
 
 
-class CommandPlace:
+class CommandReader:
     """A program and its arguments."""
 
     def __init__(self, command: list[str], timeout_seconds: float) -> None:
@@ -34,7 +34,7 @@ class CommandPlace:
         """Return a constant: only the expiry or a refusal makes the program run again."""
         return None
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Run the program."""
         output = _run(self._command, self._timeout_seconds)
         try:
@@ -49,7 +49,7 @@ class CommandPlace:
             raise SourceError(f"the answer of {self._command[0]} is unusable: {exc}") from None
 
 
-def parse_output(text: str, now: float) -> Reading:
+def parse_output(text: str, now: float) -> SecretReading:
     """Read what a program printed.
 
     Args:
@@ -63,7 +63,7 @@ def parse_output(text: str, now: float) -> Reading:
         ValueError: If it is JSON of another form.
     """
     if not text.startswith("{"):
-        return Reading(Secret(text))
+        return SecretReading(Secret(text))
     document: Any = None
     with contextlib.suppress(ValueError, RecursionError):
         document = json.loads(text)
@@ -74,10 +74,10 @@ def parse_output(text: str, now: float) -> Reading:
     token = document.get("access_token")
     if not isinstance(token, str) or not token:
         raise ValueError("its JSON has no access_token")
-    return Reading(Secret(token), parse_lifetime(document.get("expires_in")))
+    return SecretReading(Secret(token), parse_lifetime(document.get("expires_in")))
 
 
-def _parse_exec_credential(document: dict[str, Any], now: float) -> Reading:
+def _parse_exec_credential(document: dict[str, Any], now: float) -> SecretReading:
     version = str(document.get("apiVersion"))
     if not version.startswith("client.authentication.k8s.io/"):
         raise ValueError("its ExecCredential has an unknown apiVersion")
@@ -87,7 +87,7 @@ def _parse_exec_credential(document: dict[str, Any], now: float) -> Reading:
         raise ValueError("its ExecCredential has no status.token")
     ends = status.get("expirationTimestamp")
     if ends is None:
-        return Reading(Secret(token))
+        return SecretReading(Secret(token))
     try:
         moment = datetime.fromisoformat(str(ends).replace("Z", "+00:00"))
     except ValueError:
@@ -97,7 +97,7 @@ def _parse_exec_credential(document: dict[str, Any], now: float) -> Reading:
     left = moment.timestamp() - now
     if left <= 0:
         raise ValueError("its token has expired already; is this machine's clock right?")
-    return Reading(Secret(token), parse_lifetime(left))
+    return SecretReading(Secret(token), parse_lifetime(left))
 
 
 def _run(command: list[str], timeout_seconds: float) -> bytes:

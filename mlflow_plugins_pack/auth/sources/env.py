@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 
-from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 
-class EnvPlace:
+class EnvReader:
     """An environment variable."""
 
     def __init__(self, name: str) -> None:
@@ -18,11 +18,11 @@ class EnvPlace:
         """Return the value, hidden; a notebook may set it again at any time."""
         return Secret(os.environ.get(self._name, ""))
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Read the variable."""
         text = os.environ.get(self._name)
         if text is None:
             raise SourceError(f"the environment variable {self._name} is not set; set it")
         if not text.strip():
             raise SourceError(f"the environment variable {self._name} is empty; set it")
-        return Reading(Secret(text))
+        return SecretReading(Secret(text))

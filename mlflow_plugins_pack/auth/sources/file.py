@@ -6,7 +6,7 @@ import os
 import stat
 import time
 
-from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 _LARGEST_BYTES = 64 * 1024
@@ -18,7 +18,7 @@ class _NotThereYetError(SourceError):
     """It may be there in a moment."""
 
 
-class FilePlace:
+class FileReader:
     """A file.
 
     Args:
@@ -37,7 +37,7 @@ class FilePlace:
             return exc.errno
         return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino, found.st_dev
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Read the file, waiting a moment for a writer that truncates it first."""
         for _ in range(_PATIENCE):
             try:
@@ -46,7 +46,7 @@ class FilePlace:
                 time.sleep(_PAUSE_SECONDS)
         return self._read_once()
 
-    def _read_once(self) -> Reading:
+    def _read_once(self) -> SecretReading:
         try:
             # Not blocking: a named pipe in its place must not hang the request.
             descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
@@ -68,4 +68,4 @@ class FilePlace:
             raise SourceError(f"the file {self._path} is not UTF-8 text")
         if not text.strip():
             raise _NotThereYetError(f"the file {self._path} is empty; {self._advice}")
-        return Reading(Secret(text))
+        return SecretReading(Secret(text))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlflow_plugins_pack.auth.credentials.contracts import (
-    Place,
+    SecretReader,
     SourceError,
     header_value,
     shortest_life,
@@ -16,7 +16,7 @@ from mlflow_plugins_pack.auth.credentials.lifetime import Credential
 class HeadersSource:
     """Headers by name."""
 
-    def __init__(self, places: Mapping[str, Place]) -> None:
+    def __init__(self, places: Mapping[str, SecretReader]) -> None:
         self._places = dict(places)
 
     def stamp(self) -> object:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from mlflow_plugins_pack.auth.credentials.contracts import Reading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 from mlflow_plugins_pack.auth.token_store.stores import keyring_call, open_keyring
 
 
-class KeyringPlace:
+class KeyringReader:
     """An entry, as ``service/name``."""
 
     def __init__(self, entry: str) -> None:
@@ -17,7 +17,7 @@ class KeyringPlace:
         """Return a constant: asking a keyring may prompt a person, so only a refusal asks again."""
         return None
 
-    def read(self) -> Reading:
+    def read(self) -> SecretReading:
         """Ask the keyring."""
         text = keyring_call(open_keyring().get_password, self._service, self._name)
         if not text:
@@ -25,4 +25,4 @@ class KeyringPlace:
                 f"the keyring has no entry {self._service}/{self._name}; run: "
                 f"keyring set {self._service} {self._name}"
             )
-        return Reading(Secret(text))
+        return SecretReading(Secret(text))

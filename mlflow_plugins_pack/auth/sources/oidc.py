@@ -21,11 +21,11 @@ from mlflow_plugins_pack.auth.credentials.contracts import (
 )
 from mlflow_plugins_pack.auth.credentials.lifetime import Credential
 from mlflow_plugins_pack.auth.credentials.secret import Secret
-from mlflow_plugins_pack.auth.oidc.provider import Answer, Provider
+from mlflow_plugins_pack.auth.oidc.provider import Provider, TokenResponse
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError
 from mlflow_plugins_pack.auth.profiles.models import OidcProfile
 from mlflow_plugins_pack.auth.profiles.paths import token_folder
-from mlflow_plugins_pack.auth.token_store.stored_token import Stored
+from mlflow_plugins_pack.auth.token_store.stored_token import StoredToken
 from mlflow_plugins_pack.auth.token_store.stores import (
     FileStore,
     KeyringStore,
@@ -74,7 +74,7 @@ class OidcSource:
                 return self._credential(stored)
             return replace(self._credential(self._renew(stored)), age_seconds=0.0)
 
-    def signed_in(self, answer: Answer, who: str | None) -> Credential:
+    def signed_in(self, answer: TokenResponse, who: str | None) -> Credential:
         """Keep the answer of a dialogue with a person.
 
         Raises:
@@ -110,18 +110,18 @@ class OidcSource:
                 _logger.warning("The sign-in could not be ended at the provider: %s", exc)
         return True
 
-    def _read(self) -> Stored | None:
+    def _read(self) -> StoredToken | None:
         try:
             return self.store.read(self._key)
         except SourceError as exc:
             self._fall_back(exc)
             return None
 
-    def _will_do(self, stored: Stored) -> bool:
+    def _will_do(self, stored: StoredToken) -> bool:
         is_new = self._given is None or stored.token != self._given.reveal()
         return is_new and stored.is_fresh(self._clock())
 
-    def _renew(self, stored: Stored | None) -> Stored:
+    def _renew(self, stored: StoredToken | None) -> StoredToken:
         if self._profile.needs_person:
             fresh = self._refreshed(stored)
         else:
@@ -134,7 +134,7 @@ class OidcSource:
             self.store.write(self._key, fresh)
         return fresh
 
-    def _refreshed(self, stored: Stored | None) -> Stored:
+    def _refreshed(self, stored: StoredToken | None) -> StoredToken:
         login = f"run `mlflow-pack auth login {self._name}`"
         if stored is None:
             raise SourceError(f"nobody is signed in; {login}")
@@ -153,8 +153,8 @@ class OidcSource:
         raise SourceError(f"the sign-in has ended ({problem}); {login}")
 
     def _stored(
-        self, answer: Answer, refresh_token: str | None, who: str | None, asked_at: float
-    ) -> Stored:
+        self, answer: TokenResponse, refresh_token: str | None, who: str | None, asked_at: float
+    ) -> StoredToken:
         """Return what is kept of an answer.
 
         Its life counts from the question: however late the answer came, the token is not older.
@@ -167,7 +167,7 @@ class OidcSource:
                 )
             token = answer.id_token
         life = answer.lifetime_seconds
-        return Stored(
+        return StoredToken(
             token.reveal(),
             asked_at,
             None if life is None else asked_at + life,
@@ -175,7 +175,7 @@ class OidcSource:
             who,
         )
 
-    def _credential(self, stored: Stored) -> Credential:
+    def _credential(self, stored: StoredToken) -> Credential:
         token, now = Secret(stored.token), self._clock()
         value = header_value(token, self._profile.scheme)
         self._given = token

@@ -19,7 +19,7 @@ _CLOCK_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredToken:
     """Tokens of one profile.
 
     Attributes:
@@ -53,12 +53,12 @@ class Stored:
         return self.expires_at - now > advisory_seconds(self.expires_at - self.issued_at)
 
 
-def dump(stored: Stored) -> bytes:
+def dump(stored: StoredToken) -> bytes:
     """Write a document."""
     return json.dumps({"version": VERSION, **asdict(stored)}).encode()
 
 
-def parse(data: bytes) -> Stored | None:
+def parse(data: bytes) -> StoredToken | None:
     """Read a document; None if it is damaged or of another version."""
     document: Any = None
     try:
@@ -76,7 +76,7 @@ def parse(data: bytes) -> Stored | None:
         return None
     if not all(value is None or isinstance(value, str) for value in (refresh, who)):
         return None
-    return Stored(token, issued, expires, refresh, who)
+    return StoredToken(token, issued, expires, refresh, who)
 
 
 def _is_moment(value: object) -> bool:

@@ -1,6 +1,6 @@
 """Where tokens are kept for the other processes of this user: files, the keyring, or nowhere.
 
-A file is written whole beside its place and renamed, private from its birth. Reading takes no
+A file is written whole beside its place and renamed, private from its birth. SecretReading takes no
 lock; renewing does, because a rotating refresh token may be used once. Whoever gets the lock
 reads again first: another process may have renewed meanwhile.
 """
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
-from mlflow_plugins_pack.auth.token_store.stored_token import Stored, dump, parse
+from mlflow_plugins_pack.auth.token_store.stored_token import StoredToken, dump, parse
 
 _logger = logging.getLogger(__name__)
 _LARGEST_BYTES = 256 * 1024
@@ -34,14 +34,14 @@ if hasattr(os, "register_at_fork"):
 class TokenStore(Protocol):
     """Where tokens are kept, by key."""
 
-    def read(self, key: str) -> Stored | None:
+    def read(self, key: str) -> StoredToken | None:
         """Return what is kept; None if there is nothing usable.
 
         Raises:
             SourceError: If what is there is not to be trusted.
         """
 
-    def write(self, key: str, stored: Stored) -> None:
+    def write(self, key: str, stored: StoredToken) -> None:
         """Keep it.
 
         Raises:
@@ -63,13 +63,13 @@ class MemoryStore:
     """Keeps tokens in this process."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Stored] = {}
+        self._kept: dict[str, StoredToken] = {}
 
-    def read(self, key: str) -> Stored | None:
+    def read(self, key: str) -> StoredToken | None:
         """Return what is kept."""
         return self._kept.get(key)
 
-    def write(self, key: str, stored: Stored) -> None:
+    def write(self, key: str, stored: StoredToken) -> None:
         """Keep it."""
         self._kept[key] = stored
 
@@ -89,7 +89,7 @@ class FileStore:
     def __init__(self, folder: str) -> None:
         self._folder = folder
 
-    def read(self, key: str) -> Stored | None:
+    def read(self, key: str) -> StoredToken | None:
         """Read the file."""
         path = self._path(key)
         try:
@@ -109,7 +109,7 @@ class FileStore:
             _logger.warning("The token file %s is damaged; it counts as empty.", path)
         return stored
 
-    def write(self, key: str, stored: Stored) -> None:
+    def write(self, key: str, stored: StoredToken) -> None:
         """Write the file beside its place, and rename it."""
         folder = self._prepare()
         temporary = os.path.join(folder, f".{key}.{secrets.token_hex(8)}.tmp")
@@ -204,12 +204,12 @@ class KeyringStore(FileStore):
         super().__init__(folder)
         self._keyring: Any = open_keyring()
 
-    def read(self, key: str) -> Stored | None:
+    def read(self, key: str) -> StoredToken | None:
         """Ask the keyring."""
         text = keyring_call(self._keyring.get_password, _KEYRING_SERVICE, key)
         return None if text is None else parse(text.encode())
 
-    def write(self, key: str, stored: Stored) -> None:
+    def write(self, key: str, stored: StoredToken) -> None:
         """Give it to the keyring."""
         keyring_call(self._keyring.set_password, _KEYRING_SERVICE, key, dump(stored).decode())
 

@@ -12,19 +12,20 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from mlflow_plugins_pack.auth.manager import Manager, shown_source
+from mlflow_plugins_pack.auth.manager import Manager
+from mlflow_plugins_pack.auth.profiles.fields import SecretLocation
 from mlflow_plugins_pack.auth.profiles.file import Profiles
 from mlflow_plugins_pack.auth.profiles.models import (
     ChainProfile,
     FileProfile,
     OidcProfile,
     Profile,
-    SecretPlace,
 )
-from mlflow_plugins_pack.auth.profiles.origins import Scope, is_loopback, parse_target
+from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import find_config
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
+from mlflow_plugins_pack.web_urls import parse_url
 
 _CONNECT_SECONDS = 3.0
 _CLOCK_SECONDS = 60.0
@@ -71,12 +72,12 @@ def _status(manager: Manager, name: str, profile: Profile) -> ProfileStatus:
     try:
         credential = manager.credential(name)
     except CredentialError as exc:
-        return ProfileStatus(name, hosts, shown_source(profile), problem=exc.message)
+        return ProfileStatus(name, hosts, profile.source_name, problem=exc.message)
     headers = tuple(header for header, _ in credential.headers)
     return ProfileStatus(
         name,
         hosts,
-        shown_source(profile),
+        profile.source_name,
         headers or tuple(profile.own_headers()),
         credential.lifetime_seconds,
         who=credential.who,
@@ -90,7 +91,7 @@ def _origin(profile: Profile, chosen: str) -> str:
     for link in links:
         if chosen in ("", link.source):
             return link.issuer if isinstance(link, OidcProfile) else f"the source {link.source}"
-    return shown_source(profile)
+    return profile.source_name
 
 
 def check() -> list[Finding]:
@@ -187,7 +188,7 @@ def _check_clock(subject: str, scope: Scope, date: str | None) -> Iterator[Findi
 def _check_proxy(subject: str, scope: Scope) -> Iterator[Finding]:
     from requests.utils import get_environ_proxies
 
-    if scope.scheme == "http" and is_loopback(scope.host):
+    if scope.is_local_http:
         proxies = get_environ_proxies(str(scope))
         if proxies.get("http") or proxies.get("all"):
             yield Finding(
@@ -223,7 +224,9 @@ def _secret_files(profile: Profile) -> set[str]:
         value = getattr(profile, name)
         values += value.values() if isinstance(value, dict) else [value]
     return files | {
-        place.file for place in values if isinstance(place, SecretPlace) and place.file is not None
+        place.file
+        for place in values
+        if isinstance(place, SecretLocation) and place.file is not None
     }
 
 
@@ -280,7 +283,7 @@ def _check_tracking_uri(profiles: Profiles) -> Iterator[Finding]:
             "carries a user name or password, so no profile applies and it shows in logs. Remove "
             'them; a profile with source = "basic" signs in.',
         )
-    elif profiles.find(parse_target(uri)) is None:
+    elif profiles.find(parse_url(uri)) is None:
         yield Finding(
             "warning",
             "MLFLOW_TRACKING_URI",

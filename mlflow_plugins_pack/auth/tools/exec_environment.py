@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 from mlflow_plugins_pack.auth.credentials.lifetime import Headers
 from mlflow_plugins_pack.auth.profiles.models import Profile
-from mlflow_plugins_pack.auth.profiles.origins import parse_target, shown
 from mlflow_plugins_pack.errors import AuthConfigError, UnnamedHostError
+from mlflow_plugins_pack.web_urls import parse_url, shown
 
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _SIGNALS = ("TRACES_", "METRICS_", "LOGS_")
@@ -73,5 +73,5 @@ def child_environment(
 
 
 def _names(profile: Profile, url: str) -> bool:
-    target = parse_target(url)
+    target = parse_url(url)
     return target is not None and any(scope.covers(target) for scope in profile.scopes)

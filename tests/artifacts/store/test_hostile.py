@@ -28,7 +28,9 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     SEGMENT_MAGIC,
     FileEntry,
     Segment,
+    decode_recipe_part,
     decode_segment,
+    encode_recipe_part,
     encode_segment,
 )
 from mlflow_plugins_pack.artifacts.format.pack import (
@@ -42,7 +44,6 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     decode_tail,
     tail_length,
 )
-from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, encode_recipe_part
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ForbiddenRootError, PackError
@@ -217,7 +218,7 @@ def test_index_that_points_elsewhere_spoils_no_upload(root, tmp_path, monkeypatc
     (tmp_path / "f").write_bytes(data)
     get_artifact_repository(new_run_uri(root)).log_artifact(str(tmp_path / "f"))
     store = opening.open_store(parse_location(root))
-    _, delta = next(store.index.deltas())
+    _, delta = next(store.index_deltas())
     missing = b"\7" * 32
     lie = Delta({missing: delta.packs[next(iter(delta.packs))]})
     for pack in (tmp_path / "store/.cas/index").iterdir():
@@ -245,7 +246,7 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
     store.backend.write(store.key(object_keys.pack_key(name)), packed)
     place = record.at(name)
     entry = FileEntry("loop", 100, b"\2" * 32, 0, recipe=(place, place))
-    store.manifests.commit(SCOPE, [entry])
+    store.commit(SCOPE, [entry])
     with pytest.raises(ArtifactCorruptError, match="'loop'"):
         repository.download_artifacts("loop", str(tmp_path))
     assert run_json("fsck", root, code=1)["problems"]

@@ -6,8 +6,6 @@ import dataclasses
 import json
 import logging
 import os
-import subprocess
-import sys
 import time
 import traceback
 from collections.abc import Callable
@@ -18,36 +16,23 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth import manager
+from mlflow_plugins_pack.auth.credentials import current
 from mlflow_plugins_pack.auth.credentials import lifetime as tokens
 from mlflow_plugins_pack.auth.credentials.claims import claims_of
 from mlflow_plugins_pack.auth.credentials.lifetime import Step, next_step
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.errors import CredentialError
 from tests.auth.support.parts import JSON, Recorder
+from tests.auth.support.sign_ins import in_processes, machine, token_of
 from tests.support.oidc import AUDIENCE, SECRET, OidcProvider
-from tests.support.paths import ROOT
 
 Profiles = Callable[[str], Path]
 API = "/api/2.0/mlflow/experiments/get"
 
 
-def machine(issuer: str, host: str = "https://h.example", extra: str = "") -> str:
-    return (
-        f'[profile.ci]\nhosts = ["{host}"]\nsource = "oidc"\nissuer = "{issuer}"\n'
-        'client_id = "machine"\nclient_secret = { env = "CLIENT_SECRET" }\nscope = "mlflow"\n'
-        f"{extra}"
-    )
-
-
 @pytest.fixture(autouse=True)
 def _secret(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CLIENT_SECRET", SECRET)
-
-
-def token_of(manager: Manager, name: str = "ci") -> str:
-    (header, value), *_ = manager.credential(name).headers
-    assert header == "Authorization"
-    return value.reveal().removeprefix("Bearer ")
 
 
 @pytest.mark.parametrize("place", ["header", "body"])
@@ -120,29 +105,15 @@ def test_processes_share_a_token_and_a_new_one_is_fetched_after_a_refusal(
     token = token_of(first)
     assert token_of(second) == token
     assert len(provider.grants()) == before + 1
-    newer = first.replace_rejected("ci", first.credential("ci"))
+    newer = first.current("ci").replace_rejected(first.credential("ci"))
     assert newer is not None
     assert newer.is_new
     # The other is refused with the same token a moment later and takes the first one's newer.
-    found = second.replace_rejected("ci", second.credential("ci"))
+    found = second.current("ci").replace_rejected(second.credential("ci"))
     assert found is not None
     assert found.credential.headers == newer.credential.headers
     assert not found.is_new
     assert len(provider.grants()) == before + 2
-
-
-def in_processes(count: int, profile: str) -> list[str]:
-    """Return what so many processes get for a profile at once."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.auth.support.processes", str(count), profile],
-        capture_output=True,
-        text=True,
-        timeout=200,
-        cwd=ROOT,
-        env=dict(os.environ),
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.split()
 
 
 def test_eight_processes_make_one_fetch(provider: OidcProvider, profiles: Profiles) -> None:
@@ -161,15 +132,15 @@ def test_an_old_token_is_used_while_the_provider_is_down(
     manager = Manager()
     token = token_of(manager)
     provider.fault("down")
-    slot = manager._slot("ci")
+    found = manager.current("ci")
     # So much later is in the window where it would be refreshed ahead.
-    past = slot.state.fetched_at - 3500
-    slot.state = type(slot.state)(**{**vars(slot.state), "fetched_at": past})
+    past = found._state.fetched_at - 3500
+    found._state = type(found._state)(**{**vars(found._state), "fetched_at": past})
     assert token_of(manager) == token
     assert "the old one is used" in caplog.text
     provider.fault(None)
     assert token_of(manager) == token  # it rests half a second before it asks again
-    slot.state = type(slot.state)(**{**vars(slot.state), "retry_at": 0.0})
+    found._state = type(found._state)(**{**vars(found._state), "retry_at": 0.0})
     assert token_of(manager) != token
 
 
@@ -278,10 +249,10 @@ def test_who_had_a_token_waits_while_the_provider_is_down(
 ) -> None:
     """At the end of its token's life, in the middle of the rest after a failure."""
     profiles(machine(provider.issuer))
-    current = Manager()
-    token = token_of(current)
+    asked = Manager()
+    token = token_of(asked)
     provider.fault("down")
-    slot = current._slot("ci")
+    found = asked.current("ci")
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -289,11 +260,11 @@ def test_who_had_a_token_waits_while_the_provider_is_down(
         if len(waits) == 3:
             provider.fault(None)
 
-    monkeypatch.setattr(manager.time, "sleep", wait)
-    ended = dataclasses.replace(slot.state, fetched_at=slot.state.fetched_at - 3605)
-    slot.state = tokens.failed(ended, "down", time.monotonic() + 1000, None, is_down=True)
-    assert next_step(slot.state, time.monotonic(), None) is Step.FAIL
-    assert token_of(current) != token
+    monkeypatch.setattr(current.time, "sleep", wait)
+    ended = dataclasses.replace(found._state, fetched_at=found._state.fetched_at - 3605)
+    found._state = tokens.failed(ended, "down", time.monotonic() + 1000, None, is_down=True)
+    assert next_step(found._state, time.monotonic(), None) is Step.FAIL
+    assert token_of(asked) != token
     assert waits[0] > 900
     assert len(waits) >= 3
 
@@ -320,8 +291,10 @@ def test_a_token_refused_while_the_provider_is_down_is_waited_for(
     )
     provider.fault("down")
     if is_resting:
-        slot = manager.get_manager()._slot("ci")
-        slot.state = tokens.failed(slot.state, "down", time.monotonic() + 100, None, is_down=True)
+        found = manager.get_manager().current("ci")
+        found._state = tokens.failed(
+            found._state, "down", time.monotonic() + 100, None, is_down=True
+        )
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -329,6 +302,6 @@ def test_a_token_refused_while_the_provider_is_down_is_waited_for(
         if len(waits) == 2:
             provider.fault(None)
 
-    monkeypatch.setattr(manager.time, "sleep", wait)
+    monkeypatch.setattr(current.time, "sleep", wait)
     assert http_request(MlflowHostCreds(named.url), API, "GET").status_code == 200
     assert len(waits) >= 2

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import queue
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import parse_qs, urlencode, urlsplit, urlunsplit
 
 import pytest
 from click.testing import CliRunner
@@ -21,68 +16,15 @@ from mlflow_plugins_pack.auth.credentials.claims import claims_of
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.auth.oidc import login
-from mlflow_plugins_pack.auth.profiles.models import OidcProfile
 from mlflow_plugins_pack.auth.profiles.paths import token_folder
-from mlflow_plugins_pack.auth.sources import open_oidc
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 from mlflow_plugins_pack.cli.auth.group import auth
 from mlflow_plugins_pack.errors import CredentialError
+from tests.auth.support.sign_ins import in_the_background, person, sign_in_by_browser, spend
 from tests.support.oidc import OidcProvider
 from tests.support.oidc.person import sign_in
 
 Profiles = Callable[[str], Path]
-
-
-def person(issuer: str, extra: str = "") -> str:
-    return (
-        f'[profile.me]\nhosts = ["https://h.example"]\nsource = "oidc"\nissuer = "{issuer}"\n'
-        f'client_id = "person"\nscope = "openid offline_access mlflow"\n{extra}'
-    )
-
-
-def opened() -> OidcSource:
-    profile = Manager().profile("me")
-    assert isinstance(profile, OidcProfile)
-    return open_oidc("me", profile)
-
-
-@contextlib.contextmanager
-def in_the_background(action: Callable[[str], object]) -> Iterator[Callable[[str], None]]:
-    """Give a function that hands its argument to a thread that acts on it."""
-    given: queue.Queue[str | None] = queue.Queue()
-    failed: list[BaseException] = []
-
-    def run() -> None:
-        address = given.get()
-        try:
-            if address is not None:
-                action(address)
-        except BaseException as exc:
-            failed.append(exc)
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield given.put
-    finally:
-        given.put(None)
-        thread.join(60)
-    assert not failed
-
-
-def sign_in_by_browser(source: OidcSource, name: str = "alice") -> None:
-    with in_the_background(lambda url: sign_in(url, name)) as show:
-        answer, who = login.by_browser(source.provider, 60, show)
-    assert who == name
-    source.signed_in(answer, who)
-
-
-def spend(source: OidcSource) -> None:
-    """Let the kept token be over, its refresh token good."""
-    stored = source.store.read(source._key)
-    assert stored is not None
-    past = replace(stored, issued_at=time.time() - 7200, expires_at=time.time() - 3600)
-    source.store.write(source._key, past)
 
 
 def test_authorization_code_with_pkce(source: OidcSource, provider: OidcProvider) -> None:
@@ -119,14 +61,6 @@ def test_nobody_comes(source: OidcSource) -> None:
         login.by_device(source.provider, 1, lambda *_: None, sleep=lambda _: time.sleep(0.2))
     with pytest.raises(CredentialError, match="nobody is signed in; run `mlflow-pack auth login"):
         Manager().credential("me")
-
-
-def redirected(url: str, **changes: str | None) -> str:
-    """Return the callback's address for an authorization address, with other parameters."""
-    query = {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
-    answer: dict[str, str | None] = {"state": query["state"], "code": "stolen", **changes}
-    kept = {key: value for key, value in answer.items() if value is not None}
-    return urlunsplit((*urlsplit(query["redirect_uri"])[:3], urlencode(kept), ""))
 
 
 def test_a_revoked_sign_in_is_forgotten_and_says_how_to_sign_in(

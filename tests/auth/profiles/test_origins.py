@@ -10,19 +10,15 @@ from urllib.parse import unquote
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from urllib3.util import parse_url
+from urllib3.util import parse_url as parsed_by_urllib3
 
 from mlflow_plugins_pack.auth.profiles.origins import (
     Scope,
     parse_scope,
-    parse_target,
     stays_under,
 )
-
-
-def covered(scope: str, url: str) -> bool:
-    target = parse_target(url)
-    return target is not None and parse_scope(scope).covers(target)
+from mlflow_plugins_pack.web_urls import parse_url
+from tests.auth.support.scopes import covered
 
 
 @pytest.mark.parametrize(
@@ -101,10 +97,10 @@ def test_a_covered_url_goes_to_that_host_for_the_library_that_connects(
     """Whatever is glued on, urllib3 connects where we think it does, or we do not match."""
     origin = f"{scope.scheme}://{scope.host}:{scope.port}"
     for url in (f"{origin}{noise}", f"{scope.scheme}://{noise}@{scope.host}", f"{noise}{origin}"):
-        target = parse_target(url)
+        target = parse_url(url)
         if target is not None and target.origin == scope.origin:
-            assert parse_url(url).host == scope.host
-            assert parse_url(url).port in (scope.port, None)
+            assert parsed_by_urllib3(url).host == scope.host
+            assert parsed_by_urllib3(url).port in (scope.port, None)
 
 
 @given(st.lists(st.sampled_from(["..", ".", "mlflow", "x", "%2e%2e", "..%2f", "", "%252e."])))

@@ -15,7 +15,6 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.identity.resolvers import Caller, resolve
 from mlflow_plugins_pack.identity.settings import Identity
-from tests.auth.oidc.test_flows import machine
 from tests.auth.support.parts import Recorder, Seen
 from tests.auth.support.proxies import (
     PROXY_SECRET,
@@ -24,6 +23,7 @@ from tests.auth.support.proxies import (
     nginx_auth_request,
     verifying,
 )
+from tests.auth.support.sign_ins import machine
 from tests.support.oidc import SECRET, OidcProvider
 from tests.support.oidc.tokens import forged_token, machine_token
 

@@ -226,25 +226,30 @@ def test_mistakes_in_the_file_are_named(profiles: Profiles, text: str, said: str
     assert caught.value.__context__ is None
 
 
+def found(manager: Manager, url: str) -> str | None:
+    current = manager.match(url)
+    return None if current is None else current.name
+
+
 def test_the_deepest_prefix_wins(profiles: Profiles) -> None:
     profiles(
         '[profile.all]\nhosts = ["https://h.example"]\nsource = "env"\nenv = "T"\n'
         '[profile.deep]\nhosts = ["https://h.example/a/b"]\nsource = "env"\nenv = "U"\n'
     )
     manager = Manager()
-    assert manager.find("https://h.example/a/b/c") == "deep"
-    assert manager.find("https://h.example/a") == "all"
+    assert found(manager, "https://h.example/a/b/c") == "deep"
+    assert found(manager, "https://h.example/a") == "all"
 
 
 def test_a_changed_file_is_in_force_at_once_and_a_broken_one_too(profiles: Profiles) -> None:
     path = profiles(f'[profile.p]\n{HOST}source = "env"\nenv = "T"\n')
     manager = Manager()
-    assert manager.find("https://h.example/") == "p"
+    assert found(manager, "https://h.example/") == "p"
     write_profiles(path, f'[profile.q]\n{HOST}source = "env"\nenv = "T"\n')
-    assert manager.find("https://h.example/") == "q"
+    assert found(manager, "https://h.example/") == "q"
     write_profiles(path, "broken")
     with pytest.raises(AuthConfigError):
-        manager.find("https://h.example/")
+        found(manager, "https://h.example/")
 
 
 def test_a_child_forked_while_a_source_is_asked_can_ask_too(
@@ -255,8 +260,8 @@ def test_a_child_forked_while_a_source_is_asked_can_ask_too(
     monkeypatch.setenv("T", "token")
     profiles(f'[profile.p]\n{HOST}source = "env"\nenv = "T"\n')
     manager = get_manager()
-    slot = manager._slot("p")
-    with slot.lock:  # as a thread that does not exist in the child would hold it
+    found = manager.current("p")
+    with found._lock:  # as a thread that does not exist in the child would hold it
         child = os.fork()
         if child == 0:
             good = sent(manager) == {"Authorization": "Bearer token"}

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 JSON = {"Content-Type": "application/json"}
 SECRET = "planted-secret-4711"
@@ -153,3 +155,11 @@ def conflict_netrc(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> dic
     path.chmod(0o600)
     monkeypatch.setenv("NETRC", str(path))
     return {}
+
+
+def env_profile(url: str, extra: str = "") -> str:
+    return f'[profile.prod]\nhosts = ["{url}"]\nsource = "env"\nenv = "TOKEN"\n{extra}'
+
+
+def get(url: str, path: str = API, **kwargs: object) -> requests.Response:
+    return http_request(MlflowHostCreds(url), path, "GET", **kwargs)

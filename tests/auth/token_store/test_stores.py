@@ -7,35 +7,31 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
-from mlflow_plugins_pack.auth.token_store.stored_token import Stored, dump, parse
+from mlflow_plugins_pack.auth.token_store.stored_token import StoredToken, dump, parse
 from mlflow_plugins_pack.auth.token_store.stores import FileStore
-
-KEY = "k"
-FIRST = Stored("token-1", 1000.0, 4600.0, "refresh-1", "alice")
-
-
-def path_of(store: FileStore) -> Path:
-    return Path(store._path(KEY))
-
+from tests.auth.support.token_files import FIRST, KEY, path_of
 
 texts = st.text(min_size=1)
 moments = st.floats(0, 1e10)
 
 
-@given(st.builds(Stored, texts, moments, st.none() | moments, st.none() | texts, st.none() | texts))
-def test_what_is_written_is_read(stored: Stored) -> None:
+@given(
+    st.builds(
+        StoredToken, texts, moments, st.none() | moments, st.none() | texts, st.none() | texts
+    )
+)
+def test_what_is_written_is_read(stored: StoredToken) -> None:
     assert parse(dump(stored)) == stored
 
 
-@given(st.builds(Stored, texts, moments), st.data())
-def test_half_a_document_is_none(stored: Stored, data: st.DataObject) -> None:
+@given(st.builds(StoredToken, texts, moments), st.data())
+def test_half_a_document_is_none(stored: StoredToken, data: st.DataObject) -> None:
     whole = dump(stored)
     assert parse(whole[: data.draw(st.integers(0, len(whole) - 1))]) is None
 
@@ -80,7 +76,7 @@ def test_freshness_by_the_clock(now: float, fresh: bool) -> None:
 
 
 def test_a_token_without_an_end_is_fresh_and_no_secret_shows() -> None:
-    assert Stored("t", 1000.0).is_fresh(1e9)
+    assert StoredToken("t", 1000.0).is_fresh(1e9)
     assert "token-1" not in repr(FIRST)
     assert "refresh-1" not in repr(FIRST)
 

@@ -1,4 +1,4 @@
-"""What signing in does where a server is hostile or odd, beside the list in test_attack_list.py."""
+"""What signing in does where a server is hostile or odd."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_another_way_to_sign_in_to_a_named_host_is_refused(
     monkeypatch.setitem(sys.modules, "requests_auth_aws_sigv4", sigv4)
     registered = registry._request_auth_provider_registry
     monkeypatch.setattr(registered, "_registry", [*registered._registry, OtherProvider()])
-    with pytest.raises(MlflowException, match="both want to sign in"):
+    with pytest.raises(MlflowException, match="both sign in"):
         http_request(MlflowHostCreds(named.url, **other), API, "GET")
     assert named.seen == []
 

@@ -1,0 +1,54 @@
+"""A profiles file that others may write, or of the current directory, is not used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.utils.rest_utils import MlflowHostCreds, http_request
+
+from tests.auth.support.parts import (
+    API,
+    Profiles,
+    Recorder,
+    env_profile,
+    get,
+    write_profiles,
+)
+
+
+def test_the_current_directory_is_never_looked_at(
+    named: Recorder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TOKEN", "planted-token-1")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", ".")
+    (tmp_path / "mlflow-pack").mkdir()
+    for path in ("auth.toml", "mlflow-pack/auth.toml"):
+        write_profiles(tmp_path / path, env_profile(named.url))
+    get(named.url)
+    assert "Authorization" not in named.seen[0].headers
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_a_profiles_file_that_others_may_write_is_refused(
+    named: Recorder, profiles: Profiles, mode: int
+) -> None:
+    path = profiles(f'[profile.p]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "T"\n')
+    path.chmod(mode)
+    with pytest.raises(MlflowException, match="chmod go-w"):
+        http_request(MlflowHostCreds(named.url), API, "GET")
+    assert named.seen == []
+
+
+def test_a_profiles_file_in_a_folder_that_everybody_may_write_is_refused(
+    named: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "open"
+    folder.mkdir()
+    folder.chmod(0o777)
+    path = write_profiles(folder / "auth.toml", "[profile]\n")
+    monkeypatch.setenv("MLFLOW_PACK_AUTH_CONFIG", str(path))
+    with pytest.raises(MlflowException, match="chmod o-w"):
+        http_request(MlflowHostCreds(named.url), API, "GET")
