@@ -13,8 +13,6 @@ from mlflow_plugins_pack.errors import UnsupportedUriError
 ARTIFACT_WORD = "cas"
 REGISTRY_WORD = "approval"
 
-ARTIFACT_SCHEMES = ("cas-file", "cas-s3", "cas-wasbs")
-
 _SCHEME = re.compile(r"(?P<scheme>[a-z][a-z0-9+.\-]*):", re.IGNORECASE)
 
 

@@ -36,7 +36,7 @@ METAPHORS = {
     "strays": "drift findings",
 }
 
-# What reads as translated. Lower case only: `is None` is Python.
+# What reads as translated; `is None`, with its capital letter, is Python and stays.
 PHRASES = {
     r"anew": "again",
     r"somebody": "someone, or better the role: a user, a client, an approver",
@@ -45,13 +45,16 @@ PHRASES = {
     r"whoever": "the user who",
     r"by the way": "incidentally, or leave it out",
     r"to be had": "available",
-    r"(?<!there )(is|are|was|were) no(?! longer\b)": "is not a, has no, does not exist",
+    r"(?<![Tt]here )(is|are|was|were) no(?! longer\b)": "is not a, has no, does not exist",
     r"(is|are|was|were) none": "does not exist, has none",
     r"(is|are|was|were) nothing": "does not exist, has nothing",
-    r"lies|lying": "is, is stored",
+    r"lies": "is, is stored",
+    r"lying": "is, is stored",
     r"beside": "next to, in addition to",
     r"nought": "zero",
-    r"hitherto|thereof|whereof|thereby|wherefrom": "split the sentence",
+    r"thereof": "split the sentence",
+    r"whereof": "split the sentence",
+    r"thereby": "split the sentence",
 }
 
 # How a docstring must not begin: the first word is an imperative verb with an object, or a noun.
@@ -68,8 +71,10 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
     ]
     # "Break-glass" is the field's word for an emergency override; glass alone is not.
     words.append((r"(?<!break[-_ ])(?<!Break)(?<!break)[Gg]lass(?![a-z])", "break-glass"))
-    words.append((r"(?<!BREAK_)GLASS", "BREAK_GLASS"))
-    words += [(rf"\b({phrase})\b", better) for phrase, better in PHRASES.items()]
+    words.append((r"(?<!BREAK[-_])GLASS", "BREAK_GLASS"))
+    for phrase, better in PHRASES.items():
+        either = f"[{phrase[0]}{phrase[0].upper()}]{phrase[1:]}" if phrase[0].isalpha() else phrase
+        words.append((rf"\b({either})\b", better))
     words += list(OPENINGS.items())
     return [(re.compile(pattern), better) for pattern, better in words]
 

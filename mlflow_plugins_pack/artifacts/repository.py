@@ -170,7 +170,7 @@ def log_folder(location: Location, local_dir: str, artifact_path: str | None) ->
     inline = (
         session.INLINE_FILE_BYTES
         if total <= session.INLINE_CALL_BYTES
-        else session.INLINE_BESIDE_PACKS_BYTES
+        else session.INLINE_NEXT_TO_PACKS_BYTES
     )
 
     def take(upload: UploadSession, prefix: str) -> None:
@@ -218,9 +218,9 @@ class _Reading:
         full = object_keys.join(self._prefix, path)
         scope, inner = object_keys.split_scope(full)
         if scope:
-            self.view, self._base, self.full = self.store.view(scope), scope, inner
+            self.view, self._base, self.full = self.store.manifests.view(scope), scope, inner
         else:
-            self.view, self.full = self.store.view_under(full), full
+            self.view, self.full = self.store.manifests.view_under(full), full
 
     def outside(self, inner: str) -> str:
         """Return a path of the view as the repository's user knows it."""
@@ -373,16 +373,16 @@ def delete(location: Location, path: str | None) -> None:
     if scope:
         _delete_in(store, scope, inner)
         return
-    below = [found for found in store.scopes_under(full) if found]
+    below = [found for found in store.manifests.scopes_under(full) if found]
     for found in below:
-        store.refuse_locked(found, [Tombstone("")])
+        store.manifests.refuse_locked(found, [Tombstone("")])
     _delete_in(store, "", full)
     for found in below:
         _delete_in(store, found, "")
 
 
 def _delete_in(store: Store, scope: str, inner: str) -> None:
-    view = store.view(scope)
+    view = store.manifests.view(scope)
     if not any(True for _ in view.under(inner)) and not view.folders_under(inner):
         return
     operations: list[Operation] = [Tombstone(inner)]
@@ -390,7 +390,7 @@ def _delete_in(store: Store, scope: str, inner: str) -> None:
     if parent and store.backend.keeps_folders:
         # On a disk the folder around a deleted file stays.
         operations.append(Folder(parent))
-    store.commit(scope, operations)
+    store.manifests.commit(scope, operations)
 
 
 # --- locking --------------------------------------------------------------------------------------
@@ -411,8 +411,8 @@ def lock(location: Location, path: str | None, reason: str) -> None:
     if reading.store is None or not any(True for _ in reading.view.under(reading.full)):
         raise reading.missing()
     store, scope, inner = _lockable(location, path)
-    if Lock(inner, reason) not in store.view(scope).locks:
-        store.commit(scope, [Lock(inner, reason)])
+    if Lock(inner, reason) not in store.manifests.view(scope).locks:
+        store.manifests.commit(scope, [Lock(inner, reason)])
 
 
 def unlock(location: Location, path: str | None, reason: str) -> None:
@@ -420,8 +420,8 @@ def unlock(location: Location, path: str | None, reason: str) -> None:
     if find_store(location) is None:
         return
     store, scope, inner = _lockable(location, path)
-    if Lock(inner, reason) in store.view(scope).locks:
-        store.commit(scope, [Unlock(inner, reason)])
+    if Lock(inner, reason) in store.manifests.view(scope).locks:
+        store.manifests.commit(scope, [Unlock(inner, reason)])
 
 
 def locks(location: Location, path: str | None) -> dict[str, list[str]]:
@@ -430,7 +430,9 @@ def locks(location: Location, path: str | None) -> dict[str, list[str]]:
         return {}
     store, scope, inner = _lockable(location, path)
     found: dict[str, list[str]] = {}
-    for held in sorted(store.view(scope).locks, key=lambda held: (held.path, held.reason)):
+    for held in sorted(
+        store.manifests.view(scope).locks, key=lambda held: (held.path, held.reason)
+    ):
         if object_keys.relative_to(held.path, inner) is None and (
             object_keys.relative_to(inner, held.path) is None
         ):
@@ -445,7 +447,7 @@ def _lockable(location: Location, path: str | None) -> tuple[Store, str, str]:
     store, prefix = _open(location)
     full = object_keys.join(prefix, object_keys.normalize_path(path))
     scope, inner = object_keys.split_scope(full)
-    if not scope and any(store.scopes_under(full)):
+    if not scope and any(store.manifests.scopes_under(full)):
         raise ArtifactPathError(
             f"{full!r} holds several runs, models or traces; each is locked by itself. Nothing "
             f"was locked or unlocked."

@@ -318,7 +318,7 @@ class Registry(RuleBasedStateMachine):
         (asked,) = [e for e in about if e["action"] == "REQUESTED"]
         assert (asked["version"], asked["target"]) == (entry["version"], entry["target"])
         assert entry["actor"] is not None
-        policy = self.policies[entry["policy_sha"]]
+        policy = self.policies[entry["policy_sha256"]]
         if after["action"] == "promote":
             assert after["digest"] == asked["after"]["digest"]
             assert after["digest"] == digest_of(self.content[entry["version"]])
@@ -327,7 +327,7 @@ class Registry(RuleBasedStateMachine):
             assert any(
                 e["after"]["digest"] == after["digest"]
                 and (e["version"], e["target"]) == (entry["version"], entry["target"])
-                and entry["ts"] - e["ts"] >= 0
+                and entry["created_at"] - e["created_at"] >= 0
                 for e in self.applied
             )
             return
@@ -349,7 +349,7 @@ class Registry(RuleBasedStateMachine):
         assert len(votes & set(policy["leads"])) >= needed
         if after["action"] == "promote" and "checks" in policy["extras"]:
             assert self._last_test(entry["version"]) == ("passed", "alice")
-        assert not ("freeze" in policy["extras"] and (entry["ts"] // HOUR) % 24 == 3)
+        assert not ("freeze" in policy["extras"] and (entry["created_at"] // HOUR) % 24 == 3)
 
     def _creator(self, number: int) -> str | None:
         with self.store.engine.connect() as connection:
@@ -359,7 +359,7 @@ class Registry(RuleBasedStateMachine):
         return rows[0][0] if rows else None
 
     def _last_test(self, number: int) -> tuple[str | None, str | None]:
-        written = [e for e in self.log if e["action"] == "CHECK_TAG" and e["version"] == number]
+        written = [e for e in self.log if e["action"] == "CHECK_TAG_SET" and e["version"] == number]
         return (written[-1]["after"]["value"], written[-1]["actor"]) if written else (None, None)
 
     @invariant()

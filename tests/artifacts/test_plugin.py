@@ -12,8 +12,8 @@ from mlflow.store.artifact import artifact_repo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
+from mlflow_plugins_pack.artifacts.uri.schemes import PACK_SCHEMES
 from mlflow_plugins_pack.errors import ForbiddenRootError, UnsupportedUriError
 from tests.contracts.artifact_repository import pretend_server
 from tests.support import servers
@@ -32,7 +32,7 @@ def test_every_scheme_is_an_entry_point():
         if point.value.startswith("mlflow_plugins_pack.")
     }
     value = "mlflow_plugins_pack.artifacts.plugin:CasArtifactRepository"
-    assert found == dict.fromkeys(uris.ARTIFACT_SCHEMES, value)
+    assert found == dict.fromkeys(PACK_SCHEMES, value)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ print(sorted(s for s in r.get_registered_artifact_repositories() if s.startswith
         text=True,
         timeout=120,
     )
-    assert done.stdout.splitlines() == ["[]", str(sorted(uris.ARTIFACT_SCHEMES))], done.stderr
+    assert done.stdout.splitlines() == ["[]", str(sorted(PACK_SCHEMES))], done.stderr
 
 
 def test_wrong_uri_surfaces_in_the_call():

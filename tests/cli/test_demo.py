@@ -1,4 +1,4 @@
-"""The demo does the whole main job, and its output is the one in the README."""
+"""The demo does the whole main job, and its output is the one in docs/demo.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import servers
 
-README = Path(__file__).parents[2] / "README.md"
+ROOT = Path(__file__).parents[2]
 
 _CHANGING = (
     # The folder; wrapped anywhere where it is long.
@@ -44,13 +44,21 @@ def run_demo(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_demo_does_what_the_readme_shows(tmp_path: Path) -> None:
+def test_the_demo_does_what_the_docs_show(tmp_path: Path) -> None:
     done = run_demo("--dir", str(tmp_path / "demo"), folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    blocks = re.findall(r"```text\n(.*?)```", README.read_text(), re.DOTALL)
-    shown = next(block for block in blocks if "Every step did what it says" in block)
-    assert normalised(done.stdout) == normalised(shown)
+    assert normalised(done.stdout) == normalised(_shown_in(ROOT / "docs" / "demo.md"))
     assert (tmp_path / "demo" / "mlflow.db").exists()
+
+
+def _shown_in(page: Path) -> str:
+    return "".join(re.findall(r"```text\n(.*?)```", page.read_text(), re.DOTALL))
+
+
+def test_the_readme_shows_steps_of_the_same_demo() -> None:
+    shown, steps = _shown_in(ROOT / "docs" / "demo.md"), _shown_in(ROOT / "README.md")
+    assert all(step in shown for step in steps.split("\n\n"))
+    assert "APPROVAL_REQUIRED" in steps
 
 
 def test_a_folder_with_files_is_left_alone(tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""Has versions' files read for their digest: in the call if that is quick, else behind it.
+"""Computes version digests: inline if fast, otherwise in a background thread.
 
-A reading that outlasts its call becomes a row of ``mpp_reading``, which its process renews while it
-reads. When the row is no longer renewed the process is dead, `kill -9` included, and another takes
-the reading over. What was read serves the calls of the next minutes, and goes when a later reading
-begins; a change is never made by bytes read before it was approved.
+A job that outlasts its call becomes a row of ``mpp_digest_job``, whose lease its process renews
+while it reads. A lease that expires means that the process is dead, `kill -9` included, and another
+process takes the job over. A result serves the calls of the next minutes and is deleted when a
+later job starts; a change is never made by bytes read before it was approved.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ from mlflow_plugins_pack.approvals.content.hashing import (
 )
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
-from mlflow_plugins_pack.approvals.database.tables import readings
+from mlflow_plugins_pack.approvals.database.tables import digest_jobs
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
 
 _logger = logging.getLogger(__name__)
 
-READING, DONE, FAILED = "reading", "done", "failed"
+RUNNING, DONE, FAILED = "running", "done", "failed"
 LEASE_MS = 20_000
 RENEW_SECONDS = 3.0
 FRESH_MS = 10 * 60_000
@@ -118,7 +118,7 @@ class Readings:
             row = self._transactions.read(lambda s: _row(s, version))
             if row is not None and row.started_at >= since_ms:
                 is_read = row.state == DONE and now - row.updated_at <= FRESH_MS
-                if is_read or (row.state == READING and now < row.until_ms):
+                if is_read or (row.state == RUNNING and now < row.lease_expires_at):
                     if job is not None:
                         job.progress.stop()
                     if is_read:
@@ -149,7 +149,9 @@ class Readings:
         now = self._now_ms()
         lost = self._transactions.read(
             lambda s: s.execute(
-                sa.select(readings).where(readings.c.state == READING, readings.c.until_ms < now)
+                sa.select(digest_jobs).where(
+                    digest_jobs.c.state == RUNNING, digest_jobs.c.lease_expires_at < now
+                )
             ).all()
         )
         return sum(self._resume(row) for row in lost)
@@ -162,7 +164,7 @@ class Readings:
             lambda s: mlflow_tables.find_version(s, row.workspace, row.name, row.version)
         )
         if version is None or version.uid != row.version_uid:
-            gone = sa.delete(readings).where(readings.c.version_uid == row.version_uid)
+            gone = sa.delete(digest_jobs).where(digest_jobs.c.version_uid == row.version_uid)
             self._transactions.write(lambda s: s.execute(gone))
             return False
         with caller.for_server(), WorkspaceContext(version.workspace):
@@ -190,12 +192,12 @@ class Readings:
 
     def _queue(self, session: Session, version: Version) -> None:
         """Leave a reading to whichever process has room first."""
-        if (row := _row(session, version)) is None or row.state != READING:
+        if (row := _row(session, version)) is None or row.state != RUNNING:
             _put(session, version, row, _values(self._now_ms(), "", 0))
 
     def _claim(self, session: Session, version: Version, job: _Job, started_at: int) -> bool:
         now, row = self._now_ms(), _row(session, version)
-        if row is not None and row.state == READING and row.until_ms > now:
+        if row is not None and row.state == RUNNING and row.lease_expires_at > now:
             return False
         _forget_ended(session, now - FRESH_MS, version)
         values = _values(now, self._name, now + LEASE_MS)
@@ -216,7 +218,7 @@ class Readings:
                     job.error = TimeoutError(f"it took longer than {LONGEST_SECONDS} s")
                     job.progress.stop()
                     break
-                if not self._note(version, job, READING):
+                if not self._note(version, job, RUNNING):
                     job.progress.stop()  # somebody has taken it over
                     return
                 if str(shown) != str(_underway(job)):
@@ -233,7 +235,7 @@ class Readings:
     def _note(self, version: Version, job: _Job, state: str) -> bool:
         def work(session: Session) -> bool:
             now, row = self._now_ms(), _row(session, version)
-            if row is None or row.holder != self._name or row.state != READING:
+            if row is None or row.owner != self._name or row.state != RUNNING:
                 return False
             values = {
                 "state": state,
@@ -241,7 +243,7 @@ class Readings:
                 "error": str(job.error)[:MAX_PROBLEM_LENGTH] if job.error else None,
                 "bytes_done": job.progress.bytes_done,
                 "bytes_total": job.progress.bytes_total,
-                "until_ms": now + LEASE_MS,
+                "lease_expires_at": now + LEASE_MS,
                 "updated_at": now,
             }
             return _put(session, version, row, values)
@@ -265,10 +267,15 @@ def _how_far(row: Any) -> Underway:
     return Underway(row.bytes_done, row.bytes_total, row.error)
 
 
-def _values(now_ms: int, holder: str, until_ms: int) -> dict[str, Any]:
+def _values(now_ms: int, owner: str, lease_expires_at: int) -> dict[str, Any]:
     """Return the columns of a reading that begins."""
-    values: dict[str, Any] = {"state": READING, "digest": None, "error": None}
-    values |= {"bytes_done": 0, "bytes_total": 0, "holder": holder, "until_ms": until_ms}
+    values: dict[str, Any] = {"state": RUNNING, "digest": None, "error": None}
+    values |= {
+        "bytes_done": 0,
+        "bytes_total": 0,
+        "owner": owner,
+        "lease_expires_at": lease_expires_at,
+    }
     return values | {"started_at": now_ms, "updated_at": now_ms}
 
 
@@ -277,14 +284,14 @@ def _put(session: Session, version: Version, row: Any, values: dict[str, Any]) -
     if row is None:
         about = {"version_uid": version.uid, "workspace": version.workspace}
         about |= {"name": version.name}
-        session.execute(sa.insert(readings).values(**about, version=version.version, **values))
+        session.execute(sa.insert(digest_jobs).values(**about, version=version.version, **values))
         return True
     done = session.execute(
-        sa.update(readings)
+        sa.update(digest_jobs)
         .where(
-            readings.c.version_uid == version.uid,
-            readings.c.holder == row.holder,
-            readings.c.until_ms == row.until_ms,
+            digest_jobs.c.version_uid == version.uid,
+            digest_jobs.c.owner == row.owner,
+            digest_jobs.c.lease_expires_at == row.lease_expires_at,
         )
         .values(values)
     )
@@ -294,18 +301,22 @@ def _put(session: Session, version: Version, row: Any, values: dict[str, Any]) -
 def _forget_ended(session: Session, before_ms: int, besides: Version) -> None:
     """Remove readings that have ended and serve no call any more."""
     ended = session.execute(
-        sa.select(readings.c.version_uid).where(
-            readings.c.state != READING,
-            readings.c.updated_at < before_ms,
-            readings.c.version_uid != besides.uid,
+        sa.select(digest_jobs.c.version_uid).where(
+            digest_jobs.c.state != RUNNING,
+            digest_jobs.c.updated_at < before_ms,
+            digest_jobs.c.version_uid != besides.uid,
         )
     ).scalars()
     # By key: a search would lock, in MySQL, the rows of readings that go on.
     for uid in ended.all():
         session.execute(
-            sa.delete(readings).where(readings.c.version_uid == uid, readings.c.state != READING)
+            sa.delete(digest_jobs).where(
+                digest_jobs.c.version_uid == uid, digest_jobs.c.state != RUNNING
+            )
         )
 
 
 def _row(session: Session, version: Version) -> Any:
-    return session.execute(sa.select(readings).where(readings.c.version_uid == version.uid)).first()
+    return session.execute(
+        sa.select(digest_jobs).where(digest_jobs.c.version_uid == version.uid)
+    ).first()

@@ -120,6 +120,7 @@ def run_alembic(
 
     config = Config()
     config.set_main_option("script_location", _folder().replace("%", "%%"))
+    config.set_main_option("version_table", VERSION_TABLE)
     config.attributes["connection"] = connection
     if url := options.pop("url", None):
         config.set_main_option("sqlalchemy.url", str(url).replace("%", "%%"))

@@ -44,7 +44,7 @@ requests = Table(
     Column("stage", String(20)),
     Column("archive_existing", Integer, nullable=False),
     Column("policy", String(256), nullable=False),
-    Column("policy_sha", String(64), nullable=False),
+    Column("policy_sha256", String(64), nullable=False),
     Column("created_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
     Column("expires_at", BigInteger),
@@ -63,16 +63,16 @@ decisions = Table(
     Column("approver", String(256), primary_key=True),
     Column("verdict", String(10), nullable=False),
     Column("comment", Text),
-    Column("ts", BigInteger, nullable=False),
+    Column("decided_at", BigInteger, nullable=False),
 )
 
-vouched = Table(
-    "mpp_vouched",
+user_claims = Table(
+    "mpp_user_claim",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("person", String(256), nullable=False),
+    Column("username", String(256), nullable=False),
     Column("claims", Text, nullable=False),
-    Column("ts", BigInteger, nullable=False),
+    Column("seen_at", BigInteger, nullable=False),
 )
 
 comments = Table(
@@ -86,7 +86,7 @@ comments = Table(
     Column("request_id", String(32)),
     Column("author", String(256)),
     Column("text", Text, nullable=False),
-    Column("ts", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
     Column("edited_at", BigInteger),
 )
 
@@ -101,7 +101,7 @@ grants = Table(
     Column("digest", String(71)),
     Column("request_id", String(32), nullable=False),
     Column("granted_by", String(256), nullable=False),
-    Column("ts", BigInteger, nullable=False),
+    Column("granted_at", BigInteger, nullable=False),
     # After a broken glass: when the grant ends unless somebody has reviewed it.
     Column("review_by", BigInteger),
 )
@@ -113,7 +113,7 @@ creators = Table(
     *_where(),
     Column("version", Integer, nullable=False),
     Column("creator", String(256), nullable=False),
-    Column("ts", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
 )
 
 check_tags = Table(
@@ -123,7 +123,7 @@ check_tags = Table(
     Column("tag", String(250), primary_key=True),
     Column("value", Text, nullable=False),
     Column("writer", String(256)),
-    Column("ts", BigInteger, nullable=False),
+    Column("set_at", BigInteger, nullable=False),
 )
 
 # What the database guards know; see `mlflow_plugins_pack.approvals.guards.install`.
@@ -131,7 +131,7 @@ guard = Table(
     "mpp_guard",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("policy_sha", String(64), nullable=False),
+    Column("policy_sha256", String(64), nullable=False),
     Column("installed_at", BigInteger, nullable=False),
 )
 
@@ -140,7 +140,7 @@ guard_patterns = Table(
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
     Column("kind", String(10), nullable=False),
-    Column("place", Integer, nullable=False),
+    Column("policy_index", Integer, nullable=False),
     Column("name_like", String(600), nullable=False),
     Column("workspace_like", String(600), nullable=False),
 )
@@ -149,12 +149,12 @@ guard_targets = Table(
     "mpp_guard_target",
     metadata,
     Column("id", Integer, primary_key=True, autoincrement=False),
-    Column("place", Integer, nullable=False),
+    Column("policy_index", Integer, nullable=False),
     Column("target", String(210), nullable=False),
 )
 
-guard_passes = Table(
-    "mpp_guard_pass",
+guard_exemptions = Table(
+    "mpp_guard_exemption",
     metadata,
     Column("workspace", String(63), primary_key=True),
     Column("name", String(256), primary_key=True),
@@ -171,23 +171,23 @@ outbox = Table(
     Column("state", String(10), nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("created_at", BigInteger, nullable=False),
-    Column("next_at", BigInteger, nullable=False),
+    Column("next_attempt_at", BigInteger, nullable=False),
     Column("delivered_at", BigInteger),
     Column("last_error", String(500)),
-    Index("mpp_outbox_by_state", "state", "next_at"),
+    Index("mpp_outbox_by_state", "state", "next_attempt_at"),
 )
 
 lease = Table(
     "mpp_lease",
     metadata,
     Column("name", String(32), primary_key=True),
-    Column("holder", String(80), nullable=False),
-    Column("until_ms", BigInteger, nullable=False),
+    Column("owner", String(80), nullable=False),
+    Column("expires_at", BigInteger, nullable=False),
 )
 
 # Files that take longer to read than a call may: who reads them, and what came of it.
-readings = Table(
-    "mpp_reading",
+digest_jobs = Table(
+    "mpp_digest_job",
     metadata,
     Column("version_uid", String(64), primary_key=True),
     *_where(),
@@ -197,8 +197,8 @@ readings = Table(
     Column("error", String(500)),
     Column("bytes_done", BigInteger, nullable=False),
     Column("bytes_total", BigInteger, nullable=False),
-    Column("holder", String(80), nullable=False),
-    Column("until_ms", BigInteger, nullable=False),
+    Column("owner", String(80), nullable=False),
+    Column("lease_expires_at", BigInteger, nullable=False),
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )
@@ -208,14 +208,14 @@ policies = Table(
     metadata,
     Column("sha256", String(64), primary_key=True),
     Column("text", Text, nullable=False),
-    Column("ts", BigInteger, nullable=False),
+    Column("first_used_at", BigInteger, nullable=False),
 )
 
 audit = Table(
     "mpp_audit",
     metadata,
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
-    Column("ts", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
     Column("actor", String(256)),
     Column("action", String(40), nullable=False),
     Column("workspace", String(63)),
@@ -226,7 +226,7 @@ audit = Table(
     # Both words are reserved in some databases.
     Column("before", Text, quote=True),
     Column("after", Text, quote=True),
-    Column("policy_sha", String(64)),
+    Column("policy_sha256", String(64)),
     Column("prev_hash", String(64), nullable=False),
     Column("hash", String(64), nullable=False, unique=True),
     Index("mpp_audit_by_name", "workspace", "name"),

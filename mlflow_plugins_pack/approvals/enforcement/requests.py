@@ -97,7 +97,7 @@ def break_glass(
         apply.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
     request = _file(ledger, change, found, reason)
     why = f"{ledger.actor} broke the glass" + (f": {reason}" if reason else "")
-    request = ledger.move(request, State.APPROVED, why, recorded_as="GLASS_BROKEN")
+    request = ledger.move(request, State.APPROVED, why, recorded_as="BREAK_GLASS")
     review_by = ledger.now_ms + glass.expires_after * 1000
     value = apply.apply(
         ledger,
@@ -133,7 +133,11 @@ def end_review(ledger: Ledger, change: ProposedChange, review: Request) -> None:
     status = requirements.status(ledger, change, review)
     after = {"action": "review", "approvers": status.people}
     ledger.record(
-        "REVIEWED", change.version, target=change.target.key, request_id=review.id, after=after
+        "BREAK_GLASS_REVIEWED",
+        change.version,
+        target=change.target.key,
+        request_id=review.id,
+        after=after,
     )
     ledger.confirm_grant(change.version, change.target)
     line = status.line("BREAK-GLASS REVIEWED")

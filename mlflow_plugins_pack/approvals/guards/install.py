@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals.database import schema
 from mlflow_plugins_pack.approvals.database.tables import (
     guard,
-    guard_passes,
+    guard_exemptions,
     guard_patterns,
     guard_targets,
 )
@@ -37,14 +37,14 @@ class Status:
 
     Attributes:
         installed_at: When they were asked for, in milliseconds since the epoch; None: never.
-        policy_sha: The policy they enforce.
+        policy_sha256: The policy they enforce.
         missing: Triggers that should be there and are not.
         left_over: Triggers that are there although nobody asked for them.
         open_models: (workspace, name) of models whose guard somebody has opened for good.
     """
 
     installed_at: int | None
-    policy_sha: str | None
+    policy_sha256: str | None
     missing: tuple[str, ...]
     left_over: tuple[str, ...]
     open_models: tuple[tuple[str, str], ...]
@@ -68,15 +68,16 @@ class Status:
                 f"the triggers {', '.join(self.left_over)} are there and nobody asked for them; "
                 "run: mlflow-pack approvals guards remove"
             )
-        if self.is_installed and policy is not None and policy.sha256 != self.policy_sha:
+        if self.is_installed and policy is not None and policy.sha256 != self.policy_sha256:
             found.append(
-                f"they enforce the policy {self.policy_sha}, and {policy.sha256} is in force; "
+                f"they enforce the policy {self.policy_sha256}, and {policy.sha256} is in force; "
                 f"start the server with it, or {again}"
             )
         if self.open_models:
             names = ", ".join(f"'{name}'" for _, name in self.open_models)
             found.append(
-                f"somebody has put {names} into mpp_guard_pass, which takes its guard away; {again}"
+                f"mpp_guard_exemption has a committed row for {names}, which turns its guard off; "
+                f"{again}"
             )
         return found
 
@@ -86,10 +87,10 @@ def status(connection: Connection) -> Status:
     row = connection.execute(sa.select(guard)).first()
     there = schema.triggers(connection)
     names = triggers.trigger_names()
-    passes = connection.execute(sa.select(guard_passes)).all()
+    passes = connection.execute(sa.select(guard_exemptions)).all()
     return Status(
         installed_at=row.installed_at if row else None,
-        policy_sha=row.policy_sha if row else None,
+        policy_sha256=row.policy_sha256 if row else None,
         missing=tuple(n for n in names if row is not None and n not in there),
         left_over=tuple(n for n in names if row is None and n in there),
         open_models=tuple((p.workspace, p.name) for p in passes),
@@ -108,10 +109,10 @@ def install(engine: Engine, policy: Policy, now_ms: int) -> None:
         try:
             _run(connection, triggers.install_statements(engine.dialect.name))
             _write_policy(connection, policy)
-            connection.execute(sa.delete(guard_passes))
+            connection.execute(sa.delete(guard_exemptions))
             connection.execute(sa.delete(guard))
             connection.execute(
-                sa.insert(guard).values(id=1, policy_sha=policy.sha256, installed_at=now_ms)
+                sa.insert(guard).values(id=1, policy_sha256=policy.sha256, installed_at=now_ms)
             )
         except sa.exc.DBAPIError as exc:
             raise ConfigurationError(
@@ -126,7 +127,7 @@ def remove(engine: Engine) -> None:
     """Take the guards away; the server goes on to check its own calls."""
     with schema.exclusive(engine) as connection:
         _run(connection, triggers.remove_statements(engine.dialect.name))
-        for table in (guard_passes, guard_patterns, guard_targets, guard):
+        for table in (guard_exemptions, guard_patterns, guard_targets, guard):
             connection.execute(sa.delete(table))
 
 
@@ -134,7 +135,7 @@ def refresh(engine: Engine, policy: Policy) -> None:
     """Bring installed guards to the policy in force, and put back what a migration dropped."""
     with engine.connect() as connection:
         found = status(connection)
-    if not found.is_installed or not (found.missing or found.policy_sha != policy.sha256):
+    if not found.is_installed or not (found.missing or found.policy_sha256 != policy.sha256):
         return
     if found.missing:
         _logger.warning("Some database guards were gone and are put back: %s", found.missing)
@@ -142,7 +143,7 @@ def refresh(engine: Engine, policy: Policy) -> None:
         if found.missing:
             _run(connection, triggers.install_statements(engine.dialect.name))
         _write_policy(connection, policy)
-        connection.execute(sa.update(guard).values(policy_sha=policy.sha256))
+        connection.execute(sa.update(guard).values(policy_sha256=policy.sha256))
 
 
 def are_installed(session: Session) -> bool:
@@ -171,16 +172,16 @@ def admitted(
         yield
         return
     unique = sorted(set(names))
-    where = [guard_passes.c.workspace == workspace, guard_passes.c.name.in_(unique)]
-    there = set(session.execute(sa.select(guard_passes.c.name).where(*where)).scalars())
+    where = [guard_exemptions.c.workspace == workspace, guard_exemptions.c.name.in_(unique)]
+    there = set(session.execute(sa.select(guard_exemptions.c.name).where(*where)).scalars())
     mine = [name for name in unique if name not in there]
     for name in mine:
-        session.execute(sa.insert(guard_passes).values(workspace=workspace, name=name))
+        session.execute(sa.insert(guard_exemptions).values(workspace=workspace, name=name))
     yield
     session.flush()
     if mine:
-        taken_back = [guard_passes.c.workspace == workspace, guard_passes.c.name.in_(mine)]
-        session.execute(sa.delete(guard_passes).where(*taken_back))
+        taken_back = [guard_exemptions.c.workspace == workspace, guard_exemptions.c.name.in_(mine)]
+        session.execute(sa.delete(guard_exemptions).where(*taken_back))
 
 
 def _check_tables(engine: Engine) -> None:
@@ -212,8 +213,8 @@ def _write_policy(connection: Connection, policy: Policy) -> None:
     if rows:
         connection.execute(sa.insert(guard_patterns), rows)
     pairs = [
-        {"id": number, "place": place, "target": target}
-        for number, (place, target) in enumerate(targets)
+        {"id": number, "policy_index": index, "target": target}
+        for number, (index, target) in enumerate(targets)
     ]
     if pairs:
         connection.execute(sa.insert(guard_targets), pairs)

@@ -5,8 +5,8 @@ A trigger cannot read the policy file, so the policy is also kept as rows of LIK
 
 - *guarded*: does a policy protect this target of this model, taken as a model or as a prompt?
 - *held*: did an approval make this version the holder of such a target (a row of ``mpp_grant``)?
-- *admitted*: has this very transaction a row for the model in ``mpp_guard_pass``? The store writes
-  one before an approved change and deletes it after, so it is never committed and no other
+- *admitted*: does this transaction have a row for the model in ``mpp_guard_exemption``? The store
+  writes one before an approved change and deletes it after, so it is never committed and no other
   transaction ever sees it.
 
 No trigger names a table of MLflow but its own: SQLite parses every trigger when a migration
@@ -51,31 +51,31 @@ class Pattern:
 
     Attributes:
         kind: ``model``, ``prompt`` or ``exclude``.
-        place: The policy's place in the file.
+        policy_index: The policy's index in the file.
         name_like: LIKE pattern (escape ``!``) of folded names.
         workspace_like: LIKE pattern of folded workspaces.
     """
 
     kind: str
-    place: int
+    policy_index: int
     name_like: str
     workspace_like: str
 
 
 def pattern_rows(policy: Policy) -> tuple[list[Pattern], list[tuple[int, str]]]:
-    """Return a policy as patterns, and as (place, folded target) pairs."""
+    """Return a policy as patterns, and as (policy index, folded target) pairs."""
     patterns: list[Pattern] = []
     targets: list[tuple[int, str]] = []
-    for place, rule in enumerate(policy.file.policies):
+    for index, rule in enumerate(policy.file.policies):
         match = rule.match
         for kind, globs in (("model", match.models), ("prompt", match.prompts)):
             patterns += [
-                Pattern(kind, place, like(glob), like(workspace))
+                Pattern(kind, index, like(glob), like(workspace))
                 for glob in globs
                 for workspace in match.workspaces
             ]
-        patterns += [Pattern("exclude", place, like(glob), "%") for glob in match.exclude]
-        targets += [(place, f"{t.kind}:{fold(t.name)}") for t in rule.all_targets()]
+        patterns += [Pattern("exclude", index, like(glob), "%") for glob in match.exclude]
+        targets += [(index, f"{t.kind}:{fold(t.name)}") for t in rule.all_targets()]
     return patterns, targets
 
 
@@ -250,7 +250,7 @@ class _Questions:
 
     def refused_in_full(self, workspace: str, name: str, target: str | None) -> str:
         admitted = (
-            "EXISTS (SELECT 1 FROM mpp_guard_pass p "
+            "EXISTS (SELECT 1 FROM mpp_guard_exemption p "
             f"WHERE p.workspace = {workspace} AND p.name = {name})"
         )
         return f"({self._guarded(workspace, name, target)} AND NOT {admitted})"
@@ -282,7 +282,7 @@ class _Questions:
         def not_excluded(row: str, other: str) -> str:
             return (
                 f"NOT EXISTS (SELECT 1 FROM mpp_guard_pattern {other} WHERE {other}.kind = "
-                f"'exclude' AND {other}.place = {row}.place AND {fits(other)})"
+                f"'exclude' AND {other}.policy_index = {row}.policy_index AND {fits(other)})"
             )
 
         governs = f"(({fits('a')} AND {not_excluded('a', 'd')}) OR {odd})"
@@ -290,8 +290,8 @@ class _Questions:
         if target is not None:
             strange = f"({self._odd(target)} AND substr(t.target, 1, 6) = 'alias:')"
             query += (
-                " AND EXISTS (SELECT 1 FROM mpp_guard_target t WHERE t.place = a.place "
-                f"AND (t.target = lower({target}) OR {strange}))"
+                " AND EXISTS (SELECT 1 FROM mpp_guard_target t WHERE "
+                f"t.policy_index = a.policy_index AND (t.target = lower({target}) OR {strange}))"
             )
         return f"EXISTS ({query})"
 
@@ -301,7 +301,8 @@ class _Questions:
             return f"{text} GLOB '*[^ -~]*'"
         if self._dialect == "postgresql":
             return f"""{text} ~ '[^ -~]' COLLATE "C\""""
-        return f"{text} REGEXP '[^ -~]'"
+        # Where case is ignored, U+017F is an s and thus in the range; latin1 has no such collation.
+        return f"CONVERT({text} USING utf8mb4) COLLATE utf8mb4_bin REGEXP '[^ -~]'"
 
 
 def _postgresql_functions() -> Iterator[str]:

@@ -103,12 +103,12 @@ def expect(session: Session, seq: int, head_hash: str) -> None:
     session.info[_HEAD] = (session.get_transaction(), seq, head_hash)
 
 
-def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str, Any]:
+def append(session: Session, *, created_at: int, action: str, **values: Any) -> dict[str, Any]:
     """Add an entry at the end, in the caller's transaction.
 
     Args:
         session: Inside the transaction of the act itself.
-        ts: Milliseconds since the epoch.
+        created_at: Milliseconds since the epoch.
         action: What happened, such as APPLIED.
         values: Further columns; ``before`` and ``after`` may be mappings and are kept as JSON.
 
@@ -120,7 +120,7 @@ def append(session: Session, *, ts: int, action: str, **values: Any) -> dict[str
     if transaction is None or transaction is not session.get_transaction():
         seq, prev_hash = session.execute(_READ_HEAD).one()
     entry: dict[str, Any] = dict.fromkeys(_HASHED)
-    entry.update(values, seq=seq + 1, ts=ts, action=action, prev_hash=prev_hash)
+    entry.update(values, seq=seq + 1, created_at=created_at, action=action, prev_hash=prev_hash)
     for name in ("before", "after"):
         if entry[name] is not None:
             entry[name] = rfc8785.dumps(entry[name]).decode()

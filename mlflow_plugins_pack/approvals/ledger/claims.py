@@ -14,7 +14,7 @@ from collections.abc import Iterable
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.database.tables import vouched
+from mlflow_plugins_pack.approvals.database.tables import user_claims
 
 
 def note(session: Session, person: str, claims: Iterable[str], now_ms: int) -> None:
@@ -22,18 +22,20 @@ def note(session: Session, person: str, claims: Iterable[str], now_ms: int) -> N
     # Not the name itself: databases differ in which names they take for the same.
     key = hashlib.sha256(person.encode()).hexdigest()
     text = json.dumps(sorted(claims))
-    before = session.execute(sa.select(vouched.c.claims).where(vouched.c.id == key)).scalar()
+    before = session.execute(
+        sa.select(user_claims.c.claims).where(user_claims.c.id == key)
+    ).scalar()
     if before == text:
         return
     if before is None:
-        row = {"id": key, "person": person, "claims": text, "ts": now_ms}
-        session.execute(sa.insert(vouched).values(row))
+        row = {"id": key, "username": person, "claims": text, "seen_at": now_ms}
+        session.execute(sa.insert(user_claims).values(row))
     else:
-        change = sa.update(vouched).where(vouched.c.id == key)
-        session.execute(change.values(claims=text, ts=now_ms))
+        change = sa.update(user_claims).where(user_claims.c.id == key)
+        session.execute(change.values(claims=text, seen_at=now_ms))
 
 
 def everybody(session: Session) -> dict[str, frozenset[str]]:
     """Return each person's claims."""
-    rows = session.execute(sa.select(vouched.c.person, vouched.c.claims))
+    rows = session.execute(sa.select(user_claims.c.username, user_claims.c.claims))
     return {row.person: frozenset(json.loads(row.claims)) for row in rows}

@@ -49,7 +49,7 @@ def holders_at(entries: Iterable[Mapping[str, Any]], at_ms: int | None = None) -
     told = History()
     for entry in entries:
         # Servers' clocks differ a little: a later entry may still bear an earlier time.
-        if at_ms is None or entry["ts"] <= at_ms:
+        if at_ms is None or entry["created_at"] <= at_ms:
             told.step(entry)
     return sorted(told.holdings(), key=lambda h: (h.workspace, h.model, h.target, h.version))
 
@@ -87,7 +87,7 @@ class History:
                 *model,
                 target,
                 version,
-                entry["ts"],
+                entry["created_at"],
                 entry["actor"],
                 entry["request_id"],
                 tuple(after.get("approvers") or ()),

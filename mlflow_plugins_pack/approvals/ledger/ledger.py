@@ -140,8 +140,8 @@ class Ledger:
         """Append an audit entry, about a version or with its own names; webhooks learn of it."""
         if about is not None:
             values |= {"workspace": about.workspace, "name": about.name, "version": about.version}
-        values.setdefault("policy_sha", self.policy.sha256)
-        values |= {"ts": self.now_ms, "action": action, "actor": self.actor}
+        values.setdefault("policy_sha256", self.policy.sha256)
+        values |= {"created_at": self.now_ms, "action": action, "actor": self.actor}
         outbox.enqueue(self.session, self.policy, audit_log.append(self.session, **values))
 
     def _record_request(self, action: str, request: Request, **values: Any) -> None:
@@ -194,7 +194,7 @@ class Ledger:
             "stage": stage,
             "archive_existing": int(archive_existing),
             "policy": policy_name,
-            "policy_sha": self.policy.sha256,
+            "policy_sha256": self.policy.sha256,
             "created_at": self.now_ms,
             "updated_at": self.now_ms,
             "expires_at": self.now_ms
@@ -265,7 +265,7 @@ class Ledger:
             raise AssertionError("a request is bound once")
         where = {"its_id": request.id, "its_digest": digest, "its_time": self.now_ms}
         batched_writes.write(self.session, _BIND, [where], expected=1)
-        self._record_request("DIGESTED", request, after={"digest": digest})
+        self._record_request("DIGEST_RECORDED", request, after={"digest": digest})
         bound = replace(request, digest=digest, updated_at=self.now_ms)
         self._keep(bound)
         return bound
@@ -291,7 +291,7 @@ class Ledger:
         mine = [v for v in self.votes(request) if v.approver == self.actor]
         if mine and mine[0].verdict == verdict:
             return False
-        values = {"verdict": verdict, "comment": comment, "ts": self.now_ms}
+        values = {"verdict": verdict, "comment": comment, "decided_at": self.now_ms}
         key = {"request_id": request.id, "approver": self.actor}
         if mine:
             self.session.execute(
@@ -333,7 +333,7 @@ class Ledger:
                 request_id=request_id,
                 author=self.actor,
                 text=text,
-                ts=self.now_ms,
+                created_at=self.now_ms,
             )
         )
         self.record(
@@ -390,7 +390,7 @@ class Ledger:
             "digest": request.digest,
             "request_id": request.id,
             "granted_by": self.actor,
-            "ts": self.now_ms,
+            "granted_at": self.now_ms,
             "review_by": review_by,
         }
         batched_writes.write(self.session, batched_writes.upsert(self.session, grants), [row])
@@ -432,7 +432,7 @@ class Ledger:
                 name=version.name,
                 version=version.version,
                 creator=creator,
-                ts=self.now_ms,
+                created_at=self.now_ms,
             )
         )
 
@@ -450,13 +450,13 @@ class Ledger:
                     tag=tag,
                     value=value,
                     writer=self.actor,
-                    ts=self.now_ms,
+                    set_at=self.now_ms,
                 )
             )
-        self.record("CHECK_TAG", version, after={"tag": tag, "value": value})
+        self.record("CHECK_TAG_SET", version, after={"tag": tag, "value": value})
 
     def check_tag(self, version: Version, tag: str) -> Any:
-        """Return the row (value, writer, ts) of a required tag, or None."""
+        """Return the row (value, writer, set_at) of a required tag, or None."""
         return self.session.execute(
             sa.select(check_tags).where(
                 check_tags.c.version_uid == version.uid, check_tags.c.tag == tag
@@ -470,6 +470,6 @@ class Ledger:
         if known is None:
             self.session.execute(
                 sa.insert(policies).values(
-                    sha256=self.policy.sha256, text=self.policy.text, ts=self.now_ms
+                    sha256=self.policy.sha256, text=self.policy.text, first_used_at=self.now_ms
                 )
             )

@@ -40,7 +40,7 @@ class Request:
     stage: str | None
     archive_existing: bool
     policy: str
-    policy_sha: str
+    policy_sha256: str
     created_at: int
     updated_at: int
     expires_at: int | None
@@ -64,11 +64,11 @@ class Decision:
     approver: str
     verdict: str
     comment: str | None
-    ts: int
+    decided_at: int
 
 
 _REQUEST = tuple(column.name for column in requests.columns if column.name != "open_key")
-_VOTE = ("approver", "verdict", "comment", "ts")
+_VOTE = ("approver", "verdict", "comment", "decided_at")
 _BY_OPEN_KEY = sa.select(requests).where(requests.c.open_key == sa.bindparam("key"))
 
 
@@ -138,7 +138,7 @@ def with_votes(
         if vote[0] is not None:
             found[values["id"]][1].append(Decision(*vote))
     for _, cast in found.values():
-        cast.sort(key=lambda decision: (decision.ts, decision.approver))
+        cast.sort(key=lambda decision: (decision.decided_at, decision.approver))
     return sorted(found.values(), key=lambda pair: (-pair[0].created_at, pair[0].id))
 
 
@@ -261,10 +261,11 @@ def votes(session: Session | sa.Connection, request_id: str) -> list[Decision]:
     query = (
         sa.select(decisions)
         .where(decisions.c.request_id == request_id)
-        .order_by(decisions.c.ts, decisions.c.approver)
+        .order_by(decisions.c.decided_at, decisions.c.approver)
     )
     return [
-        Decision(row.approver, row.verdict, row.comment, row.ts) for row in session.execute(query)
+        Decision(row.approver, row.verdict, row.comment, row.decided_at)
+        for row in session.execute(query)
     ]
 
 
@@ -273,6 +274,6 @@ def comments_on(session: Session | sa.Connection, version_uid: str) -> list[dict
     query = (
         sa.select(comments)
         .where(comments.c.version_uid == version_uid)
-        .order_by(comments.c.ts, comments.c.id)
+        .order_by(comments.c.created_at, comments.c.id)
     )
     return [dict(row._mapping) for row in session.execute(query)]

@@ -30,7 +30,7 @@ class WrittenTag(Protocol):
         """By whom; None: by nobody signed in."""
 
     @property
-    def ts(self) -> int:
+    def set_at(self) -> int:
         """When, in milliseconds since the epoch."""
 
 
@@ -119,7 +119,9 @@ class TagCheck(StrictModel):
             return [f"{wanted}, and it is '{value}'"]
         if self.writers and (seen is None or not is_writer(self, seen.writer)):
             return [f"{wanted}, set by {' or '.join(self.writers)}, and it was not"]
-        if self.max_age is not None and (seen is None or now_ms - seen.ts > self.max_age * 1000):
+        if self.max_age is not None and (
+            seen is None or now_ms - seen.set_at > self.max_age * 1000
+        ):
             return [f"{wanted}, set within {format_duration(self.max_age)}, and it is older"]
         return []
 

@@ -48,7 +48,7 @@ _BY_ACTION: Mapping[str, Event] = {
     "STALE": "request.stale",
     "SUPERSEDED": "request.superseded",
     "APPLIED": "request.applied",
-    "GLASS_BROKEN": "break_glass",
+    "BREAK_GLASS": "break_glass",
     "DRIFT": "drift",
 }
 
@@ -125,11 +125,11 @@ def event_of(entry: Mapping[str, Any]) -> Event | None:
 
 def body(event: Event, entry: Mapping[str, Any]) -> str:
     """Return what a webhook gets: JSON with the audit entry, its hash included."""
-    columns = ("actor", "workspace", "name", "version", "target", "request_id", "policy_sha")
+    columns = ("actor", "workspace", "name", "version", "target", "request_id", "policy_sha256")
     data = {column: entry[column] for column in columns}
     for column in ("before", "after"):
         data[column] = None if entry[column] is None else json.loads(entry[column])
-    moment = datetime.fromtimestamp(entry["ts"] / 1000, timezone.utc)
+    moment = datetime.fromtimestamp(entry["created_at"] / 1000, timezone.utc)
     told = {
         "event": event,
         "timestamp": moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"),

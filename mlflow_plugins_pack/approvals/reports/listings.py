@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from mlflow_plugins_pack.approvals.database import mlflow_tables, schema
 from mlflow_plugins_pack.approvals.database.tables import audit as audit_table
-from mlflow_plugins_pack.approvals.database.tables import comments, policies, requests, vouched
+from mlflow_plugins_pack.approvals.database.tables import comments, policies, requests, user_claims
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.ledger.holder_history import History
@@ -141,7 +141,7 @@ def _row(connection: sa.Connection, request: Request) -> dict[str, Any]:
         "comment": request.comment,
         "digest": request.digest,
         "policy": request.policy,
-        "policy_sha": request.policy_sha,
+        "policy_sha256": request.policy_sha256,
         "created_at": request.created_at,
         "updated_at": request.updated_at,
         "expires_at": request.expires_at,
@@ -197,9 +197,9 @@ def audit_entries(
         if value is not None:
             query = query.where(table.c[name] == value)
     if since is not None:
-        query = query.where(table.c.ts >= since)
+        query = query.where(table.c.created_at >= since)
     if until is not None:
-        query = query.where(table.c.ts <= until)
+        query = query.where(table.c.created_at <= until)
     return [dict(row._mapping) for row in reversed(connection.execute(query).all())]
 
 
@@ -216,17 +216,17 @@ def past_changes(connection: sa.Connection) -> list[AppliedChange]:
     changes: list[AppliedChange] = []
     query = (
         sa.select(audit_table)
-        .where(audit_table.c.action.in_(("CHECK_TAG", "REVIEWED", *_TOLD)))
+        .where(audit_table.c.action.in_(("CHECK_TAG_SET", "BREAK_GLASS_REVIEWED", *_TOLD)))
         .order_by(audit_table.c.seq)
     )
     for row in connection.execute(query):
         after = json.loads(row.after or "{}")
         model = (row.workspace, row.name)
-        if row.action == "CHECK_TAG":
-            seen = SeenTag(after.get("value"), row.actor, row.ts)
+        if row.action == "CHECK_TAG_SET":
+            seen = SeenTag(after.get("value"), row.actor, row.created_at)
             tags.setdefault(model, {}).setdefault(row.version, {})[after.get("tag", "")] = seen
             continue
-        if row.action == "REVIEWED":
+        if row.action == "BREAK_GLASS_REVIEWED":
             _note_review(changes, row)
             continue
         if row.action == "MODEL_DELETED":
@@ -235,7 +235,7 @@ def past_changes(connection: sa.Connection) -> list[AppliedChange]:
         if request is not None:
             known = tags.get(model, {}).get(row.version, {})
             held = told.held_by(*model, row.version)
-            policy = in_force.get(row.policy_sha)
+            policy = in_force.get(row.policy_sha256)
             changes.append(_applied_change(connection, row, after, request, known, held, policy))
         told.step(dict(row._mapping))
     return changes
@@ -270,13 +270,13 @@ def _applied_change(
         uid=request.version_uid,
         target=request.target,
         action=request.action,
-        ts=row.ts,
+        ts=row.created_at,
         actor=row.actor,
         requester=request.requester,
         requested_at=request.created_at,
         creator=request.creator,
         run_user=request.run_user,
-        votes=tuple(AppliedVote(v.approver, v.ts) for v in cast if v.verdict == "approve"),
+        votes=tuple(AppliedVote(v.approver, v.decided_at) for v in cast if v.verdict == "approve"),
         digest=request.digest,
         basis=after.get("basis"),
         tags=dict(tags),
@@ -299,6 +299,6 @@ def _policies(connection: sa.Connection) -> dict[str, Policy]:
 def vouched_for(connection: sa.Connection) -> dict[str, Vouched]:
     """Return the claims that each person was last seen with, and since when."""
     return {
-        row.person: Vouched(frozenset(json.loads(row.claims)), row.ts)
-        for row in connection.execute(sa.select(vouched))
+        row.username: Vouched(frozenset(json.loads(row.claims)), row.seen_at)
+        for row in connection.execute(sa.select(user_claims))
     }

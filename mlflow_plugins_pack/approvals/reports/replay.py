@@ -29,7 +29,7 @@ class SeenTag:
 
     value: str | None
     writer: str | None
-    ts: int
+    set_at: int
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ class Delivery:
         state: pending, delivered or failed.
         attempts: How many were made.
         created_at: In milliseconds since the epoch, as the other times.
-        next_at: Not to be attempted before.
+        next_attempt_at: Not to be attempted before.
         delivered_at: When it was, if it was.
         last_error: Of the last attempt.
     """
@@ -51,7 +51,7 @@ class Delivery:
     state: str
     attempts: int
     created_at: int
-    next_at: int
+    next_attempt_at: int
     delivered_at: int | None
     last_error: str | None
 
@@ -71,8 +71,8 @@ def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
             "body": events.body(event, entry),
             "state": PENDING,
             "attempts": 0,
-            "created_at": entry["ts"],
-            "next_at": entry["ts"],
+            "created_at": entry["created_at"],
+            "next_attempt_at": entry["created_at"],
         }
         for webhook in webhooks
         if event in webhook.events
@@ -85,7 +85,7 @@ def due(session: Session, now_ms: int, limit: int) -> list[Delivery]:
     """Return what is to be attempted now, in the order of the log."""
     query = (
         sa.select(outbox)
-        .where(outbox.c.state == PENDING, outbox.c.next_at <= now_ms)
+        .where(outbox.c.state == PENDING, outbox.c.next_attempt_at <= now_ms)
         .order_by(outbox.c.seq, outbox.c.id)
         .limit(limit)
     )
@@ -107,7 +107,7 @@ def note_success(session: Session, delivery: Delivery, now_ms: int) -> None:
     session.execute(
         sa.delete(outbox).where(
             outbox.c.state == DELIVERED,
-            outbox.c.next_at < long_ago,  # which was before, and has an index
+            outbox.c.next_attempt_at < long_ago,  # which was before, and has an index
             outbox.c.delivered_at < long_ago,
         )
     )
@@ -122,7 +122,7 @@ def note_failure(
         session,
         delivery,
         state=FAILED if attempts >= events.MAX_ATTEMPTS else PENDING,
-        next_at=now_ms + events.wait_ms(attempts, luck),
+        next_attempt_at=now_ms + events.wait_ms(attempts, luck),
         last_error=problem[:_MAX_ERROR_LENGTH],
     )
 
@@ -149,11 +149,11 @@ def retry(connection: sa.Connection, ids: list[str] | None, now_ms: int) -> int:
     query = sa.update(outbox).where(outbox.c.state != DELIVERED)
     if ids is not None:
         query = query.where(sa.or_(*(outbox.c.id.startswith(i, autoescape=True) for i in ids)))
-    done = connection.execute(query.values(state=PENDING, attempts=0, next_at=now_ms))
+    done = connection.execute(query.values(state=PENDING, attempts=0, next_attempt_at=now_ms))
     return int(done.rowcount)
 
 
-def hold_lease(session: Session, name: str, holder: str, now_ms: int, ttl_ms: int) -> bool:
+def hold_lease(session: Session, name: str, owner: str, now_ms: int, ttl_ms: int) -> bool:
     """Take or renew a lease; False while somebody else has it.
 
     Times are the processes' own: where clocks differ by more than the lease, an event may come
@@ -161,25 +161,25 @@ def hold_lease(session: Session, name: str, holder: str, now_ms: int, ttl_ms: in
     """
     row = session.execute(sa.select(lease).where(lease.c.name == name)).first()
     if row is None:
-        session.execute(sa.insert(lease).values(name=name, holder=holder, until_ms=now_ms + ttl_ms))
+        session.execute(sa.insert(lease).values(name=name, owner=owner, expires_at=now_ms + ttl_ms))
         return True
-    if row.holder != holder and row.until_ms > now_ms:
+    if row.owner != owner and row.expires_at > now_ms:
         return False
-    if row.holder == holder and row.until_ms - now_ms > ttl_ms // 2:
+    if row.owner == owner and row.expires_at - now_ms > ttl_ms // 2:
         return True
     done = session.execute(
         sa.update(lease)
         .where(
             lease.c.name == name,
-            lease.c.holder == row.holder,
-            lease.c.until_ms == row.until_ms,
+            lease.c.owner == row.owner,
+            lease.c.expires_at == row.expires_at,
         )
-        .values(holder=holder, until_ms=now_ms + ttl_ms)
+        .values(owner=owner, expires_at=now_ms + ttl_ms)
     )
     return bool(done.rowcount == 1)  # type: ignore[attr-defined]
 
 
-def may_hold_lease(session: Session, name: str, holder: str, now_ms: int) -> bool:
+def may_hold_lease(session: Session, name: str, owner: str, now_ms: int) -> bool:
     """Tell without writing whether taking the lease is worth a try."""
     row = session.execute(sa.select(lease).where(lease.c.name == name)).first()
-    return row is None or row.holder == holder or row.until_ms <= now_ms
+    return row is None or row.owner == owner or row.expires_at <= now_ms

@@ -1,9 +1,16 @@
-"""Where a store's objects live: a folder, an S3 bucket, an Azure container."""
+"""One module per storage, and the contract that all of them fulfil (`base`).
+
+May import ``uri`` and what is below it; never a store: a backend knows objects and keys only.
+A new storage is one module here with ``open_backend`` and one entry in `uri.schemes.SCHEMES`.
+"""
 
 from __future__ import annotations
 
+import importlib
+
 from mlflow_plugins_pack.artifacts.backends.base import Backend
 from mlflow_plugins_pack.artifacts.uri.location import Location
+from mlflow_plugins_pack.artifacts.uri.schemes import SCHEMES
 
 
 def open_backend(location: Location) -> Backend:
@@ -13,15 +20,7 @@ def open_backend(location: Location) -> Backend:
         ConfigurationError: If a setting of the backend is unusable.
         StorageCredentialsError: If its credentials can be seen to be missing or malformed.
     """
-    # Imported here: each cloud's library takes a third of a second and most processes need none.
-    if location.scheme == "s3":
-        from mlflow_plugins_pack.artifacts.backends.s3 import S3Backend
-
-        return S3Backend.open(location)
-    if location.scheme == "wasbs":
-        from mlflow_plugins_pack.artifacts.backends.azure import AzureBackend
-
-        return AzureBackend.open(location)
-    from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
-
-    return LocalBackend()
+    # Imported now: a cloud's library takes a third of a second, and most processes need none.
+    module = importlib.import_module(f"{__name__}.{SCHEMES[location.scheme].backend}")
+    backend: Backend = module.open_backend(location)
+    return backend

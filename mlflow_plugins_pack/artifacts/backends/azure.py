@@ -23,7 +23,8 @@ from mlflow_plugins_pack.artifacts.backends.base import (
     ObjectMissingError,
     Stored,
 )
-from mlflow_plugins_pack.artifacts.uri.location import Location, parse_wasbs_container
+from mlflow_plugins_pack.artifacts.uri.location import Location
+from mlflow_plugins_pack.artifacts.uri.schemes import split_wasbs_container
 from mlflow_plugins_pack.errors import (
     ConfigurationError,
     StorageCredentialsError,
@@ -89,14 +90,6 @@ class AzureBackend(Backend):
     def __init__(self, client: ContainerClient, timeout_seconds: int) -> None:
         self._client = client
         self._timeout = timeout_seconds
-
-    @classmethod
-    def open(cls, location: Location) -> AzureBackend:
-        """Return the backend of a location, configured as stock MLflow configures its own."""
-        container, host = parse_wasbs_container(location.container)
-        timeout = MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT.get() or _DEFAULT_TIMEOUT_SECONDS
-        service = _make_client(f"https://{host}", location.uri)
-        return cls(service.get_container_client(container), int(timeout))
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         try:
@@ -180,6 +173,14 @@ class AzureBackend(Backend):
             f"{reason[0] if reason else type(exc).__name__}; {advice}. "
             f"What was committed before is unchanged."
         )
+
+
+def open_backend(location: Location) -> AzureBackend:
+    """Return the backend of a location, configured as stock MLflow configures its own."""
+    container, host = split_wasbs_container(location.container)
+    timeout = MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT.get() or _DEFAULT_TIMEOUT_SECONDS
+    service = _make_client(f"https://{host}", location.uri)
+    return AzureBackend(service.get_container_client(container), int(timeout))
 
 
 def _code_of(exc: AzureError) -> str:

@@ -15,6 +15,7 @@ from mlflow_plugins_pack.artifacts.backends.base import (
     ObjectMissingError,
     Stored,
 )
+from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
     StorageDeniedError,
     StorageError,
@@ -149,6 +150,11 @@ class LocalBackend(Backend):
             finally:
                 os.close(handle)
         return temporary
+
+
+def open_backend(location: Location) -> LocalBackend:  # noqa: ARG001 - all have it
+    """Return the backend of every location on disk."""
+    return LocalBackend()
 
 
 @contextlib.contextmanager

@@ -102,16 +102,6 @@ class S3Backend(Backend):
         customer_key = {name: extra[name] for name in _CUSTOMER_KEY if name in extra}
         self._to_read = {**self._owner, **customer_key}
 
-    @classmethod
-    def open(cls, location: Location) -> S3Backend:
-        """Return the backend of a location, configured as stock MLflow configures its own."""
-        return cls(
-            _make_client(),
-            location.container,
-            _upload_arguments(),
-            MLFLOW_S3_EXPECTED_BUCKET_OWNER.get(),
-        )
-
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         arguments = dict(self._to_read)
         if start or length is not None:
@@ -250,6 +240,16 @@ class S3Backend(Backend):
             f"Could not {doing} {key!r} in the S3 bucket {self._bucket!r}: {exc}; {advice}. "
             f"What was committed before is unchanged."
         )
+
+
+def open_backend(location: Location) -> S3Backend:
+    """Return the backend of a location, configured as stock MLflow configures its own."""
+    return S3Backend(
+        _make_client(),
+        location.container,
+        _upload_arguments(),
+        MLFLOW_S3_EXPECTED_BUCKET_OWNER.get(),
+    )
 
 
 class _Body(io.RawIOBase):

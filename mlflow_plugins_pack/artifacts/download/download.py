@@ -24,30 +24,22 @@ from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.backends.local import translate
 from mlflow_plugins_pack.artifacts.download.file_cache import open_cache
 from mlflow_plugins_pack.artifacts.download.staging import Staging, name_download, open_staging
-from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.encryption import Sealer
-from mlflow_plugins_pack.artifacts.format.manifest import (
-    FileEntry,
-    RecipePart,
-    decode_recipe_part,
-)
-from mlflow_plugins_pack.artifacts.format.pack import (
-    CODEC_RAW,
-    KIND_DATA,
-    KIND_RECIPE,
-    Chunk,
-    decode_chunk,
-    decode_unchecked,
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.format.pack import CODEC_RAW, Chunk, decode_unchecked
+from mlflow_plugins_pack.artifacts.store.chunk_reader import (
+    file_chunks,
+    inconsistent,
+    read_at,
+    read_elsewhere,
+    unreadable,
 )
 from mlflow_plugins_pack.artifacts.store.store import Store
-from mlflow_plugins_pack.errors import ArtifactCorruptError
 
 _READ_BYTES = 4 * 1024 * 1024
 """One range read is about this long, raw and stored."""
 _GAP_BYTES = 64 * 1024
 """Bytes between two wanted chunks that are read rather than asked around."""
-_READS = 2
-"""Wrong bytes are read once more, since they may have gone wrong on the way."""
 
 _Data = bytes | memoryview
 
@@ -215,7 +207,7 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
                 _write(path, data, item.offset)
             whole.update(data)
     if whole.digest() != entry.sha256:
-        raise _inconsistent(
+        raise inconsistent(
             store,
             entry,
             f"was put together from chunks that are each right, but as a whole it does not have "
@@ -242,54 +234,11 @@ def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]
             offset += chunk.raw
             if offset > entry.size:
                 break
-            yield _Wanted(number, offset - chunk.raw, store.current_place(chunk))
+            yield _Wanted(number, offset - chunk.raw, store.index.current_place(chunk))
         if offset != entry.size:
-            raise _inconsistent(
+            raise inconsistent(
                 store, entry, f"is made of chunks that do not add up to its {entry.size} bytes"
             )
-
-
-def file_chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
-    """Give the chunks whose bytes make up a file, in order."""
-    return (chunk for kind, chunk in needed_chunks(store, entry) if kind == KIND_DATA)
-
-
-def _read_recipe(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk, ...]:
-    part = read_recipe(store, place)
-    if part is None:
-        raise unreadable(store, entry, place)
-    if part.file_sha256 != entry.sha256 or part.file_size != entry.size:
-        raise _inconsistent(
-            store, entry, f"has a recipe, {place.sha256.hex()}, that belongs to another file"
-        )
-    return part.chunks
-
-
-def read_recipe(store: Store, place: Chunk) -> RecipePart | None:
-    """Return a recipe part, or None if there is no good copy of it."""
-    data = read_chunk(store, place)
-    # A recipe that was moved still means the pack that it was written in.
-    return None if data is None else decode_recipe_part(data, place.pack)
-
-
-def needed_chunks(store: Store, entry: FileEntry) -> Iterator[tuple[int, Chunk]]:
-    """Give kind and place of every chunk that a file needs, those of its recipe included.
-
-    Raises:
-        ArtifactCorruptError: If a part of its recipe cannot be read, or belongs to another file.
-    """
-    for chunk in entry.chunks:
-        yield KIND_DATA, chunk
-    for place in entry.recipe:
-        yield KIND_RECIPE, place
-        for chunk in _read_recipe(store, entry, place):
-            yield KIND_DATA, chunk
-
-
-def read_chunk(store: Store, chunk: Chunk) -> _Data | None:
-    """Return a chunk's raw bytes from wherever a good copy is, or None if there is none."""
-    data = read_at(store, store.current_place(chunk))
-    return read_elsewhere(store, chunk) if data is None else data
 
 
 def _take_up(
@@ -406,13 +355,9 @@ def _read_group(store: Store, group: _Group, staging: Staging) -> list[tuple[int
     """
     pack = group.wanted[0].chunk.pack
     try:
-        stored = memoryview(
-            store.backend.read(
-                store.key(object_keys.pack_key(pack)), group.start, group.end - group.start
-            )
-        )
+        stored = memoryview(store.packs.read(pack, group.start, group.end - group.start))
     except ObjectMissingError:
-        store.note_gone(pack)
+        store.index.note_gone(pack)
         return []
     pieces: list[tuple[int, _Data]] = []
     for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
@@ -471,46 +416,3 @@ def _decode(
         data = known[chunk]
         if data is not None:
             yield offset, data
-
-
-def read_at(store: Store, chunk: Chunk) -> _Data | None:
-    """Return a chunk's bytes, checked; None if its place does not have them."""
-    for _ in range(_READS):
-        try:
-            stored = store.backend.read(
-                store.key(object_keys.pack_key(chunk.pack)), chunk.offset, chunk.stored
-            )
-        except ObjectMissingError:
-            store.note_gone(chunk.pack)
-            return None
-        if (data := decode_chunk(chunk, stored, store.sealer)) is not None:
-            return data
-    return None
-
-
-def read_elsewhere(store: Store, chunk: Chunk) -> _Data | None:
-    """Return a chunk's bytes from another place than the one given, None if there is none."""
-    for place in store.places_of(chunk):
-        if (data := read_at(store, place)) is not None:
-            return data
-    return None
-
-
-def _inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptError:
-    return ArtifactCorruptError(
-        f"The artifact {entry.path!r} {what}. Nothing was written to the destination. Run "
-        f"`mlflow-pack artifacts fsck --read-data` on {store.location.uri}."
-    )
-
-
-def unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:
-    """Return the error for a chunk that is nowhere to be had."""
-    return ArtifactCorruptError(
-        f"The artifact {entry.path!r} cannot be read: its chunk {chunk.sha256.hex()} is missing "
-        f"or damaged in the pack {object_keys.pack_key(chunk.pack)}, and the store has no other "
-        "copy. "
-        f"Nothing was written to the destination. Restore the pack from a backup; or run "
-        f"`mlflow-pack artifacts fsck --read-data --repair-index {store.location.uri}`, which "
-        f"lists all that is affected and makes the store forget the damaged copy, and log the "
-        f"file again."
-    )

@@ -10,14 +10,14 @@ from concurrent.futures import Future
 from typing import Any
 
 from mlflow_plugins_pack.artifacts import thread_pools
-from mlflow_plugins_pack.artifacts.download.download import (
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.store.chunk_reader import (
     file_chunks,
     read_at,
     read_elsewhere,
     unreadable,
 )
-from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
-from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.store.store import Store
 
 _CHUNKS_AHEAD = 16
@@ -56,7 +56,7 @@ def read_range(
                 if upcoming is None:
                     break
                 offset, chunk = upcoming
-                place = store.current_place(chunk)
+                place = store.index.current_place(chunk)
                 ahead.append((offset, chunk, thread_pools.submit(read_at, store, place)))
             if not ahead:
                 return

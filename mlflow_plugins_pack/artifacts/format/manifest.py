@@ -1,16 +1,8 @@
-"""Manifest segments and recipes: what a scope holds and which chunks make up a file; pure.
+"""Manifest segments: what a scope holds and which chunks make up a file; pure.
 
 A segment is written once, by one log or delete call, and is that call's commit point::
 
     "MPSEGM01" | length of the JSON text u32 | sha256 of the JSON text | zstd of the JSON text
-
-A recipe lists the chunks of a long file. It is stored in packs like data, in parts::
-
-    "MPRCPT01" | sha256 of the file | its size u64 | part u32 | parts u32
-    number of pack names u16 | the names, 32 bytes each
-    number of chunks u32 | per chunk: pack u16, sha256, offset u32, stored u32, raw u32, codec u8
-
-Pack 0 of a recipe is the pack that the recipe itself is in, pack 1 the first name.
 """
 
 from __future__ import annotations
@@ -20,12 +12,12 @@ import binascii
 import hashlib
 import json
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.pack import MAX_CHUNK_BYTES, SELF, Chunk, decompress
+from mlflow_plugins_pack.artifacts.format.pack import MAX_CHUNK_BYTES, Chunk, decompress
 from mlflow_plugins_pack.errors import ArtifactCorruptError, StoreFormatError
 
 SEGMENT_MAGIC = b"MPSEGM01"
@@ -34,11 +26,6 @@ SEGMENT_VERSION = 1
 MAX_SEGMENT_BYTES = 256 * 1024 * 1024
 """Longest JSON text of a segment that a reader accepts: some half a million files."""
 
-RECIPE_MAGIC = b"MPRCPT01"
-_RECIPE_HEADER = struct.Struct(">8s32sQII")
-_RECIPE_CHUNK = struct.Struct(">H32sIIIB")
-_LISTED = struct.Struct(">I32sIIIB")
-CHUNKS_PER_RECIPE_PART = 4096
 
 _MAX_FILE_BYTES = 1 << 60
 MAX_REASON_LENGTH = 1000
@@ -123,9 +110,6 @@ class Segment:
     def order(self) -> tuple[str, str]:
         """Sort key among the segments of a scope."""
         return (self.as_of or self.name, self.name)
-
-
-# --- segments -------------------------------------------------------------------------------------
 
 
 def encode_segment(segment: Segment) -> bytes:
@@ -303,94 +287,3 @@ def _decode_place(place: Sequence[Any], packs: Sequence[bytes]) -> Chunk:
         _int_of(raw, MAX_CHUNK_BYTES),
         _int_of(codec, 255),
     )
-
-
-# --- recipes --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class RecipePart:
-    """One part of a long file's list of chunks."""
-
-    file_sha256: bytes
-    file_size: int
-    part: int
-    parts: int
-    chunks: tuple[Chunk, ...]
-
-
-def encode_recipe_part(
-    file_sha256: bytes, file_size: int, part: int, parts: int, chunks: Sequence[Chunk]
-) -> bytes:
-    """Return the bytes of one recipe part."""
-    numbers: dict[bytes, int] = {SELF: 0}
-    lines = [
-        _RECIPE_CHUNK.pack(numbers.setdefault(chunk.pack, len(numbers)), *chunk[1:])
-        for chunk in chunks
-    ]
-    names = [name for name in numbers if name != SELF]
-    return b"".join(
-        [
-            _RECIPE_HEADER.pack(RECIPE_MAGIC, file_sha256, file_size, part, parts),
-            struct.pack(">H", len(names)),
-            *names,
-            struct.pack(">I", len(lines)),
-            *lines,
-        ]
-    )
-
-
-def decode_recipe_part(data: bytes | memoryview, own_pack: bytes) -> RecipePart:
-    """Read one recipe part.
-
-    Args:
-        data: Its decoded bytes, whose hash was checked.
-        own_pack: Name of the pack it was read from, which its chunks may refer to.
-
-    Raises:
-        ArtifactCorruptError: If it is not a recipe.
-    """
-    try:
-        magic, sha256, size, part, parts = _RECIPE_HEADER.unpack_from(data)
-        if magic != RECIPE_MAGIC:
-            raise ValueError("no recipe starts like this")
-        at = _RECIPE_HEADER.size
-        (count,) = struct.unpack_from(">H", data, at)
-        at += 2
-        names = [own_pack, *(bytes(data[at + 32 * n : at + 32 * n + 32]) for n in range(count))]
-        at += 32 * count
-        (count,) = struct.unpack_from(">I", data, at)
-        at += 4
-        if len(data) - at != count * _RECIPE_CHUNK.size:
-            raise ValueError("the number of chunks does not fit the length")
-        chunks = tuple(
-            Chunk(names[number], *place) for number, *place in _RECIPE_CHUNK.iter_unpack(data[at:])
-        )
-    except (struct.error, ValueError, IndexError) as exc:
-        raise ArtifactCorruptError(f"The recipe of a file is damaged: {exc}.") from exc
-    return RecipePart(sha256, size, part, parts, chunks)
-
-
-class ChunkList:
-    """Chunks of one file in 49 bytes each: a file of 100 GiB has 400,000 of them."""
-
-    def __init__(self) -> None:
-        self._numbers: dict[bytes, int] = {}
-        self._lines = bytearray()
-
-    def append(self, chunk: Chunk) -> None:
-        """Add one at the end."""
-        number = self._numbers.setdefault(chunk.pack, len(self._numbers))
-        self._lines += _LISTED.pack(number, *chunk[1:])
-
-    def __len__(self) -> int:
-        return len(self._lines) // _LISTED.size
-
-    def parts(self, length: int = CHUNKS_PER_RECIPE_PART) -> Iterator[list[Chunk]]:
-        """Give all of them in lists of at most so many, such as the parts of a recipe hold."""
-        packs = list(self._numbers)
-        with memoryview(self._lines) as lines:
-            for start in range(0, len(lines), length * _LISTED.size):
-                some = lines[start : start + length * _LISTED.size]
-                yield [Chunk(packs[n], *place) for n, *place in _LISTED.iter_unpack(some)]
-                some.release()

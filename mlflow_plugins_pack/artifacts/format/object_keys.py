@@ -7,6 +7,7 @@ one run's URI find the same manifest.
 
 from __future__ import annotations
 
+import binascii
 import posixpath
 import re
 import urllib.parse
@@ -184,6 +185,16 @@ def pack_key(pack_id: bytes) -> str:
     """Return the key of a pack."""
     name = pack_id.hex()
     return f"{PACK_PREFIX}{name[:2]}/{name}"
+
+
+def parse_pack_key(key: str) -> bytes | None:
+    """Return the name of the pack whose key this is, or ends like this; None if no pack's does."""
+    folder, _, name = key[-67:].partition("/")
+    try:
+        value = binascii.unhexlify(name)
+    except ValueError:
+        return None
+    return value if len(value) == 32 and folder == name[:2] else None
 
 
 def index_key(ulid: str) -> str:

@@ -7,21 +7,13 @@ for missing.
 from __future__ import annotations
 
 import binascii
-import secrets
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
-from mlflow_plugins_pack.artifacts.download.download import read_recipe
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.index_delta import (
-    Delta,
-    KnownFile,
-    encode_delta,
-    split_delta,
-)
+from mlflow_plugins_pack.artifacts.format.index_delta import Delta, KnownFile
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import (
     HEADER,
@@ -31,7 +23,7 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     decode_records,
     encode_records,
 )
-from mlflow_plugins_pack.artifacts.store.pack_tables import pack_name, read_table
+from mlflow_plugins_pack.artifacts.store.chunk_reader import read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactError, StorageError
 
@@ -130,9 +122,9 @@ def check_store(
 
 
 def _read_manifests(store: Store, report: Report) -> Iterator[tuple[str, FileEntry]]:
-    for scope in store.scopes_under(""):
+    for scope in store.manifests.scopes_under(""):
         try:
-            files = store.view(scope).files
+            files = store.manifests.view(scope).files
         except StorageError:
             raise
         except ArtifactError as exc:
@@ -150,7 +142,7 @@ def _read_index(store: Store, report: Report) -> Iterator[tuple[str, Delta]]:
             report.add("index", stored.key, "no index object has such a name")
             continue
         try:
-            yield name, store.read_delta(name)
+            yield name, store.index.read_delta(name)
         except ObjectMissingError:
             continue
         except ArtifactError as exc:
@@ -172,7 +164,7 @@ def _read_packs(
             for stored in batch
         ]
         for stored, future in zip(batch, reading, strict=True):
-            name = pack_name(stored.key[len(prefix) :])
+            name = object_keys.parse_pack_key(stored.key)
             if name is None:
                 report.add("pack", stored.key, "no pack has such a name")
                 continue
@@ -199,7 +191,7 @@ def _read_pack(
 ) -> tuple[list[Record], list[Record]]:
     """Return the records whose chunks are good and those whose are not."""
     name = binascii.unhexlify(key.rpartition("/")[2])
-    records, end = read_table(store, name, size)
+    records, end = store.packs.table(name, size)
     inside = [r for r in records if len(HEADER) <= r.offset and r.offset + r.stored <= end]
     bad = [r for r in records if r not in inside] if len(inside) < len(records) else []
     if not read_data:
@@ -256,13 +248,6 @@ def _check_entry(store: Store, entry: FileEntry, good: set[tuple[bytes, int]]) -
 def _write_index(
     store: Store, packs: dict[bytes, list[Record]], files: list[KnownFile], old: Iterable[str]
 ) -> None:
-    names = set()
     tables = {name: encode_records(records) for name, records in packs.items()}
-    for delta in split_delta(Delta(tables, files)):
-        name = object_keys.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-        store.write_object(object_keys.index_key(name), encode_delta(delta))
-        names.add(name)
-    store.backend.delete(
-        store.key(object_keys.index_key(name)) for name in old if name not in names
-    )
-    store.clear_index()
+    store.index.replace(list(old), Delta(tables, files))
+    store.index.clear()

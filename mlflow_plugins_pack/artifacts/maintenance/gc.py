@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
-from mlflow_plugins_pack.artifacts.download.download import needed_chunks
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.condemned_list import CondemnedList
 from mlflow_plugins_pack.artifacts.format.index_delta import Delta
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record
 from mlflow_plugins_pack.artifacts.format.view import live_combined
 from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     RETENTION_SECONDS,
-    CondemnedList,
     PackUse,
     SegmentUse,
     choose_packs,
-    encode_list,
     must_copy,
     spent_segments,
 )
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease, storage_time
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
-from mlflow_plugins_pack.artifacts.store.pack_tables import pack_name, read_table
+from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
 
@@ -97,14 +94,6 @@ def collect(
         return collection.done
 
 
-def write_condemned(store: Store, packs: frozenset[bytes]) -> None:
-    """Condemn packs: once the grace period is over, a collection copies what is needed of them."""
-    ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-    store.backend.write(
-        store.key(object_keys.condemned_key(ulid)), encode_list(CondemnedList(packs))
-    )
-
-
 @dataclass
 class _Marked:
     """What manifests need.
@@ -138,11 +127,6 @@ class _Collection:
 
     # --- mark ---
 
-    def _packs(self) -> dict[bytes, Stored]:
-        prefix = self.store.key(object_keys.PACK_PREFIX)
-        listed = ((pack_name(s.key[len(prefix) :]), s) for s in self.store.backend.list(prefix))
-        return {name: stored for name, stored in listed if name is not None}
-
     def _mark(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> _Marked:
         self._progress("reading manifests")
         marked = _Marked()
@@ -151,7 +135,7 @@ class _Collection:
             return 0 if chunk.pack not in packs else 1 if chunk.pack in condemned else 2
 
         seen: set[_Identity] = set()
-        for scope in self.store.scopes_under(""):
+        for scope in self.store.manifests.scopes_under(""):
             self._renew()
             for identity, kind, chunk in self._needed(scope, seen):
                 known = marked.homes.get(chunk.sha256)
@@ -159,17 +143,17 @@ class _Collection:
                     marked.homes[chunk.sha256] = (kind, chunk)
                 if rank(chunk) < 2:
                     marked.moved.add(identity)
-        self.store.refresh_index()
+        self.store.index.refresh()
         for sha256, (kind, chunk) in marked.homes.items():
             if rank(chunk) < 2:
-                best = max((chunk, *self.store.index.find_places(sha256)), key=rank)
+                best = max((chunk, *self.store.index.cache.find_places(sha256)), key=rank)
                 marked.homes[sha256] = (kind, best)
         return marked
 
     def _needed(self, scope: str, seen: set[_Identity]) -> Iterator[tuple[_Identity, int, Chunk]]:
         where = scope
         try:
-            for path, entry in self.store.view(scope).files.items():
+            for path, entry in self.store.manifests.view(scope).files.items():
                 where = object_keys.join(scope, path)
                 identity = (entry.sha256, entry.recipe or entry.chunks)
                 if entry.inline is not None or identity in seen:
@@ -190,13 +174,13 @@ class _Collection:
 
     def plan(self) -> Collected:
         """Say what a collection would do now."""
-        lists = self.store.condemned_lists(fresh=True)
-        condemned = self.store.condemned()
-        packs = self._packs()
+        lists = self.store.condemned.lists(fresh=True)
+        condemned = self.store.condemned.packs()
+        packs = self.store.packs.stored()
         for pack in self._choose(packs, condemned):
             self.done.condemned_packs += 1
             self.done.condemned_bytes += pack.size
-        written = self._list_times()
+        written = self.store.condemned.written()
         for name, found in lists.items():
             there = [packs[pack].size for pack in found.packs if pack in packs]
             if found.swept or not self._is_due(written.get(name)):
@@ -204,7 +188,7 @@ class _Collection:
             else:
                 self.done.removed_packs += len(there)
                 self.done.removed_bytes += sum(there)
-        for scope in self.store.scopes_under(""):
+        for scope in self.store.manifests.scopes_under(""):
             self.done.removed_segments += len(self._spent(scope))
         return self.done
 
@@ -221,11 +205,11 @@ class _Collection:
 
     def condemn(self) -> None:
         """List what is not needed."""
-        packs = self._packs()
-        chosen = self._choose(packs, self.store.condemned())
+        packs = self.store.packs.stored()
+        chosen = self._choose(packs, self.store.condemned.packs())
         if chosen:
             self._renew()
-            write_condemned(self.store, frozenset(pack.name for pack in chosen))
+            self.store.condemned.add(frozenset(pack.name for pack in chosen))
         self.done.condemned_packs = len(chosen)
         self.done.condemned_bytes = sum(pack.size for pack in chosen)
 
@@ -233,8 +217,8 @@ class _Collection:
 
     def sweep(self) -> None:
         """Remove the packs of all lists whose grace period is over."""
-        lists = self.store.condemned_lists(fresh=True)
-        written = self._list_times()
+        lists = self.store.condemned.lists(fresh=True)
+        written = self.store.condemned.written()
         due = {}
         for name, found in lists.items():
             if found.swept:
@@ -245,8 +229,8 @@ class _Collection:
                 self.done.waiting_packs += len(found.packs)
         if not due:
             return
-        condemned = self.store.condemned()
-        packs = self._packs()
+        condemned = self.store.condemned.packs()
+        packs = self.store.packs.stored()
         victims = {p for found in due.values() for p in found.packs if p in packs}
         marked = self._mark(packs, condemned)
         self._progress("copying what is still needed")
@@ -256,8 +240,7 @@ class _Collection:
         self._clean_index(marked.moved)
         for name, found in due.items():
             if kept.isdisjoint(found.packs):
-                key = self.store.key(object_keys.condemned_key(name))
-                self.store.backend.write(key, encode_list(CondemnedList(found.packs, swept=True)))
+                self.store.condemned.write(name, CondemnedList(found.packs, swept=True))
 
     def _copy_needed(
         self,
@@ -324,7 +307,7 @@ class _Collection:
 
     def _table(self, name: bytes, size: int) -> list[Record]:
         try:
-            return read_table(self.store, name, size)[0]
+            return self.store.packs.table(name, size)[0]
         except ObjectMissingError:
             return []
 
@@ -332,15 +315,15 @@ class _Collection:
         for start in range(0, len(names), _DELETE_AT_ONCE):
             self._renew()
             batch = names[start : start + _DELETE_AT_ONCE]
-            self.store.backend.delete(self.store.key(object_keys.pack_key(name)) for name in batch)
+            self.store.packs.delete(batch)
             self.done.removed_packs += len(batch)
             self.done.removed_bytes += sum(packs[name].size for name in batch)
 
     def _clean_index(self, moved: set[_Identity]) -> None:
         """Rewrite the index objects that name packs which are no more."""
-        deltas = dict(self.store.index_deltas())
+        deltas = dict(self.store.index.deltas())
         # Listed after they were read: a pack is there before an index object names it.
-        there = self._packs().keys()
+        there = self.store.packs.stored().keys()
         stale = [
             name
             for name, delta in deltas.items()
@@ -359,26 +342,26 @@ class _Collection:
                 if (known.sha256, known.places) not in moved
                 and all(place.pack in there for place in known.places)
             ]
-        self.store.rewrite_deltas(stale, combined)
+        self.store.index.replace(stale, combined)
         self.done.rewritten_index += len(stale)
 
     def _expire(self, name: str, written: float | None) -> None:
         if written is not None and self.now - written >= RETENTION_SECONDS:
-            self.store.backend.delete([self.store.key(object_keys.condemned_key(name))])
+            self.store.condemned.remove(name)
 
     # --- manifests ---
 
     def remove_spent_segments(self) -> None:
         """Remove segments that a combined one stands for; a deleted run keeps one small object."""
         self._progress("removing manifest segments")
-        for scope in self.store.scopes_under(""):
+        for scope in self.store.manifests.scopes_under(""):
             self._renew()
             spent = self._spent(scope)
             prefix = object_keys.segment_prefix(scope)
             self.store.backend.delete(self.store.key(prefix + name) for name in spent)
             self.done.removed_segments += len(spent)
-            if not spent and self.store.view(scope).is_empty():
-                self.store.combine(scope, at_least=2)
+            if not spent and self.store.manifests.view(scope).is_empty():
+                self.store.manifests.combine(scope, at_least=2)
 
     def _spent(self, scope: str) -> list[str]:
         prefix = self.store.key(object_keys.segment_prefix(scope))
@@ -389,16 +372,14 @@ class _Collection:
         segments = [s for s in listed if object_keys.is_segment_name(s.name)]
         if len(segments) < 2 or not any(object_keys.is_combined(s.name) for s in segments):
             return []
-        living, replaced = live_combined(s for s in self.store.segments(scope) if s.replaces)
+        living, replaced = live_combined(
+            s for s in self.store.manifests.segments(scope) if s.replaces
+        )
         return spent_segments(
             segments, {s.name for s in living}, replaced, self.now, self.grace_seconds
         )
 
     # --- times ---
-
-    def _list_times(self) -> dict[str, float]:
-        prefix = self.store.key(object_keys.COLLECTION_PREFIX)
-        return {s.key[len(prefix) :]: s.modified for s in self.store.backend.list(prefix)}
 
     def _is_due(self, written: float | None) -> bool:
         return written is not None and self.now - written >= self.grace_seconds

@@ -21,16 +21,10 @@ to notice a deletion that was a mistake.
 
 from __future__ import annotations
 
-import binascii
-import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.errors import ArtifactCorruptError
-
-LIST_VERSION = 1
-_MAX_LIST_BYTES = 256 * 1024 * 1024
 
 SPARSE_BELOW = 0.5
 """A pack is written anew once less than this part of it is needed."""
@@ -78,54 +72,6 @@ def choose_packs(packs: Iterable[PackUse], now: float, grace_seconds: float) -> 
     if len(small) >= MERGE_FROM_SMALL_PACKS:
         chosen += small
     return chosen
-
-
-@dataclass(frozen=True)
-class CondemnedList:
-    """One object of the collection's.
-
-    Attributes:
-        packs: Names of the packs that it condemns.
-        swept: Whether all of them were removed.
-    """
-
-    packs: frozenset[bytes]
-    swept: bool = False
-
-
-def encode_list(condemned: CondemnedList) -> bytes:
-    """Return the bytes of a list of condemned packs."""
-    document = {
-        "version": LIST_VERSION,
-        "swept": condemned.swept,
-        "packs": sorted(name.hex() for name in condemned.packs),
-    }
-    return json.dumps(document, indent=0).encode() + b"\n"
-
-
-def decode_list(data: bytes, ulid: str) -> CondemnedList:
-    """Read a list of condemned packs.
-
-    Raises:
-        ArtifactCorruptError: If it is none. Nobody may go on without knowing what it says.
-    """
-    try:
-        if len(data) > _MAX_LIST_BYTES:
-            raise ValueError("it is too long")
-        document = json.loads(data)
-        if document["version"] != LIST_VERSION or not isinstance(document["swept"], bool):
-            raise ValueError("its version is unknown")
-        names = frozenset(binascii.unhexlify(name) for name in document["packs"])
-        if any(len(name) != 32 for name in names):
-            raise ValueError("a name has the wrong length")
-    except (ValueError, KeyError, TypeError, RecursionError) as exc:
-        raise ArtifactCorruptError(
-            f"The list of condemned packs {object_keys.condemned_key(ulid)} cannot be read: {exc}. "
-            f"Nothing was committed and nothing was removed. If a newer version of "
-            f"mlflow-plugins-pack collects this store, upgrade; otherwise restore the object from "
-            f"a backup, or delete it while no `mlflow-pack artifacts gc` is running."
-        ) from exc
-    return CondemnedList(names, document["swept"])
 
 
 def must_copy(

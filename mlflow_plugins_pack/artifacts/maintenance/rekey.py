@@ -20,10 +20,8 @@ from mlflow_plugins_pack.artifacts.format.encryption import (
     object_purpose,
 )
 from mlflow_plugins_pack.artifacts.format.pack import FOOTER
-from mlflow_plugins_pack.artifacts.maintenance.gc import write_condemned
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring, MasterKey, read_master_keys
-from mlflow_plugins_pack.artifacts.store.pack_tables import pack_name, read_tail
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactKeyError
 
@@ -139,14 +137,15 @@ class _Renewing:
         """Condemn packs: a collection copies what is needed of them, which seals it anew."""
         outdated = dict(self._outdated_packs())
         if outdated:
-            write_condemned(self._store, frozenset(outdated))
+            self._store.condemned.add(frozenset(outdated))
         self._done.condemned_packs = len(outdated)
         self._done.condemned_bytes = sum(outdated.values())
 
     def _outdated_objects(self) -> Iterator[tuple[str, bytes]]:
-        keys = [object_keys.index_key(name) for name in self._store.index_names()]
-        for scope in self._store.scopes_under(""):
-            keys += [object_keys.segment_key(scope, n) for n in self._store.segment_names(scope)]
+        keys = [object_keys.index_key(name) for name in self._store.index.names()]
+        for scope in self._store.manifests.scopes_under(""):
+            names = self._store.manifests.segment_names(scope)
+            keys += [object_keys.segment_key(scope, name) for name in names]
         for key in keys:
             self._held.renew()
             try:
@@ -158,10 +157,9 @@ class _Renewing:
 
     def _outdated_packs(self) -> Iterator[tuple[bytes, int]]:
         """Give names and sizes of the packs that a collection does not renew anyway."""
-        prefix = self._store.key(object_keys.PACK_PREFIX)
-        condemned = self._store.condemned()
-        listed = ((pack_name(s.key[len(prefix) :]), s) for s in self._store.backend.list(prefix))
-        packs = [(n, s.size) for n, s in listed if n is not None and n not in condemned]
+        condemned = self._store.condemned.packs()
+        listed = self._store.packs.stored().items()
+        packs = [(name, stored.size) for name, stored in listed if name not in condemned]
         for start in range(0, len(packs), thread_pools.IO_THREADS):
             self._held.renew()
             batch = packs[start : start + thread_pools.IO_THREADS]
@@ -172,7 +170,7 @@ class _Renewing:
 
     def _is_newest_pack(self, name: bytes, size: int) -> bool:
         try:
-            tail = read_tail(self._store, name, size)
+            tail = self._store.packs.tail(name, size)
         except ObjectMissingError:
             return True
         return self._store.sealer.is_newest(TABLE_PURPOSE, tail[: -FOOTER.size])

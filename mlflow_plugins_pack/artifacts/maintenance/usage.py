@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from mlflow_plugins_pack.artifacts.download.download import read_recipe
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.store.chunk_reader import read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
 
 
@@ -46,9 +46,9 @@ class Usage:
 def usage_by_scope(store: Store, path: str = "") -> Iterator[Usage]:
     """Give the usage of every run, model and trace at or below a path, sorted by path."""
     scope, _ = object_keys.split_scope(path)
-    scopes = [scope] if scope else store.scopes_under(path)
+    scopes = [scope] if scope else store.manifests.scopes_under(path)
     for found in scopes:
-        view = store.view(found)
+        view = store.manifests.view(found)
         if not view.is_empty():
             yield _usage_of(store, found, view.files.values())
 
@@ -118,18 +118,18 @@ class Statistics:
 def statistics(store: Store) -> Statistics:
     """Count a store's objects and what they hold."""
     result = Statistics(store.format.store_id)
-    for stored in store.backend.list(store.key(object_keys.PACK_PREFIX)):
+    for stored in store.packs.stored().values():
         result.packs += 1
         result.pack_bytes += stored.size
     for stored in store.backend.list(store.key(object_keys.INDEX_PREFIX)):
         result.index_objects += 1
         result.index_bytes += stored.size
     total = Usage("")
-    for scope in store.scopes_under(""):
+    for scope in store.manifests.scopes_under(""):
         for stored in store.backend.list(store.key(object_keys.segment_prefix(scope))):
             result.manifest_segments += 1
             result.manifest_bytes += stored.size
-        view = store.view(scope)
+        view = store.manifests.view(scope)
         if not view.is_empty():
             result.scopes += 1
             total.add(_usage_of(store, scope, view.files.values()))

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_plugins_pack.artifacts.download.download import read_chunk
-from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.index_delta import Delta
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, Compressor, PackBuilder
+from mlflow_plugins_pack.artifacts.store.chunk_reader import read_chunk
 from mlflow_plugins_pack.artifacts.store.store import Store
 
 _PACK_BYTES = 16 * 1024 * 1024
@@ -51,7 +50,7 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
             return 0
         name, data, table = builder.finish()
         builder = PackBuilder(store.sealer)
-        store.backend.write(store.key(object_keys.pack_key(name)), data)
+        store.packs.write(name, data)
         written[name] = table
         return len(data)
 
@@ -66,5 +65,5 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
         builder.add(kind, codec, chunk.sha256, stored, len(raw))
     length += close()
     if written:
-        store.write_delta(Delta(dict(written)))
+        store.index.add(Delta(dict(written)))
     return Copied(frozenset(written), length, tuple(unreadable))

@@ -1,6 +1,6 @@
 """Finds, opens and makes stores; one client per storage and one open store per place in a process.
 
-Clients are made anew from time to time, and whenever a setting that concerns them changes.
+Clients are replaced from time to time, and whenever a setting that concerns them changes.
 """
 
 from __future__ import annotations
@@ -8,9 +8,10 @@ from __future__ import annotations
 import os
 import secrets
 import threading
-import time
 import uuid
 from typing import Any
+
+from cachetools import TTLCache
 
 from mlflow_plugins_pack import settings as config
 from mlflow_plugins_pack.artifacts.backends import open_backend
@@ -26,22 +27,20 @@ from mlflow_plugins_pack.artifacts.format.format_file import (
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring, read_master_keys
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import Location
+from mlflow_plugins_pack.artifacts.uri.schemes import SCHEMES
 from mlflow_plugins_pack.errors import ArtifactKeyError, StorageDeniedError
 
-_backends: dict[tuple[Any, ...], Backend] = {}
+_BACKEND_SECONDS = 300
+"""A client is replaced this often, as stock MLflow's is, for credentials that rotate on disk."""
+
+_backends: TTLCache[tuple[Any, ...], Backend] = TTLCache(256, _BACKEND_SECONDS)
 _stores: dict[tuple[Any, ...], Store] = {}
 _opening = threading.Lock()
 
-_BACKEND_SECONDS = 300
-"""A client is made anew this often, as stock MLflow does, for credentials that rotate on disk."""
-
-_SETTINGS = ("AWS_", "AZURE_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_")
-
 
 def _fingerprint(location: Location) -> tuple[Any, ...]:
-    settings: tuple[Any, ...] = ()
-    if location.scheme != "file":
-        settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(_SETTINGS)))
+    prefixes = SCHEMES[location.scheme].environment
+    settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefixes)))
     keys = os.environ.get(config.ARTIFACT_KEYS.name)
     return (os.getpid(), location.scheme, location.container, settings, keys)
 
@@ -52,12 +51,10 @@ def _at(identity: tuple[Any, ...], path: str) -> tuple[Any, ...]:
 
 def backend_of(location: Location) -> Backend:
     """Return the process's backend for a location."""
-    key = (*_fingerprint(location), int(time.monotonic() / _BACKEND_SECONDS))
+    key = _fingerprint(location)
     with _opening:
         backend = _backends.get(key)
         if backend is None:
-            for old in [k for k in _backends if k[:-1] == key[:-1]]:
-                del _backends[old]
             backend = _backends[key] = open_backend(location)
         return backend
 

@@ -164,8 +164,8 @@ def audit_holders(
 @click.option("--actor", help="Who did it.")
 @click.option("--action", type=str.upper, help="Such as APPLIED or REFUSED.")
 @click.option("--request", "request_id", help="Id of a request, or how it begins.")
-@click.option("--since", type=MOMENT, metavar="TIME")
-@click.option("--until", type=MOMENT, metavar="TIME")
+@click.option("--since", type=MOMENT, metavar="TIME", help="Not before this time.")
+@click.option("--until", type=MOMENT, metavar="TIME", help="Not after this time.")
 @json_option
 @registry_options
 def audit_list(
@@ -185,7 +185,7 @@ def audit_list(
     shown = [
         {
             **row,
-            "when": moment(row["ts"]),
+            "when": moment(row["created_at"]),
             "request": (row["request_id"] or "")[:SHORT_ID],
             "what": _what(row),
         }

@@ -17,7 +17,7 @@ def events() -> None:
 
 
 @events.command("list")
-@click.option("--state", type=click.Choice(["pending", "delivered", "failed"]))
+@click.option("--state", type=click.Choice(["pending", "delivered", "failed"]), help="Only these.")
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
 @json_option
 @registry_options
@@ -39,7 +39,7 @@ def list_events(
             **vars(delivery),
             "delivery": delivery.id[:8],
             "when": moment(delivery.created_at),
-            "next": moment(delivery.next_at) if delivery.state == "pending" else None,
+            "next": moment(delivery.next_attempt_at) if delivery.state == "pending" else None,
         }
         for delivery in found
     ]

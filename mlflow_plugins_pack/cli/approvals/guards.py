@@ -65,7 +65,7 @@ def status(as_json: bool, tracking_uri: str | None, registry_store_uri: str | No
     else:
         click.echo(
             f"The guards are installed since {moment(found.installed_at)}, "
-            f"for the policy {found.policy_sha}."
+            f"for the policy {found.policy_sha256}."
         )
     if problems:
         if not as_json:

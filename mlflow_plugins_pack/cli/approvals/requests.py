@@ -140,7 +140,8 @@ def show(
     for request in requests:
         _print_request(request)
     for comment in comments:
-        click.echo(f"{moment(comment['ts'])} {comment['author'] or 'nobody'}: {comment['text']}")
+        author = comment["author"] or "nobody"
+        click.echo(f"{moment(comment['created_at'])} {author}: {comment['text']}")
 
 
 def _print_request(request: dict[str, Any]) -> None:
@@ -158,4 +159,4 @@ def _print_request(request: dict[str, Any]) -> None:
         click.echo("  its files are being read; nobody can approve it before that is done")
     for vote in request["votes"]:
         said = f": {vote['comment']}" if vote["comment"] else ""
-        click.echo(f"  {moment(vote['ts'])} {vote['approver']} {vote['verdict']}{said}")
+        click.echo(f"  {moment(vote['decided_at'])} {vote['approver']} {vote['verdict']}{said}")

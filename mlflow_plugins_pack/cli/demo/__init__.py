@@ -1,4 +1,7 @@
-"""``mlflow-pack demo``: the main job of the pack on embedded defaults, told step by step."""
+"""``mlflow-pack demo``: one scripted promotion on SQLite and a local disk, step by step.
+
+May import the plugins' public entry points and stock MLflow. Must not be imported by a plugin.
+"""
 
 from mlflow_plugins_pack.cli.demo.command import demo
 

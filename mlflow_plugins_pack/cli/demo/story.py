@@ -66,7 +66,7 @@ class Story:
         self._run_id = ""
 
     def run(self) -> None:
-        """Tell the whole story.
+        """Run all steps.
 
         Raises:
             DemoError: At the first step that did not do what it says.
@@ -90,7 +90,7 @@ class Story:
 
     def _start(self) -> None:
         tell, site = self._tell, self._site
-        tell.step("Start a stock server; sign people in")
+        tell.step("Start a stock server; sign four users in")
         site.write_files()
         site.start_server()
         tell.show(
@@ -100,7 +100,7 @@ class Story:
             "    --artifacts-destination cas-file:///.../artifacts",
             "cyan",
         )
-        # The processes start beside the server; each takes seconds to import MLflow.
+        # The processes start while the server does; each takes seconds to import MLflow.
         self._people = {name: Person(site, name) for name in PEOPLE}
         with self._waiting("the server starts"):
             site.wait_for_server()
@@ -108,10 +108,10 @@ class Story:
                 site.create_people()
         for name, duty in PEOPLE.items():
             tell.show(f"{name:<7} {duty}")
-        tell.check(site.refuses_strangers(), "a stranger gets 401")
+        tell.check(site.refuses_strangers(), "a request without credentials gets 401")
         tell.check(
             all(person.do("sign_in") for person in self._people.values()),
-            "each person signs in, by a profile of their own",
+            "each user signs in by their own profile",
         )
 
     def _train(self) -> None:
@@ -144,7 +144,7 @@ class Story:
 
     def _show_lineage(self) -> None:
         tell, site = self._tell, self._site
-        tell.step("Without a line about it in train.py, the run says what it read")
+        tell.step("The run lists what it read, without a line about it in train.py")
         tags = self._people["alice"].do("run_tags", run_id=self._run_id)
         inputs = json.loads(tags.get("lineage.inputs", "[]"))
         for entry in inputs:
@@ -166,7 +166,7 @@ class Story:
 
     def _test(self) -> None:
         tell, site = self._tell, self._site
-        tell.step("svc-ci tests version 1; only svc-ci may say that it passed")
+        tell.step("svc-ci tests version 1; only svc-ci may record that it passed")
         ci = self._people["svc-ci"]
         try:
             self._people["alice"].do(
@@ -189,7 +189,7 @@ class Story:
 
     def _approve(self) -> None:
         tell = self._tell
-        tell.step("Two people approve, each with a comment, through stock tags")
+        tell.step("Two approvers approve, each with a comment, through stock tags")
         for name, comment in (
             ("bob", "search covers the range, metrics hold"),
             ("carol", "data source is the approved one"),
@@ -208,7 +208,7 @@ class Story:
 
     def _promote(self) -> None:
         tell = self._tell
-        tell.step("alice repeats the very same call: it applies")
+        tell.step("alice repeats the same call: it succeeds")
         tell.show(f'client.set_registered_model_alias("{MODEL}", "prod", 1)', "cyan")
         alice = self._people["alice"]
         alice.do("promote", name=MODEL, version="1", alias="prod")
@@ -232,7 +232,7 @@ class Story:
 
     def _log_again(self) -> None:
         tell, site = self._tell, self._site
-        tell.step("alice trains once more on the same data: logged anew, hardly anything is stored")
+        tell.step("alice trains again on the same data: everything is logged, little is stored")
         before = site.stored_bytes()
         run_id = self._run_training()
         added = site.stored_bytes() - before
@@ -244,7 +244,7 @@ class Story:
 
     def _tamper(self) -> None:
         tell = self._tell
-        tell.step("Somebody flips a bit in every stored pack: the model is refused, not served")
+        tell.step("One bit is flipped in every stored pack: the model is refused, not served")
         with _one_bit_flipped(self._site.packs()):
             try:
                 self._score_production()
@@ -252,11 +252,11 @@ class Story:
                 tell.show(_innermost(str(refused)), "yellow")
             else:
                 raise DemoError("the tampered model was loaded")
-        tell.check(self._score_production() > 0.9, "with the bits flipped back it is served again")
+        tell.check(self._score_production() > 0.9, "once the bits are restored it is served again")
 
     def _audit(self) -> None:
         tell, site = self._tell, self._site
-        tell.step("The audit chain is whole, and says who did what")
+        tell.step("The audit log is intact and says who did what")
         tell.show("mlflow-pack approvals audit verify", "cyan")
         command = [sys.executable, "-m", "mlflow_plugins_pack.cli", "approvals", "audit", "verify"]
         command += ["--registry-store-uri", site.registry_uri]
@@ -318,7 +318,7 @@ def _one_bit_flipped(paths: list[Path]) -> Iterator[None]:
 
 
 def _overwrite(path: Path, data: bytes) -> None:
-    """Change a file in place, as a fault or a vandal would: packs are write-protected."""
+    """Change a write-protected file in place, as a hardware fault or an attacker would."""
     mode = path.stat().st_mode
     path.chmod(0o600)
     path.write_bytes(data)
@@ -326,7 +326,7 @@ def _overwrite(path: Path, data: bytes) -> None:
 
 
 def _innermost(message: str) -> str:
-    """Return what the server said: MLflow's client quotes its answer behind words of its own."""
+    """Return the server's own message, which MLflow's client quotes after a text of its own."""
     _, _, quoted = message.partition("Response text: ")
     try:
         return str(json.loads(quoted)["message"])

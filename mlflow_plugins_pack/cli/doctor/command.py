@@ -8,15 +8,16 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from typing import Any
 
 import click
 
 from mlflow_plugins_pack import __version__
+from mlflow_plugins_pack.artifacts.uri.schemes import PACK_SCHEMES
 from mlflow_plugins_pack.cli.doctor.uri_traps import Role, find_trap
 from mlflow_plugins_pack.cli.output import json_option, print_json
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.uris import (
-    ARTIFACT_SCHEMES,
     ARTIFACT_WORD,
     REGISTRY_WORD,
     is_pack_uri,
@@ -28,16 +29,17 @@ _DISTRIBUTION = "mlflow-plugins-pack"
 _MARKS = {"ok": ("ok", "green"), "warning": ("warn", "yellow"), "error": ("FAIL", "red")}
 
 
+def _uri_option(name: str, *variables: str, help_text: str = "As for `mlflow server`.") -> Any:
+    shown = f"{help_text} Default: {' or '.join(variables)}."
+    return click.option(name, envvar=list(variables), metavar="URI", help=shown)
+
+
 @click.command()
-@click.option("--tracking-uri", envvar="MLFLOW_TRACKING_URI", metavar="URI")
-@click.option("--backend-store-uri", envvar="MLFLOW_BACKEND_STORE_URI", metavar="URI")
-@click.option(
-    "--registry-store-uri",
-    envvar=["MLFLOW_REGISTRY_STORE_URI", "MLFLOW_REGISTRY_URI"],
-    metavar="URI",
-)
-@click.option("--artifacts-destination", envvar="MLFLOW_ARTIFACTS_DESTINATION", metavar="URI")
-@click.option("--default-artifact-root", envvar="MLFLOW_DEFAULT_ARTIFACT_ROOT", metavar="URI")
+@_uri_option("--tracking-uri", "MLFLOW_TRACKING_URI", help_text="A client's tracking URI.")
+@_uri_option("--backend-store-uri", "MLFLOW_BACKEND_STORE_URI")
+@_uri_option("--registry-store-uri", "MLFLOW_REGISTRY_STORE_URI", "MLFLOW_REGISTRY_URI")
+@_uri_option("--artifacts-destination", "MLFLOW_ARTIFACTS_DESTINATION")
+@_uri_option("--default-artifact-root", "MLFLOW_DEFAULT_ARTIFACT_ROOT")
 @json_option
 def doctor(
     tracking_uri: str | None,
@@ -137,7 +139,7 @@ def _check_schemes() -> Iterator[Finding]:
         for point in importlib.metadata.distribution(_DISTRIBUTION).entry_points
         if point.group == "mlflow.model_registry_store"
     ]
-    missing = [scheme for scheme in ARTIFACT_SCHEMES if scheme not in artifacts]
+    missing = [scheme for scheme in PACK_SCHEMES if scheme not in artifacts]
     missing += [scheme for scheme in wanted if scheme not in registry._registry]
     if missing:
         yield Finding(
@@ -148,7 +150,7 @@ def _check_schemes() -> Iterator[Finding]:
         )
     else:
         yield Finding(
-            "ok", "schemes", f"stock MLflow resolves {', '.join(ARTIFACT_SCHEMES)} and approval-*"
+            "ok", "schemes", f"stock MLflow resolves {', '.join(PACK_SCHEMES)} and approval-*"
         )
 
 

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from mlflow_plugins_pack.artifacts.uri.schemes import PACK_SCHEMES, SCHEMES
 from mlflow_plugins_pack.uris import (
-    ARTIFACT_SCHEMES,
     ARTIFACT_WORD,
     REGISTRY_WORD,
     scheme_of,
@@ -17,7 +17,6 @@ from mlflow_plugins_pack.uris import (
 Role = Literal["tracking", "backend", "registry", "artifacts"]
 
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
-_STOCK_ARTIFACTS = ("file", "s3", "wasbs")
 _WORDS = re.compile(r"[+_.\-]")
 
 
@@ -93,9 +92,9 @@ def _in_registry(scheme: str, parts: list[str], rest: str) -> Trap | None:
 def _in_artifacts(scheme: str, parts: list[str], rest: str) -> Trap | None:
     if scheme.startswith(f"{REGISTRY_WORD}-"):
         return Trap("a registry URI is no artifact store: every artifact call fails", "")
-    if ARTIFACT_WORD not in parts or scheme in ARTIFACT_SCHEMES:
+    if ARTIFACT_WORD not in parts or scheme in PACK_SCHEMES:
         return None
-    stock = [part for part in parts if part in _STOCK_ARTIFACTS]
+    stock = [part for part in parts if part in SCHEMES]
     instead = f"{ARTIFACT_WORD}-{stock[0]}{rest}" if stock else ""
     if "+" in scheme:
         return Trap(
@@ -103,4 +102,4 @@ def _in_artifacts(scheme: str, parts: list[str], rest: str) -> Trap | None:
             "and no such scheme is registered",
             instead,
         )
-    return Trap(f"the pack serves {', '.join(ARTIFACT_SCHEMES)} only", instead)
+    return Trap(f"the pack serves {', '.join(PACK_SCHEMES)} only", instead)

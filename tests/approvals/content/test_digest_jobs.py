@@ -88,7 +88,7 @@ class Site:
 
     def row(self) -> Any:
         with self.store.engine.connect() as connection:
-            return connection.execute(sa.select(tables.readings)).first()
+            return connection.execute(sa.select(tables.digest_jobs)).first()
 
     def digest(self) -> str | None:
         with self.store.engine.connect() as connection:
@@ -147,7 +147,7 @@ def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
     with site.store.engine.connect() as connection:
         logged = connection.execute(sa.select(tables.audit.c.action)).scalars().all()
         assert audit_log.verify(connection).is_intact
-    assert "DIGESTED" in logged
+    assert "DIGEST_RECORDED" in logged
 
 
 def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
@@ -174,19 +174,21 @@ def test_readings_that_ended_are_removed_by_a_later_one(site: Site) -> None:
     """The table must not grow with every version that was ever read."""
     old = time.time_ns() // 1_000_000 - digest_jobs.FRESH_MS - 1
     ended = {"workspace": "default", "name": "gov-old", "bytes_done": 1, "bytes_total": 1}
-    ended |= {"holder": "host:1:x", "until_ms": old, "started_at": old, "version": 1}
+    ended |= {"owner": "host:1:x", "lease_expires_at": old, "started_at": old, "version": 1}
     rows = [
         ended | {"version_uid": "old-done", "state": "done", "updated_at": old},
         ended | {"version_uid": "old-failed", "state": "failed", "updated_at": old},
         ended | {"version_uid": "fresh", "state": "done", "updated_at": old + 60_000},
-        ended | {"version_uid": "under-way", "state": "reading", "updated_at": old},
+        ended | {"version_uid": "under-way", "state": "running", "updated_at": old},
     ]
     with site.store.engine.begin() as connection:
-        connection.execute(sa.insert(tables.readings), rows)
+        connection.execute(sa.insert(tables.digest_jobs), rows)
     site.slow()
     site.say("erin", "request")
     with site.store.engine.connect() as connection:
-        query = sa.select(tables.readings.c.version_uid).where(tables.readings.c.name == "gov-old")
+        query = sa.select(tables.digest_jobs.c.version_uid).where(
+            tables.digest_jobs.c.name == "gov-old"
+        )
         assert sorted(connection.execute(query).scalars()) == ["fresh", "under-way"]
     site.feed(b"one")
     until(lambda: site.state() == "PENDING 0/1")
@@ -261,7 +263,7 @@ def test_the_reading_of_a_killed_process_is_taken_over(
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"asked\n"
-        assert site.row().state == "reading"
+        assert site.row().state == "running"
         # While it lives, nobody else reads.
         assert site.store.enforcer.readings.resume() == 0
         with pytest.raises(errors.DigestingError):
@@ -286,7 +288,7 @@ def test_more_readings_than_there_is_room_for_wait(
     for _ in range(digest_jobs.PARALLEL):
         assert site.store.enforcer.readings._room.acquire(blocking=False)
     site.say("erin", "request")
-    assert site.row().holder == ""
+    assert site.row().owner == ""
     assert site.store.enforcer.readings.resume() == 0
     for _ in range(digest_jobs.PARALLEL):
         site.store.enforcer.readings._room.release()

@@ -58,6 +58,37 @@ def test_migrations_make_what_queries_expect_and_undo_it(url: str) -> None:
     engine.dispose()
 
 
+def test_an_interrupted_first_start_is_completed_by_the_next(url: str) -> None:
+    """What a first start made before it failed is kept; where DDL commits at once, it remains."""
+    engine = sa.create_engine(url)
+    schema.upgrade(engine)
+    on = " ON mpp_audit" if engine.dialect.name == "postgresql" else ""
+    with engine.begin() as connection:
+        for statement in (
+            f"DROP TRIGGER mpp_audit_no_delete{on}",
+            "DROP TABLE mpp_outbox",
+            "DELETE FROM mpp_audit_head",
+            f"DELETE FROM {tables.VERSION_TABLE}",
+        ):
+            connection.exec_driver_sql(statement)
+        index = next(i for i in tables.requests.indexes if i.name == "mpp_request_by_state")
+        index.drop(connection)
+    schema.upgrade(engine)
+    with engine.connect() as connection:
+        assert ours(connection) == {*tables.metadata.tables, tables.VERSION_TABLE}
+        assert schema.missing_triggers(connection) == []
+        there = {i["name"] for i in sa.inspect(connection).get_indexes("mpp_request")}
+        assert "mpp_request_by_state" in there
+        assert connection.execute(sa.select(tables.audit_head.c.seq)).all() == [(0,)]
+    engine.dispose()
+
+
+def test_migrations_import_nothing_of_the_package() -> None:
+    """A migration that imports live code changes when the code does."""
+    for path in (Path(schema.__file__).parent / "migrations").rglob("*.py"):
+        assert "mlflow_plugins_pack" not in path.read_text(encoding="utf-8"), path
+
+
 def test_a_newer_database_is_refused(url: str) -> None:
     engine = sa.create_engine(url)
     schema.upgrade(engine)

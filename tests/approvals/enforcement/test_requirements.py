@@ -476,7 +476,11 @@ def test_a_broken_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
     assert bench.holder() == two
     assert bench.state(one) == "REPLACED by version 2"
     actions = audited(bench)
-    assert actions.index("GLASS_BROKEN") < actions.index("APPLIED") < actions.index("REVIEWED")
+    assert (
+        actions.index("BREAK_GLASS")
+        < actions.index("APPLIED")
+        < actions.index("BREAK_GLASS_REVIEWED")
+    )
 
 
 @pytest.mark.parametrize("ending", ["rejected", "forgotten"])
@@ -546,7 +550,7 @@ def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None
     bench.say("carol", "approve", one, "prod: was right")
     assert bench.state(one) == "BREAK-GLASS REVIEWED 1/1 (carol)"
     assert bench.holder() is None
-    assert audited(bench)[-1] == "REVIEWED"
+    assert audited(bench)[-1] == "BREAK_GLASS_REVIEWED"
     # What was taken away needs to be approved anew.
     refused(errors.ApprovalError, lambda: bench.set_alias(one))
 

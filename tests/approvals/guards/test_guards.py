@@ -402,10 +402,10 @@ def test_a_changed_policy_reaches_the_guards(guarded: Guarded, monkeypatch: Any)
 
 
 def test_an_opened_guard_is_found(guarded: Guarded) -> None:
-    guarded.run("INSERT INTO mpp_guard_pass (workspace, name) VALUES ('default', 'gov-a')")
+    guarded.run("INSERT INTO mpp_guard_exemption (workspace, name) VALUES ('default', 'gov-a')")
     findings = {f.subject: f for f in doctor.check(f"approval-{guarded.url}")}
     assert findings["database guards"].level == "error"
-    assert "'gov-a' into mpp_guard_pass" in findings["database guards"].message
+    assert "a committed row for 'gov-a'" in findings["database guards"].message
     assert call("guards", "install", "--registry-store-uri", guarded.url).exit_code == 0
     findings = {f.subject: f for f in doctor.check(f"approval-{guarded.url}")}
     assert findings["database guards"].level == "ok"
@@ -458,7 +458,7 @@ def test_removed_guards_refuse_nothing(guarded: Guarded) -> None:
 
 def test_patterns_say_what_the_policy_says() -> None:
     patterns, targets = triggers.pattern_rows(parse_policy(POLICY, "x"))
-    assert [(p.kind, p.place, p.name_like) for p in patterns] == [
+    assert [(p.kind, p.policy_index, p.name_like) for p in patterns] == [
         ("model", 0, "gov-open-%"),
         ("model", 1, "gov-%"),
         ("model", 1, "100!%!_sure_"),

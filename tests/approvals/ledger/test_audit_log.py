@@ -13,7 +13,7 @@ texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=1
 bodies = st.lists(
     st.fixed_dictionaries(
         {
-            "ts": st.integers(0, 2**45),
+            "created_at": st.integers(0, 2**45),
             "actor": texts,
             "action": st.sampled_from(["REQUESTED", "APPLIED"]),
             "workspace": texts,
@@ -23,7 +23,7 @@ bodies = st.lists(
             "request_id": texts,
             "before": texts,
             "after": texts,
-            "policy_sha": texts,
+            "policy_sha256": texts,
         }
     ),
     min_size=1,
@@ -89,10 +89,10 @@ def test_the_hash_can_be_computed_by_anyone() -> None:
                     "request_id",
                     "before",
                     "after",
-                    "policy_sha",
+                    "policy_sha256",
                 ]
             )
-            | {"ts": 5, "action": "APPLIED"}
+            | {"created_at": 5, "action": "APPLIED"}
         ]
     )[0]
     body = {key: value for key, value in entry.items() if key != "hash"}

@@ -12,7 +12,7 @@ def entry(
     ts: int, what: str, version: int | None, target: str | None, /, **after: Any
 ) -> dict[str, Any]:
     return {
-        "ts": ts,
+        "created_at": ts,
         "action": what,
         "workspace": "default",
         "name": "m",

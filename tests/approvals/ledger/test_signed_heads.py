@@ -31,7 +31,7 @@ def fill(url: str, count: int, actor: str = "bob") -> None:
     engine = sa.create_engine(url)
     with sa.orm.Session(engine) as session:
         for number in range(count):
-            audit_log.append(session, ts=number, action="APPLIED", actor=actor)
+            audit_log.append(session, created_at=number, action="APPLIED", actor=actor)
         session.commit()
     engine.dispose()
 

@@ -54,7 +54,7 @@ def test_a_tag_passes_only_as_it_was_seen_written(
     written = (
         None
         if seen is None
-        else SimpleNamespace(value=seen[0], writer=seen[1], ts=NOW - age * 1000)
+        else SimpleNamespace(value=seen[0], writer=seen[1], set_at=NOW - age * 1000)
     )
     check = TagCheck(
         tag="tests", equals="passed", writers=["ci"] if has_writers else [], max_age=max_age

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cachetools import TTLCache
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.store import opening
-from mlflow_plugins_pack.artifacts.store import store as store_module
+from mlflow_plugins_pack.artifacts.store import manifests, opening
 from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
@@ -60,7 +60,7 @@ def fresh_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / uuid.uuid4().hex))
     opening._stores.clear()
     opening._backends.clear()
-    monkeypatch.setattr(store_module, "_segments", store_module._SegmentCache())
+    manifests._segments.clear()
 
 
 def expect_good(repository: ArtifactRepository) -> None:
@@ -120,7 +120,7 @@ def test_bit_that_flips_on_the_way_up(proxy, root, source, kind):
         assert {p["kind"] for p in problems} == {"index"}
         expect_good(repository)
     else:
-        store_module._segments._known.clear()
+        manifests._segments.clear()
         with pytest.raises(ArtifactCorruptError) as caught:
             repository.download_artifacts("")
         if kind == "pack":
@@ -165,7 +165,7 @@ def test_credentials_that_expire_are_read_again(proxy, root, source, tmp_path, m
     proxy.faults.append(Fault("expired", "GET", "/packs/"))
     with pytest.raises(StorageCredentialsError, match="expired"):
         repository.download_artifacts("weights.bin")
-    monkeypatch.setattr(opening, "_BACKEND_SECONDS", 1e-9)
+    monkeypatch.setattr(opening, "_backends", TTLCache(256, 1e-9))
     expect_good(repository)
 
 

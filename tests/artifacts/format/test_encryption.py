@@ -30,10 +30,8 @@ from mlflow_plugins_pack.artifacts.format.encryption import (
     wrap_keys,
 )
 from mlflow_plugins_pack.artifacts.format.pack import HEADER
-from mlflow_plugins_pack.artifacts.store import opening
-from mlflow_plugins_pack.artifacts.store import store as store_module
+from mlflow_plugins_pack.artifacts.store import manifests, opening
 from mlflow_plugins_pack.artifacts.store.opening import find_store
-from mlflow_plugins_pack.artifacts.store.pack_tables import read_table
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
@@ -113,7 +111,7 @@ def repository(root: str, source: Path) -> ArtifactRepository:
 def fresh_process() -> None:
     """Forget what this process knows of stores and keys."""
     opening._stores.clear()
-    store_module._segments = store_module._SegmentCache()
+    manifests._segments.clear()
 
 
 def opened(root: str) -> Store:
@@ -135,7 +133,7 @@ def test_nothing_that_tells_of_the_content_is_stored(repository, folder, keys, r
     secrets = [keys.secret("first"), store.keyring.load().identity, *store.keyring.load().data]
     for name, data in FILES.items():
         secrets += [hashlib.sha256(data).digest(), data[:24], Path(name).name.encode()]
-    for entry in store.view_under("").files.values():
+    for entry in store.manifests.view_under("").files.values():
         secrets += [chunk.sha256 for chunk in (*entry.chunks, *entry.recipe)]
     for secret in secrets:
         for shown in (secret, secret.hex().encode(), base64.b64encode(secret)):
@@ -149,7 +147,7 @@ def test_names_of_chunks_depend_on_the_store(repository, root, source, tmp_path)
     run("init", other, "--encrypt")
     get_artifact_repository(new_run_uri(other)).log_artifacts(str(source / "model"), "model")
     ours, theirs = (
-        {c.sha256 for e in opened(uri).view_under("").files.values() for c in e.chunks}
+        {c.sha256 for e in opened(uri).manifests.view_under("").files.values() for c in e.chunks}
         for uri in (root, other)
     )
     assert ours
@@ -168,7 +166,7 @@ def test_no_two_messages_share_a_nonce(repository, folder, root):
     nonces = [p.read_bytes()[8:32] for p in (*segments(folder), *folder.glob(".cas/index/*"))]
     for path in packs(folder):
         data = path.read_bytes()
-        records, end = read_table(store, bytes.fromhex(path.name), len(data))
+        records, end = store.packs.table(bytes.fromhex(path.name), len(data))
         nonces += [data[r.offset : r.offset + 24] for r in records] + [data[end : end + 24]]
         assert data.startswith(HEADER)
     assert len(nonces) > 100
@@ -330,7 +328,7 @@ def test_chunks_cannot_be_exchanged(repository, folder, root):
     store = opened(root)
     for path in packs(folder):
         data = bytearray(path.read_bytes())
-        records, _ = read_table(store, bytes.fromhex(path.name), len(data))
+        records, _ = store.packs.table(bytes.fromhex(path.name), len(data))
         a, b = records[0], records[1]
         length = min(a.stored, b.stored)
         at_a, at_b = (data[r.offset : r.offset + length] for r in (a, b))
@@ -457,7 +455,7 @@ def sealed_by_newest(store: Store, folder: Path) -> bool:
     store._sealer = sealer
     try:
         for path in packs(folder):
-            read_table(store, bytes.fromhex(path.name), path.stat().st_size)
+            store.packs.table(bytes.fromhex(path.name), path.stat().st_size)
     except ArtifactCorruptError:
         return False
     finally:
@@ -481,7 +479,7 @@ def test_everything_is_encrypted_anew(repository, root, folder, source):
     assert run_json("fsck", root, "--read-data")["problems"] == []
     # A process that read the keyring before opens what is sealed by a key it does not know yet.
     assert len(old.keyring.load().data) == 2
-    assert old.view_under("").files
+    assert old.manifests.view_under("").files
     before = sum(p.stat().st_size for p in packs(folder))
     get_artifact_repository(new_run_uri(root)).log_artifacts(str(source / "model"), "model")
     assert sum(p.stat().st_size for p in packs(folder)) - before < 30_000

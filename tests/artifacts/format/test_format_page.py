@@ -10,7 +10,7 @@ from pathlib import Path
 
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.format import index_delta, manifest, pack
+from mlflow_plugins_pack.artifacts.format import index_delta, manifest, pack, recipe
 from mlflow_plugins_pack.artifacts.maintenance.gc import collect
 from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
@@ -69,7 +69,7 @@ def test_page_shows_the_real_format(tmp_path):
     text = PAGE.read_text()
     for magic in (
         manifest.SEGMENT_MAGIC,
-        manifest.RECIPE_MAGIC,
+        recipe.RECIPE_MAGIC,
         pack.HEADER,
         pack.FOOTER_MAGIC,
         index_delta.MAGIC,

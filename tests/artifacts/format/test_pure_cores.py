@@ -34,9 +34,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     Segment,
     Tombstone,
     Unlock,
-    decode_recipe_part,
     decode_segment,
-    encode_recipe_part,
     encode_segment,
 )
 from mlflow_plugins_pack.artifacts.format.pack import (
@@ -55,6 +53,7 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     encode_records,
     tail_length,
 )
+from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, encode_recipe_part
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (

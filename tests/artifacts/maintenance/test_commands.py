@@ -174,9 +174,9 @@ def test_damaged_index_stops_nobody(filled, tmp_path, monkeypatch, caplog):
 
 def test_tampered_store_of_segments(filled, tmp_path):
     flip(segments(tmp_path / "store")[0], 60)
-    from mlflow_plugins_pack.artifacts.store import store
+    from mlflow_plugins_pack.artifacts.store import manifests
 
-    store._segments._known.clear()
+    manifests._segments.clear()
     problems = run_json("fsck", filled, code=1)["problems"]
     assert "manifest" in {p["kind"] for p in problems}
     with pytest.raises(ArtifactCorruptError):

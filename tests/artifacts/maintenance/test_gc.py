@@ -14,14 +14,16 @@ from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.condemned_list import (
+    CondemnedList,
+    decode_list,
+    encode_list,
+)
 from mlflow_plugins_pack.artifacts.maintenance import gc, lease
 from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
-    CondemnedList,
     PackUse,
     SegmentUse,
     choose_packs,
-    decode_list,
-    encode_list,
     must_copy,
     spent_segments,
 )
@@ -238,8 +240,8 @@ def test_long_file_whose_recipe_is_moved(disk, tmp_path, monkeypatch):
     )
     from mlflow_plugins_pack.artifacts.download.file_reader import read_file
 
-    (scope,) = fresh.scopes_under("")
-    assert b"".join(read_file(fresh, fresh.view(scope).files["long"])) == data
+    (scope,) = fresh.manifests.scopes_under("")
+    assert b"".join(read_file(fresh, fresh.manifests.view(scope).files["long"])) == data
     assert run_json("fsck", disk, "--read-data")["problems"] == []
     # Logged again it gets a recipe of its own, and nothing else is stored.
     before = pack_bytes(disk)
@@ -277,7 +279,7 @@ def test_segments_that_others_stand_for_are_removed(disk, tmp_path):
 
 
 def test_unreadable_manifest_stops_the_collection(disk, tmp_path, monkeypatch):
-    from mlflow_plugins_pack.artifacts.store import store as store_module
+    from mlflow_plugins_pack.artifacts.store import manifests
 
     kept, doomed = (get_artifact_repository(new_run_uri(disk)) for _ in range(2))
     kept.log_artifact(write(tmp_path, "kept", random_bytes(MIB)))
@@ -285,7 +287,7 @@ def test_unreadable_manifest_stops_the_collection(disk, tmp_path, monkeypatch):
     doomed.delete_artifacts()
     (segment, *_) = (p for p in segments(tmp_path / "store") if p.stat().st_size > 800)
     flip(segment, 60)
-    monkeypatch.setattr(store_module, "_segments", store_module._SegmentCache())
+    manifests._segments.clear()
     with pytest.raises(ArtifactCorruptError, match="nothing more was condemned or removed"):
         run("gc", disk, "--grace", "0s")
     assert len(packs(tmp_path / "store")) == 2

@@ -28,9 +28,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     SEGMENT_MAGIC,
     FileEntry,
     Segment,
-    decode_recipe_part,
     decode_segment,
-    encode_recipe_part,
     encode_segment,
 )
 from mlflow_plugins_pack.artifacts.format.pack import (
@@ -44,6 +42,7 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     decode_tail,
     tail_length,
 )
+from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, encode_recipe_part
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ForbiddenRootError, PackError
@@ -218,7 +217,7 @@ def test_index_that_points_elsewhere_spoils_no_upload(root, tmp_path, monkeypatc
     (tmp_path / "f").write_bytes(data)
     get_artifact_repository(new_run_uri(root)).log_artifact(str(tmp_path / "f"))
     store = opening.open_store(parse_location(root))
-    _, delta = next(store.index_deltas())
+    _, delta = next(store.index.deltas())
     missing = b"\7" * 32
     lie = Delta({missing: delta.packs[next(iter(delta.packs))]})
     for pack in (tmp_path / "store/.cas/index").iterdir():
@@ -246,7 +245,7 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
     store.backend.write(store.key(object_keys.pack_key(name)), packed)
     place = record.at(name)
     entry = FileEntry("loop", 100, b"\2" * 32, 0, recipe=(place, place))
-    store.commit(SCOPE, [entry])
+    store.manifests.commit(SCOPE, [entry])
     with pytest.raises(ArtifactCorruptError, match="'loop'"):
         repository.download_artifacts("loop", str(tmp_path))
     assert run_json("fsck", root, code=1)["problems"]

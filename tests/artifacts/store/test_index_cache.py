@@ -19,7 +19,7 @@ from mlflow_plugins_pack.artifacts.format.index_delta import Delta, KnownFile
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record, encode_records
 from mlflow_plugins_pack.artifacts.store import index_cache
 from mlflow_plugins_pack.artifacts.store.index_cache import IndexCache
-from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.upload import pack_writer
 
 CHUNKS = 5
 
@@ -206,7 +206,7 @@ def test_calls_in_quick_succession_list_the_index_once(tmp_path, monkeypatch):
     monkeypatch.setattr(LocalBackend, "list", recorded)
     counts = []
     for number, seconds in enumerate((3600, 3600, 0)):
-        monkeypatch.setattr(session, "_INDEX_SECONDS", seconds)
+        monkeypatch.setattr(pack_writer, "_INDEX_SECONDS", seconds)
         listed.clear()
         (tmp_path / "f").write_bytes(os.urandom(200_000))
         uri = f"cas-file://{tmp_path}/store/1/{number:032x}/artifacts"

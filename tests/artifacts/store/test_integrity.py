@@ -19,18 +19,14 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts.download import download
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import (
-    FileEntry,
-    Segment,
-    encode_recipe_part,
-    encode_segment,
-)
-from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Segment, encode_segment
+from mlflow_plugins_pack.artifacts.format.pack import Chunk, PackBuilder
+from mlflow_plugins_pack.artifacts.format.recipe import encode_recipe_part
 from mlflow_plugins_pack.artifacts.format.view import manifest_bytes
 from mlflow_plugins_pack.artifacts.maintenance.gc import collect
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.store.opening import open_store
-from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.upload import pack_writer, session
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
@@ -173,7 +169,7 @@ def test_upload_does_not_lean_on_a_pack_that_is_gone(
         # The recipe is in the last pack: leave it, so that its own references are looked at.
         if size < 20 * MIB or pack.stat().st_size > 12_000_000:
             pack.unlink()
-    open_store(parse_location(repository.artifact_uri))._seen_packs.clear()
+    open_store(parse_location(repository.artifact_uri)).packs.forget_seen()
     other = get_artifact_repository(new_run_uri(f"cas-file://{store_folder}"))
     with pytest.raises(ArtifactCorruptError, match="Nothing was committed"), path.open("rb") as f:
         other.log_artifact_from_stream(f, "stream")
@@ -189,7 +185,7 @@ def test_upload_of_a_file_finds_out_by_itself(repository, store_folder, tmp_path
     path = log(repository, tmp_path, "f", data)
     for pack in packs(store_folder):
         pack.unlink()
-    open_store(parse_location(repository.artifact_uri))._seen_packs.clear()
+    open_store(parse_location(repository.artifact_uri)).packs.forget_seen()
     repository.log_artifact(str(path), "again")
     assert Path(repository.download_artifacts("again/f")).read_bytes() == data
 
@@ -260,14 +256,13 @@ def test_recipe_that_repeats_a_chunk_fills_no_disk(
     """A small recipe may claim terabytes: reading stops where the entry's size is passed."""
     log(repository, tmp_path, "f", random_bytes(300_000))
     store = open_store(parse_location(repository.artifact_uri))
-    (entry,) = store.view(store.scopes_under("")[0]).files.values()
+    (entry,) = store.manifests.view(store.manifests.scopes_under("")[0]).files.values()
     chunk = entry.chunks[0]
     data = encode_recipe_part(b"\1" * 32, 5, 0, 1, [chunk] * 60_000)
-    upload = session.UploadSession(store)
     place = Chunk(b"", b"", 0, 0, 0, 0)
     import hashlib
 
-    builder = upload._builder
+    builder = PackBuilder(store.sealer)
     record = builder.add(1, 0, hashlib.sha256(data).digest(), data, len(data))
     name, packed, _ = builder.finish()
     place = record.at(name)
@@ -378,9 +373,9 @@ def test_file_and_folder_of_one_name_on_disk(repository, tmp_path):
 UPLOAD = """
 import sys
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_plugins_pack.artifacts.upload import session
-session.PACK_BYTES = 1 << 20
-session._PACKS_PER_DELTA = 2
+from mlflow_plugins_pack.artifacts.upload import pack_writer
+pack_writer.PACK_BYTES = 1 << 20
+pack_writer._PACKS_PER_DELTA = 2
 print("ready", flush=True)
 for number in range(1000):
     get_artifact_repository(sys.argv[1]).log_artifacts(sys.argv[2], f"try-{number}")
@@ -463,7 +458,7 @@ def test_failed_upload_shows_nothing(repository, store_folder, tmp_path, monkeyp
         original(self, key, data)
 
     monkeypatch.setattr(LocalBackend, "write", write)
-    monkeypatch.setattr(session, "PACK_BYTES", 100_000)
+    monkeypatch.setattr(pack_writer, "PACK_BYTES", 100_000)
     (tmp_path / "big").write_bytes(random_bytes(MIB))
     with pytest.raises(StorageDeniedError):
         repository.log_artifact(str(tmp_path / "big"))
@@ -482,8 +477,8 @@ def test_crash_at_every_single_write(store_folder, tmp_path, monkeypatch, before
     from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
     from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 
-    monkeypatch.setattr(session, "PACK_BYTES", 300_000)
-    monkeypatch.setattr(session, "_PACKS_PER_DELTA", 2)
+    monkeypatch.setattr(pack_writer, "PACK_BYTES", 300_000)
+    monkeypatch.setattr(pack_writer, "_PACKS_PER_DELTA", 2)
     root = f"cas-file://{store_folder}"
     keys: list[str] = []
     writes_left = [10**9]

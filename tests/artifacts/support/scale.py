@@ -54,7 +54,7 @@ def grow(root: str, runs: int, gib: int) -> None:
             FileEntry(f"f{n}", CHUNK_BYTES, chance.randbytes(32), 0, chunks=(chunk,))
             for n in range(FILES_PER_RUN)
         ]
-        store.commit(f"1/{uuid.UUID(int=chance.getrandbits(128)).hex}/artifacts", entries)
+        store.manifests.commit(f"1/{uuid.UUID(int=chance.getrandbits(128)).hex}/artifacts", entries)
 
 
 def measure(root: str, folder: str) -> None:

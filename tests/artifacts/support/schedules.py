@@ -20,7 +20,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import mlflow_plugins_pack.artifacts.store.store as store_module
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.download.file_reader import read_file
@@ -30,7 +29,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import Tombstone
 from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
 from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 from mlflow_plugins_pack.artifacts.store.store import Store
-from mlflow_plugins_pack.artifacts.upload import session
+from mlflow_plugins_pack.artifacts.upload import pack_writer, session
 from mlflow_plugins_pack.artifacts.upload.session import MissingPackError, UploadSession
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import CollectionRunningError
@@ -261,11 +260,11 @@ def writer(schedule: Schedule, truth: Truth, number: int) -> Callable[[Actor], N
             if choices.random() < 0.6:
                 gone = f"f{choices.randrange(3)}"
                 truth.unfinished.add(scope)
-                actor.store.commit(scope, [Tombstone(gone)])
+                actor.store.manifests.commit(scope, [Tombstone(gone)])
                 truth.acknowledged.pop((scope, gone), None)
                 truth.unfinished.discard(scope)
             if choices.random() < 0.3:
-                actor.store.combine(scope, at_least=2)
+                actor.store.manifests.combine(scope, at_least=2)
 
     return live
 
@@ -288,7 +287,9 @@ def reader(schedule: Schedule, truth: Truth) -> Callable[[Actor], None]:
     def live(actor: Actor) -> None:
         for _ in range(3):
             for scope, path in KEPT:
-                (entry,) = [e for e in actor.store.view(scope).files.values() if e.path == path]
+                (entry,) = [
+                    e for e in actor.store.manifests.view(scope).files.values() if e.path == path
+                ]
                 assert b"".join(read_file(actor.store, entry)) == truth.acknowledged[scope, path]
 
     return live
@@ -303,13 +304,13 @@ def check(schedule: Schedule, truth: Truth) -> None:
     for (scope, path), data in truth.acknowledged.items():
         if scope in truth.unfinished:
             continue
-        entry = store.view(scope).files[path]
+        entry = store.manifests.view(scope).files[path]
         assert b"".join(read_file(store, entry)) == data, (scope, path)
-    for scope in store.scopes_under(""):
+    for scope in store.manifests.scopes_under(""):
         if scope in truth.excused:
             continue
         paths = {path for known, path in truth.acknowledged if known == scope}
-        view = store.view(scope)
+        view = store.manifests.view(scope)
         if scope not in truth.unfinished:
             assert set(view.files) == paths, scope
         for entry in view.files.values():
@@ -398,7 +399,13 @@ class chance:  # noqa: N801 - stands in for the module `secrets`
 def patch() -> Callable[[], None]:
     """Make packs small, caches private to an actor and time the schedule's; returns the undo."""
     from mlflow_plugins_pack.artifacts.maintenance import lease
-    from mlflow_plugins_pack.artifacts.store import chunk_copy, index_cache
+    from mlflow_plugins_pack.artifacts.store import (
+        chunk_copy,
+        condemned,
+        index,
+        index_cache,
+        manifests,
+    )
 
     saved: list[tuple[Any, str, Any]] = []
 
@@ -406,17 +413,18 @@ def patch() -> Callable[[], None]:
         saved.append((module, name, getattr(module, name)))
         setattr(module, name, value)
 
-    put(session, "PACK_BYTES", 45_000)
-    put(session, "_PACKS_PER_DELTA", 2)
-    put(session, "CHUNKS_IN_SEGMENT", 2)
+    put(pack_writer, "PACK_BYTES", 45_000)
+    put(pack_writer, "_PACKS_PER_DELTA", 2)
+    put(pack_writer, "CHUNKS_IN_SEGMENT", 2)
     put(session, "INLINE_FILE_BYTES", 100)
     put(chunk_copy, "_PACK_BYTES", 45_000)
     put(gc_rules, "SMALL_PACK_BYTES", 0)
-    put(store_module, "COMBINE_FROM_DELTAS", 4)
-    put(store_module, "_segments", NoCache())
-    for module in (store_module, gc, lease):
+    put(index, "COMBINE_FROM_DELTAS", 4)
+    put(manifests, "_segments", NoCache())
+    for module in (manifests, index, condemned, lease):
         put(module, "time", clock)
         put(module, "secrets", chance)
+    put(gc, "time", clock)
     put(pack, "secrets", chance)
     put(index_cache, "_open_file", lambda store_id: index_cache._open_private())
     restore = inline_pools()
@@ -435,7 +443,7 @@ class NoCache:
     def get(self, key: Any) -> None:
         return None
 
-    def put(self, key: Any, segment: Any, weight: int) -> None:
+    def __setitem__(self, key: Any, value: Any) -> None:
         pass
 
 

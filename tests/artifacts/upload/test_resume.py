@@ -99,8 +99,8 @@ get_artifact_repository(sys.argv[1]).download_artifacts("", sys.argv[2])
 UPLOAD = """
 import sys
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-from mlflow_plugins_pack.artifacts.upload import session
-session.PACK_BYTES, session._SECONDS_PER_DELTA = 4 << 20, 0
+from mlflow_plugins_pack.artifacts.upload import pack_writer
+pack_writer.PACK_BYTES, pack_writer._SECONDS_PER_DELTA = 4 << 20, 0
 get_artifact_repository(sys.argv[1]).log_artifacts(sys.argv[2])
 """
 

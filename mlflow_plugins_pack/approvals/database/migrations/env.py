@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from alembic import context
 
-from mlflow_plugins_pack.approvals.database.tables import VERSION_TABLE
-
 config = context.config
+version_table = config.get_main_option("version_table")
 
 if context.is_offline_mode():
     context.configure(
         url=config.get_main_option("sqlalchemy.url"),
-        version_table=VERSION_TABLE,
+        version_table=version_table,
         literal_binds=True,
     )
 else:
     context.configure(
         connection=config.attributes["connection"],
-        version_table=VERSION_TABLE,
+        version_table=version_table,
         transactional_ddl=config.attributes["connection"].dialect.name != "mysql",
     )
 

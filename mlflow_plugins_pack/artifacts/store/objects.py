@@ -1,0 +1,82 @@
+"""The objects of one store: keys below its root, bytes encrypted where all of the store's are."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from mlflow_plugins_pack.artifacts.backends.base import Backend
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.encryption import PLAIN, Sealer
+from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat
+from mlflow_plugins_pack.artifacts.store.keyring import Keyring
+from mlflow_plugins_pack.artifacts.uri.location import Location
+from mlflow_plugins_pack.errors import PackError
+
+_logger = logging.getLogger(__name__)
+
+_KEYS_SECONDS = 300
+
+
+class StoreObjects:
+    """Reads and writes the objects of one store.
+
+    Attributes:
+        backend: The storage. It is replaced when credentials or settings change.
+        location: The store's root.
+        format: What was fixed when the store was created.
+    """
+
+    def __init__(self, backend: Backend, location: Location, store_format: StoreFormat) -> None:
+        self.backend = backend
+        self.location = location
+        self.format = store_format
+        self._sealer: Sealer | None = None
+        self._keys_read = 0.0
+
+    def key(self, name: str) -> str:
+        """Return the backend's key of one of the store's own keys."""
+        return object_keys.join(self.location.path, name)
+
+    @property
+    def sealer(self) -> Sealer:
+        """What encrypts and decrypts everything that the store holds; the identity if it is plain.
+
+        Raises:
+            ArtifactKeyError: If the store is encrypted and none of the given keys opens it.
+        """
+        if not self.format.is_encrypted:
+            return PLAIN
+        now = time.monotonic()
+        if self._sealer is None:
+            self._sealer, self._keys_read = self.keyring.sealer(), now
+        elif now - self._keys_read > _KEYS_SECONDS:
+            # Another process may have added a data key; until that is known, the old one is good.
+            self._keys_read = now
+            try:
+                self._sealer = self.keyring.sealer()
+            except PackError as exc:
+                _logger.warning("%s The keys that were read before stay in use.", exc.message)
+        return self._sealer
+
+    def forget_keys(self) -> None:
+        """Read the keyring again before the next use."""
+        self._sealer = None
+
+    @property
+    def keyring(self) -> Keyring:
+        """The keyring of an encrypted store."""
+        return Keyring(self.backend, self.location.path, self.format.store_id, self.location.uri)
+
+    def read_object(self, key: str) -> bytes:
+        """Return the content of one of the store's own objects, decrypted.
+
+        Raises:
+            ObjectMissingError: If it does not exist.
+            ArtifactCorruptError: If the store's keys do not open it.
+        """
+        return self.sealer.open_object(key, self.backend.read(self.key(key)))
+
+    def write_object(self, key: str, data: bytes) -> None:
+        """Create or replace one of the store's own objects, encrypted where all are."""
+        self.backend.write(self.key(key), self.sealer.seal_object(key, data))

@@ -1,0 +1,76 @@
+"""Cuts one file into chunks and stores them; hashing goes on at the same time on other cores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.format.chunker import Chunker, fast_cutter
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.upload.pack_writer import PackWriter
+from mlflow_plugins_pack.artifacts.upload.pending import ChunkList, PendingFile
+
+T = TypeVar("T")
+
+_BLOCKS_AHEAD = 2
+"""So many blocks of a file are cut while the chunks before them are still being hashed."""
+_HAND_OVER_BYTES = 256 * 1024
+"""Waking another thread takes about as long as hashing this much."""
+
+
+class ChunkSink:
+    """Takes one file block by block."""
+
+    def __init__(self, store: Store, packs: PackWriter) -> None:
+        packs.learn_index()
+        packs.compressor.start_file()
+        self._packs = packs
+        self._chunk_ids = store.sealer.chunk_ids
+        self._chunker = Chunker(store.format.chunker, fast_cutter)
+        self._chunks = ChunkList()
+        self._whole = hashlib.sha256()
+        self._hashing: Future[None] | None = None
+        self._cut: deque[tuple[list[memoryview], Future[list[bytes]]]] = deque()
+        self._size = 0
+
+    def feed(self, block: bytes | memoryview) -> None:
+        """Take the next bytes of the file."""
+        self._size += len(block)
+        if self._hashing is not None:
+            self._hashing.result()
+        self._hashing = _compute(len(block), self._whole.update, block)
+        self._take(list(self._chunker.feed(block)))
+
+    def finish(self) -> FileEntry | PendingFile:
+        """Take the file as complete and return its entry, without path and time."""
+        self._take(list(self._chunker.finish()))
+        while self._cut:
+            self._store_next()
+        if self._hashing is not None:
+            self._hashing.result()
+        return self._packs.store_file(self._whole.digest(), self._size, self._chunks)
+
+    def _take(self, pieces: list[memoryview]) -> None:
+        total = sum(map(len, pieces))
+        self._cut.append((pieces, _compute(total, self._chunk_ids, pieces)))
+        while len(self._cut) > _BLOCKS_AHEAD:
+            self._store_next()
+
+    def _store_next(self) -> None:
+        pieces, digests = self._cut.popleft()
+        for chunk in self._packs.store_chunks(pieces, digests.result()):
+            self._chunks.append(chunk)
+
+
+def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Run a call on another core if it is long enough to be worth the hand-over."""
+    if work_bytes > _HAND_OVER_BYTES:
+        return thread_pools.compute(call, *arguments)
+    done: Future[T] = Future()
+    done.set_result(call(*arguments))
+    return done

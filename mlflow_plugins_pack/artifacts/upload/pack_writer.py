@@ -1,0 +1,213 @@
+"""Stores the chunks and files that the store lacks, in packs that are uploaded while others fill.
+
+The index names a pack only once it is stored.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.format.index_delta import Delta, KnownFile
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.format.pack import (
+    KIND_DATA,
+    KIND_RECIPE,
+    SELF,
+    Chunk,
+    Compressor,
+    PackBuilder,
+)
+from mlflow_plugins_pack.artifacts.format.recipe import CHUNKS_PER_RECIPE_PART, encode_recipe_part
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.upload.pending import (
+    ChunkList,
+    PendingChunk,
+    PendingFile,
+    Placed,
+)
+
+PACK_BYTES = 12 * 1024 * 1024
+"""A pack is closed once it is this long, or a quarter of the call's share of memory."""
+
+CHUNKS_IN_SEGMENT = 64
+"""A file of more chunks gets a recipe, so that a listing does not read them."""
+
+_PACKS_PER_DELTA = 16
+_SECONDS_PER_DELTA = 10
+"""An index delta is written this often during a long upload, so that a second try finds them."""
+
+_INDEX_SECONDS = 5
+"""Calls that follow each other this closely ask once what others have stored meanwhile."""
+
+
+class PackWriter:
+    """Writes one call's packs and index deltas. Not for use by two threads at once.
+
+    Attributes:
+        names: Of the packs that were closed so far, in order.
+        reused: Packs that were there before and hold chunks of this call.
+        compressor: Compresses the chunks of the file that is being read.
+        knows_index: Whether this call has asked the index, so that it may rely on older packs.
+    """
+
+    def __init__(self, store: Store, share: thread_pools.Share) -> None:
+        self._store = store
+        self._share = share
+        self._uploads = thread_pools.Uploads(share)
+        self._builder = PackBuilder(store.sealer)
+        self._unwritten: dict[bytes, bytes] = {}
+        self._new_chunks: dict[bytes, PendingChunk] = {}
+        self._new_files: dict[bytes, PendingFile] = {}
+        self._indexed = time.monotonic()
+        self.names: list[bytes] = []
+        self.reused: set[bytes] = set()
+        self.compressor = Compressor()
+        self.knows_index = False
+
+    # --- storing ---
+
+    def learn_index(self) -> None:
+        """Bring the index up to date, once a call, before the first chunk is looked up."""
+        if not self.knows_index:
+            self._store.index.refresh(max_age_seconds=_INDEX_SECONDS)
+            self.knows_index = True
+
+    def store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Placed]:
+        """Store what is new of some chunks; give the places of all."""
+        unknown = [sha256 for sha256 in digests if sha256 not in self._new_chunks]
+        known = self._store.index.cache.find_chunks(unknown) if unknown else {}
+        for data, sha256 in zip(pieces, digests, strict=True):
+            if (new := self._new_chunks.get(sha256)) is not None:
+                yield new
+            elif (found := known.get(sha256)) is not None:
+                self.reused.add(found.pack)
+                yield found
+            else:
+                codec, stored = self.compressor.encode(data)
+                self._roll(len(stored))
+                chunk = self._add(KIND_DATA, codec, sha256, stored, len(data))
+                self._new_chunks[sha256] = chunk
+                yield chunk
+
+    def store_file(self, sha256: bytes, size: int, chunks: ChunkList) -> FileEntry | PendingFile:
+        """Return the entry of a file whose chunks are stored, without path and time.
+
+        A file that the store knows as a whole keeps the places it has there.
+        """
+        known = self._known_file(sha256, size) if size else None
+        if known is not None:
+            return known
+        file = PendingFile("", size, sha256)
+        if len(chunks) > CHUNKS_IN_SEGMENT:
+            file = replace(file, recipe=self._store_recipe(sha256, size, chunks))
+        else:
+            file = replace(file, chunks=tuple(*chunks.parts()))
+        self._new_files[sha256] = file
+        return file
+
+    def _known_file(self, sha256: bytes, size: int) -> FileEntry | PendingFile | None:
+        if sha256 in self._new_files:
+            return self._new_files[sha256]
+        known = self._store.index.cache.find_file(sha256)
+        if known is None or known.size != size:
+            return None
+        if known.is_recipe:
+            return FileEntry("", size, sha256, 0, recipe=known.places)
+        return FileEntry("", size, sha256, 0, chunks=known.places)
+
+    def _store_recipe(
+        self, sha256: bytes, size: int, chunks: ChunkList
+    ) -> tuple[PendingChunk, ...]:
+        parts = math.ceil(len(chunks) / CHUNKS_PER_RECIPE_PART)
+        places = []
+        for number, part in enumerate(chunks.parts()):
+            self._roll(len(part) * 64)
+            listed = [self._resolve(chunk, open_pack=SELF) for chunk in part]
+            data = encode_recipe_part(sha256, size, number, parts, listed)
+            codec, stored = Compressor().encode(data)
+            chunk_id = self._store.sealer.chunk_id(data)
+            places.append(self._add(KIND_RECIPE, codec, chunk_id, stored, len(data)))
+        return tuple(places)
+
+    def _add(self, kind: int, codec: int, sha256: bytes, stored: Any, raw: int) -> PendingChunk:
+        record = self._builder.add(kind, codec, sha256, stored, raw)
+        return PendingChunk(len(self.names), *record.at(SELF)[1:])
+
+    # --- resolving ---
+
+    def resolve(self, file: PendingFile) -> FileEntry:
+        """Return a file with the names of its packs, all of which are closed."""
+        return FileEntry(
+            file.path,
+            file.size,
+            file.sha256,
+            file.mtime_ns,
+            chunks=tuple(map(self._resolve, file.chunks)),
+            recipe=tuple(map(self._resolve, file.recipe)),
+        )
+
+    def _resolve(self, chunk: Placed, open_pack: bytes | None = None) -> Chunk:
+        if isinstance(chunk, Chunk):
+            return chunk
+        if chunk.pack < len(self.names):
+            return chunk.in_pack(self.names[chunk.pack])
+        if open_pack is None:
+            raise AssertionError("a chunk's pack was never closed")
+        return chunk.in_pack(open_pack)
+
+    # --- packs and deltas ---
+
+    def _roll(self, coming: int) -> None:
+        limit = min(PACK_BYTES, self._share.bytes // 4)
+        if not self._builder.is_empty and len(self._builder) + coming > limit:
+            self.close_pack()
+
+    def close_pack(self) -> None:
+        """Close the pack that is being filled, if there is one, and begin to upload it."""
+        if self._builder.is_empty:
+            return
+        name, data, table = self._builder.finish()
+        self._builder = PackBuilder(self._store.sealer)
+        self.names.append(name)
+        self._store.packs.note_written(name)
+        self._uploads.submit(len(data), self._store.packs.write, name, data)
+        self._unwritten[name] = table
+        if (
+            len(self._unwritten) >= _PACKS_PER_DELTA
+            or time.monotonic() - self._indexed > _SECONDS_PER_DELTA
+        ):
+            self._write_delta([])
+
+    def finish_uploads(self) -> None:
+        """Wait until every closed pack is stored.
+
+        Raises:
+            StorageError: If one could not be stored.
+        """
+        self._uploads.finish()
+
+    def write_index(self) -> None:
+        """Name everything that this call stored in the index."""
+        files = [self.resolve(file) for file in self._new_files.values() if file.size]
+        self._write_delta(
+            [KnownFile(f.sha256, f.size, bool(f.recipe), f.recipe or f.chunks) for f in files]
+        )
+
+    def _write_delta(self, files: list[KnownFile]) -> None:
+        self._uploads.finish()
+        delta = Delta(dict(self._unwritten), files)
+        if not delta.is_empty():
+            self._store.index.add(delta)
+        self._unwritten.clear()
+        self._indexed = time.monotonic()
+        if self._builder.is_empty:
+            self._new_chunks.clear()
+
+    def abandon(self) -> None:
+        """Upload nothing more; does not wait for what is under way."""
+        self._uploads.abandon()

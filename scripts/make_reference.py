@@ -1,0 +1,314 @@
+# ruff: noqa: E501 - rows of tables
+"""Write docs/reference/ from the code: settings, commands, error codes, tags, tables, schemes.
+
+    python scripts/make_reference.py
+
+tests/test_documentation.py fails when a page is not what this would write.
+"""
+
+from __future__ import annotations
+
+import configparser
+import inspect
+import re
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+FOLDER = CHECKOUT / "docs" / "reference"
+
+_MADE = "<!-- Written by scripts/make_reference.py; change the code, not this page. -->\n"
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
+    head = list(head)
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row in rows:
+        cells = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in row)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+# --- settings -----------------------------------------------------------------------------------
+
+
+def _shown_default(value: object) -> str:
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, (tuple, frozenset)):
+        return f"`{','.join(map(str, value))}`" if value else "not set"
+    return "not set" if value in ("", None) else f"`{value}`"
+
+
+def settings_page() -> str:
+    """Return the page of all environment variables."""
+    from mlflow_plugins_pack import settings
+
+    rows = [
+        (f"`{one.name}`", one.meaning, _shown_default(one.default))
+        for one in settings.all_settings()
+    ]
+    return f"""# Settings
+
+{_MADE}
+The pack reads these environment variables when it needs them, never on import. Credentials and
+endpoints of storage and databases are read as stock MLflow reads them (`AWS_*`,
+`MLFLOW_S3_ENDPOINT_URL`, `AZURE_STORAGE_CONNECTION_STRING`, ...).
+
+{_table(("setting", "meaning", "default"), rows)}"""
+
+
+# --- commands -----------------------------------------------------------------------------------
+
+
+def _plain(text: str) -> str:
+    return inspect.cleandoc(text).replace("\b\n", "")
+
+
+def _commands(group: object, words: tuple[str, ...]) -> Iterator[str]:
+    import click
+
+    if not isinstance(group, click.Group):
+        raise TypeError(group)
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if command is None:
+            continue
+        path = (*words, name)
+        usage = " ".join([*path, *command.collect_usage_pieces(click.Context(command))])
+        yield f"{'##' if len(path) == 2 else '###'} {' '.join(path)}\n"
+        if not isinstance(command, click.Group):
+            yield f"```text\n{usage}\n```\n"
+        yield _plain(command.help or "") + "\n"
+        rows = []
+        for parameter in command.params:
+            if isinstance(parameter, click.Option) and not parameter.hidden:
+                names, meaning = parameter.get_help_record(click.Context(command)) or ("", "")
+                rows.append((f"`{names}`", meaning))
+        if rows:
+            yield _table(("option", "meaning"), rows)
+        if isinstance(command, click.Group):
+            yield from _commands(command, path)
+
+
+def commands_page() -> str:
+    """Return the page of all commands with their options."""
+    from mlflow_plugins_pack.cli.main import cli
+
+    body = "\n".join(_commands(cli, ("mlflow-pack",)))
+    return f"""# Commands
+
+{_MADE}
+Every command prints this with `--help`; listings print JSON with `--json`. Exit codes: 0 done,
+1 refused or found wrong, 2 wrong usage; `approvals wait` and `apply` end with 3 when the time is up.
+
+{body}"""
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+def _errors(base: type, depth: int = 0) -> Iterator[tuple[str, str, str, str]]:
+    from mlflow.exceptions import ERROR_CODE_TO_HTTP_STATUS
+    from mlflow.protos.databricks_pb2 import ErrorCode
+
+    summary = inspect.cleandoc(base.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
+    name = ErrorCode.Name(base.status)
+    status = ERROR_CODE_TO_HTTP_STATUS.get(name, 500)
+    has_children = bool(base.__subclasses__())
+    shown_status = "" if has_children and not base.code else str(status)
+    yield (
+        "&nbsp;" * 4 * depth + f"`{base.__name__}`",
+        f"`{base.code}`" if base.code else "",
+        shown_status,
+        summary,
+    )
+    for child in base.__subclasses__():
+        if child.__module__ == base.__module__:
+            yield from _errors(child, depth + 1)
+
+
+def errors_page() -> str:
+    """Return the page of all error classes and the codes that begin their messages."""
+    from mlflow_plugins_pack.errors import PackError
+
+    rows = _errors(PackError)
+    return f"""# Errors
+
+{_MADE}
+Every error the pack raises on purpose is a `mlflow_plugins_pack.errors.PackError`, which is an
+`MlflowException`. A refusal of the approvals begins with its code, followed by a colon; scripts may
+rely on the code and the class, never on the sentence after it. The message says what happened,
+what was not changed, and what to do next. HTTP is the status with which a server answers.
+
+{_table(("class", "code", "HTTP", "meaning"), rows)}"""
+
+
+# --- tags ---------------------------------------------------------------------------------------
+
+_COMMAND_TAGS = {
+    "request": "Asks for the version to become the target.",
+    "approve": "Approves the open request.",
+    "withdraw": "Withdraws the user's approval while the request is pending.",
+    "reject": "Rejects the open request.",
+    "cancel": "Cancels the user's own request.",
+    "comment": "Adds a comment.",
+    "comment.edit": "Replaces the user's newest comment.",
+    "comment.delete": "Deletes the user's newest comment.",
+    "break_glass": "Promotes without approval in an emergency; a review follows.",
+    "break_glass.demote": "Takes the target away in an emergency; a review follows.",
+}
+
+_LINEAGE_TAGS = {
+    "inputs": "JSON list of what was read.",
+    "outputs": "JSON list of what the program's own code wrote.",
+    "digest": "One digest over the contents of all data and models that were read.",
+    "upstream.runs": "JSON list of the runs whose artifacts or files were read.",
+    "upstream.models": "JSON list of the model versions that were fetched, aliases resolved.",
+    "code": "JSON object: entry script and its digest, git commit, uncommitted changes.",
+    "env": "JSON object: Python, platform, and one digest over all installed packages.",
+    "coverage": "JSON object: the capture layers that were on, and libraries they cannot see into.",
+    "truncated": "JSON object, if a list was shortened: what was rolled up, left out or dropped.",
+    "schema": "Version of these tags; set when the run is created.",
+}
+
+
+def tags_page() -> str:
+    """Return the page of all tags that the pack reads or writes."""
+    from mlflow_plugins_pack.approvals.domain.targets import (
+        COMMAND_PREFIX,
+        COMMANDS,
+        DIGEST_SUFFIX,
+        PROJECTION_PREFIX,
+    )
+    from mlflow_plugins_pack.lineage.document.tags import PREFIX
+
+    commands = [(f"`{COMMAND_PREFIX}{name}`", _COMMAND_TAGS[name]) for name in COMMANDS]
+    states = [
+        (f"`{PROJECTION_PREFIX}TARGET`", "The state of the request, for people to read."),
+        (
+            f"`{PROJECTION_PREFIX}TARGET{DIGEST_SUFFIX}`",
+            "The digest of the version's content with which the target was approved.",
+        ),
+    ]
+    lineage = [(f"`{PREFIX}{name}`", meaning) for name, meaning in _LINEAGE_TAGS.items()]
+    return f"""# Tags
+
+{_MADE}
+## Commands of the approvals
+
+Set on a model version or prompt version, by a signed-in user, with the value `TARGET: comment`,
+where TARGET is an alias or `stage:NAME`. A command tag is carried out, not stored.
+
+{_table(("tag", "meaning"), commands)}
+## States of the approvals
+
+Written by the registry store alone, on the version that a request is about.
+
+{_table(("tag", "value"), states)}
+## Lineage
+
+Written on runs, and copied to logged models and model versions as [lineage](../lineage.md) says.
+
+{_table(("tag", "value"), lineage)}"""
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def tables_page() -> str:
+    """Return the page of all tables in the registry's database."""
+    from mlflow_plugins_pack.approvals.database import tables
+
+    parts = []
+    for table in tables.metadata.tables.values():
+        rows = []
+        for column in table.columns:
+            notes = []
+            if column.primary_key:
+                notes.append("primary key")
+            if column.unique:
+                notes.append("unique")
+            if column.nullable:
+                notes.append("may be NULL")
+            rows.append((f"`{column.name}`", str(column.type), ", ".join(notes)))
+        about = table.info.get("meaning")
+        parts.append(
+            f"## {table.name}\n\n"
+            + (f"{about}\n\n" if about else "")
+            + _table(("column", "type", ""), rows)
+        )
+    body = "\n".join(parts)
+    return f"""# Tables of the approvals
+
+{_MADE}
+The registry store keeps these in the registry's database, next to MLflow's own tables, to which no
+foreign key points. Times are milliseconds since 1970. `mlflow-pack approvals db upgrade` creates and
+upgrades them; their revision is in `{tables.VERSION_TABLE}`.
+
+{body}"""
+
+
+# --- URI schemes --------------------------------------------------------------------------------
+
+
+def schemes_page() -> str:
+    """Return the page of everything that stock MLflow loads by an entry point."""
+    setup = configparser.ConfigParser()
+    setup.read(CHECKOUT / "setup.cfg")
+    parts = []
+    for group, text in setup["options.entry_points"].items():
+        if not group.startswith("mlflow."):
+            continue
+        rows = []
+        for line in text.strip().splitlines():
+            name, _, target = line.partition("=")
+            rows.append((f"`{name.strip()}`", f"`{target.strip()}`"))
+        parts.append(f"## {group}\n\n" + _table(("name", "object"), rows))
+    body = "\n".join(parts)
+    return f"""# URI schemes and entry points
+
+{_MADE}
+| | stock | with the pack |
+|---|---|---|
+| `--registry-store-uri` | `sqlite:///mlflow.db` | `approval-sqlite:///mlflow.db` |
+| | `postgresql://user@host/db` | `approval-postgresql://user@host/db` |
+| | `mysql+pymysql://user@host/db` | `approval-mysql+pymysql://user@host/db` |
+| `--artifacts-destination`, `--default-artifact-root` | `/srv/artifacts` | `cas-file:///srv/artifacts` |
+| | `s3://bucket/prefix` | `cas-s3://bucket/prefix` |
+| | `wasbs://container@account.blob.core.windows.net/prefix` | `cas-wasbs://container@account.blob.core.windows.net/prefix` |
+| `--backend-store-uri` | any database | unchanged |
+| a client's tracking URI | `https://mlflow.example.com` | unchanged |
+
+The word and a hyphen go in front of the stock URI. `sqlite+approval://` would open the stock store
+and enforce nothing; `mlflow-pack doctor` finds that and other misleading URIs. An `approval-` scheme
+that is listed here for a database that is not served is registered to explain the refusal.
+
+{body}"""
+
+
+def pages() -> dict[str, str]:
+    """Return the text of each page by its file name."""
+    made = {
+        "settings.md": settings_page(),
+        "commands.md": commands_page(),
+        "errors.md": errors_page(),
+        "tags.md": tags_page(),
+        "tables.md": tables_page(),
+        "uris.md": schemes_page(),
+    }
+    return {name: re.sub(r"[ \t]+\n", "\n", text).rstrip() + "\n" for name, text in made.items()}
+
+
+def main() -> int:
+    """Write the pages."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (FOLDER / name).write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
