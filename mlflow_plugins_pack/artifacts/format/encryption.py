@@ -1,15 +1,10 @@
-"""Encryption: all that an encrypted store writes is sealed, and its chunks have keyed names; pure.
+"""Encryption: an encrypted store seals all that it writes, and its chunks have keyed names; pure.
 
 ::
 
-    sealed   nonce, 24 bytes | AES-256-GCM ciphertext | tag, 16 bytes
+    sealed   nonce, 24 bytes | XAES-256-GCM ciphertext | tag, 16 bytes
     object   "MPSEAL01" | sealed
     keyring  "MPKEYS01" | identity key and data keys, 32 bytes each, sealed by a master key
-
-The key of each message is HMAC-SHA256(data key, label | first 12 bytes of the nonce) and the rest
-of the nonce is AES-GCM's: the construction of XAES-256-GCM (c2sp.org/XAES-256-GCM) with HMAC in the
-place of CMAC. Two messages would have to draw the same 192 random bits to share key and nonce,
-which at 2**80 messages has a chance of 2**-32; a store of 1 PiB has some 2**34.
 
 What a message is for, and its name, go in as associated data: a chunk cannot be passed off as
 another one, nor an object be moved to another key.
@@ -24,21 +19,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_plugins_pack.artifacts.format import xaes
+from mlflow_plugins_pack.artifacts.format.xaes import KEY_BYTES, OVERHEAD_BYTES, Buffer
 from mlflow_plugins_pack.errors import ArtifactCorruptError
-
-KEY_BYTES = 32
-OVERHEAD_BYTES = 40
-"""A sealed message is longer than what it holds by nonce and tag."""
 
 OBJECT_MAGIC = b"MPSEAL01"
 KEYRING_MAGIC = b"MPKEYS01"
 
-_NONCE_BYTES = 24
-_HALF = 12
-_MESSAGE_LABEL = b"mlflow-plugins-pack message key\0"
 _MASTER_LABEL = b"mlflow-plugins-pack master key name\0"
-
-Buffer = bytes | bytearray | memoryview
 
 
 class Sealer:
@@ -137,23 +125,23 @@ class KeyedSealer(Sealer):
 
     def seal(self, purpose: bytes, data: Any) -> bytes:
         """Encrypt under the newest data key."""
-        return _encrypt(self._keys.data[-1], purpose, data)
+        return xaes.seal(self._keys.data[-1], data, purpose)
 
     def open(self, purpose: bytes, sealed: Any) -> bytes | None:
         """Decrypt under whichever data key fits, the newest first."""
         known = self._keys
         for key in reversed(known.data):
-            if (data := _decrypt(key, purpose, sealed)) is not None:
+            if (data := xaes.open_sealed(key, sealed, purpose)) is not None:
                 return data
         self._keys = self._learn()
         for key in self._keys.data[len(known.data) :]:
-            if (data := _decrypt(key, purpose, sealed)) is not None:
+            if (data := xaes.open_sealed(key, sealed, purpose)) is not None:
                 return data
         return None
 
     def is_newest(self, purpose: bytes, sealed: Any) -> bool:
         """Tell whether the newest data key opens this."""
-        return _decrypt(self._keys.data[-1], purpose, sealed) is not None
+        return xaes.open_sealed(self._keys.data[-1], sealed, purpose) is not None
 
     def seal_object(self, key: str, data: bytes) -> bytes:
         """Encrypt an object, bound to its key."""
@@ -204,45 +192,15 @@ def wrap_keys(master: bytes, key: str, keys: StoreKeys) -> bytes:
         keys: The store's keys.
     """
     joined = b"".join((keys.identity, *keys.data))
-    return KEYRING_MAGIC + _encrypt(master, object_purpose(key), joined)
+    return KEYRING_MAGIC + xaes.seal(master, joined, object_purpose(key))
 
 
 def unwrap_keys(master: bytes, key: str, data: bytes) -> StoreKeys | None:
     """Return the keys in a keyring object, or None if this master key did not seal it there."""
     if data[: len(KEYRING_MAGIC)] != KEYRING_MAGIC:
         return None
-    joined = _decrypt(master, object_purpose(key), data[len(KEYRING_MAGIC) :])
+    joined = xaes.open_sealed(master, data[len(KEYRING_MAGIC) :], object_purpose(key))
     if joined is None or len(joined) < 2 * KEY_BYTES or len(joined) % KEY_BYTES:
         return None
     parts = [joined[at : at + KEY_BYTES] for at in range(0, len(joined), KEY_BYTES)]
     return StoreKeys(parts[0], tuple(parts[1:]))
-
-
-# --- messages -------------------------------------------------------------------------------------
-
-
-def _cipher(key: bytes, nonce: Buffer) -> Any:
-    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-
-    return AESGCM(hmac.digest(key, _MESSAGE_LABEL + bytes(nonce[:_HALF]), "sha256"))
-
-
-def _encrypt(key: bytes, purpose: bytes, data: Buffer) -> bytes:
-    nonce = secrets.token_bytes(_NONCE_BYTES)
-    sealed: bytes = _cipher(key, nonce).encrypt(nonce[_HALF:], data, purpose)
-    return nonce + sealed
-
-
-def _decrypt(key: bytes, purpose: bytes, sealed: Buffer) -> bytes | None:
-    from cryptography.exceptions import InvalidTag
-
-    if len(sealed) < OVERHEAD_BYTES:
-        return None
-    nonce = sealed[:_NONCE_BYTES]
-    try:
-        data: bytes = _cipher(key, nonce).decrypt(
-            nonce[_HALF:], memoryview(sealed)[_NONCE_BYTES:], purpose
-        )
-    except InvalidTag:
-        return None
-    return data

@@ -13,7 +13,7 @@ from mlflow_plugins_pack.errors import StoreFormatError
 
 FORMAT_NAME = "mlflow-plugins-pack artifact store"
 FORMAT_VERSION = 1
-CIPHER = "aes-256-gcm"
+CIPHER = "xaes-256-gcm"
 _MAX_FORMAT_BYTES = 64 * 1024
 
 
@@ -24,7 +24,7 @@ class StoreFormat:
     Attributes:
         store_id: Names the store in local caches.
         chunker: How files are cut.
-        is_encrypted: Whether all that is written is sealed (see `sealing`).
+        is_encrypted: Whether all that is written is sealed (see `encryption`).
     """
 
     store_id: str

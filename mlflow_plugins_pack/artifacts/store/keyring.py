@@ -19,13 +19,13 @@ from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.encryption import (
-    KEY_BYTES,
     KeyedSealer,
     StoreKeys,
     master_name,
     unwrap_keys,
     wrap_keys,
 )
+from mlflow_plugins_pack.artifacts.format.xaes import KEY_BYTES
 from mlflow_plugins_pack.errors import ArtifactKeyError, ConfigurationError
 
 _COMMAND_SECONDS = 60
