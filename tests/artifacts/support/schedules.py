@@ -85,8 +85,18 @@ class Schedule:
         actor.store = Store(Scheduled(self, actor), ROOT, self._format)
         self.actors.append(actor)
 
+    @property
+    def kills(self) -> int:
+        """How many actors died."""
+        return sum(actor.is_killed for actor in self.actors)
+
+    @property
+    def removed_packs(self) -> int:
+        """How many packs were removed while other actors worked."""
+        return sum(" delete store/.cas/packs" in line for line in self.trace)
+
     def observer(self) -> Store:
-        """Return a store that nobody interrupts, with empty caches."""
+        """Return a store whose calls are never interrupted, with empty caches."""
         return Store(Scheduled(self, None), ROOT, self._format)
 
     def run(self) -> None:
@@ -455,8 +465,8 @@ def main(count: int, start: int = 0) -> None:
         for seed in range(start, start + count):
             schedule = run_schedule(seed)
             steps += len(schedule.trace)
-            kills += sum(actor.is_killed for actor in schedule.actors)
-            removed += sum(" delete store/.cas/packs" in line for line in schedule.trace)
+            kills += schedule.kills
+            removed += schedule.removed_packs
             if (seed + 1) % 1000 == 0:
                 print(f"{seed + 1} schedules, {time.monotonic() - began:.0f} s", flush=True)
     finally:
