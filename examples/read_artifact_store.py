@@ -1,4 +1,4 @@
-"""Copy a store's artifacts out of it without mlflow-plugins-pack: nobody is locked in.
+"""Copy a store's artifacts out of it without mlflow-plugins-pack: no lock-in.
 
 Usage: python read_artifact_store.py STORE_FOLDER TARGET_FOLDER
 
@@ -21,7 +21,7 @@ def read_segment(path: Path) -> dict:
     data = path.read_bytes()
     magic, length, digest = struct.unpack_from(">8sI32s", data)
     text = zstandard.ZstdDecompressor().decompress(data[44:], max_output_size=length)
-    assert magic == b"MPSEGM01", f"{path} is no manifest segment"
+    assert magic == b"MPSEGM01", f"{path} is not a manifest segment"
     assert hashlib.sha256(text).digest() == digest, f"{path} is damaged"
     return json.loads(text)
 

@@ -103,7 +103,10 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
         repository.download_file(self._location(), remote_file_path, local_path)
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
-        """Delete a file, a folder or, without a path, everything; absent is no error."""
+        """Delete a file, a folder or, without a path, everything.
+
+        A path that does not exist is not an error.
+        """
         from mlflow_plugins_pack.artifacts import repository
 
         repository.delete(self._location(), artifact_path)
@@ -150,7 +153,7 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
         """Refuse every change of what is at and under a path, until `unlock` with this reason.
 
         Logging over it, into it and deleting it are refused with CONTENT_LOCKED and the reason,
-        whoever asks. Several reasons may hold at once. No data is read.
+        for every caller. Several reasons may hold at once. No data is read.
 
         Args:
             reason: Why, for those who are refused, and which lock this is: at most 1,000
@@ -158,14 +161,14 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
             artifact_path: A folder or file of one run or model; everything if not given.
 
         Raises:
-            ArtifactNotFoundError: If there is nothing to lock.
+            ArtifactNotFoundError: If the path does not exist.
         """
         from mlflow_plugins_pack.artifacts import repository
 
         repository.lock(self._location(), artifact_path, reason)
 
     def unlock(self, reason: str, artifact_path: str | None = None) -> None:
-        """Take back the lock that was made with the same reason and path; absent is no error."""
+        """Remove the lock with this reason and path; a lock that does not exist is not an error."""
         from mlflow_plugins_pack.artifacts import repository
 
         repository.unlock(self._location(), artifact_path, reason)

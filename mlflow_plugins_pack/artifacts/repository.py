@@ -48,7 +48,7 @@ def open_location(uri: str) -> Location:
     """Read a repository's URI and check that this process may open it.
 
     Raises:
-        UnsupportedUriError: If the URI is none of ours.
+        UnsupportedUriError: If no backend of the pack serves the URI.
         ForbiddenRootError: If this is a server and the root is not one of its own.
     """
     location = parse_location(uri)
@@ -237,7 +237,7 @@ class _Reading:
         return None if entry is not None and self.view.children(self.full) else entry
 
     def is_folder(self) -> bool:
-        """Tell whether there is a folder at the path; the repository's root always is one."""
+        """Return whether there is a folder at the path; the repository's root always is one."""
         return not self.path or self.view.has_folder(self.full)
 
     def missing(self) -> ArtifactNotFoundError:
@@ -359,7 +359,7 @@ def content_digest(location: Location, path: str | None) -> str:
 
 
 def delete(location: Location, path: str | None) -> None:
-    """Delete a file, a folder or everything; what is not there is no error.
+    """Delete a file, a folder or everything; a path that does not exist is not an error.
 
     Only manifests change: the bytes stay until they are collected, and other runs that hold them
     keep them.
@@ -416,7 +416,7 @@ def lock(location: Location, path: str | None, reason: str) -> None:
 
 
 def unlock(location: Location, path: str | None, reason: str) -> None:
-    """Take back the lock with this path and reason; if there is none, that is no error."""
+    """Remove the lock with this path and reason; a missing one is not an error."""
     if find_store(location) is None:
         return
     store, scope, inner = _lockable(location, path)

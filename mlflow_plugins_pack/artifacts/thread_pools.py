@@ -43,9 +43,9 @@ def compute(call: Callable[..., T], *arguments: Any) -> Future[T]:
 
 
 class Memory:
-    """A number of bytes that everybody in the process who moves large files shares evenly.
+    """A number of bytes that all calls of the process that move large files share evenly.
 
-    Nobody waits for anybody else's bytes: the more there are, the smaller are the packs that they
+    No call waits for another's bytes: the more calls there are, the smaller are the packs that they
     build and the less they have under way. So there is no order in which they could block each
     other, and a slow one keeps no other from its part.
     """
@@ -79,7 +79,7 @@ class Memory:
 
 
 class Share:
-    """One call's part of a `Memory`, from its first use until it is closed, or is no more."""
+    """One call's part of a `Memory`, from its first use until it is closed or collected."""
 
     def __init__(self, memory: Memory) -> None:
         self._memory = memory
@@ -87,7 +87,7 @@ class Share:
 
     @property
     def bytes(self) -> int:
-        """How many bytes the call may hold now."""
+        """Bytes that the call may hold now."""
         if not self._has_joined:
             self._has_joined = True
             self._memory.join(self)

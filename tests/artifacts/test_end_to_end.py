@@ -30,7 +30,7 @@ pytestmark = pytest.mark.filterwarnings("default")
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[servers.MlflowServer, Path, str]]:
-    """A server with several workers, its artifacts below the folder given beside it."""
+    """A server with several workers, its artifacts below the folder given with it."""
     folder = tmp_path_factory.mktemp(request.param)
     store = folder / "store"
     uri = f"cas-file://{store}"
@@ -83,7 +83,7 @@ def test_files_and_folders(client, served, tmp_path):
     }
     packs = list((served[1] / ".cas" / "packs").rglob("??/*"))
     assert packs, "the server's artifacts are not in our store"
-    assert not list(served[1].rglob("large.bin")), "a raw file lies in the store"
+    assert not list(served[1].rglob("large.bin")), "a raw file is in the store"
 
 
 @pytest.mark.parametrize("served", ["proxied"], indirect=True)

@@ -56,7 +56,7 @@ def test_forked_child_does_not_inherit_its_parents_part():
 
 
 def test_writes_wait_for_room_and_not_for_others(monkeypatch):
-    """What one call has under way is bounded by its own share; another call goes on beside it."""
+    """One call's bytes under way are bounded by its own share; another call goes on meanwhile."""
     started: list[Future[None]] = []
 
     def hold(*_: object) -> Future[None]:

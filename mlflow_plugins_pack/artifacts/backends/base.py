@@ -1,4 +1,4 @@
-"""The whole contract of a backend: six calls on objects named by keys."""
+"""The whole contract of a backend: seven calls on objects named by keys."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ class Backend(ABC):
     """
 
     keeps_folders: ClassVar[bool]
-    """Whether stock MLflow keeps empty folders here."""
+    """True where stock MLflow keeps empty folders."""
 
     refuses_conflicts: ClassVar[bool]
-    """Whether stock MLflow refuses a file where there is a folder, and the reverse, here."""
+    """True where stock MLflow refuses a file in the place of a folder, and the reverse."""
 
     @abstractmethod
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -60,24 +60,24 @@ class Backend(ABC):
         """Create an object unless there is one; return whether it was created.
 
         Some S3 servers ignore the condition and replace the object: callers use names that
-        nobody else chooses, or read back what is there.
+        no other process chooses, or read back what is there.
         """
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[Stored]:
-        """Give all objects whose keys start with the prefix, at any depth, sorted by key.
+        """Yield all objects whose keys start with the prefix, at any depth, sorted by key.
 
         The prefix is empty or ends with a slash. A prefix without objects gives nothing.
         """
 
     @abstractmethod
     def folders(self, prefix: str) -> Iterator[str]:
-        """Give the names of the folders directly under a prefix that is empty or ends with /."""
+        """Yield the names of the folders directly under a prefix that is empty or ends with /."""
 
     @abstractmethod
     def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects; one that is not there is no error."""
+        """Delete objects; one that does not exist is not an error."""
 
     @abstractmethod
     def size(self, key: str) -> int | None:
-        """Return an object's size in bytes, or None if there is none."""
+        """Return an object's size in bytes, or None if it does not exist."""

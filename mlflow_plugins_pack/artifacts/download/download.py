@@ -219,7 +219,7 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
 
 
 def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]:
-    """Give what each file is made of, in order.
+    """Yield what each file is made of, in order.
 
     Raises:
         ArtifactCorruptError: If a file's parts are not as long together as the file, or a part of
@@ -244,7 +244,7 @@ def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]
 def _take_up(
     store: Store, entries: list[FileEntry], plan: Iterator[_Wanted | _Inline], staging: Staging
 ) -> Iterator[_Wanted | _Inline | _Kept]:
-    """Give what was left by a download that broke off in the place of what is wanted."""
+    """Yield what was left by a download that broke off in the place of what is wanted."""
     number, handle = -1, -1
     try:
         for item in plan:
@@ -390,7 +390,7 @@ def _one(run: list[_Data]) -> _Data:
 def _decode(
     wanted: list[_Wanted], stored: memoryview, start: int, sealer: Sealer
 ) -> Iterator[tuple[int, _Data]]:
-    """Give offsets and bytes of one file's chunks; one that cannot be decoded is left out.
+    """Yield offsets and bytes of one file's chunks; one that cannot be decoded is left out.
 
     Chunks that are stored side by side as they are come as one piece, without a copy.
     """

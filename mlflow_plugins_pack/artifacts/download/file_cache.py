@@ -1,7 +1,7 @@
 """Whole files that were downloaded before, kept on this host for the next download of the same.
 
 Meant for hosts that serve models and start again and again. Files are named by their sha256 and
-hashed again whenever they are used: a spoilt cache costs a download and nothing else.
+hashed again whenever they are used: a damaged cache costs a download and nothing else.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ _WRITING = "writing-"
 
 
 def open_cache() -> ReadCache | None:
-    """Return the host's cache, or None if there is to be none.
+    """Return the host's cache, or None if none is configured.
 
     Raises:
-        ConfigurationError: If the setting is no number of bytes.
+        ConfigurationError: If the setting is not a number of bytes.
     """
     limit = settings.ARTIFACT_CACHE_BYTES.get()
     return ReadCache(cache_folder() / "files", limit) if limit else None
@@ -49,7 +49,7 @@ class ReadCache:
             target: Where to; what a download that broke off has left there goes.
 
         Returns:
-            Whether it was; if not, there is nothing at the target.
+            True if it was; else the target does not exist.
         """
         if entry.inline is not None:
             return False
@@ -106,6 +106,6 @@ class ReadCache:
         for _, size, path in sorted(known):
             if total <= self._limit_bytes:
                 return
-            # Somebody may be copying it: an open file stays readable.
+            # Another process may be copying it: an open file stays readable.
             path.unlink(missing_ok=True)
             total -= size

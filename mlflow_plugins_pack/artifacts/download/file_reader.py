@@ -25,19 +25,19 @@ _BUFFER_BYTES = 256 * 1024
 
 
 def read_file(store: Store, entry: FileEntry) -> Iterator[bytes | memoryview]:
-    """Give a file's bytes in order, each chunk checked; the whole is for the caller to check."""
+    """Yield a file's bytes in order, each chunk checked; the whole is for the caller to check."""
     return read_range(store, entry, 0, entry.size)
 
 
 def read_range(
     store: Store, entry: FileEntry, start: int, length: int
 ) -> Iterator[bytes | memoryview]:
-    """Give a part of a file in order; only the chunks that it touches are read.
+    """Yield a part of a file in order; only the chunks that it touches are read.
 
     Args:
         store: The store.
         entry: The file.
-        start: Offset of the first byte; from the file's end on there is nothing.
+        start: Offset of the first byte; at or beyond the file's end nothing is read.
         length: How many bytes at most.
 
     Raises:
@@ -81,11 +81,11 @@ class ArtifactFile(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """Tell that it can be read."""
+        """Return true: it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Tell that it can be read from anywhere."""
+        """Return true: it can be read from anywhere."""
         return True
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

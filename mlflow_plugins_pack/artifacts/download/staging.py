@@ -1,7 +1,7 @@
-"""Where a download builds its files: a hidden folder in the destination, kept if it breaks off.
+"""The hidden folder in the destination in which a download builds its files.
 
-The same download into the same folder takes up what an earlier one left there, killed or cut off
-from the storage. Nothing in it is trusted: every byte is checked before it counts.
+If a download breaks off, the folder is kept: the same download into the same destination goes on
+with what is there. Nothing in it is trusted: every byte is checked before it counts.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ STAGING_PREFIX = ".mlflow-pack-"
 _PART_PREFIX = f"{STAGING_PREFIX}part-"
 _LOCK = "lock"
 _WORTH_KEEPING_BYTES = 16 * 1024 * 1024
-"""Less than this is fetched again rather than left lying about."""
+"""Less than this is fetched again rather than kept."""
 _FORGET_SECONDS = 86400
 
 
@@ -56,7 +56,7 @@ def name_download(store_id: str, files: Iterable[tuple[FileEntry, str]]) -> str:
 
 @contextlib.contextmanager
 def open_staging(folder: str, name: str) -> Iterator[Staging]:
-    """Give a folder to build files in, and remove it, unless there is reason to go on later.
+    """Yield a folder to build files in, and remove it, unless there is reason to go on later.
 
     Args:
         folder: An existing folder, on the file system that the files go to.
@@ -95,7 +95,7 @@ def _take(path: str) -> tuple[int, bool]:
     """Return the lock on a folder, and whether there is something in it.
 
     Raises:
-        OSError: If it cannot be had.
+        OSError: If another process holds it, or the folder belongs to another user.
     """
     try:
         os.mkdir(path, 0o700)
@@ -112,7 +112,7 @@ def _take(path: str) -> tuple[int, bool]:
     handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Whoever held it before may have removed the folder by now.
+        # The process that held it before may have removed the folder by now.
         if not os.path.samestat(os.fstat(handle), os.stat(lock)):
             raise BlockingIOError(errno.EWOULDBLOCK, "removed meanwhile", path)
         return handle, len(os.listdir(path)) > 1
@@ -125,7 +125,7 @@ def _take(path: str) -> tuple[int, bool]:
 
 
 def _forget_old(folder: str) -> None:
-    """Remove what downloads left that nobody went on with for a day."""
+    """Remove what downloads left that were not resumed for a day."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)

@@ -40,7 +40,7 @@ class CutSizes:
 
 @dataclass(frozen=True)
 class ChunkerParameters:
-    """How a store cuts its files; written once into the store and never changed.
+    """The parameters by which a store cuts files; written once and never changed.
 
     Attributes:
         small: Sizes used from the start of a file.
@@ -56,7 +56,7 @@ class ChunkerParameters:
 
 
 NORMALIZATION = 1
-"""How many bits the cut mask is harder before, and easier after, the average size."""
+"""Bits by which the cut mask is harder before, and easier after, the average size."""
 
 
 class Chunker:
@@ -73,7 +73,7 @@ class Chunker:
         self._sizes = parameters.small
         self._rest = bytearray()
         self.offset = 0
-        """Where the next chunk starts in the stream."""
+        """Offset in the stream at which the next chunk starts."""
 
     def feed(self, data: bytes | bytearray | memoryview) -> Iterator[memoryview]:
         """Take the next bytes of the stream and give the chunks that are certain by now."""
@@ -81,7 +81,7 @@ class Chunker:
         return self._take(final=False)
 
     def finish(self) -> Iterator[memoryview]:
-        """Give the chunks that are left; the stream has ended."""
+        """Yield the chunks that are left; the stream has ended."""
         return self._take(final=True)
 
     def _take(self, *, final: bool) -> Iterator[memoryview]:
@@ -111,7 +111,7 @@ class Chunker:
 
 
 def fast_cutter(sizes: CutSizes) -> Cut:
-    """Return a cut that runs in compiled code, or the slow one where there is none."""
+    """Return a cut that runs in compiled code, or the slow one where it is not installed."""
     try:
         from pyfastcdc.cy import FastCDC
     except ImportError:

@@ -30,7 +30,7 @@ _MASTER_LABEL = b"mlflow-plugins-pack master key name\0"
 
 
 class Sealer:
-    """How a plain store writes: as it is, and each chunk named by its sha256."""
+    """Leaves what a store writes as it is, and names chunks by their SHA-256."""
 
     is_secret = False
     overhead = 0
@@ -58,7 +58,7 @@ class Sealer:
         return sealed
 
     def is_newest(self, purpose: bytes, sealed: Any) -> bool:
-        """Tell whether the key that seals now has sealed this."""
+        """Return whether the key that seals now has sealed this."""
         return True
 
     def seal_object(self, key: str, data: bytes) -> bytes:
@@ -104,7 +104,7 @@ def make_store_keys() -> StoreKeys:
 
 
 class KeyedSealer(Sealer):
-    """How an encrypted store writes.
+    """Encrypts what a store writes, and names its chunks by a keyed hash.
 
     Args:
         keys: The store's.
@@ -140,7 +140,7 @@ class KeyedSealer(Sealer):
         return None
 
     def is_newest(self, purpose: bytes, sealed: Any) -> bool:
-        """Tell whether the newest data key opens this."""
+        """Return whether the newest data key opens this."""
         return xaes.open_sealed(self._keys.data[-1], sealed, purpose) is not None
 
     def seal_object(self, key: str, data: bytes) -> bytes:
@@ -155,7 +155,7 @@ class KeyedSealer(Sealer):
                 return opened
         raise ArtifactCorruptError(
             f"The object {key} of an encrypted store cannot be opened with the store's keys: it "
-            f"is damaged, or was written or moved there by somebody else. Nothing was read from "
+            f"is damaged, or was written or moved there by someone else. Nothing was read from "
             f"it and nothing was changed. Run `mlflow-pack artifacts fsck` on the store, and "
             f"restore the object from a backup."
         )

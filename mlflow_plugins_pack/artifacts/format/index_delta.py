@@ -67,7 +67,7 @@ class Delta:
     replaces: tuple[str, ...] = ()
 
     def is_empty(self) -> bool:
-        """Tell whether there is nothing to write."""
+        """Return whether it names neither a pack nor a file."""
         return not self.packs and not self.files
 
 
@@ -97,9 +97,9 @@ def encode_delta(delta: Delta) -> bytes:
 
 
 def split_delta(delta: Delta, max_bytes: int = MAX_DELTA_BYTES) -> Iterator[Delta]:
-    """Give deltas that say together what one says, each of bounded length unless one entry is not.
+    """Yield deltas that say together what one says, each of bounded length unless one entry is not.
 
-    The last one carries ``replaces``: whoever sees it sees that the others are there too.
+    The last one carries ``replaces``: a reader that sees it sees the others too.
     """
     packs = ((_PACK.size + len(t), Delta({n: t})) for n, t in delta.packs.items())
     files = ((_FILE.size + len(f.places) * PLACE.size, Delta(files=[f])) for f in delta.files)
@@ -117,7 +117,7 @@ def split_delta(delta: Delta, max_bytes: int = MAX_DELTA_BYTES) -> Iterator[Delt
 
 
 def group_deltas(sizes: Mapping[str, int], max_bytes: int = MAX_DELTA_BYTES) -> Iterator[list[str]]:
-    """Give the names of deltas, oldest first, that each make up one of bounded length together.
+    """Yield the names of deltas, oldest first, that each make up one of bounded length together.
 
     Args:
         sizes: In bytes, by name.

@@ -248,7 +248,7 @@ def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation
         kind, path = (Lock, line["lock"]) if "lock" in line else (Unlock, line["unlock"])
         reason = line["reason"]
         if not isinstance(reason, str) or len(reason) > MAX_REASON_LENGTH:
-            raise ValueError("a reason that is no short text")
+            raise ValueError("a reason that is not a short text")
         return kind("" if path == "" else _path_of(path), reason)
     if "mkdir" in line:
         return Folder(_path_of(line["mkdir"]))

@@ -38,7 +38,7 @@ _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
 
 def normalize_path(path: str | None) -> str:
-    """Check an artifact path that somebody sent and return its one spelling.
+    """Check an artifact path from a caller and return its one spelling.
 
     ``None``, an empty text and ``.`` mean the root. A single slash at the end and ``.`` parts are
     dropped; anything that could mean another place, also after percent-decoding, is refused.
@@ -104,7 +104,7 @@ def _decode_fully(path: str) -> str | None:
 
 
 def is_stored_path(path: str) -> bool:
-    """Tell whether a path found in a manifest is one that a writer could have stored."""
+    """Return whether a path found in a manifest is one that a writer could have stored."""
     return (
         path not in ("", ".") and _find_problem(path) is None and posixpath.normpath(path) == path
     )
@@ -226,17 +226,17 @@ LOCKS_SUFFIX = "-l"
 
 
 def is_segment_name(name: str) -> bool:
-    """Tell whether the last part of a key is a manifest segment's name."""
+    """Return whether the last part of a key is a manifest segment's name."""
     return is_ulid(name.removesuffix(LOCKS_SUFFIX).removesuffix(COMBINED_SUFFIX))
 
 
 def has_locks(name: str) -> bool:
-    """Tell whether a segment of this name locks or unlocks something."""
+    """Return whether a segment of this name locks or unlocks something."""
     return name.endswith(LOCKS_SUFFIX)
 
 
 def is_combined(name: str) -> bool:
-    """Tell whether a segment of this name stands for others."""
+    """Return whether a segment of this name stands for others."""
     return name.removesuffix(LOCKS_SUFFIX).endswith(COMBINED_SUFFIX)
 
 
@@ -274,7 +274,7 @@ def make_ulid(milliseconds: int, randomness: bytes) -> str:
 
 
 def is_ulid(text: str) -> bool:
-    """Tell whether the text is a ULID."""
+    """Return whether the text is a ULID."""
     return _ULID.fullmatch(text) is not None
 
 

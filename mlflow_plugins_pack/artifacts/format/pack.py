@@ -58,7 +58,7 @@ _PROBE_EVERY = 32
 
 
 class Chunk(NamedTuple):
-    """Where one chunk's bytes are.
+    """The place of one chunk's bytes.
 
     Attributes:
         pack: The pack's name; `SELF` inside a recipe means the pack that the recipe is in.
@@ -110,7 +110,7 @@ class PackBuilder:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing was added yet."""
+        """True until a chunk is added."""
         return not self._records
 
     def add(self, kind: int, codec: int, sha256: bytes, stored: Any, raw: int) -> Record:

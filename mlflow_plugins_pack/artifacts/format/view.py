@@ -70,7 +70,7 @@ class View:
         )
 
     def lock_on(self, operation: Operation) -> Lock | None:
-        """Return a lock that forbids an operation, None if there is none."""
+        """Return a lock that forbids an operation, None if no lock does."""
         if isinstance(operation, Lock | Unlock):
             return None
         over = self._lock_over(operation.path)
@@ -83,11 +83,11 @@ class View:
         return over
 
     def is_empty(self) -> bool:
-        """Tell whether there is neither a file nor a folder."""
+        """Return whether there is neither a file nor a folder."""
         return not self.files and not self.folders
 
     def has_folder(self, path: str) -> bool:
-        """Tell whether a folder exists, by itself or through what is in it."""
+        """Return whether a folder exists, by itself or through what is in it."""
         if not path or path in self.folders:
             return True
         inside = path + "/"
@@ -130,7 +130,7 @@ class View:
         return sorted(found, key=lambda item: (item[0], item[1] is not None))
 
     def under(self, path: str) -> Iterator[FileEntry]:
-        """Give the file at the path, or all files under it, in no particular order."""
+        """Yield the file at the path, or all files under it, in no particular order."""
         for known, entry in self.files.items():
             if object_keys.relative_to(known, path) is not None:
                 yield entry

@@ -51,7 +51,7 @@ class Report:
         problems: Everything wrong, artifacts last.
         packs, chunks, files: How many were looked at.
         bytes_read: Stored bytes whose hashes were checked.
-        index_repaired: Whether the index was written anew.
+        index_repaired: Whether the index was rebuilt.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -84,7 +84,7 @@ def check_store(
         store: The store.
         read_data: Also read every stored byte and check its hash; else only that every chunk is
             listed where manifests say it is.
-        repair_index: Write the index anew from what was found good.
+        repair_index: Rebuild the index from what was found good.
         progress: Told what is being done.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Garbage collection: what `garbage` decides, carried out on a store."""
+"""Garbage collection: what `gc_rules` decides, carried out on a store."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Collected:
         condemned_packs, condemned_bytes: Put on a list now, to be removed after the grace period.
         waiting_packs: On earlier lists whose grace period is not over.
         removed_packs, removed_bytes: Removed now.
-        copied_bytes: Still needed, and written anew before that.
+        copied_bytes: Still needed, and copied before that.
         removed_segments: Manifest segments that others stand for.
         rewritten_index: Index objects that named what is gone.
         kept: Packs that were to be removed and hold a needed chunk that cannot be read, with why.
@@ -108,7 +108,7 @@ class _Marked:
 
 
 class _Collection:
-    """One run. Every step may be the last one; whoever comes next goes on from there."""
+    """One run. Every step may be the last one; the next collection goes on from there."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class _Collection:
     # --- condemn ---
 
     def plan(self) -> Collected:
-        """Say what a collection would do now."""
+        """Return what a collection would do now."""
         lists = self.store.condemned.lists(fresh=True)
         condemned = self.store.condemned.packs()
         packs = self.store.packs.stored()
@@ -320,7 +320,7 @@ class _Collection:
             self.done.removed_bytes += sum(packs[name].size for name in batch)
 
     def _clean_index(self, moved: set[_Identity]) -> None:
-        """Rewrite the index objects that name packs which are no more."""
+        """Rewrite the index objects that name packs which no longer exist."""
         deltas = dict(self.store.index.deltas())
         # Listed after they were read: a pack is there before an index object names it.
         there = self.store.packs.stored().keys()

@@ -1,18 +1,18 @@
 """Which packs a collection may remove, and why that is safe; pure.
 
-The protocol needs no lock on the write path and no bound on how long anybody may be paused:
+The protocol needs no lock on the write path and no bound on how long a process may be paused:
 
 1. A collection lists packs as *condemned*, in an object of its own. That is final: a condemned
    pack is never taken off a list again.
-2. A writer makes its segment visible and then reads the lists. What it leans on that is condemned
+2. A writer makes its segment visible and then reads the lists. Condemned packs that it relies on
    it copies into a new pack, before its call returns.
-3. Whoever sweeps a list reads all manifests after the list is there, and copies every chunk that
-   is still needed, and that no pack outside all lists holds, into a new pack. Only then are the
-   list's packs deleted.
+3. The collection that sweeps a list reads all manifests after the list is there. Every chunk that
+   is still needed, and that no pack outside all lists holds, it copies into a new pack. Only then
+   are the list's packs deleted.
 
 A writer and a sweeper thus each write first and read afterwards: one of them sees the other, and
-the one that sees copies. It is the same between two sweepers: each leans only on packs that are
-on nobody's list. No pack's name is ever used twice (`pack.PackBuilder`), so a list can never mean
+the one that sees copies. It is the same between two sweepers: each relies only on packs that are
+on no list. No pack's name is ever used twice (`pack.PackBuilder`), so a list can never mean
 something newer than it.
 
 The grace period is not needed for that. It spares writers the copying, and gives people the time
@@ -27,14 +27,14 @@ from dataclasses import dataclass
 from mlflow_plugins_pack.artifacts.format import object_keys
 
 SPARSE_BELOW = 0.5
-"""A pack is written anew once less than this part of it is needed."""
+"""A pack is rewritten once less than this part of it is needed."""
 
 SMALL_PACK_BYTES = 1024 * 1024
 MERGE_FROM_SMALL_PACKS = 16
 """So many packs below `SMALL_PACK_BYTES` are put together into larger ones."""
 
 RETENTION_SECONDS = 3600
-"""How long a list outlives its packs: a writer that read it may trust what it saw so long."""
+"""A list outlives its packs by this much: a writer that read it may trust it so long."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def spent_segments(
         living_combined: Names of the combined ones that count.
         replaced: Names that these stand for.
         now: By the storage's clock.
-        grace_seconds: Younger ones stay, so that readers need not begin anew too often.
+        grace_seconds: Younger ones stay, so that readers need not start again too often.
     """
     return sorted(
         segment.name

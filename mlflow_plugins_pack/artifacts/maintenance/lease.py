@@ -1,6 +1,6 @@
 """One collection at a time: a lease that is an object of the store.
 
-It spares work and is not what makes collecting safe (see `garbage`): a holder that was paused
+It saves work and is not what makes collecting safe (see `gc_rules`): a holder that was paused
 until its lease ran out does no harm when it goes on. All times are the storage's, since the
 clocks of two machines need not agree.
 """
@@ -46,12 +46,12 @@ class Lease:
         self._renewed = time.monotonic()
 
     def release(self) -> None:
-        """Give it up."""
+        """Yield it up."""
         if self.is_ours():
             self._store.backend.delete([self._key])
 
     def is_ours(self) -> bool:
-        """Tell whether the store's lease is this one."""
+        """Return whether the store's lease is this one."""
         try:
             return self._store.backend.read(self._key) == self._data
         except ObjectMissingError:
@@ -97,7 +97,7 @@ def storage_time(store: Store) -> float:
 
 
 def modified(store: Store, name: str) -> float | None:
-    """Return when an object of the collection's was written, None if there is none."""
+    """Return when an object of the collection's was written, None if it does not exist."""
     for stored in store.backend.list(store.key(object_keys.COLLECTION_PREFIX)):
         if stored.key == store.key(name):
             return stored.modified
@@ -107,6 +107,6 @@ def modified(store: Store, name: str) -> float | None:
 def _running(store: Store, why: str) -> CollectionRunningError:
     return CollectionRunningError(
         f"A collection of {store.location.uri} is already running: {why}. Nothing was removed by "
-        f"this one from here on. If that process is no more, try again in {LEASE_SECONDS // 60} "
+        f"this one from here on. If that process has died, try again in {LEASE_SECONDS // 60} "
         f"minutes."
     )

@@ -1,4 +1,4 @@
-"""Copies artifacts between any two artifact roots that MLflow can open; nobody is locked in.
+"""Copies artifacts between any two artifact roots that MLflow can open, in both directions.
 
 A copy that was interrupted goes on where it stopped: what is at the target with the same size is
 left alone. What is copied is read back and compared before it counts.
@@ -50,7 +50,7 @@ class Copied:
 
 
 def is_ours(uri: str) -> bool:
-    """Tell whether a URI names a store of the pack."""
+    """Return whether a URI names a store of the pack."""
     return uris.is_pack_uri(uris.ARTIFACT_WORD, uri)
 
 
@@ -149,7 +149,7 @@ class _Batch:
             self._copied.failed[file.path] = str(exc)
 
     def is_same(self, path: str) -> bool:
-        """Tell whether source and target have the same bytes at a path."""
+        """Return whether source and target have the same bytes at a path."""
         digests = []
         self._back.mkdir(exist_ok=True)
         for repository in (self._source, self._target):

@@ -1,8 +1,8 @@
 """``rekey``: another master key for a store's keyring, or another data key for all it holds.
 
-Each step may be the last one: whoever runs it again goes on from there. A new data key is in the
-keyring before anything is sealed with it; data keys are never taken out, so that nobody who writes
-meanwhile, with keys read before, writes what cannot be read.
+Each step may be the last one: the next run goes on from there. A new data key is in the keyring
+before anything is sealed with it. Data keys are never removed: a process that goes on with keys it
+read before writes nothing that cannot be read.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class Rekeyed:
         key: Name of the newest key given, which opens the store.
         removed_keys: Names of those that opened it before and do no more.
         data_keys: How many data keys there are by now; the last one seals.
-        rewritten_objects: Manifest segments and index objects sealed anew.
-        condemned_packs, condemned_bytes: Packs that the next collections will write anew.
+        rewritten_objects: Manifest segments and index objects sealed again.
+        condemned_packs, condemned_bytes: Packs that the next collections will rewrite.
     """
 
     key: str
@@ -86,7 +86,7 @@ def rekey(
                 keys = keys.with_new_data_key()
                 _write_keyrings(keyring, staying, keys)
                 store.forget_keys()
-            progress("sealing manifests and the index anew")
+            progress("sealing manifests and the index again")
             renewing.renew_objects()
             progress("condemning packs")
             renewing.condemn_packs()
@@ -115,26 +115,26 @@ def _write_keyrings(keyring: Keyring, masters: list[MasterKey], keys: StoreKeys)
 
 
 class _Renewing:
-    """Finds what an older data key sealed, and has it sealed anew."""
+    """Finds what an older data key sealed, and has it sealed again."""
 
     def __init__(self, store: Store, held: Lease, done: Rekeyed) -> None:
         self._store, self._held, self._done = store, held, done
 
     def is_needed(self) -> bool:
-        """Tell whether an older data key sealed anything that is still there."""
+        """Return whether an older data key sealed anything that is still there."""
         found: object = next(self._outdated_objects(), None) or next(self._outdated_packs(), None)
         return found is not None
 
     def renew_objects(self) -> None:
-        """Seal manifest segments and index objects anew, in their places."""
+        """Seal manifest segments and index objects again, in their places."""
         for key, data in self._outdated_objects():
             self._held.renew()
-            # What it says stays the same, so whoever reads it meanwhile does not mind.
+            # What it says stays the same, so a concurrent reader gets the same.
             self._store.write_object(key, self._store.sealer.open_object(key, data))
             self._done.rewritten_objects += 1
 
     def condemn_packs(self) -> None:
-        """Condemn packs: a collection copies what is needed of them, which seals it anew."""
+        """Condemn packs: a collection copies what is needed of them, which seals it again."""
         outdated = dict(self._outdated_packs())
         if outdated:
             self._store.condemned.add(frozenset(outdated))
@@ -156,7 +156,7 @@ class _Renewing:
                 yield key, data
 
     def _outdated_packs(self) -> Iterator[tuple[bytes, int]]:
-        """Give names and sizes of the packs that a collection does not renew anyway."""
+        """Yield names and sizes of the packs that a collection does not renew anyway."""
         condemned = self._store.condemned.packs()
         listed = self._store.packs.stored().items()
         packs = [(name, stored.size) for name, stored in listed if name not in condemned]

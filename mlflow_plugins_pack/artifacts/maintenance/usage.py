@@ -44,7 +44,7 @@ class Usage:
 
 
 def usage_by_scope(store: Store, path: str = "") -> Iterator[Usage]:
-    """Give the usage of every run, model and trace at or below a path, sorted by path."""
+    """Yield the usage of every run, model and trace at or below a path, sorted by path."""
     scope, _ = object_keys.split_scope(path)
     scopes = [scope] if scope else store.manifests.scopes_under(path)
     for found in scopes:
@@ -78,7 +78,7 @@ def _usage_of(store: Store, scope: str, entries: Iterable[FileEntry]) -> Usage:
 
 
 def chunks_of(store: Store, entry: FileEntry) -> Iterator[Chunk]:
-    """Give every chunk that a file needs, those of its recipe included; unreadable parts not."""
+    """Yield every chunk that a file needs, those of its recipe included; unreadable parts not."""
     yield from entry.chunks
     for place in entry.recipe:
         yield place
@@ -111,7 +111,7 @@ class Statistics:
 
     @property
     def ratio(self) -> float | None:
-        """How many logical bytes one stored byte stands for."""
+        """Logical bytes per stored byte."""
         return round(self.logical_bytes / self.stored_bytes, 2) if self.stored_bytes else None
 
 

@@ -35,7 +35,7 @@ def read_at(store: Store, chunk: Chunk) -> bytes | memoryview | None:
 
 
 def read_elsewhere(store: Store, chunk: Chunk) -> bytes | memoryview | None:
-    """Return a chunk's bytes from another place than the one given, None if there is none."""
+    """Return a chunk's bytes from another place than the one given, None if no copy is good."""
     for place in store.index.places_of(chunk):
         if (data := read_at(store, place)) is not None:
             return data
@@ -43,7 +43,7 @@ def read_elsewhere(store: Store, chunk: Chunk) -> bytes | memoryview | None:
 
 
 def read_chunk(store: Store, chunk: Chunk) -> bytes | memoryview | None:
-    """Return a chunk's raw bytes from wherever a good copy is, or None if there is none."""
+    """Return a chunk's raw bytes from wherever a good copy is, or None if no copy is good."""
     data = read_at(store, store.index.current_place(chunk))
     return read_elsewhere(store, chunk) if data is None else data
 
@@ -56,12 +56,12 @@ def read_recipe(store: Store, place: Chunk) -> RecipePart | None:
 
 
 def file_chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
-    """Give the chunks whose bytes make up a file, in order."""
+    """Yield the chunks whose bytes make up a file, in order."""
     return (chunk for kind, chunk in needed_chunks(store, entry) if kind == KIND_DATA)
 
 
 def needed_chunks(store: Store, entry: FileEntry) -> Iterator[tuple[int, Chunk]]:
-    """Give kind and place of every chunk that a file needs, those of its recipe included.
+    """Yield kind and place of every chunk that a file needs, those of its recipe included.
 
     Raises:
         ArtifactCorruptError: If a part of its recipe cannot be read, or belongs to another file.

@@ -81,7 +81,7 @@ class Index:
         self.cache.clear()
 
     def places_of(self, chunk: Chunk) -> Iterator[Chunk]:
-        """Give places of a chunk other than the one given: a place in a manifest may grow old."""
+        """Yield places of a chunk other than the one given: a place in a manifest may grow old."""
         tried = {chunk}
         for attempt in range(_RELISTS):
             # More than once: it may be moved again between looking it up and reading it.
@@ -120,7 +120,7 @@ class Index:
         return decode_delta(self._objects.read_object(object_keys.index_key(name)), name)
 
     def deltas(self) -> Iterator[tuple[str, Delta]]:
-        """Give all index deltas that can be read, with their names."""
+        """Yield all index deltas that can be read, with their names."""
         for name in self._list_deltas():
             try:
                 (delta,) = self._load_deltas([name])
@@ -163,7 +163,7 @@ class Index:
         return {name: size for name, size in listed if object_keys.is_ulid(name)}
 
     def _load_deltas(self, names: Sequence[str]) -> Iterator[Delta | None]:
-        """Give deltas in the order of their names, None for one that cannot be read."""
+        """Yield deltas in the order of their names, None for one that cannot be read."""
 
         def load(name: str) -> Delta | None:
             try:

@@ -134,7 +134,7 @@ class IndexCache:
             self._guarded(lambda db: self._forget(db, list(packs), list(files)))
 
     def clear(self) -> None:
-        """Forget everything; the next refresh loads it anew."""
+        """Forget everything; the next refresh loads all of it."""
         with self._lock:
             self._guarded(self._clear)
 
@@ -296,7 +296,7 @@ def _open_private() -> sqlite3.Connection:
 def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:
     # No write-ahead log: home folders are shared by several machines, which it does not survive.
     database.execute("PRAGMA journal_mode = TRUNCATE")
-    # The store is the truth: a cache that a power cut spoils is made anew.
+    # The store is the truth: a cache that a power cut damages is rebuilt.
     database.execute("PRAGMA synchronous = OFF")
     database.execute("PRAGMA cache_size = -8000")
     with database:

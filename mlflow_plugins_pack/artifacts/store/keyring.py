@@ -1,7 +1,7 @@
-"""Where the keys of encrypted stores come from: master keys from settings, others from the store.
+"""The keys of encrypted stores: master keys come from settings, all others from the store.
 
 A master key only opens the store's keyring, ``.cas/keys/<store id>/<name of the master key>``, so
-another master key needs no data to be written anew. No key is ever put into a message, a log or
+a change of master key rewrites no data. No key is ever put into a message, a log or
 the representation of an object.
 """
 
@@ -68,7 +68,7 @@ def _read_source(number: int, source: str) -> MasterKey:
         "command": _from_command,
     }
     try:
-        # Not quoted in the refusal: somebody may have put the key itself there.
+        # Not quoted in the refusal: a user may have put the key itself there.
         if kind not in readers or not rest:
             raise ValueError(f"it must be {_SOURCES}, not a key itself")
         return MasterKey(_decode_key(readers[kind](rest)))
@@ -96,7 +96,7 @@ def _from_file(path: str) -> str:
         with os.fdopen(handle, "rb") as file:
             status = os.fstat(handle)
             if not stat.S_ISREG(status.st_mode):
-                raise ValueError(f"{path!r} is no regular file")
+                raise ValueError(f"{path!r} is not a regular file")
             if stat.S_IMODE(status.st_mode) & 0o077:
                 raise ValueError(
                     f"the file {path!r} may be read by others; run `chmod 600 {shlex.quote(path)}`"
@@ -114,7 +114,7 @@ def _from_command(line: str) -> str:
             program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            # Shown to nobody: a program may print what it was given.
+            # Not shown: a program may print what it was given.
             stderr=subprocess.DEVNULL,
             timeout=_COMMAND_SECONDS,
             check=False,
@@ -194,7 +194,7 @@ class Keyring:
         if keys is None:
             raise ArtifactKeyError(
                 f"The keyring {key} of the artifact store {self._uri} is damaged or was put there "
-                f"by somebody else. Nothing was read or written. Restore it from a backup."
+                f"by someone else. Nothing was read or written. Restore it from a backup."
             )
         return keys
 

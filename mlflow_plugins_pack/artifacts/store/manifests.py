@@ -229,7 +229,7 @@ class Manifests:
     # --- scopes ---
 
     def scopes_under(self, path: str) -> list[str]:
-        """Return the scopes at or below a path that lies in no scope itself."""
+        """Return the scopes at or below a path that is not inside a scope."""
         return sorted(set(self._find_scopes(path)))
 
     def _find_scopes(self, path: str) -> Iterator[str]:

@@ -60,7 +60,7 @@ def backend_of(location: Location) -> Backend:
 
 
 def find_store(location: Location) -> Store | None:
-    """Return the store that a location belongs to, or None if there is none yet.
+    """Return the store that a location belongs to, or None if none exists yet.
 
     It is the nearest folder at or above the location that holds a format file.
 
@@ -113,7 +113,7 @@ def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Stor
 
 
 def open_store(location: Location) -> Store:
-    """Return the store that a location belongs to, to write to it; made if there is none yet.
+    """Return the store that a location belongs to, to write to it, and create it if needed.
 
     Raises:
         ArtifactKeyError: If only encrypted stores may be written to, and it is not one.
@@ -124,7 +124,7 @@ def open_store(location: Location) -> Store:
         root = location.at(object_keys.default_root(location.path))
         store = create_store(root, is_encrypted=is_required)
     if is_required and not store.format.is_encrypted:
-        # Else whoever can replace the format file would make everybody write in the clear.
+        # Else a replaced format file would make every client write in the clear.
         raise ArtifactKeyError(
             f"The artifact store {store.location.uri} is not encrypted, and "
             f"{config.ARTIFACT_ENCRYPT.name} is set. Nothing was written. Copy it into an "
@@ -143,7 +143,7 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
     key = object_keys.join(root.path, object_keys.FORMAT_KEY)
     fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_encrypted)
     if is_encrypted:
-        # First: whoever finds the format file finds the keys too.
+        # First: a process that finds the format file finds the keys too.
         masters = read_master_keys()
         if not masters:
             raise ArtifactKeyError(
@@ -163,7 +163,7 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
 
 
 def honours_conditions(store: Store) -> bool:
-    """Try whether the storage refuses to replace an object when asked to.
+    """Return whether the storage refuses to replace an object when asked to.
 
     Where it does not, the store still works: every name but the format file's is unique.
     """

@@ -73,7 +73,7 @@ class ChunkList:
         return len(self._lines) // _LISTED.size
 
     def parts(self, length: int = CHUNKS_PER_RECIPE_PART) -> Iterator[list[Placed]]:
-        """Give all chunks in lists of at most ``length``, such as the parts of a recipe hold."""
+        """Yield all chunks in lists of at most ``length``, such as the parts of a recipe hold."""
         packs = list(self._numbers)
         with memoryview(self._lines) as lines:
             for start in range(0, len(lines), length * _LISTED.size):

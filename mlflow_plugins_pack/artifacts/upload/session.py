@@ -58,12 +58,12 @@ class UploadSession:
 
     @property
     def keeps_folders(self) -> bool:
-        """Whether empty folders are kept, as stock MLflow does on this storage."""
+        """True where empty folders are kept, as stock MLflow does on this storage."""
         return self._store.backend.keeps_folders
 
     @property
     def block_bytes(self) -> int:
-        """How many bytes of a file are taken at a time; some five such blocks are held at once."""
+        """Bytes of a file that are taken at a time; some five such blocks are held at once."""
         return max(_MIN_BLOCK_BYTES, min(_MAX_BLOCK_BYTES, self._share.bytes // 16))
 
     # --- taking ---
@@ -177,7 +177,7 @@ class UploadSession:
         self._share.close()
 
     def abandon(self) -> None:
-        """Give up; nothing of this session becomes visible."""
+        """Yield up; nothing of this session becomes visible."""
         self._packs.abandon()
         self._share.close()
 
@@ -216,7 +216,7 @@ class UploadSession:
     def _chunks_in(
         self, packs: set[bytes], resolved: dict[str, list[Operation]]
     ) -> Iterator[tuple[int, Chunk]]:
-        """Give kind and place of all chunks of this call that are in the packs, each once."""
+        """Yield kind and place of all chunks of this call that are in the packs, each once."""
         given: set[bytes] = set()
         for operations in resolved.values():
             for entry in (o for o in operations if isinstance(o, FileEntry)):

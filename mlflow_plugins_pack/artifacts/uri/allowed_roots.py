@@ -20,7 +20,7 @@ SERVER_DESTINATION_VARIABLE = "_MLFLOW_SERVER_ARTIFACT_DESTINATION"
 
 
 def is_server(environment: Mapping[str, str]) -> bool:
-    """Tell whether the process works on a tracking server's behalf."""
+    """Return whether the process works on a tracking server's behalf."""
     return SERVER_ROOT_VARIABLE in environment or SERVER_DESTINATION_VARIABLE in environment
 
 
@@ -29,10 +29,10 @@ def allowed_roots(environment: Mapping[str, str], listed: Iterable[str]) -> list
 
     Args:
         environment: The process's environment.
-        listed: Further roots by the operator's word.
+        listed: Further roots as the operator lists them.
 
     Raises:
-        UnsupportedUriError: If a listed root is none of ours.
+        UnsupportedUriError: If no backend of the pack serves a listed root.
     """
     own = (environment.get(SERVER_ROOT_VARIABLE), environment.get(SERVER_DESTINATION_VARIABLE))
     roots = [
@@ -47,14 +47,14 @@ def check_allowed(
     """Refuse a location that a server may not open.
 
     Raises:
-        ForbiddenRootError: If this is a server and the location lies in none of its roots.
+        ForbiddenRootError: If this is a server and the location is outside its roots.
     """
     if not is_server(environment):
         return
     if any(root.contains(location) for root in allowed_roots(environment, listed)):
         return
     raise ForbiddenRootError(
-        f"This tracking server does not open {location.uri!r}: it lies neither in the server's "
+        f"This tracking server does not open {location.uri!r}: it is neither in the server's "
         f"artifacts destination nor in its default artifact root. Nothing was opened. If the "
         f"operator trusts that root, add it to MLFLOW_PACK_ARTIFACT_ROOTS on the server."
     )

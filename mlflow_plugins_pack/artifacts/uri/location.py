@@ -1,4 +1,4 @@
-"""Where an artifact URI points: storage, container and path; pure but for relative paths."""
+"""The place that an artifact URI names: storage, container, path; pure but for relative paths."""
 
 from __future__ import annotations
 

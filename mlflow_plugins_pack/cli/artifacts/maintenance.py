@@ -39,7 +39,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     existing = find_store(location)
     if existing is not None and existing.location.path != location.path:
         raise click.ClickException(
-            f"{location.uri} lies inside the store {existing.location.uri}; runs there use that "
+            f"{location.uri} is inside the store {existing.location.uri}; runs there use that "
             f"store. Nothing was made."
         )
     encrypt = encrypt or settings.ARTIFACT_ENCRYPT.get()
@@ -81,7 +81,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
 @click.option(
     "--repair-index",
     is_flag=True,
-    help="Write the index anew from the packs; damaged copies are forgotten, so that logging the "
+    help="Rebuild the index from the packs; damaged copies are forgotten, so that logging the "
     "file again stores it again.",
 )
 @json_option
@@ -113,7 +113,7 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
         click.echo(
             f"{report.files} files, {report.chunks} chunks in {report.packs} packs: "
             f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
-            + ("; the index was written anew" if report.index_repaired else "")
+            + ("; the index was rebuilt" if report.index_repaired else "")
         )
     if report.lost:
         sys.exit(1)
@@ -126,7 +126,7 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
     type=DURATION,
     default="24h",
     show_default=True,
-    help="How old what nobody needs must be, and how long it stays condemned before it goes.",
+    help="Age at which unneeded data is condemned, and time from then until it is removed.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @json_option
@@ -134,7 +134,7 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
     """Free the space of deleted artifacts; meant to be run every day.
 
     One run condemns what no run, model or trace needs any more; the first run after the grace
-    period removes it. Packs of which less than half is needed are written anew, and many small
+    period removes it. Packs of which less than half is needed are rewritten, and many small
     ones put together. Logging and reading go on meanwhile, on any number of machines. Exit code 1
     if something was kept because it is needed and cannot be read.
     """
@@ -164,14 +164,14 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
 @click.option(
     "--reencrypt",
     is_flag=True,
-    help="Also encrypt all that is stored anew, under a new data key; needs `artifacts gc` after.",
+    help="Also encrypt all stored data again, with a new data key; run `artifacts gc` afterwards.",
 )
 @json_option
 def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
     """Let the newest of MLFLOW_PACK_ARTIFACT_KEYS open the encrypted store at URI.
 
     Give the new key first and the old one after it, here and on all hosts; run this; then take
-    the old key away. No data is written anew for that: only the store's keyring is. Logging and
+    the old key away. No data is rewritten for that, only the store's keyring is. Logging and
     reading go on meanwhile. If it is interrupted, run it again.
     """
     from mlflow_plugins_pack.artifacts.maintenance.rekey import rekey as change_keys
@@ -187,8 +187,8 @@ def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
         click.echo(f"Taken away: {', '.join(done.removed_keys)}.")
     if reencrypt:
         click.echo(
-            f"Data key {done.data_keys} is in use. Sealed anew: {done.rewritten_objects} manifest "
+            f"Data key {done.data_keys} is in use. Sealed again: {done.rewritten_objects} manifest "
             f"and index objects. Condemned: {done.condemned_packs} packs, "
-            f"{human_bytes(done.condemned_bytes)}; `mlflow-pack artifacts gc` writes anew what is "
+            f"{human_bytes(done.condemned_bytes)}; `mlflow-pack artifacts gc` rewrites what is "
             f"needed of them, once its grace period is over."
         )

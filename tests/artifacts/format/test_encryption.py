@@ -253,7 +253,7 @@ def test_required_encryption(folder, keys, source, monkeypatch):
     repository = get_artifact_repository(new_run_uri(root))
     repository.log_artifacts(str(source))
     assert opened(root).format.is_encrypted
-    # Somebody who can write to the storage makes a plain store of it.
+    # An attacker who can write to the storage makes a plain store of it.
     path = folder / ".cas/format.json"
     document = json.loads(path.read_text())
     del document["encryption"]
@@ -440,7 +440,7 @@ def test_rekey_can_keep_the_old_key(repository, root, keys):
 
 
 def sealed_by_newest(store: Store, folder: Path) -> bool:
-    """Tell whether the newest data key alone opens all that is there."""
+    """Return whether the newest data key alone opens all that is there."""
     keys = store.keyring.load()
     newest = StoreKeys(keys.identity, keys.data[-1:])
     sealer = KeyedSealer(newest, lambda: newest)

@@ -556,7 +556,7 @@ def test_compaction_changes_nothing_whoever_writes_meanwhile(calls, compacted):
     old, late = segments[:compacted], segments[compacted:]
     combined = combine(7, old)
     expected = view.merge(segments)
-    # With and without the old ones still lying there.
+    # With and without the old ones still there.
     assert view.merge([combined, *late]) == expected
     assert view.merge([*segments, combined]) == expected
     # Another process combined more, or less, at the same time without knowing.

@@ -1,4 +1,4 @@
-"""Garbage collection: what goes, what stays, and that nothing is lost whoever does what when."""
+"""Garbage collection: what goes, what stays, and that nothing is lost in any order of events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What somebody with write access to the storage could plant, and what a stranger could ask for."""
+"""What an attacker with write access to the storage can plant, and what a caller can ask for."""
 
 from __future__ import annotations
 
@@ -258,10 +258,10 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
         "cas-file:///etc",
         "cas-file:///",
         "cas-file://{store}/../outside",
-        "cas-file://{store}-beside",
+        "cas-file://{store}-next-to-it",
         "cas-file://{store}/%2e%2e/outside",
         "cas-file://evil.example.com/{store}",
-        "cas-s3://somebody-elses-bucket/x",
+        "cas-s3://someone-elses-bucket/x",
         "cas-s3://bucket@evil.example.com/x",
         "cas-wasbs://c@evil.example.com/x",
         "cas-wasbs://c@evil.blob.core.windows.net.example.com/x",

@@ -121,7 +121,7 @@ def test_forgotten_pack_bequeaths_nothing_to_the_next():
     cache.add(name_of(2), delta_of(2))
     assert not cache.find_chunks([hash_of(1, n) for n in range(CHUNKS)])
     assert knows(cache, 0, 2)
-    # Somebody stored it again, under another delta's name.
+    # Another host stored it again, under another delta's name.
     cache.add(name_of(3), delta_of(1))
     assert knows(cache, 0, 1, 2)
 

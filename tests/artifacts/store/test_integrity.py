@@ -1,4 +1,4 @@
-"""Nothing wrong is given out as right, and nothing committed is lost."""
+"""No wrong byte is returned as right, and nothing committed is lost."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def test_other_copy_is_used(repository, store_folder, tmp_path, target, monkeypa
     log(repository, tmp_path, "f", data)
     first = packs(store_folder)[0]
     first.rename(tmp_path / "aside")
-    # Another machine that has not heard of the first pack stores the bytes anew.
+    # Another machine that has not heard of the first pack stores the bytes again.
     for delta in (store_folder / ".cas" / "index").iterdir():
         delta.unlink()
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
@@ -224,7 +224,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 
 def plant(store_folder: Path, repository: ArtifactRepository, entry: FileEntry) -> None:
-    """Put a manifest segment into the repository's scope, as somebody with write access could."""
+    """Put a manifest segment into the repository's scope, as an attacker could."""
     scope = parse_location(repository.artifact_uri).path[len(str(store_folder)) :]
     ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
     path = store_folder / object_keys.segment_key(scope, ulid)

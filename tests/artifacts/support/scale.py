@@ -1,4 +1,4 @@
-"""What a call costs as the store grows: synthetic runs and index, real calls beside them.
+"""What a call costs as the store grows: synthetic runs and index, real calls next to them.
 
     python -m tests.artifacts.support.scale [--runs 10 100 1000 10000] [--gib 1 10 100]
 

@@ -87,12 +87,12 @@ class Schedule:
 
     @property
     def kills(self) -> int:
-        """How many actors died."""
+        """Number of actors that died."""
         return sum(actor.is_killed for actor in self.actors)
 
     @property
     def removed_packs(self) -> int:
-        """How many packs were removed while other actors worked."""
+        """Number of packs removed while other actors worked."""
         return sum(" delete store/.cas/packs" in line for line in self.trace)
 
     def observer(self) -> Store:
