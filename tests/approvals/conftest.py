@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.approvals.support.databases import SITES
+
 if TYPE_CHECKING:
+    from tests.approvals.support.bench import Bench
     from tests.approvals.support.sites import Site
-    from tests.support.servers import DatabaseServer
-
-DATABASES = ("sqlite", "postgresql", "mariadb")
-SITES = [f"{kind}{mode}" for kind in DATABASES for mode in ("", "-workspaces")]
-MYSQL_8_MODE = (
-    "ONLY_FULL_GROUP_BY,STRICT_TRANS_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,"
-    "ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
-)
-
-
-def new_like_mysql(server: DatabaseServer) -> str:
-    """Create a database in MariaDB as MySQL 8 does it by default; return its URL."""
-    url = server.new_database("CHARACTER SET utf8mb4 COLLATE utf8mb4_uca1400_ai_ci")
-    return f"{url}?charset=utf8mb4&sql_mode={MYSQL_8_MODE}"
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +48,12 @@ def site(running_site: Site) -> Iterator[Site]:
     """The same, with this process configured as the server is, and in its workspace."""
     with running_site.entered():
         yield running_site
+
+
+@pytest.fixture
+def bench(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """A store of its own under `bench.POLICY`, with a clock that the test moves."""
+    from tests.approvals.support.bench import Bench
+
+    shutil.copy(empty_database, tmp_path / "mlflow.db")
+    return Bench(tmp_path, monkeypatch)

@@ -18,12 +18,9 @@ import time
 from typing import Any
 
 import pytest
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersionTag
-from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.ledger import audit_log
-from tests.approvals.conftest import DATABASES
 from tests.approvals.support import racing
 from tests.approvals.support.attacks import (
     ATTACKS,
@@ -34,17 +31,21 @@ from tests.approvals.support.attacks import (
     a_requested_prompt,
     alias_call,
 )
-from tests.approvals.support.sites import CLIENTS, ROUNDS, WORKERS, Site, new_name
+from tests.approvals.support.databases import DATABASES
+from tests.approvals.support.sites import (
+    CLIENTS,
+    NO_WARNING,
+    ROUNDS,
+    WORKERS,
+    Site,
+    by_client,
+    new_name,
+)
 from tests.support.acting import signed_in
 
-# Stages are deprecated in stock MLflow, and still there to be protected.
-NO_WARNING = pytest.mark.filterwarnings(
-    "ignore:.*(transition_model_version_stage|get_latest_versions).*is deprecated:FutureWarning"
-)
-pytestmark = [
-    NO_WARNING,
-    pytest.mark.parametrize("running_site", DATABASES, indirect=True),
-]
+pytestmark = NO_WARNING
+without_workspaces = pytest.mark.parametrize("running_site", DATABASES, indirect=True)
+"""Of a test whose outcome workspaces cannot change; all others run on all of `SITES`."""
 
 
 def _named(value: Any, name: str) -> Any:
@@ -53,14 +54,6 @@ def _named(value: Any, name: str) -> Any:
     if isinstance(value, dict):
         return {key: _named(part, name) for key, part in value.items()}
     return tuple(_named(part, name) for part in value) if isinstance(value, tuple) else value
-
-
-def by_client(site: Site, client: MlflowClient, user: str | None, call: Any) -> tuple[int, str]:
-    """Make a call that must be refused; return the status and what reached the caller."""
-    method, *arguments = call
-    with site.as_user(user or "nobody"), pytest.raises(MlflowException) as caught:
-        getattr(client, method)(*arguments)
-    return caught.value.get_http_status_code(), caught.value.message
 
 
 STATUS = {"IDENTITY_REQUIRED": 401}
@@ -226,6 +219,7 @@ def test_row_25_no_event_without_the_act(site: Site) -> None:
 
 
 @pytest.mark.timeout(3600)
+@without_workspaces
 def test_in_a_race_nothing_is_lost_and_nothing_done_twice(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +244,7 @@ def test_in_a_race_nothing_is_lost_and_nothing_done_twice(
     racing.check(site.store, race.voted)
 
 
+@without_workspaces
 def test_nothing_was_a_server_error_and_the_log_holds(site: Site) -> None:
     with site.store.engine.connect() as connection:
         assert audit_log.verify(connection).is_intact

@@ -1,4 +1,4 @@
-"""The same attacks on servers with workspaces, and those that go from one workspace to another."""
+"""Attacks that go from one workspace to another."""
 
 from __future__ import annotations
 
@@ -9,34 +9,11 @@ from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.guards import install
-from tests.approvals.conftest import SITES
 from tests.approvals.support.attacks import a_holder
-from tests.approvals.support.sites import Site, create_workspace, new_name
-from tests.approvals.test_attacks import (
-    NO_WARNING,
-    by_client,
-    test_attack,
-    test_row_5_archiving_is_approved_and_recorded_as_such,
-    test_row_7_a_model_made_again_starts_with_nothing,
-    test_row_11_a_check_tag_changed_after_approval_makes_it_stale,
-    test_row_12_text_rewritten_behind_the_registry_is_stale,
-    test_row_14_descriptions_are_free,
-    test_row_25_no_event_without_the_act,
-    test_rows_9_and_10_copies_and_new_versions_are_unapproved,
-)
+from tests.approvals.support.databases import SITES
+from tests.approvals.support.sites import NO_WARNING, Site, by_client, create_workspace, new_name
 from tests.support import servers
 from tests.support.acting import signed_in
-
-__all__ = (
-    "test_attack",
-    "test_row_5_archiving_is_approved_and_recorded_as_such",
-    "test_row_7_a_model_made_again_starts_with_nothing",
-    "test_row_11_a_check_tag_changed_after_approval_makes_it_stale",
-    "test_row_12_text_rewritten_behind_the_registry_is_stale",
-    "test_row_14_descriptions_are_free",
-    "test_row_25_no_event_without_the_act",
-    "test_rows_9_and_10_copies_and_new_versions_are_unapproved",
-)
 
 pytestmark = [
     NO_WARNING,

@@ -14,11 +14,17 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 from mlflow_plugins_pack.auth import manager
 from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 from mlflow_plugins_pack.auth.token_store.stores import FileStore
-from tests.auth.support.parts import ARTIFACT, SECRET, Profiles, Recorder, recording, write_profiles
+from tests.auth.support.parts import (
+    ARTIFACT,
+    PEOPLE,
+    SECRET,
+    Profiles,
+    Recorder,
+    recording,
+    write_profiles,
+)
 from tests.support import servers
 from tests.support.oidc import OidcProvider
-
-PEOPLE = ("alice", "bob")
 
 
 @pytest.fixture(autouse=True)

@@ -15,8 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from mlflow_plugins_pack.auth.plugin import PackAuthProvider, PackHeaderProvider
-from tests.auth.conftest import PEOPLE
-from tests.auth.support.parts import Recorder, Seen, env_profile, get, write_profiles
+from tests.auth.support.parts import PEOPLE, Recorder, Seen, env_profile, get, write_profiles
 from tests.support import servers
 
 Profiles = Callable[[str], Path]

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.end_to_end.data import write_breast_cancer
-from tests.end_to_end.test_matrix import Site, run_main_job, started
+from tests.end_to_end.support.data import write_breast_cancer
+from tests.end_to_end.support.sites import Site, run_main_job, started
 from tests.support.servers import PASSWORD, find_program
 
 # Read before the fixtures clean the environment.

@@ -208,7 +208,7 @@ class Day:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return the breast-cancer data as a CSV and a parquet file."""
-    from tests.end_to_end.data import write_breast_cancer
+    from tests.end_to_end.support.data import write_breast_cancer
 
     return write_breast_cancer(tmp_path_factory.mktemp("data"))
 
@@ -240,7 +240,7 @@ def day_of(
             recording_proxy(server.url) as proxy,
         ):
             done = python(
-                "-W", "default", str(HERE / "ordinary_day.py"), *map(str, data),
+                "-W", "default", str(HERE / "support" / "ordinary_day.py"), *map(str, data),
                 pack=client_has_pack,
                 cwd=folder,
                 MLFLOW_TRACKING_URI=proxy.url,

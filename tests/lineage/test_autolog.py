@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 

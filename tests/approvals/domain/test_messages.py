@@ -18,10 +18,8 @@ from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.content.hashing import ReadingStoppedError
 from mlflow_plugins_pack.approvals.enforcement import enforcer
-from tests.approvals.policy.test_source import Bench, bench
+from tests.approvals.support.bench import Bench
 from tests.support.acting import signed_in
-
-__all__ = ["bench"]
 
 POLICY = """
 version: 1

@@ -18,10 +18,8 @@ from mlflow_plugins_pack.approvals.background import drift as strays
 from mlflow_plugins_pack.approvals.background.worker import Worker
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.reports import listings
-from tests.approvals.policy.test_source import HOUR, Bench, bench, refused
+from tests.approvals.support.bench import HOUR, Bench, refused
 from tests.support.acting import signed_in
-
-__all__ = ["bench"]
 
 DAY = 24 * HOUR
 RULE = "    approvals: [{group: leads, count: 1}]\n"

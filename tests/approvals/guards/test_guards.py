@@ -26,7 +26,7 @@ from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy.models import parse_policy
 from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
-from tests.approvals.conftest import DATABASES, new_like_mysql
+from tests.approvals.support.databases import DATABASES, new_like_mysql
 from tests.support.acting import signed_in
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*transition_model_version_stage:FutureWarning")

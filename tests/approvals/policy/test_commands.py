@@ -11,11 +11,9 @@ from click.testing import CliRunner, Result
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack.cli.main import cli
-from tests.approvals.policy.test_models import FULL
-from tests.approvals.policy.test_source import POLICY, Bench, bench
+from tests.approvals.support.bench import POLICY, Bench
+from tests.approvals.support.policies import FULL
 from tests.support.acting import signed_in
-
-__all__ = ["bench"]
 
 
 def call(*arguments: str) -> Result:

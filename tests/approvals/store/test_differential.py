@@ -23,7 +23,7 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals.plugin import build_store
-from tests.approvals.conftest import SITES
+from tests.approvals.support.databases import SITES
 from tests.support.acting import signed_in
 
 POLICY = """

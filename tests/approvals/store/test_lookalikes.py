@@ -17,7 +17,7 @@ from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.plugin import build_store
-from tests.approvals.conftest import new_like_mysql
+from tests.approvals.support.databases import new_like_mysql
 from tests.support.acting import signed_in
 
 POLICY = """

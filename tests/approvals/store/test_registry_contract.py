@@ -11,7 +11,7 @@ from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwar
 from mlflow.utils.workspace_context import WorkspaceContext
 
 from mlflow_plugins_pack.approvals.plugin import build_store
-from tests.approvals.conftest import new_like_mysql
+from tests.approvals.support.databases import new_like_mysql
 from tests.contracts.registry_store import POLICY, RegistryStoreContract
 
 DATABASES = (pytest.param("sqlite", marks=pytest.mark.compat), "postgresql", "mariadb")

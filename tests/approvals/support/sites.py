@@ -44,6 +44,11 @@ WORKSPACE = "team-b"
 WORKERS, CLIENTS, ROUNDS = map(int, os.environ.get("RACE_SIZE", "2x8x8").split("x"))
 """Of a race: worker processes, clients for each, calls by each."""
 
+# Stages are deprecated in stock MLflow, and still there to be protected.
+NO_WARNING = pytest.mark.filterwarnings(
+    "ignore:.*(transition_model_version_stage|get_latest_versions).*is deprecated:FutureWarning"
+)
+
 _numbers = itertools.count(1)
 
 
@@ -232,3 +237,11 @@ def create_workspace(server: servers.MlflowServer, name: str, people: Sequence[s
         call("roles/permissions/add", role_id=role, **what)
     for user in people:
         call("roles/assign", username=user, role_id=role)
+
+
+def by_client(site: Site, client: MlflowClient, user: str | None, call: Any) -> tuple[int, str]:
+    """Make a call that must be refused; return the status and what reached the caller."""
+    method, *arguments = call
+    with site.as_user(user or "nobody"), pytest.raises(MlflowException) as caught:
+        getattr(client, method)(*arguments)
+    return caught.value.get_http_status_code(), caught.value.message

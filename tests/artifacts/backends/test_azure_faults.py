@@ -13,8 +13,8 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_plugins_pack.artifacts.backends import azure
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.errors import StorageUnavailableError
-from tests.artifacts.backends.test_faults import DATA, expect_good, fresh_host
-from tests.artifacts.maintenance.test_commands import run_json
+from tests.artifacts.support.commands import run_json
+from tests.artifacts.support.hosts import DATA, expect_good, fresh_host
 from tests.contracts.artifact_repository import listing, new_run_uri
 from tests.support import servers
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 from cachetools import TTLCache
-from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.store import manifests, opening
@@ -23,12 +22,12 @@ from mlflow_plugins_pack.errors import (
     StorageDeniedError,
     StorageUnavailableError,
 )
-from tests.artifacts.maintenance.test_commands import run_json
+from tests.artifacts.support.commands import run_json
+from tests.artifacts.support.hosts import DATA, expect_good, fresh_host
 from tests.contracts.artifact_repository import content, listing, new_run_uri, random_bytes
 from tests.support import servers
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 
-DATA = random_bytes(700_000)
 CLASSES = {"pack": "/packs/", "index": "/.cas/index/", "segment": "/.m/"}
 
 
@@ -53,21 +52,6 @@ def source(tmp_path: Path) -> Path:
     (folder / "weights.bin").write_bytes(DATA)
     (folder / "small.txt").write_bytes(b"small")
     return folder
-
-
-def fresh_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Forget all that this process knows of any store."""
-    monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / uuid.uuid4().hex))
-    opening._stores.clear()
-    opening._backends.clear()
-    manifests._segments.clear()
-
-
-def expect_good(repository: ArtifactRepository) -> None:
-    assert content(repository.download_artifacts("")) == {
-        "weights.bin": DATA,
-        "small.txt": b"small",
-    }
 
 
 # --- what comes and goes --------------------------------------------------------------------------

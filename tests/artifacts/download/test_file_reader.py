@@ -13,7 +13,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactNotFoundError
-from tests.artifacts.store.test_integrity import flip, packs
+from tests.artifacts.support.store_files import flip, packs
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
 
 MIB = 1024 * 1024

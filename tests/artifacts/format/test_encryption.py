@@ -39,8 +39,8 @@ from mlflow_plugins_pack.errors import (
     ConfigurationError,
     StorageDeniedError,
 )
-from tests.artifacts.maintenance.test_commands import run, run_json
-from tests.artifacts.store.test_integrity import flip, packs, segments
+from tests.artifacts.support.commands import run, run_json
+from tests.artifacts.support.store_files import flip, packs, segments
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
 
 MIB = 1024 * 1024

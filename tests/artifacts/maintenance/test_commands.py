@@ -2,37 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
-from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     StorageDeniedError,
     StorageMissingError,
 )
-from tests.artifacts.store.test_integrity import flip, packs, segments
+from tests.artifacts.support.commands import run, run_json
+from tests.artifacts.support.store_files import flip, packs, segments
 from tests.contracts.artifact_repository import new_run_uri, random_bytes
 
 MIB = 1024 * 1024
-
-
-def run(*arguments: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(cli, ["artifacts", *arguments])
-    if result.exception is not None and not isinstance(result.exception, SystemExit):
-        raise result.exception
-    assert result.exit_code == code, result.output
-    return result
-
-
-def run_json(*arguments: str, code: int = 0) -> Any:
-    return json.loads(run(*arguments, "--json", code=code).stdout)
 
 
 @pytest.fixture

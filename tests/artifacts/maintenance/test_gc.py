@@ -31,9 +31,9 @@ from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, CollectionRunningError
-from tests.artifacts.maintenance.test_commands import run, run_json
-from tests.artifacts.store.test_integrity import flip, packs, segments
 from tests.artifacts.support import schedules
+from tests.artifacts.support.commands import run, run_json
+from tests.artifacts.support.store_files import flip, packs, segments
 from tests.contracts.artifact_repository import content, listing, new_run_uri, random_bytes
 from tests.support import servers
 

@@ -12,8 +12,8 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
 from mlflow_plugins_pack.artifacts.maintenance import migrate
 from mlflow_plugins_pack.errors import StorageUnavailableError
-from tests.artifacts.maintenance.test_commands import run, run_json
-from tests.artifacts.store.test_integrity import flip, packs
+from tests.artifacts.support.commands import run, run_json
+from tests.artifacts.support.store_files import flip, packs
 from tests.contracts.artifact_repository import content, random_bytes
 
 RUN = "1/0123456789abcdef0123456789abcdef/artifacts"

@@ -46,7 +46,7 @@ from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, enco
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ForbiddenRootError, PackError
-from tests.artifacts.maintenance.test_commands import run_json
+from tests.artifacts.support.commands import run_json
 from tests.contracts.artifact_repository import (
     content,
     new_run_uri,

@@ -35,6 +35,7 @@ from mlflow_plugins_pack.errors import (
     StorageDeniedError,
     StoreFormatError,
 )
+from tests.artifacts.support.store_files import flip, packs, segments
 from tests.contracts.artifact_repository import content, listing, new_run_uri, random_bytes
 from tests.support import servers
 
@@ -65,23 +66,7 @@ def log(repository: ArtifactRepository, tmp_path: Path, name: str, data: bytes) 
     return path
 
 
-def packs(store_folder: Path) -> list[Path]:
-    return sorted((store_folder / ".cas" / "packs").glob("*/*"))
-
-
-def segments(store_folder: Path) -> list[Path]:
-    return sorted(store_folder.rglob(".m/*"))
-
-
 # --- damage ---------------------------------------------------------------------------------------
-
-
-def flip(path: Path, at: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        byte = file.read(1)[0]
-        file.seek(at)
-        file.write(bytes([byte ^ 1]))
 
 
 @pytest.mark.parametrize("damage", ["flipped", "missing", "cut off", "swapped"])

@@ -15,7 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts.download import staging
 from mlflow_plugins_pack.errors import StorageUnavailableError
-from tests.artifacts.backends.test_faults import fresh_host
+from tests.artifacts.support.hosts import fresh_host
 from tests.contracts.artifact_repository import content, listing, new_run_uri, random_bytes
 from tests.support import servers
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy

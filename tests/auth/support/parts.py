@@ -19,6 +19,7 @@ from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 JSON = {"Content-Type": "application/json"}
 SECRET = "planted-secret-4711"
+PEOPLE = ("alice", "bob")
 API = "/api/2.0/mlflow/runs/get"
 ARTIFACT = "/api/2.0/mlflow-artifacts/artifacts/1/a.bin"
 Profiles = Callable[[str], Path]

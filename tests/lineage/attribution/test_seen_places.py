@@ -10,8 +10,8 @@ import pytest
 from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
 from mlflow_plugins_pack.lineage.capture.event import unpacked
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 

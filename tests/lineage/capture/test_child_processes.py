@@ -14,8 +14,8 @@ from mlflow_plugins_pack.lineage.capture import child_spool
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.capture.layers import LAYERS, WAITS, targets
 from mlflow_plugins_pack.lineage.session import early_start
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 
 
 def test_children_read_for_the_right_run(run_script: RunScript, database: str) -> None:

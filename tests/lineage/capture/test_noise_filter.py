@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
-from tests.lineage.document.test_graph import paths
+from tests.lineage.support.strategies import paths
 
 FILTER = NoiseFilter(interpreter=["/opt/python", "/"], home="/home/alice")
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 

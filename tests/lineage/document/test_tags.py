@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from mlflow_plugins_pack.lineage.delivery.writer import graph_from_tags
 from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
 from mlflow_plugins_pack.lineage.document.tags import LIMIT_BYTES, PREFIX, fit, to_tags
-from tests.lineage.document.test_graph import entries, graphs, names
+from tests.lineage.support.strategies import entries, graphs, names
 
 
 def _check(graph: Graph) -> dict[str, str]:

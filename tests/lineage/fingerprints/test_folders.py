@@ -17,8 +17,8 @@ from mlflow_plugins_pack.lineage.attribution.windows import Recorder
 from mlflow_plugins_pack.lineage.capture.event import READ, Event, FileState, packed, unpacked
 from mlflow_plugins_pack.lineage.fingerprints import folders
 from mlflow_plugins_pack.lineage.query import api
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 

@@ -17,8 +17,8 @@ from mlflow_plugins_pack.lineage.fingerprints.hashing import (
     Fingerprint,
     Fingerprinter,
 )
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 
 
 def state_of(path: Path) -> FileState:

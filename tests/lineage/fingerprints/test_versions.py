@@ -22,8 +22,8 @@ from mlflow_plugins_pack.lineage.fingerprints import git
 from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
 from mlflow_plugins_pack.lineage.query.compare import compare
 from mlflow_plugins_pack.lineage.query.verify import check
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import xml.dom.minidom
@@ -17,8 +18,8 @@ from mlflow_plugins_pack.errors import LineageTargetError
 from mlflow_plugins_pack.lineage.document import network
 from mlflow_plugins_pack.lineage.export import FORMATS
 from mlflow_plugins_pack.lineage.query import api
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript, run_in
 from tests.support import servers
 
 
@@ -40,10 +41,8 @@ def chain(
     dataset_folder: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Chain:
-    from tests.lineage import conftest
-
     folder = tmp_path_factory.mktemp("chain")
-    run_script: RunScript = conftest.run_script.__wrapped__(folder, dataset_folder)
+    run_script: RunScript = functools.partial(run_in, folder, DATA=str(dataset_folder))
     (folder / "raw.csv").write_bytes((dataset_folder / "cancer.csv").read_bytes())
 
     def run(code: str) -> str:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.lineage.conftest import RunScript
+from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 TRAINING = """

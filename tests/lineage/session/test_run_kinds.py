@@ -22,8 +22,8 @@ import pytest
 from click.testing import CliRunner
 
 from mlflow_plugins_pack.cli.lineage.group import lineage
-from tests.lineage.conftest import Outcome, run_in
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import Outcome, run_in
 from tests.support import servers
 
 AT_ONCE = 2

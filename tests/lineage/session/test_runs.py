@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_plugins_pack.lineage.capture.layers import LAYERS
-from tests.lineage.conftest import RunScript
 from tests.lineage.support.reading import RunRecord
+from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 
