@@ -70,7 +70,7 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
         for word, better in METAPHORS.items()
     ]
     # "Break-glass" is the field's word for an emergency override; glass alone is not.
-    words.append((r"(?<!break[-_ ])(?<!Break)(?<!break)[Gg]lass(?![a-z])", "break-glass"))
+    words.append((r"(?<!reak[-_ ])(?<!Break)(?<!break)[Gg]lass(?![a-z])", "break-glass"))
     words.append((r"(?<!BREAK[-_])GLASS", "BREAK_GLASS"))
     for phrase, better in PHRASES.items():
         either = f"[{phrase[0]}{phrase[0].upper()}]{phrase[1:]}" if phrase[0].isalpha() else phrase
