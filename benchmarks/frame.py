@@ -88,7 +88,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Survey:
-    """A case that measures the pack alone, without stock beside it.
+    """A case that measures the pack alone, without stock to compare with.
 
     Attributes:
         name: How the command line calls it; in full, a prefix does not name it.

@@ -1,4 +1,4 @@
-"""Who takes part in the artifact cases: stock, the pack, boto3 alone, hf_xet.
+"""The sides of the artifact cases: stock, the pack, boto3 alone, hf_xet.
 
 *boto3* moves the same files with its own defaults and does nothing else with them: no repository
 can be much faster than that. *hf_xet* is the client of the Hugging Face Hub's storage, which cuts
@@ -121,7 +121,7 @@ class Xet:
                 group.start_download_file(info, str(goal / path))
 
     def stored_bytes(self) -> int:
-        # Beside what a server would keep there are the client's own caches.
+        # Next to what a server would keep there are the client's own caches.
         stored = (self._folder / "xet" / "xorbs").rglob("*")
         return sum(path.stat().st_size for path in stored if path.is_file())
 
@@ -130,5 +130,5 @@ class Xet:
 
 
 def has_xet() -> bool:
-    """Tell whether hf_xet is installed."""
+    """Return whether hf_xet is installed."""
     return importlib.util.find_spec("hf_xet") is not None

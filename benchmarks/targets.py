@@ -1,4 +1,4 @@
-"""Where the artifact cases store: an S3 server of our own on loopback, or a folder."""
+"""Storage of the artifact cases: an S3 server of our own on loopback, or a folder."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ localbucket.main()
 """
 
 DELAY_SECONDS = {"s3": 0.0, "far-s3": 0.020}
-"""How long the server waits before it answers a request. On loopback nothing else waits, while a
+"""Seconds that the server waits before it answers a request. On loopback nothing else waits, while a
 bucket answers a small request in some 10 to 50 ms."""
 
 

@@ -1,4 +1,4 @@
-"""Copy a store's artifacts out of it without mlflow-plugins-pack: no lock-in.
+"""Copy a store's artifacts out of it without mlflow-plugins-pack.
 
 Usage: python read_artifact_store.py STORE_FOLDER TARGET_FOLDER
 

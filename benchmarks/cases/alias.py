@@ -28,7 +28,7 @@ policies:
 
 @contextlib.contextmanager
 def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
-    """Give the stock URIs of two empty databases of one kind."""
+    """Return the stock URIs of two empty databases of one kind."""
     from tests.support import servers
 
     if kind == "sqlite":

@@ -59,7 +59,7 @@ def checkpoints(options: Options, folder: Path) -> Iterator[Path]:
 
 
 def models(options: Options, folder: Path) -> Iterator[Path]:
-    """50 real scikit-learn models, logged as MLflow lays them out, each trained a little anew."""
+    """50 real scikit-learn models, logged as MLflow lays them out, each grown by one tree."""
     import cloudpickle
     from sklearn.datasets import load_breast_cancer
     from sklearn.ensemble import RandomForestClassifier

@@ -18,7 +18,7 @@ OPENS = 2000
 KINDS = {
     "new data file": "per open of a data file not seen before",
     "known data file": "per open of a data file seen before",
-    "other file": "per open of a file that is no data",
+    "other file": "per open of a file that is not data",
 }
 
 

@@ -1,4 +1,4 @@
-"""How much of what real scripts read and wrote stands in their runs' lineage.
+"""Measures how much of what real scripts read and write is in their runs' lineage.
 
 Each script of ``benchmarks/corpus`` runs as a person runs it: in a fresh process and folder, stock
 MLflow logging to a database, every setting of the pack at its default. Its docstring says what it

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
 
 IMAGES = {"opens": (100_000, 28, "png"), "photos": (100_000, 224, "jpeg")}
-"""How many files, pixels a side, and format; the first are about the least that a file can be."""
+"""Number of files, pixels a side, and format; the first are about the smallest possible files."""
 TREES = 20
 
 _WRITE = """

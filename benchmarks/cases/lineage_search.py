@@ -1,4 +1,4 @@
-"""How long questions take on a server with 10,000 runs.
+"""Measures how long queries take on a server with 10,000 runs.
 
 The runs are real rows of a real tracking database, each with the tags and the dataset that a run
 with lineage has; they are inserted directly, since logging ten thousand runs takes an hour.
@@ -159,7 +159,7 @@ def _run(options: Options, _only: str) -> str:
             timed("who-used, a digest", lambda: api.who_used(one.digest, tracking_uri=uri), count)
             timed("who-used, a URI", lambda: api.who_used(one.uri, tracking_uri=uri), count)
             timed(
-                "who-used, a file nobody read",
+                "who-used, a file that no run read",
                 lambda: api.who_used(rare.digest, tracking_uri=uri),
                 count,
             )

@@ -1,4 +1,4 @@
-"""A Delta table read in one version and written anew.
+"""A Delta table read in one version and written as another.
 
 needs: deltalake
 reads: DATA/delta/

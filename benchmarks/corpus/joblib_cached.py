@@ -1,4 +1,4 @@
-"""A cached step: the cache's files are no data, what goes into it is.
+"""A cached step: the cache's files are not data, what goes into it is.
 
 reads: DATA/cancer.npy
 writes:

@@ -1,4 +1,4 @@
-"""LightGBM trains from a text file, with a validation file beside it.
+"""LightGBM trains from a text file, with a separate validation file.
 
 needs: lightgbm
 reads: DATA/cancer.tsv DATA/validation.tsv

@@ -1,4 +1,4 @@
-"""Joins what lies in four formats and writes two.
+"""Joins files of four formats and writes two.
 
 reads: DATA/cancer.jsonl DATA/cancer.feather DATA/cancer.pkl DATA/cancer.orc
 writes: WORK/joined.feather WORK/joined.jsonl.gz

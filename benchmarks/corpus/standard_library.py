@@ -1,4 +1,4 @@
-"""Nothing but the standard library: csv, gzip, zip, tar, pickle, shelve-free.
+"""The standard library only: csv, gzip, zip, tar, pickle, shelve-free.
 
 needs: tomllib
 reads: DATA/cancer.csv DATA/cancer.csv.gz DATA/cancer.zip DATA/cancer.tar.gz DATA/settings.toml

@@ -1,4 +1,4 @@
-"""A program that is no Python sorts a file; nothing inside this process sees it.
+"""A program that is not Python sorts a file; nothing inside this process sees it.
 
 reads: DATA/cancer.tsv
 writes: WORK/sorted.tsv

@@ -67,7 +67,7 @@ def promote(name: str, version: str, wait_seconds: float) -> int:
             if not state.startswith(("PENDING", "APPROVED")):
                 return REFUSED
             if time.monotonic() > deadline:
-                print("nobody has decided yet; run this again later", file=sys.stderr)
+                print("the request is not decided yet; run this again later", file=sys.stderr)
                 return STILL_WAITING
             time.sleep(min(2.0, max(0.1, wait_seconds / 100)))
             if is_reading:
@@ -85,7 +85,7 @@ def watch(name: str, data: str, target: str, at_least: float) -> int:
     replaced = f"REPLACED by version {current}"
     for version in client.search_model_versions(f"name = '{name}'"):
         if version.tags.get(STATE) == replaced:
-            # The policy lets anybody go back to an approved holder, at once and unchanged.
+            # The policy lets every user go back to an approved, unchanged holder at once.
             client.set_registered_model_alias(name, ALIAS, version.version)
             print(f"@{ALIAS} of {name} is version {version.version} again")
             return ROLLED_BACK

@@ -257,7 +257,7 @@ def test_register_test_promote(tmp_path: Path, team: servers.MlflowServer) -> No
     assert results[0].returncode == 0, results[0].stdout + results[0].stderr
     assert results[0].stdout.strip().endswith("@prod of pricing is version 1")
 
-    # Version 2 fails on fresh data, and the pipeline goes back to version 1 without asking anybody.
+    # Version 2 fails on fresh data, and the pipeline goes back to version 1 without an approval.
     client = mlflow.MlflowClient(tracking_uri=team.url)
     with servers.credentials("alice", PASSWORD):
         client.copy_model_version("models:/pricing/1", "pricing")

@@ -34,7 +34,7 @@ class Request:
     status: int
 
     def json(self) -> Any:
-        """Return the body's JSON, or None if it is none."""
+        """Return the body's JSON, or None if the body is not JSON."""
         try:
             return json.loads(self.body)
         except ValueError:

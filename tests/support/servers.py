@@ -30,7 +30,7 @@ import pytest
 from tests.support.paths import ROOT
 
 START_SECONDS = 120
-"""How long any server may take to answer; generous, since machines are shared."""
+"""Seconds that any server may take to answer; generous, since machines are shared."""
 
 AZURITE_ACCOUNT = "devstoreaccount1"
 # Azurite's published development key: no secret.
@@ -57,7 +57,7 @@ def find_program(part: str, *names: str, folders: Sequence[str] = ()) -> str:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
+    """Return a port of 127.0.0.1 that no process listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -92,14 +92,14 @@ def wait_until(check: Callable[[], bool], what: str, log: Path | None = None) ->
 
 
 def accepts_connections(port: int) -> bool:
-    """Tell whether something listens on the loopback port."""
+    """Return whether something listens on the loopback port."""
     with socket.socket() as probe:
         probe.settimeout(1)
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answers_http(url: str) -> bool:
-    """Tell whether the URL gives any HTTP answer."""
+    """Return whether the URL gives any HTTP answer."""
     try:
         urllib.request.urlopen(url, timeout=5).close()
     except urllib.error.HTTPError:
@@ -236,7 +236,7 @@ def mlflow_server(
 
 
 PASSWORD = "a long password 1"
-"""Of users whose password `make_sign_in_cheap` may store anew."""
+"""Of users whose password `make_sign_in_cheap` may store again."""
 
 ADMIN = ("admin", "only-for-tests-1")
 

@@ -23,7 +23,7 @@ def registry_of(tracking_uri: str | None, registry_store_uri: str | None) -> str
 
 
 def is_server(uri: str) -> bool:
-    """Tell whether the URI is a server's, not a database's."""
+    """Return whether the URI is a server's, not a database's."""
     return scheme_of(uri) in ("http", "https")
 
 
@@ -69,7 +69,7 @@ def client_of(uri: str) -> Any:
 
 
 def is_prompt_of(client: Any, name: str) -> bool:
-    """Tell whether the name is a prompt's: stock clients have methods of their own for these."""
+    """Return whether the name is a prompt's: stock clients have separate methods for prompts."""
     return client.get_prompt(name) is not None
 
 

@@ -89,7 +89,7 @@ def audit_verify(
         )
     if against is not None:
         if key is None:
-            raise click.UsageError("--against needs --key: anybody can write an unsigned head.")
+            raise click.UsageError("--against needs --key: anyone can write an unsigned head.")
         head = signed_heads.read_head(against)
         with listings.connected(uri) as connection:
             signed_heads.check_head(connection, head, signed_heads.read_key(key))
@@ -141,7 +141,7 @@ def audit_holders(
     tracking_uri: str | None,
     registry_store_uri: str | None,
 ) -> None:
-    """Tell which version held a protected alias or stage at a TIME, and who approved it."""
+    """Show which version held a protected alias or stage at a TIME, and who approved it."""
     from mlflow_plugins_pack.approvals.ledger import holder_history
     from mlflow_plugins_pack.approvals.reports import listings
 

@@ -51,7 +51,7 @@ def remove(tracking_uri: str | None, registry_store_uri: str | None) -> None:
 @json_option
 @registry_options
 def status(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
-    """Tell whether the guards are installed and whole; ends with 1 if they are not whole."""
+    """Show whether the guards are installed and complete; ends with 1 if they are incomplete."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
     from mlflow_plugins_pack.approvals.reports import listings
 
@@ -75,7 +75,7 @@ def status(as_json: bool, tracking_uri: str | None, registry_store_uri: str | No
 
 
 def _policy_here() -> Any:
-    """Return the policy in force here, None where there is none to compare with."""
+    """Return the policy in force here, None if there is no policy to compare with."""
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
     from mlflow_plugins_pack.settings import APPROVALS_POLICY
 

@@ -58,7 +58,7 @@ def wait(
     """Wait until the request of MODEL_VERSION for TARGET is decided.
 
     Ends with 0 when it is approved (or applied already), with 1 when it is rejected, cancelled,
-    expired, stale or superseded, with 3 when the time is up and nobody has decided.
+    expired, stale or superseded, with 3 when the time is up before a decision.
     """
     name, version = model_version
     client = client_of(registry_of(tracking_uri, registry_store_uri))
@@ -71,14 +71,14 @@ def wait(
         if state.startswith(_DECIDED):
             return
         if not state.startswith(_WAITING):
-            reason = f"it is {state}" if state else "there is none"
+            reason = f"it is {state}" if state else "no such request exists"
             raise NoOpenRequestError(
                 f"no request of models:/{name}/{version} for {target} waits: {reason}. Nothing was "
                 f"changed. To ask: mlflow-pack approvals request models:/{name}/{version} {target}."
             )
         left = deadline - time.monotonic()
         if left <= 0:
-            click.echo("Nobody has decided yet; wait again later.", err=True)
+            click.echo("The request is not decided yet; wait again later.", err=True)
             raise click.exceptions.Exit(STILL_WAITING)
         time.sleep(min(interval, left))
 
@@ -191,7 +191,7 @@ def verify(
     if not holds or not state.startswith(_HELD) or approved is None:
         is_so = "is not" if not holds else "is, but not by an approval,"
         raise ApprovalRequiredError(
-            f"{what} {is_so} {target} (its state: {state or 'nobody has asked'}). "
+            f"{what} {is_so} {target} (its state: {state or 'no request'}). "
             "Nothing was changed. Do not deploy it; have it approved and applied first."
         )
     now = _digest(client, uri, name, version, found)

@@ -55,7 +55,7 @@ def policy_explain(
     file: str | None,
     as_json: bool,
 ) -> None:
-    """Say what would be needed to change MODEL's aliases and stages, before anybody tries."""
+    """Show what a change of MODEL's aliases and stages would need."""
     from mlflow_plugins_pack.approvals.reports.explain import explain
 
     _, found = _read(file)
@@ -74,7 +74,7 @@ def policy_explain(
         return
     if not rows:
         about = f" {target}" if target else ""
-        click.echo(f"No policy protects{about} of '{name}': anybody may change it.")
+        click.echo(f"No policy protects{about} of '{name}': every user may change it.")
     for row in rows:
         click.echo(f"{row.pop('target')} of '{name}', by policy '{row.pop('policy')}':")
         for key, value in row.items():
@@ -131,8 +131,8 @@ def policy_test(
             f"Of {len(verdicts)} approved changes it would have refused {refused}; "
             f"{unknown} cannot be told."
         )
-        beside = "; ".join(["changes of what no policy protected then", *not_judged(found)])
-        click.echo(f"Not recorded, so not judged: {beside}.")
+        unknown_parts = "; ".join(["changes of what no policy protected then", *not_judged(found)])
+        click.echo(f"Not recorded, so not judged: {unknown_parts}.")
     if refused:
         raise click.exceptions.Exit(1)
 

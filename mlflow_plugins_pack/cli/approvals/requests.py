@@ -35,7 +35,7 @@ from mlflow_plugins_pack.errors import NoOpenRequestError
 def list_requests(
     also_closed: bool, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
 ) -> None:
-    """List requests; by default those that wait for somebody."""
+    """List requests; by default the open ones."""
     uri = registry_of(tracking_uri, registry_store_uri)
     none = "There are no requests." if also_closed else "No request waits."
     if is_server(uri):
@@ -131,7 +131,7 @@ def show(
         comments = listings.comments_of(connection, uids)
     if not requests and not comments:
         raise NoOpenRequestError(
-            f"nobody has asked about models:/{name}/{version} or commented on it. "
+            f"models:/{name}/{version} has neither requests nor comments. "
             "Check the name and the number."
         )
     if as_json:
@@ -140,7 +140,7 @@ def show(
     for request in requests:
         _print_request(request)
     for comment in comments:
-        author = comment["author"] or "nobody"
+        author = comment["author"] or "unknown"
         click.echo(f"{moment(comment['created_at'])} {author}: {comment['text']}")
 
 
@@ -156,7 +156,7 @@ def _print_request(request: dict[str, Any]) -> None:
     if request["digest"]:
         click.echo(f"  bytes {request['digest']}")
     elif request["action"] == "promote":
-        click.echo("  its files are being read; nobody can approve it before that is done")
+        click.echo("  its files are being read; it can be approved after that")
     for vote in request["votes"]:
         said = f": {vote['comment']}" if vote["comment"] else ""
         click.echo(f"  {moment(vote['decided_at'])} {vote['approver']} {vote['verdict']}{said}")

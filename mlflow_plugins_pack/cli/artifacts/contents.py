@@ -44,7 +44,7 @@ def ls(uri: str, path: str | None, as_json: bool) -> None:
 )
 @json_option
 def du(uri: str, by: str, as_json: bool) -> None:
-    """Print how many bytes runs hold, and how many are stored for them.
+    """Show how many bytes runs hold, and how many are stored for them.
 
     STORED counts equal chunks once within a line; the total counts them once in all, so that it
     is less than the sum of its lines where runs share bytes.

@@ -126,7 +126,7 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
     type=DURATION,
     default="24h",
     show_default=True,
-    help="Age at which unneeded data is condemned, and time from then until it is removed.",
+    help="Minimum age of unneeded data, and time between condemning and removing it.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
 @json_option
@@ -135,7 +135,7 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
 
     One run condemns what no run, model or trace needs any more; the first run after the grace
     period removes it. Packs of which less than half is needed are rewritten, and many small
-    ones put together. Logging and reading go on meanwhile, on any number of machines. Exit code 1
+    ones merged. Logging and reading go on meanwhile, on any number of machines. Exit code 1
     if something was kept because it is needed and cannot be read.
     """
     from mlflow_plugins_pack.artifacts.maintenance.gc import collect
@@ -164,14 +164,14 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
 @click.option(
     "--reencrypt",
     is_flag=True,
-    help="Also encrypt all stored data again, with a new data key; run `artifacts gc` afterwards.",
+    help="Also encrypt all stored data again, under a new data key; needs `artifacts gc` afterwards.",
 )
 @json_option
 def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
     """Let the newest of MLFLOW_PACK_ARTIFACT_KEYS open the encrypted store at URI.
 
     Give the new key first and the old one after it, here and on all hosts; run this; then take
-    the old key away. No data is rewritten for that, only the store's keyring is. Logging and
+    the old key away. No data is rewritten for that, only the store's keyring. Logging and
     reading go on meanwhile. If it is interrupted, run it again.
     """
     from mlflow_plugins_pack.artifacts.maintenance.rekey import rekey as change_keys
@@ -187,7 +187,7 @@ def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
         click.echo(f"Taken away: {', '.join(done.removed_keys)}.")
     if reencrypt:
         click.echo(
-            f"Data key {done.data_keys} is in use. Sealed again: {done.rewritten_objects} manifest "
+            f"Data key {done.data_keys} is in use. Encrypted again: {done.rewritten_objects} manifest "
             f"and index objects. Condemned: {done.condemned_packs} packs, "
             f"{human_bytes(done.condemned_bytes)}; `mlflow-pack artifacts gc` rewrites what is "
             f"needed of them, once its grace period is over."

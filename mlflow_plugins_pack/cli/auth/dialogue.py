@@ -29,7 +29,7 @@ def sign_in(name: str | None, way: str | None, *, opens: bool, timeout_seconds: 
 
     Raises:
         AuthConfigError: If there is no such profile.
-        CredentialError: If nobody signed in.
+        CredentialError: If the sign-in was not completed.
     """
     name, profile = _choose(get_manager().profiles(), name)
     source = open_oidc(name, profile)
@@ -55,7 +55,7 @@ def sign_in(name: str | None, way: str | None, *, opens: bool, timeout_seconds: 
         click.echo(f"The token for {hosts} is good{span}{renewed}.")
         return
     raise CredentialError(
-        f"Nobody was signed in to the profile {name!r}: {problem}. Nothing was kept."
+        f"The sign-in to the profile {name!r} failed: {problem}. Nothing was kept."
     )
 
 
@@ -70,7 +70,7 @@ def sign_out(name: str | None) -> None:
         click.echo(
             f"Signed out of {name}: its tokens are forgotten."
             if was_there
-            else f"Nobody was signed in to {name}."
+            else f"The profile {name} was not signed in."
         )
         return
     raise CredentialError(f"The profile {name!r} was not signed out: {problem}.")
@@ -101,7 +101,7 @@ def _choose(profiles: Profiles, name: str | None) -> tuple[str, OidcProfile]:
 
 
 def _has_browser() -> bool:
-    """Tell whether a browser that this opens would be in front of the person."""
+    """Return whether a browser opened here would be visible to the user."""
     if os.environ.get("SSH_CONNECTION") or os.environ.get("SSH_TTY"):
         return False
     if sys.platform == "linux" and not (

@@ -59,7 +59,7 @@ def _row(one: ProfileStatus, *, as_json: bool) -> dict[str, object]:
 @click.argument("profile", required=False)
 @json_option
 def whoami(profile: str | None, as_json: bool) -> None:
-    """Say who PROFILE (or each) signs in, until when, from where, and who its servers say it is.
+    """Show whom PROFILE (or each) signs in, until when, from where, and who its servers say it is.
 
     Ends with 1 if a credential cannot be had or a server refuses it.
     """

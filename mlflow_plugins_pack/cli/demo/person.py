@@ -18,7 +18,7 @@ from mlflow.exceptions import MlflowException
 
 
 def sign_in() -> bool:
-    """Make a request that the server answers only to somebody it knows."""
+    """Make a request that the server answers only to a user it knows."""
     return bool(mlflow.MlflowClient().search_experiments(max_results=1))
 
 

@@ -35,7 +35,7 @@ class Site:
     """The demo's folder and server.
 
     Attributes:
-        folder: Everything lies below it.
+        folder: the folder of all files of the site.
         url: The server's address.
         artifacts: The artifact store's folder.
         measurements: CSV file that training reads.
@@ -69,13 +69,13 @@ class Site:
         shutil.copy(str(resources.files(__package__) / "policy.yaml"), self.folder / "policy.yaml")
         for name in (ADMIN, *PEOPLE):
             self._write_profile(name)
-        # A copy of her own: what the pack's own modules read is no lineage.
+        # A copy of her own: what the pack's own modules read is not lineage.
         script = str(resources.files(__package__) / "train.py")
         shutil.copy(script, self.folder / "people" / "alice" / "train.py")
         (self.folder / "basic_auth.ini").write_text(
             "[mlflow]\n"
             "default_permission = EDIT\n"
-            # By default MLflow checks the slow password hash anew for each request.
+            # By default MLflow checks the slow password hash for each request.
             "auth_cache_ttl_seconds = 60\n"
             f"database_uri = sqlite:///{self.folder / 'users.db'}\n"
             f"admin_username = {ADMIN}\n"
@@ -169,7 +169,7 @@ class Site:
             verify_rest_response(answer, endpoint)
 
     def refuses_strangers(self) -> bool:
-        """Tell whether a request without credentials is answered with 401."""
+        """Return whether a request without credentials is answered with 401."""
         try:
             urllib.request.urlopen(  # noqa: S310 - http, to our own server
                 f"{self.url}/api/2.0/mlflow/experiments/get?experiment_id=0", timeout=30

@@ -1,4 +1,4 @@
-"""Train a tumour classifier: a script as anybody writes it, without a word about lineage."""
+"""Train a tumour classifier: an ordinary script that does not mention lineage."""
 
 import argparse
 

@@ -34,7 +34,7 @@ class Trap:
 
 
 def find_trap(role: Role, uri: str) -> Trap | None:
-    """Say whether a URI is a trap in the given place.
+    """Return the trap that a URI is in the given place.
 
     Args:
         role: Where it stands: ``tracking`` (a client's tracking URI), ``backend``
@@ -70,7 +70,7 @@ def _in_tracking(role: Role, scheme: str, rest: str) -> Trap | None:
 
 def _in_registry(scheme: str, parts: list[str], rest: str) -> Trap | None:
     if scheme.startswith(f"{ARTIFACT_WORD}-"):
-        return Trap("an artifact URI is no registry: every registry call answers 400", "")
+        return Trap("an artifact URI is not a registry: every registry call answers 400", "")
     if REGISTRY_WORD not in parts and "approvals" not in parts:
         return None
     databases = [part for part in parts if part in _DATABASES]
@@ -91,7 +91,7 @@ def _in_registry(scheme: str, parts: list[str], rest: str) -> Trap | None:
 
 def _in_artifacts(scheme: str, parts: list[str], rest: str) -> Trap | None:
     if scheme.startswith(f"{REGISTRY_WORD}-"):
-        return Trap("a registry URI is no artifact store: every artifact call fails", "")
+        return Trap("a registry URI is not an artifact store: every artifact call fails", "")
     if ARTIFACT_WORD not in parts or scheme in PACK_SCHEMES:
         return None
     stock = [part for part in parts if part in SCHEMES]

@@ -71,7 +71,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         rows = json.loads(call("explain", "gov-a", "--as", user, "--json", *file).output)
         assert rows[0]["as"] == says
     free = call("explain", "free", "--target", "prod", *file)
-    assert free.output == "No policy protects prod of 'free': anybody may change it.\n"
+    assert free.output == "No policy protects prod of 'free': every user may change it.\n"
 
 
 def test_the_first_policy_that_names_a_target_is_explained(tmp_path: Path) -> None:
