@@ -115,8 +115,8 @@ localbucket.main()
 """
 
 DELAY_SECONDS = {"s3": 0.0, "far-s3": 0.020}
-"""Seconds that the server waits before it answers a request. On loopback nothing else waits, while a
-bucket answers a small request in some 10 to 50 ms."""
+"""Seconds that the server waits before it answers a request. On loopback nothing else waits, while
+a bucket answers a small request in some 10 to 50 ms."""
 
 
 @contextlib.contextmanager

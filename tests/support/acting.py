@@ -1,4 +1,4 @@
-"""Lets a test call a store as a signed-in user: inside a Flask request, as handlers of a server do."""
+"""Lets a test call a store as a signed-in user, inside a Flask request."""
 
 from __future__ import annotations
 

@@ -164,7 +164,7 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
 @click.option(
     "--reencrypt",
     is_flag=True,
-    help="Also encrypt all stored data again, under a new data key; needs `artifacts gc` afterwards.",
+    help="Also encrypt all stored data again, under a new data key; run `artifacts gc` then.",
 )
 @json_option
 def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
@@ -187,8 +187,8 @@ def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
         click.echo(f"Taken away: {', '.join(done.removed_keys)}.")
     if reencrypt:
         click.echo(
-            f"Data key {done.data_keys} is in use. Encrypted again: {done.rewritten_objects} manifest "
-            f"and index objects. Condemned: {done.condemned_packs} packs, "
+            f"Data key {done.data_keys} is in use. Encrypted again: {done.rewritten_objects} "
+            f"manifest and index objects. Condemned: {done.condemned_packs} packs, "
             f"{human_bytes(done.condemned_bytes)}; `mlflow-pack artifacts gc` rewrites what is "
             f"needed of them, once its grace period is over."
         )

@@ -162,7 +162,11 @@ def test_listings_of_a_database(uri: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error", "text"),
     [
-        (("show", "models:/gov-a/9"), errors.NoOpenRequestError, "nobody has asked about"),
+        (
+            ("show", "models:/gov-a/9"),
+            errors.NoOpenRequestError,
+            "has neither requests nor comments",
+        ),
         (("approve", "models:/gov-a/2", "prod"), errors.IdentityRequiredError, "signed in"),
         (("request", "models:/gov-a/9", "prod"), errors.NoOpenRequestError, "no version 9"),
     ],

@@ -121,7 +121,7 @@ def test_the_commands_of_a_sign_in(
     _, token = run("token", "me")
     assert claims_of(token)["sub"] == "alice"
     assert run("logout")[1] == "Signed out of me: its tokens are forgotten.\n"
-    assert run("logout", "me")[1] == "Nobody was signed in to me.\n"
+    assert run("logout", "me")[1] == "The profile me was not signed in.\n"
     monkeypatch.setattr(manager, "_manager", Manager())  # the next command is another process
     assert run("token", "me")[0] == 1
 
