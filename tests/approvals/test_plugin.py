@@ -16,7 +16,7 @@ from mlflow.server.constants import READ_REPLICA_BACKEND_STORE_URI_ENV_VAR
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
 from mlflow_plugins_pack.approvals.database.mlflow_tables import version_number
-from mlflow_plugins_pack.approvals.domain.targets import PROMPT_SOURCES
+from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_SOURCES
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.store.store import ApprovalStoreMixin
 from mlflow_plugins_pack.errors import (
@@ -162,7 +162,7 @@ def test_a_server_refuses_to_start_without_a_policy(tmp_path: Path) -> None:
 
 def test_every_code_and_command_is_documented() -> None:
     from mlflow_plugins_pack import errors
-    from mlflow_plugins_pack.approvals.domain.targets import COMMANDS
+    from mlflow_plugins_pack.approvals.domain.tag_names import COMMANDS
 
     text = (Path(__file__).parents[2] / "docs" / "approvals.md").read_text()
     codes = {kind.code for kind in errors.ApprovalError.__subclasses__()}

@@ -7,7 +7,6 @@ before the policy.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +18,7 @@ from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.tables import audit, grants, requests
+from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.domain.request_states import State, due_state
 from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
 from mlflow_plugins_pack.approvals.policy.models import Policy
@@ -61,7 +61,7 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Dr
         policy: In force.
         now_ms: Milliseconds since the epoch; None: now.
     """
-    now_ms = now_ms or time.time_ns() // 1_000_000
+    now_ms = now_ms or clock.now_ms()
     holders = {
         (version.workspace, version.name, target.key, version.version): (target, version)
         for target, version in mlflow_tables.every_holding(session)

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.content.digest_jobs import Readings
+from mlflow_plugins_pack.approvals.database import lease
 from mlflow_plugins_pack.approvals.database.tables import audit
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
@@ -90,7 +91,7 @@ class Worker:
         """Do what is due, if this process may; False if another one does."""
         now = self._now_ms()
         read, write = self._transactions.read, self._transactions.write
-        if not read(lambda s: outbox.may_hold_lease(s, LEASE, self._name, now)):
+        if not read(lambda s: lease.is_obtainable(s, LEASE, self._name, now)):
             return False
         if not write(lambda s: self._hold_lease(s)):
             return False
@@ -103,7 +104,7 @@ class Worker:
         return True
 
     def _hold_lease(self, session: Session) -> bool:
-        return outbox.hold_lease(session, LEASE, self._name, self._now_ms(), LEASE_MS)
+        return lease.acquire(session, LEASE, self._name, self._now_ms(), LEASE_MS)
 
     # --- events -------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import State
-from mlflow_plugins_pack.approvals.domain.targets import Target, parse_command
+from mlflow_plugins_pack.approvals.domain.tag_names import parse_command
+from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement import apply, requests, requirements
 from mlflow_plugins_pack.approvals.enforcement.change import (
     EvidenceOutdatedError,

@@ -27,7 +27,7 @@ from mlflow_plugins_pack.approvals.content.hashing import (
     hash_folder,
     on_disk,
 )
-from mlflow_plugins_pack.approvals.domain.targets import is_prompt_content
+from mlflow_plugins_pack.approvals.domain.tag_names import is_prompt_content
 from mlflow_plugins_pack.errors import DigestUnavailableError
 from mlflow_plugins_pack.folder_digest import digest_files
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS

@@ -25,14 +25,14 @@ from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database import batched_writes
-from mlflow_plugins_pack.approvals.domain.targets import (
+from mlflow_plugins_pack.approvals.domain.identifiers import version_uid
+from mlflow_plugins_pack.approvals.domain.tag_names import (
     DIGEST_SUFFIX,
     PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,
     PROMPT_SOURCES,
-    Target,
-    version_uid,
 )
+from mlflow_plugins_pack.approvals.domain.targets import Target
 
 _HIGHEST_VERSION = 2**31 - 1
 _models = SqlRegisteredModel.__table__

@@ -177,7 +177,7 @@ outbox = Table(
     Index("mpp_outbox_by_state", "state", "next_attempt_at"),
 )
 
-lease = Table(
+leases = Table(
     "mpp_lease",
     metadata,
     Column("name", String(32), primary_key=True),

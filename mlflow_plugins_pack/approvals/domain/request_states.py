@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import Enum
 
-from mlflow_plugins_pack.approvals.domain.targets import fold
+from mlflow_plugins_pack.approvals.domain.matching import fold
 
 
 class State(str, Enum):

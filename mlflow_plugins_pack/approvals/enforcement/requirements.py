@@ -12,8 +12,8 @@ from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.matching import matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
-from mlflow_plugins_pack.approvals.domain.targets import matches
 from mlflow_plugins_pack.approvals.enforcement.change import (
     EvidenceOutdatedError,
     ProposedChange,

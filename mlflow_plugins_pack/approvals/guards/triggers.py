@@ -21,7 +21,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_plugins_pack.approvals.domain.targets import PROMPT_FLAG_TAG, fold
+from mlflow_plugins_pack.approvals.domain.matching import fold
+from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
 from mlflow_plugins_pack.approvals.policy.models import Policy
 
 TABLES = (

@@ -21,12 +21,13 @@ from mlflow_plugins_pack.approvals.database.tables import (
     policies,
     requests,
 )
+from mlflow_plugins_pack.approvals.domain.identifiers import open_key
 from mlflow_plugins_pack.approvals.domain.request_states import (
     State,
     check_transition,
     due_state,
 )
-from mlflow_plugins_pack.approvals.domain.targets import Target, open_key
+from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.ledger import requests as records
 from mlflow_plugins_pack.approvals.ledger.requests import Decision, Request

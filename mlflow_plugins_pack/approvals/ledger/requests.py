@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.tables import comments, decisions, requests
+from mlflow_plugins_pack.approvals.domain.identifiers import open_key
 from mlflow_plugins_pack.approvals.domain.request_states import State, due_state
-from mlflow_plugins_pack.approvals.domain.targets import Target, open_key, parse_target
+from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
 
 SHORT_ID = 8
 

@@ -12,7 +12,8 @@ from urllib.parse import unquote
 
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
-from mlflow_plugins_pack.approvals.domain.targets import check_stages, matches, matches_exactly
+from mlflow_plugins_pack.approvals.domain.matching import matches, matches_exactly
+from mlflow_plugins_pack.approvals.domain.targets import check_stages
 from mlflow_plugins_pack.approvals.policy.expressions import check_expression, evaluate
 from mlflow_plugins_pack.settings import format_duration
 from mlflow_plugins_pack.strict_model import Name, Seconds, StrictModel

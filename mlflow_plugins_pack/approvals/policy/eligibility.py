@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Protocol
 
-from mlflow_plugins_pack.approvals.domain.targets import fold
+from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.policy.models import Defaults
 
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from mlflow_plugins_pack.approvals.caller import current_caller
-from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.errors import PolicyInvalidError
 from mlflow_plugins_pack.identity.roles import Directory, claims_in, has_roles
 from mlflow_plugins_pack.settings import APPROVALS_POLICY

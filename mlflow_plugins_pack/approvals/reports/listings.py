@@ -22,7 +22,8 @@ from mlflow_plugins_pack.approvals.ledger.requests import (
     find_requests,
     votes,
 )
-from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.reports.replay import (
     AppliedChange,
     AppliedVote,

@@ -11,8 +11,9 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlflow_plugins_pack.approvals.domain.matching import matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
-from mlflow_plugins_pack.approvals.domain.targets import Target, matches
+from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.policy import eligibility, freeze_windows
 from mlflow_plugins_pack.approvals.policy.checks import Facts, From, Subject, TagCheck
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals.commands.voting import Commands
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
-from mlflow_plugins_pack.approvals.domain.targets import is_plain
+from mlflow_plugins_pack.approvals.domain.matching import is_plain
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.approvals.policy.checks import TagCheck
 from mlflow_plugins_pack.errors import ApprovalError, RegistryBusyError

@@ -19,7 +19,8 @@ from mlflow_plugins_pack.approvals.background.worker import Worker, is_server_pr
 from mlflow_plugins_pack.approvals.commands.voting import Commands
 from mlflow_plugins_pack.approvals.database import schema
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
-from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer, now_ms
+from mlflow_plugins_pack.approvals.domain.clock import now_ms
+from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.approvals.guards.install import GuardedPolicy
 from mlflow_plugins_pack.approvals.policy.source import PolicySource, policy_path
 from mlflow_plugins_pack.approvals.store.tags import TagOverrides

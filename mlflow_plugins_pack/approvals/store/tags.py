@@ -9,11 +9,11 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.request_states import State
-from mlflow_plugins_pack.approvals.domain.targets import (
+from mlflow_plugins_pack.approvals.domain.tag_names import (
     PROMPT_FLAG_TAG,
     command_of,
-    fold,
     is_prompt_content,
     is_reserved_tag,
 )

@@ -9,7 +9,8 @@ from mlflow.store.db.db_types import MYSQL
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
-from mlflow_plugins_pack.approvals.domain.targets import STAGES, Target, is_plain
+from mlflow_plugins_pack.approvals.domain.matching import is_plain
+from mlflow_plugins_pack.approvals.domain.targets import STAGES, Target
 from mlflow_plugins_pack.approvals.enforcement.change import ABSENT, Absent, ProposedChange
 from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule

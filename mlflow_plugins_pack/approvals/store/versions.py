@@ -11,13 +11,10 @@ from mlflow_plugins_pack.approvals.content import file_locks
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.request_states import State
-from mlflow_plugins_pack.approvals.domain.targets import (
-    PROMPT_FLAG_TAG,
-    STAGES,
-    fold,
-    is_reserved_tag,
-)
+from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG, is_reserved_tag
+from mlflow_plugins_pack.approvals.domain.targets import STAGES
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests

@@ -14,9 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.database.tables import lease, outbox
-from mlflow_plugins_pack.approvals.policy import webhooks as events
+from mlflow_plugins_pack.approvals.database.tables import outbox
 from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.webhooks import payload
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 STATES = (PENDING, DELIVERED, FAILED)
@@ -59,7 +59,7 @@ class Delivery:
 def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
     """Queue an audit entry for every webhook that wants it, in the entry's own transaction."""
     webhooks = policy.file.events.webhooks
-    event = events.event_of(entry) if webhooks else None
+    event = payload.event_of(entry) if webhooks else None
     if event is None:
         return
     rows = [
@@ -68,7 +68,7 @@ def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
             "seq": entry["seq"],
             "event": event,
             "url": webhook.url,
-            "body": events.body(event, entry),
+            "body": payload.body(event, entry),
             "state": PENDING,
             "attempts": 0,
             "created_at": entry["created_at"],
@@ -121,8 +121,8 @@ def note_failure(
     _update(
         session,
         delivery,
-        state=FAILED if attempts >= events.MAX_ATTEMPTS else PENDING,
-        next_attempt_at=now_ms + events.wait_ms(attempts, luck),
+        state=FAILED if attempts >= payload.MAX_ATTEMPTS else PENDING,
+        next_attempt_at=now_ms + payload.wait_ms(attempts, luck),
         last_error=problem[:_MAX_ERROR_LENGTH],
     )
 
@@ -151,35 +151,3 @@ def retry(connection: sa.Connection, ids: list[str] | None, now_ms: int) -> int:
         query = query.where(sa.or_(*(outbox.c.id.startswith(i, autoescape=True) for i in ids)))
     done = connection.execute(query.values(state=PENDING, attempts=0, next_attempt_at=now_ms))
     return int(done.rowcount)
-
-
-def hold_lease(session: Session, name: str, owner: str, now_ms: int, ttl_ms: int) -> bool:
-    """Take or renew a lease; False while somebody else has it.
-
-    Times are the processes' own: where clocks differ by more than the lease, an event may come
-    twice, which "at least once" allows.
-    """
-    row = session.execute(sa.select(lease).where(lease.c.name == name)).first()
-    if row is None:
-        session.execute(sa.insert(lease).values(name=name, owner=owner, expires_at=now_ms + ttl_ms))
-        return True
-    if row.owner != owner and row.expires_at > now_ms:
-        return False
-    if row.owner == owner and row.expires_at - now_ms > ttl_ms // 2:
-        return True
-    done = session.execute(
-        sa.update(lease)
-        .where(
-            lease.c.name == name,
-            lease.c.owner == row.owner,
-            lease.c.expires_at == row.expires_at,
-        )
-        .values(owner=owner, expires_at=now_ms + ttl_ms)
-    )
-    return bool(done.rowcount == 1)  # type: ignore[attr-defined]
-
-
-def may_hold_lease(session: Session, name: str, owner: str, now_ms: int) -> bool:
-    """Tell without writing whether taking the lease is worth a try."""
-    row = session.execute(sa.select(lease).where(lease.c.name == name)).first()
-    return row is None or row.owner == owner or row.expires_at <= now_ms

@@ -8,14 +8,15 @@ from pathlib import Path
 import requests
 
 from mlflow_plugins_pack import __version__
-from mlflow_plugins_pack.approvals.policy import webhooks
+from mlflow_plugins_pack.approvals.policy.webhooks import Secret, Webhook
+from mlflow_plugins_pack.approvals.webhooks import payload
 from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
 from mlflow_plugins_pack.approvals.webhooks.public_address import PublicOnlyAdapter
 
 _TIMEOUT_SECONDS = (5, 10)
 
 
-def send(webhook: webhooks.Webhook, delivery: Delivery, now_ms: int) -> str | None:
+def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
     """Make one attempt.
 
     Returns:
@@ -31,7 +32,7 @@ def send(webhook: webhooks.Webhook, delivery: Delivery, now_ms: int) -> str | No
         "User-Agent": f"mlflow-plugins-pack/{__version__}",
         "X-MLflow-Delivery-Id": delivery.id,
         "X-MLflow-Timestamp": timestamp,
-        "X-MLflow-Signature": webhooks.signature(secret, delivery.id, timestamp, delivery.body),
+        "X-MLflow-Signature": payload.signature(secret, delivery.id, timestamp, delivery.body),
     }
     try:
         # The answer's body is never read: nobody needs it, and it might never end.
@@ -52,7 +53,7 @@ def send(webhook: webhooks.Webhook, delivery: Delivery, now_ms: int) -> str | No
     return None if 200 <= status < 300 else f"answered {status}"
 
 
-def _secret(secret: webhooks.Secret) -> str:
+def _secret(secret: Secret) -> str:
     if secret.env is not None:
         value, where = os.environ.get(secret.env, ""), f"the variable {secret.env}"
     else:
@@ -63,7 +64,7 @@ def _secret(secret: webhooks.Secret) -> str:
     return value
 
 
-def _session(webhook: webhooks.Webhook) -> requests.Session:
+def _session(webhook: Webhook) -> requests.Session:
     session = requests.Session()
     if webhook.allow_private:
         return session

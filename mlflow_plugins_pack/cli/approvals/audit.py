@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import database_of
@@ -119,7 +119,7 @@ def audit_export_head(
         raise click.UsageError(f"Which key signs? Give --key or set {APPROVALS_AUDIT_KEY.name}.")
     signing = signed_heads.read_key(key)
     with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
-        head = signed_heads.make_head(connection, signing, time.time_ns() // 1_000_000)
+        head = signed_heads.make_head(connection, signing, now_ms())
     if destination == "-":
         print_json(head)
         return

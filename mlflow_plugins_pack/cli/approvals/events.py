@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import time
-
 import click
 
+from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.cli.approvals.arguments import database_of
 from mlflow_plugins_pack.cli.output import json_option, print_rows, registry_options
@@ -63,7 +62,7 @@ def retry(
 
     if bool(delivery) == everything:
         raise click.UsageError("Name deliveries (see `events list`), or give --all.")
-    now = time.time_ns() // 1_000_000
+    now = now_ms()
     ids = None if everything else list(delivery)
     with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
         count = outbox.retry(connection, ids, now)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import click
 
+from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.cli.approvals.arguments import database_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
@@ -28,7 +28,7 @@ def install(tracking_uri: str | None, registry_store_uri: str | None) -> None:
     policy = read_policy(policy_path())
     uri = database_of(tracking_uri, registry_store_uri)
     with listings.served(uri) as engine:
-        database_guards.install(engine, policy, time.time_ns() // 1_000_000)
+        database_guards.install(engine, policy, now_ms())
     click.echo(
         f"The guards are installed, for the policy {policy.sha256}. Every server of this "
         "database needs its approval- URI from now on: a stock one is refused what is protected."

@@ -11,11 +11,8 @@ from typing import Any
 import click
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugins_pack.approvals.domain.targets import (
-    DIGEST_SUFFIX,
-    PROJECTION_PREFIX,
-    parse_target,
-)
+from mlflow_plugins_pack.approvals.domain.tag_names import DIGEST_SUFFIX, PROJECTION_PREFIX
+from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import (
     client_of,
     is_prompt_of,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import database_of, target_argument
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
@@ -65,7 +65,7 @@ def policy_explain(
         workspace,
         name,
         is_prompt=is_prompt,
-        now_ms=time.time_ns() // 1_000_000,
+        now_ms=now_ms(),
         target=parse_target(target) if target else None,
         user=user,
     )

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from mlflow_plugins_pack.approvals.domain.messages import moment
-from mlflow_plugins_pack.approvals.domain.targets import (
+from mlflow_plugins_pack.approvals.domain.tag_names import (
     DIGEST_SUFFIX,
     PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from mlflow_plugins_pack.approvals.domain.targets import PROJECTION_PREFIX
+from mlflow_plugins_pack.approvals.domain.tag_names import PROJECTION_PREFIX
 from mlflow_plugins_pack.cli.approvals.arguments import (
     client_of,
     is_prompt_of,

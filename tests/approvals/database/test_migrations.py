@@ -17,7 +17,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.database import schema, tables
 from mlflow_plugins_pack.approvals.guards import install
-from mlflow_plugins_pack.approvals.policy.models import parse_policy
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import ConfigurationError
 from tests.support import servers

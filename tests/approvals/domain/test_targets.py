@@ -7,20 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.approvals.domain.targets import (
+from mlflow_plugins_pack.approvals.domain.identifiers import open_key, version_uid
+from mlflow_plugins_pack.approvals.domain.matching import fold, matches
+from mlflow_plugins_pack.approvals.domain.tag_names import (
     COMMANDS,
-    STAGES,
-    Target,
     command_of,
-    fold,
     is_prompt_content,
     is_reserved_tag,
-    matches,
-    open_key,
     parse_command,
-    parse_target,
-    version_uid,
 )
+from mlflow_plugins_pack.approvals.domain.targets import STAGES, Target, parse_target
 
 aliases = st.from_regex(r"[A-Za-z0-9_\-]{1,20}", fullmatch=True)
 targets = st.one_of(

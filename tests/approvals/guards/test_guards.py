@@ -23,7 +23,7 @@ from mlflow.utils.workspace_context import WorkspaceContext
 from mlflow_plugins_pack.approvals.database import schema
 from mlflow_plugins_pack.approvals.guards import install, triggers
 from mlflow_plugins_pack.approvals.plugin import build_store
-from mlflow_plugins_pack.approvals.policy.models import parse_policy
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.support.databases import DATABASES, new_like_mysql

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.errors import PolicyInvalidError
 from tests.approvals.support.policies import FULL
 from tests.support.paths import ROOT

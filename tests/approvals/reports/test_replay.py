@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.policy.models import Policy, parse_policy
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.reports.replay import (
     AppliedChange,
     AppliedVote,

@@ -25,9 +25,9 @@ from mlflow.webhooks.delivery import _generate_hmac_signature
 
 from mlflow_plugins_pack.approvals.background import worker
 from mlflow_plugins_pack.approvals.plugin import build_store
-from mlflow_plugins_pack.approvals.policy import webhooks as events
-from mlflow_plugins_pack.approvals.policy.models import parse_policy
-from mlflow_plugins_pack.approvals.webhooks import outbox, sender
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
+from mlflow_plugins_pack.approvals.policy.webhooks import Webhook
+from mlflow_plugins_pack.approvals.webhooks import outbox, payload, sender
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import PolicyInvalidError
 from tests.support import servers
@@ -231,7 +231,7 @@ def test_a_failed_delivery_is_repeated_later_and_later(site: Site) -> None:
         assert row["last_error"].startswith("answered ")
         assert site.worker.step()
         assert len(receiver.got) == attempt  # not before its time
-        site.ahead += events.wait_ms(attempt, 1.0)
+        site.ahead += payload.wait_ms(attempt, 1.0)
     assert site.worker.step()
     (row,) = site.rows()
     assert (row["state"], row["attempts"], row["last_error"]) == ("delivered", 4, None)
@@ -239,12 +239,12 @@ def test_a_failed_delivery_is_repeated_later_and_later(site: Site) -> None:
 
 
 def test_given_up_events_are_revived_by_hand(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(events, "MAX_ATTEMPTS", 2)
+    monkeypatch.setattr(payload, "MAX_ATTEMPTS", 2)
     site.say("erin", "request", "gov-c", site.version("gov-c"))
     site.receiver.answers = [500, 500]
     for _ in range(3):
         site.worker.step()
-        site.ahead += events.wait_ms(9, 1.0)
+        site.ahead += payload.wait_ms(9, 1.0)
     (row,) = site.rows()
     assert row["state"] == "failed"
     registry = ["--registry-store-uri", f"approval-{site.url}"]
@@ -304,8 +304,8 @@ def test_what_is_rolled_back_is_not_told(site: Site) -> None:
     assert site.receiver.got == []
 
 
-def _webhook(**values: Any) -> events.Webhook:
-    return events.Webhook(**{"url": "https://example.com", "secret": {"env": "X"}, **values})
+def _webhook(**values: Any) -> Webhook:
+    return Webhook(**{"url": "https://example.com", "secret": {"env": "X"}, **values})
 
 
 def test_only_safe_urls_are_accepted() -> None:
@@ -367,14 +367,14 @@ def test_secrets_come_from_the_environment_or_a_file(
     (tmp_path / "secret").write_text("from a file\n")
     assert sender.send(hook, _delivery(), 1000) is None
     headers, text = receiver.got[0]
-    signed = events.signature("from a file", "i", "1", text)
+    signed = payload.signature("from a file", "i", "1", text)
     assert headers["X-MLflow-Signature"] == signed
     monkeypatch.delenv("X", raising=False)
     assert "the variable X is empty" in str(sender.send(_webhook(url=receiver.url), _delivery(), 1))
 
 
 def test_waits_double_up_to_an_hour() -> None:
-    assert [events.wait_ms(n, 1.0) for n in (1, 2, 3, 9, 10, 500)] == [
+    assert [payload.wait_ms(n, 1.0) for n in (1, 2, 3, 9, 10, 500)] == [
         10_000,
         20_000,
         40_000,
@@ -382,7 +382,7 @@ def test_waits_double_up_to_an_hour() -> None:
         3_600_000,
         3_600_000,
     ]
-    assert events.wait_ms(1, 0.0) == 5_000
+    assert payload.wait_ms(1, 0.0) == 5_000
 
 
 def test_a_killed_server_loses_no_event_and_stock_webhooks_stay_right(
