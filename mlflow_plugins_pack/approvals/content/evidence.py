@@ -24,19 +24,14 @@ from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.content.hashing import Underway
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
-from mlflow_plugins_pack.approvals.policy.checks import (
-    Check,
-    ExprCheck,
-    Facts,
-    Lineage,
-    LineageCheck,
-    SignatureCheck,
-)
+from mlflow_plugins_pack.approvals.policy.checks import Check
+from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage, Need
 
 _logger = logging.getLogger(__name__)
 
 _LONGEST_NAME = 256
 """Of a person: what is longer is nobody's, and fits no column."""
+_NEEDS_RUN = frozenset({Need.MEASUREMENTS, Need.LINEAGE})
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-zA-Z]+)/?")
 
 
@@ -91,9 +86,10 @@ def gather(
     Raises:
         DigestUnavailableError: If the bytes cannot be read.
     """
-    is_read = with_user or any(isinstance(check, (ExprCheck, LineageCheck)) for check in checks)
+    needs = frozenset(need for check in checks for need in check.needs)
+    is_read = with_user or not needs.isdisjoint(_NEEDS_RUN)
     run = _run(version.run_id) if is_read else None
-    facts = _facts(version, run, checks)
+    facts = _facts(version, run, needs)
     read = digest_of(tags)
     found, underway = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
@@ -108,16 +104,15 @@ def gather(
     )
     if holder is None or holder.uid == version.uid:
         return whole
-    compared = any(isinstance(check, ExprCheck) for check in checks)
-    theirs = _facts(holder, _run(holder.run_id), checks) if compared else Facts()
+    is_compared = Need.HOLDER in needs
+    theirs = _facts(holder, _run(holder.run_id), needs) if is_compared else Facts()
     return replace(whole, holder_uid=holder.uid, holder=theirs)
 
 
-def _facts(version: Version, run: Any, checks: list[Check]) -> Facts:
-    asked = {type(check) for check in checks}
+def _facts(version: Version, run: Any, needs: frozenset[Need]) -> Facts:
     metrics: dict[str, float] = {}
     params: dict[str, str] = {}
-    if ExprCheck in asked:
+    if Need.MEASUREMENTS in needs:
         for source in (run.data if run is not None else None, _logged_model(version)):
             if source is not None:
                 metrics |= _metrics(source.metrics)
@@ -125,8 +120,8 @@ def _facts(version: Version, run: Any, checks: list[Check]) -> Facts:
     return Facts(
         metrics=metrics,
         params=params,
-        has_signature=_has_signature(version) if SignatureCheck in asked else None,
-        lineage=_lineage(run) if LineageCheck in asked and run is not None else None,
+        has_signature=_has_signature(version) if Need.SIGNATURE in needs else None,
+        lineage=_lineage(run) if Need.LINEAGE in needs and run is not None else None,
     )
 
 

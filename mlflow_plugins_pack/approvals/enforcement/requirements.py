@@ -22,6 +22,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, held_before, is_approved
 from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_windows
+from mlflow_plugins_pack.approvals.policy.facts import Subject
 from mlflow_plugins_pack.errors import ApprovalError, ChecksFailedError, FrozenError
 
 ROLLBACK = "rollback"
@@ -123,8 +124,8 @@ def _check_problems(ledger: Ledger, change: ProposedChange, found: Evidence) -> 
         if found.holder_uid != holder.uid:
             raise EvidenceOutdatedError
         tags = mlflow_tables.version_tags(session, holder)
-        other = checks.Subject(holder.version, tags, found.holder)
-    subject = checks.Subject(
+        other = Subject(holder.version, tags, found.holder)
+    subject = Subject(
         version.version,
         mlflow_tables.version_tags(session, version),
         found.facts,

@@ -1,119 +1,118 @@
-"""What a policy can require of a version besides people's approval; pure.
+"""The checks of a policy: what a version must show besides people's approval; pure.
 
-Each check says what a version lacks, or nothing. What cannot be known counts as lacking.
+A check is one class: the key that selects it, what must be read for it, how it is described and
+what a version lacks. What cannot be known counts as lacking. To add a check, add a subclass of
+`Check`; no other module names the classes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from urllib.parse import unquote
 
-from pydantic import Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, Tag, field_validator
 
-from mlflow_plugins_pack.approvals.domain.matching import matches, matches_exactly
-from mlflow_plugins_pack.approvals.domain.targets import check_stages
+from mlflow_plugins_pack.approvals.domain.matching import fold, matches, matches_exactly
 from mlflow_plugins_pack.approvals.policy.expressions import check_expression, evaluate
+from mlflow_plugins_pack.approvals.policy.facts import Need, Subject
 from mlflow_plugins_pack.settings import format_duration
 from mlflow_plugins_pack.strict_model import Name, Seconds, StrictModel
 
-
-class WrittenTag(Protocol):
-    """Who gave a tag which value, and when."""
-
-    @property
-    def value(self) -> str | None:
-        """The value written."""
-
-    @property
-    def writer(self) -> str | None:
-        """By whom; None: by nobody signed in."""
-
-    @property
-    def set_at(self) -> int:
-        """When, in milliseconds since the epoch."""
+IsWriter = Callable[["Check", "str | None"], bool]
 
 
-@dataclass(frozen=True)
-class Lineage:
-    """What the version's run has recorded about its inputs.
+class Check(StrictModel):
+    """A condition on a version.
 
     Attributes:
-        inputs: Entries as in the tag ``lineage.inputs``, or the full list where that is shortened.
-        is_complete: Whether no input is missing from the list or hidden behind a folder.
-        commit: The code's commit, if it was in a repository.
-        is_dirty: Whether the code differed from the commit; None: unknown.
+        kind: the key that selects the check in the policy file.
+        needs: what must be read of the version.
+        durations: fields in seconds, for the description.
+        is_logged: whether the audit log keeps what the check reads, so that it can be replayed.
     """
 
-    inputs: tuple[Mapping[str, Any], ...]
-    is_complete: bool
-    commit: str | None
-    is_dirty: bool | None
+    kind: ClassVar[str]
+    needs: ClassVar[frozenset[Need]] = frozenset()
+    durations: ClassVar[frozenset[str]] = frozenset()
+    is_logged: ClassVar[bool] = False
+
+    @property
+    def watched_tag(self) -> str | None:
+        """The version tag whose writes are recorded for this check."""
+        return None
+
+    @property
+    def principals(self) -> list[str]:
+        """The users and ``group:NAME`` whose writes of the tag count; empty: everybody's."""
+        return []
+
+    def watches(self, key: str) -> bool:
+        """Return whether the check reads a version tag, however its key is spelled."""
+        return self.watched_tag is not None and fold(self.watched_tag) == fold(key)
+
+    def problems(self, subject: Subject, is_writer: IsWriter, now_ms: int) -> list[str]:
+        """Return what a version lacks, empty if it passes.
+
+        Args:
+            subject: The version.
+            is_writer: Returns whether a user's write of the tag counts.
+            now_ms: Milliseconds since the epoch.
+        """
+        raise NotImplementedError
+
+    def unlogged(self, tags: Mapping[str, Any]) -> str | None:
+        """Return what the audit log lacks to judge the check, or None if it lacks nothing.
+
+        Args:
+            tags: The version's tags as far as the log has them.
+        """
+        if not self.is_logged:
+            return f"the check of {self.kind}"
+        known = self.watched_tag is None or self.watched_tag in tags
+        return None if known else f"the tag '{self.watched_tag}'"
+
+    def describe(self) -> str:
+        """Return the check in one line, in the policy file's words."""
+        values = self.model_dump(exclude_defaults=True)
+        return ", ".join(f"{key}: {self._shown(key, value)}" for key, value in values.items())
+
+    def _shown(self, key: str, value: Any) -> str:
+        if key in self.durations:
+            return format_duration(value)
+        if isinstance(value, bool):
+            return str(value).lower()
+        return " or ".join(value) if isinstance(value, list) else str(value)
 
 
-@dataclass(frozen=True)
-class Facts:
-    """What is known of a version; read before any lock is held.
+class TagCheck(Check):
+    """A version tag must have a value, set by a trusted writer, not too long ago."""
 
-    Attributes:
-        metrics: Of its run and its logged model.
-        params: Likewise, as text.
-        has_signature: Whether its ``MLmodel`` has a signature; None: not read, or unreadable.
-        lineage: None: its run recorded none, or was not asked.
-    """
-
-    metrics: Mapping[str, float] = field(default_factory=dict)
-    params: Mapping[str, str] = field(default_factory=dict)
-    has_signature: bool | None = None
-    lineage: Lineage | None = None
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A version as the checks see it.
-
-    Attributes:
-        version: Its number.
-        tags: As they are now.
-        written: Who last wrote a tag, if that was seen.
-        facts: As read.
-        holder: The version that holds the target now, if another does.
-    """
-
-    version: int
-    tags: Mapping[str, str | None]
-    facts: Facts
-    written: Callable[[str], WrittenTag | None] = lambda _: None
-    holder: Subject | None = None
-
-    def variables(self) -> dict[str, Any]:
-        """Return what an expression can name."""
-        return {
-            "version": self.version,
-            "metrics": {key: float(value) for key, value in self.facts.metrics.items()},
-            "params": dict(self.facts.params),
-            "tags": {key: value or "" for key, value in self.tags.items()},
-        }
-
-
-IsWriter = Callable[["TagCheck", "str | None"], bool]
-
-
-class TagCheck(StrictModel):
-    """A version tag that must have a value, set by somebody trusted, not too long ago."""
+    kind: ClassVar = "tag"
+    durations: ClassVar = frozenset({"max_age"})
+    is_logged: ClassVar = True
 
     tag: Annotated[str, Field(min_length=1, max_length=250)]
     equals: str
     writers: list[Name] = []
     max_age: Seconds | None = None
 
+    @property
+    def watched_tag(self) -> str | None:
+        """The tag."""
+        return self.tag
+
+    @property
+    def principals(self) -> list[str]:
+        """The trusted writers."""
+        return self.writers
+
     def problems(self, subject: Subject, is_writer: IsWriter, now_ms: int) -> list[str]:
-        """Return what is lacking."""
+        """Return what the version lacks."""
         wanted = f"the tag '{self.tag}' to be '{self.equals}'"
         value, seen = subject.tags.get(self.tag), subject.written(self.tag)
         if seen is not None and seen.value != value:
-            seen = None  # somebody went around the server
+            seen = None  # written past the server
         if value is None:
             return [f"{wanted}, and it is not set"]
         if value != self.equals:
@@ -127,34 +126,40 @@ class TagCheck(StrictModel):
         return []
 
 
-class SignatureCheck(StrictModel):
-    """The model must say what it takes and gives."""
+class SignatureCheck(Check):
+    """The model must have a signature: the types of its inputs and outputs."""
+
+    kind: ClassVar = "signature"
+    needs: ClassVar = frozenset({Need.SIGNATURE})
 
     signature: Literal["required"]
 
-    def problems(self, subject: Subject, _is_writer: IsWriter, _now_ms: int) -> list[str]:
-        """Return what is lacking."""
+    def problems(self, subject: Subject, is_writer: IsWriter, now_ms: int) -> list[str]:
+        """Return what the version lacks."""
         if subject.facts.has_signature:
             return []
         return ["a model signature, and its MLmodel file has none"]
 
 
-class LineageCheck(StrictModel):
-    """The run must have recorded what it read, and that must be allowed.
+class LineageCheck(Check):
+    """The run must have recorded its inputs, and they must be allowed.
 
     Attributes:
-        inputs_under: Every data and model input must match one of these patterns, in its case.
-        inputs_never: No input of any kind may match one of these, in any case.
-        clean_git: The code must be exactly a commit.
+        inputs_under: patterns of which every data and model input must match one, case included.
+        inputs_never: patterns that no input of any kind may match, in any case.
+        clean_git: whether the code must be exactly that of a commit.
     """
+
+    kind: ClassVar = "lineage"
+    needs: ClassVar = frozenset({Need.LINEAGE})
 
     lineage: Literal["required"]
     inputs_under: list[Name] = []
     inputs_never: list[Name] = []
     clean_git: bool = False
 
-    def problems(self, subject: Subject, _is_writer: IsWriter, _now_ms: int) -> list[str]:
-        """Return what is lacking."""
+    def problems(self, subject: Subject, is_writer: IsWriter, now_ms: int) -> list[str]:
+        """Return what the version lacks."""
         known = subject.facts.lineage
         if known is None:
             return ["recorded lineage, and its run has none"]
@@ -187,14 +192,17 @@ def _uri(entry: Mapping[str, Any]) -> str:
 
 
 def _is_under(pattern: str, entry: Mapping[str, Any]) -> bool:
-    # A path that climbs is under nothing, however it is written.
+    # A path with '..' in it, in any spelling, is under no folder.
     uri = _uri(entry)
     climbs = ".." in unquote(uri).split("/")
     return not climbs and matches_exactly(pattern, uri)
 
 
-class ExprCheck(StrictModel):
+class ExpressionCheck(Check):
     """A CEL expression over metrics, params and tags, and the current holder's, must be true."""
+
+    kind: ClassVar = "expr"
+    needs: ClassVar = frozenset({Need.MEASUREMENTS, Need.HOLDER})
 
     expr: Annotated[str, Field(min_length=1, max_length=4000)]
 
@@ -203,8 +211,8 @@ class ExprCheck(StrictModel):
     def _compiles(cls, value: str) -> str:
         return check_expression(value)
 
-    def problems(self, subject: Subject, _is_writer: IsWriter, _now_ms: int) -> list[str]:
-        """Return what is lacking."""
+    def problems(self, subject: Subject, is_writer: IsWriter, now_ms: int) -> list[str]:
+        """Return what the version lacks."""
         holder = subject.holder.variables() if subject.holder is not None else None
         found = evaluate(self.expr, {**subject.variables(), "holder": holder})
         if found is True:
@@ -213,66 +221,27 @@ class ExprCheck(StrictModel):
         return [f"{self.expr}, and {why}"]
 
 
-_KINDS = ("tag", "signature", "lineage", "expr")
-
-
 def _kind(value: Any) -> str:
+    kinds = [check.kind for check in Check.__subclasses__()]
     keys = value if isinstance(value, dict) else vars(value)
     # In brackets, or messages could not tell it from the key of the same name.
-    return f"({next((kind for kind in _KINDS if kind in keys), 'tag')})"
+    return f"({next((kind for kind in kinds if kind in keys), kinds[0])})"
 
 
-Check = Annotated[
-    Annotated[TagCheck, Tag("(tag)")]
-    | Annotated[SignatureCheck, Tag("(signature)")]
-    | Annotated[LineageCheck, Tag("(lineage)")]
-    | Annotated[ExprCheck, Tag("(expr)")],
-    Discriminator(_kind),
-]
-
-
-class From(StrictModel):
-    """Where a version must be before it may become the target: one of these."""
-
-    stages: list[str] = []
-    aliases: list[Name] = []
-
-    @field_validator("stages")
-    @classmethod
-    def _stages(cls, value: list[str]) -> list[str]:
-        return check_stages(value)
-
-    @model_validator(mode="after")
-    def _names_one(self) -> From:
-        if not self.stages and not self.aliases:
-            raise ValueError("name at least one alias or stage")
-        return self
-
-    def problems(self, held: Iterable[tuple[str, str]]) -> list[str]:
-        """Return what is lacking.
-
-        Args:
-            held: Kind and name of what the version holds now.
-        """
-        wanted = [("stage", stage) for stage in self.stages]
-        wanted += [("alias", alias) for alias in self.aliases]
-        holds = list(held)
-        for kind, name in wanted:
-            if (kind, name) in holds:
-                return []
-        listed = " or ".join(f"{kind} '{name}'" for kind, name in wanted)
-        return [f"the version to be {listed} first, and it is not"]
+if TYPE_CHECKING:
+    AnyCheck = Check
+else:
+    AnyCheck = Annotated[
+        Union[  # noqa: UP007 - the members are known only now
+            tuple(Annotated[check, Tag(f"({check.kind})")] for check in Check.__subclasses__())
+        ],
+        Discriminator(_kind),
+    ]
+"""The check that a mapping in the policy file stands for."""
 
 
 def problems(
     checks: Iterable[Check], subject: Subject, is_writer: IsWriter, now_ms: int
 ) -> list[str]:
-    """Return what a version lacks, empty if it passes every check.
-
-    Args:
-        checks: To pass.
-        subject: The version.
-        is_writer: Tells whether a user's word counts for a check's tag.
-        now_ms: Milliseconds since the epoch.
-    """
+    """Return what a version lacks, empty if it passes every check; see `Check.problems`."""
     return [text for check in checks for text in check.problems(subject, is_writer, now_ms)]

@@ -16,8 +16,9 @@ from pydantic import Field, field_validator
 from mlflow_plugins_pack.approvals.domain.matching import fold, matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule
 from mlflow_plugins_pack.approvals.domain.targets import Target, check_stages, parse_target
-from mlflow_plugins_pack.approvals.policy.checks import Check, From, TagCheck
+from mlflow_plugins_pack.approvals.policy.checks import AnyCheck, Check
 from mlflow_plugins_pack.approvals.policy.freeze_windows import Freeze
+from mlflow_plugins_pack.approvals.policy.origin import Origin
 from mlflow_plugins_pack.approvals.policy.webhooks import Events
 from mlflow_plugins_pack.identity.settings import Identity
 from mlflow_plugins_pack.strict_model import Name, Seconds, StrictModel
@@ -131,8 +132,8 @@ class PolicyRule(StrictModel):
     match: Match
     targets: Targets
     approvals: list[ApprovalRule]
-    from_: From | None = Field(default=None, alias="from")
-    checks: list[Check] = []
+    from_: Origin | None = Field(default=None, alias="from")
+    checks: list[AnyCheck] = []
     demote: Demote | None = None
     rollback: Rollback | None = None
     freeze: list[Freeze] = []
@@ -140,10 +141,9 @@ class PolicyRule(StrictModel):
     break_glass: BreakGlass | None = None
     inherit_from: list[Name] = []
 
-    def tag_checks(self, key: str) -> list[TagCheck]:
+    def checks_of_tag(self, key: str) -> list[Check]:
         """Return the checks that read a version tag, however its key is spelled."""
-        tags = [check for check in self.checks if isinstance(check, TagCheck)]
-        return [check for check in tags if fold(check.tag) == fold(key)]
+        return [check for check in self.checks if check.watches(key)]
 
     def governs(self, workspace: str, name: str, *, is_prompt: bool) -> bool:
         """Tell whether this policy is about the model or prompt."""
@@ -270,11 +270,11 @@ class Policy:
             return False
         return any(who == "*" or user in self._people(who) for who in rule.consume.principals)
 
-    def is_writer(self, check: TagCheck, user: str | None) -> bool:
-        """Tell whether the user's word counts for a check."""
-        if not check.writers:
+    def is_writer(self, check: Check, user: str | None) -> bool:
+        """Return whether the user's writes of a check's tag count."""
+        if not check.principals:
             return True
-        return any(user is not None and user in self._people(who) for who in check.writers)
+        return any(user is not None and user in self._people(who) for who in check.principals)
 
     def _people(self, principal: str) -> frozenset[str]:
         kind, colon, name = principal.partition(":")

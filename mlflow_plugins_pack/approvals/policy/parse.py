@@ -10,7 +10,6 @@ import yaml
 from pydantic import ValidationError
 
 from mlflow_plugins_pack.approvals.domain.request_states import is_satisfiable
-from mlflow_plugins_pack.approvals.policy.checks import TagCheck
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyFile
 from mlflow_plugins_pack.errors import PolicyInvalidError
 from mlflow_plugins_pack.identity.roles import CLAIM, ROLE, claims_in, has_roles
@@ -135,12 +134,7 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
         unknown = [("approvals", part.group) for part in rule.approvals]
         if rule.break_glass is not None:
             unknown.append(("break_glass", rule.break_glass.group))
-        principals = [
-            ("checks", who)
-            for check in rule.checks
-            if isinstance(check, TagCheck)
-            for who in check.writers
-        ]
+        principals = [("checks", who) for check in rule.checks for who in check.principals]
         if rule.consume is not None:
             principals += [("consume", who) for who in rule.consume.principals]
         for key, who in principals:

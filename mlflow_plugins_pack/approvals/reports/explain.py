@@ -8,12 +8,6 @@ from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.request_states import Rule
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.policy import freeze_windows
-from mlflow_plugins_pack.approvals.policy.checks import (
-    ExprCheck,
-    LineageCheck,
-    SignatureCheck,
-    TagCheck,
-)
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
 from mlflow_plugins_pack.settings import format_duration
 
@@ -68,7 +62,7 @@ def _row(
         places = [f"stage {s}" for s in rule.from_.stages] + list(rule.from_.aliases)
         row["from"] = " or ".join(places)
     if rule.checks:
-        row["checks"] = [_check(check) for check in rule.checks]
+        row["checks"] = [check.describe() for check in rule.checks]
     if rule.rollback is not None:
         row["rollback"] = (
             f"{_people(policy.rollback_rules(rule))}; "
@@ -123,20 +117,6 @@ def _people(rules: tuple[Rule, ...]) -> str:
     return " and ".join(asked) or "nobody; anybody signed in may"
 
 
-def _check(check: TagCheck | SignatureCheck | LineageCheck | ExprCheck) -> str:
-    values = check.model_dump(exclude_defaults=True)
-    if "max_age" in values:
-        values["max_age"] = format_duration(values["max_age"])
-    return ", ".join(f"{key}: {_said(value)}" for key, value in values.items())
-
-
-def _said(value: Any) -> str:
-    # As the policy file has it.
-    if isinstance(value, bool):
-        return str(value).lower()
-    return " or ".join(value) if isinstance(value, list) else str(value)
-
-
 def _as(policy: Policy, rule: PolicyRule, user: str) -> str:
     groups = [r.group for r in policy.promote_rules(rule) if user in r.members]
     says = [f"{user} may ask"]
@@ -147,9 +127,9 @@ def _as(policy: Policy, rule: PolicyRule, user: str) -> str:
     if policy.is_consumer(rule, user):
         says.append("gets approved versions only")
     tags = [
-        check.tag
+        check.watched_tag
         for check in rule.checks
-        if isinstance(check, TagCheck) and check.writers and policy.is_writer(check, user)
+        if check.watched_tag and check.principals and policy.is_writer(check, user)
     ]
     if tags:
         says.append(f"may set the tag {', '.join(tags)}")

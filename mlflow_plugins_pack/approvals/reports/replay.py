@@ -15,8 +15,9 @@ from mlflow_plugins_pack.approvals.domain.matching import matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.policy import eligibility, freeze_windows
-from mlflow_plugins_pack.approvals.policy.checks import Facts, From, Subject, TagCheck
+from mlflow_plugins_pack.approvals.policy.facts import Facts, Subject
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
+from mlflow_plugins_pack.approvals.policy.origin import Origin
 from mlflow_plugins_pack.identity.roles import CLAIM, ROLE
 from mlflow_plugins_pack.settings import format_duration
 
@@ -148,10 +149,10 @@ def not_judged(policy: Policy) -> list[str]:
     """Say what of a policy no log can answer for, empty if it can for all of it."""
     kinds = sorted(
         {
-            next(iter(check.model_dump(exclude_defaults=True)))
+            check.kind
             for rule in policy.file.policies
             for check in rule.checks
-            if not isinstance(check, TagCheck)
+            if not check.is_logged
         }
     )
     found = [f"what the checks ({', '.join(kinds)}) would have read that day"] if kinds else []
@@ -258,15 +259,12 @@ class _Trial:
             for problem, is_known in self._displaced(rule.from_):
                 (refused if is_known else unknown).append(problem)
         for check in rule.checks:
-            if not isinstance(check, TagCheck):
-                kind = next(iter(check.model_dump(exclude_defaults=True)))
-                unknown.append(f"the check of {kind}")
-            elif (seen := change.tags.get(check.tag)) is None:
-                unknown.append(f"the tag '{check.tag}'")
+            if (gap := check.unlogged(change.tags)) is not None:
+                unknown.append(gap)
             else:
                 # What the check asks before a change, of how things were then.
-                known = {check.tag: seen.value}
-                then = Subject(change.version, known, Facts(), lambda _, s=seen: s)  # type: ignore[misc]
+                values = {key: seen.value for key, seen in change.tags.items()}
+                then = Subject(change.version, values, Facts(), change.tags.get)
                 refused += check.problems(then, policy.is_writer, change.ts)
         return refused, unknown
 
@@ -327,7 +325,7 @@ class _Trial:
                 approved = past.digest if past.is_approval else None
         return approved is not None and approved == self._change.digest
 
-    def _displaced(self, wanted: From) -> Iterator[tuple[str, bool]]:
+    def _displaced(self, wanted: Origin) -> Iterator[tuple[str, bool]]:
         """Yield where the version was not, and whether the log would have known of it there."""
         change = self._change
         problems = wanted.problems((target.kind, target.name) for target in change.held)

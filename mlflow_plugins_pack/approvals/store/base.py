@@ -15,7 +15,7 @@ from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain.matching import is_plain
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
-from mlflow_plugins_pack.approvals.policy.checks import TagCheck
+from mlflow_plugins_pack.approvals.policy.checks import Check
 from mlflow_plugins_pack.errors import ApprovalError, RegistryBusyError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class Override(_Base):
 
         return self._transactions.write(work)
 
-    def _checks(self, name: str, key: str) -> list[TagCheck]:
+    def _checks(self, name: str, key: str) -> list[Check]:
         """Return the checks that read a tag of versions of this name, prompt or not."""
         rules = self.enforcer.policy().rules_that_may(self._get_active_workspace(), name)
-        return [check for rule in rules for check in rule.tag_checks(key)]
+        return [check for rule in rules for check in rule.checks_of_tag(key)]

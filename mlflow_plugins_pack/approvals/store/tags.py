@@ -20,7 +20,7 @@ from mlflow_plugins_pack.approvals.domain.tag_names import (
 from mlflow_plugins_pack.approvals.enforcement import apply
 from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.ledger.requests import open_request, votes
-from mlflow_plugins_pack.approvals.policy.checks import TagCheck
+from mlflow_plugins_pack.approvals.policy.checks import Check
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
 from mlflow_plugins_pack.approvals.store.base import Override, recording
 from mlflow_plugins_pack.errors import (
@@ -82,7 +82,7 @@ class TagOverrides(Override):
             for rule in self.enforcer.rules_about(found):
                 if found.is_prompt and is_prompt_content(real) and before != value:
                     self._refuse_locked_content(session, rule, found, real)
-                for check in rule.tag_checks(real):
+                for check in rule.checks_of_tag(real):
                     self._note_check(session, rule, check, found, value, before)
             with install.admitted(session, found.workspace, found.name):
                 return write()
@@ -109,29 +109,29 @@ class TagOverrides(Override):
         self,
         session: Session,
         rule: PolicyRule,
-        check: TagCheck,
+        check: Check,
         version: Version,
         value: str | None,
         before: str | None,
     ) -> None:
-        ledger = self.enforcer.ledger(session)
+        ledger, key = self.enforcer.ledger(session), str(check.watched_tag)
         if not ledger.policy.is_writer(check, ledger.actor):
             raise ReservedTagError(
                 messages.check_tag(
-                    key=check.tag,
+                    key=key,
                     name=version.name,
                     policy=rule.name,
-                    writers=check.writers,
+                    writers=check.principals,
                     user=ledger.actor,
                 )
             )
-        ledger.note_check_tag(version, check.tag, value)
+        ledger.note_check_tag(version, key, value)
         if before is None or before == value or "tags" not in ledger.policy.defaults.dismiss_on:
             return
         for target in rule.all_targets():
             request = open_request(session, version, target)
             if request is not None and votes(session, request.id):
-                reason = f"the tag '{check.tag}' changed"
+                reason = f"the tag '{key}' changed"
                 apply.close(ledger, version, request, State.STALE, reason)
 
     @recording

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,16 +16,14 @@ from pydantic import ValidationError
 
 from mlflow_plugins_pack.approvals.policy import checks, expressions, freeze_windows
 from mlflow_plugins_pack.approvals.policy.checks import (
-    ExprCheck,
-    Facts,
-    From,
-    Lineage,
+    ExpressionCheck,
     LineageCheck,
     SignatureCheck,
-    Subject,
     TagCheck,
 )
+from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage, Subject
 from mlflow_plugins_pack.approvals.policy.freeze_windows import Freeze
+from mlflow_plugins_pack.approvals.policy.origin import Origin
 
 NOW = 1_800_000_000_000
 
@@ -80,7 +79,7 @@ def test_a_signature_is_there_or_lacking(known: bool | None, passes: bool) -> No
 
 @given(st.lists(st.sampled_from([("alias", "staging"), ("stage", "Staging"), ("alias", "dev")])))
 def test_promotion_comes_from_one_of_the_places(held: list[tuple[str, str]]) -> None:
-    origin = From(stages=["Staging"], aliases=["staging"])
+    origin = Origin(stages=["Staging"], aliases=["staging"])
     expected = ("alias", "staging") in held or ("stage", "Staging") in held
     assert (origin.problems(held) == []) == expected
 
@@ -184,7 +183,7 @@ HOLDER = Subject(3, {}, Facts(metrics={"auc": 0.9}))
 def test_expressions(text: str, holder: Subject | None, says: str) -> None:
     facts = Facts(metrics={"auc": 0.95, "val/auc": 0.5}, params={"lr": "0.1"})
     about = Subject(7, {"team": "risk"}, facts, holder=holder)
-    assert lacking(ExprCheck(expr=text), about) == says
+    assert lacking(ExpressionCheck(expr=text), about) == says
 
 
 @pytest.mark.parametrize(
@@ -196,7 +195,7 @@ def test_expressions(text: str, holder: Subject | None, says: str) -> None:
 )
 def test_expressions_that_are_none_are_found_in_the_policy(text: str, says: str) -> None:
     with pytest.raises(ValidationError, match=says):
-        ExprCheck(expr=text)
+        ExpressionCheck(expr=text)
 
 
 @given(st.text(max_size=30), st.dictionaries(st.text(max_size=5), st.floats(), max_size=3))
@@ -220,7 +219,7 @@ def test_without_the_extra_the_policy_is_invalid(monkeypatch: pytest.MonkeyPatch
     expressions._program.cache_clear()
     monkeypatch.setattr(builtins, "__import__", without)
     with pytest.raises(ValidationError, match=r"pip install 'mlflow-plugins-pack\[cel\]'"):
-        ExprCheck(expr="metrics.auc > 0.9")
+        ExpressionCheck(expr="metrics.auc > 0.9")
 
 
 # --- freeze -----------------------------------------------------------------------------------
@@ -267,3 +266,14 @@ def test_a_window_without_an_end_says_so() -> None:
 def test_windows_that_are_none(values: dict[str, str], says: str) -> None:
     with pytest.raises(ValidationError, match=says):
         Freeze(**values)
+
+
+def test_a_check_is_one_class_in_one_place() -> None:
+    """No other module names the classes: adding a check touches only the module of the checks."""
+    package = Path(checks.__file__).parents[2]
+    names = {check.__name__ for check in checks.Check.__subclasses__()}
+    assert len(names) == len({check.kind for check in checks.Check.__subclasses__()}) > 3
+    for path in package.rglob("*.py"):
+        if path != Path(checks.__file__):
+            text = path.read_text(encoding="utf-8")
+            assert [name for name in names if name in text] == [], path
