@@ -1,7 +1,7 @@
 """Settings, read from ``MLFLOW_PACK_*`` environment variables at the moment of use.
 
 Nothing is read on import: a wrong value surfaces in the call that needs it, never in
-``import mlflow``. The table at the end is the whole list; the README's table is made from it.
+``import mlflow``. The table at the end is the whole list; docs/reference/settings.md is written from it.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Setting(Generic[T]):
         name: The variable's full name.
         default: Value when the variable is unset or empty.
         parse: Turns the text into the value; raises ValueError with what was expected.
-        meaning: One line for the README's table.
+        meaning: one line for the reference.
     """
 
     name: str

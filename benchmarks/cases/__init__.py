@@ -1,4 +1,4 @@
-"""Every benchmark, in the order of the README's table."""
+"""Every benchmark, in the order of the table in docs/measurements.md."""
 
 from benchmarks.cases import (
     alias,

@@ -1,6 +1,6 @@
 """What approvals read from MLflow's registry tables, and the one thing they write: projection tags.
 
-The only module that names MLflow's table classes.
+It names MLflow's table classes; apart from it only `store.versions` does.
 """
 
 from __future__ import annotations

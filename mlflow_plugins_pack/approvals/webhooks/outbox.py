@@ -19,7 +19,6 @@ from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.webhooks import payload
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
-STATES = (PENDING, DELIVERED, FAILED)
 KEPT_MS = 30 * 86_400_000
 """For how long deliveries that were made are listed; the log keeps what they told."""
 _MAX_ERROR_LENGTH = 500

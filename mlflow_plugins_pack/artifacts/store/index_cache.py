@@ -98,10 +98,6 @@ class IndexCache:
         with self._lock:
             self._guarded(lambda db: self._take_all(db, [name], iter([delta])))
 
-    def find_chunk(self, sha256: bytes) -> Chunk | None:
-        """Return a place of the chunk with the hash that a new manifest may refer to."""
-        return self.find_chunks([sha256]).get(sha256)
-
     def find_chunks(self, hashes: Sequence[bytes]) -> dict[bytes, Chunk]:
         """Return a place of each chunk that is known, by hash, and that is not withheld."""
         with self._lock:

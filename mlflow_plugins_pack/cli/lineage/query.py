@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, tracking_options
+from mlflow_plugins_pack.lineage.export import FORMATS
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.graph import Entry
@@ -155,7 +156,7 @@ def verify(run: str, tracking_uri: str | None, as_json: bool) -> None:
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["openlineage", "prov", "mermaid", "dot", "html"]),
+    type=click.Choice(FORMATS),
     required=True,
     help="openlineage: one run as an event; the others: all that hangs together with TARGET.",
 )
