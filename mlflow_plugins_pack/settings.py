@@ -1,7 +1,7 @@
 """Settings, read from ``MLFLOW_PACK_*`` environment variables at the moment of use.
 
 Nothing is read on import: a wrong value surfaces in the call that needs it, never in
-``import mlflow``. The table at the end is the whole list; docs/reference/settings.md is written from it.
+``import mlflow``. The table at the end is the whole list; docs/reference/settings.md follows it.
 """
 
 from __future__ import annotations
