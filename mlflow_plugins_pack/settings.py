@@ -85,7 +85,7 @@ class Setting(Generic[T]):
         name: The variable's full name.
         default: Value when the variable is unset or empty.
         parse: Turns the text into the value; raises ValueError with what was expected.
-        meaning: one line for the reference.
+        meaning: One line for the README's table.
     """
 
     name: str
@@ -124,7 +124,7 @@ ARTIFACT_ROOTS: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_ARTIFACT_ROOTS",
     (),
     parse_list,
-    "Artifact roots that a server may open in addition to its own destination and default root.",
+    "Artifact roots that a server may open besides its own destination and default root.",
 )
 ARTIFACT_CACHE_DIR: Setting[str] = Setting(
     "MLFLOW_PACK_ARTIFACT_CACHE_DIR",
@@ -137,65 +137,60 @@ ARTIFACT_CACHE_BYTES: Setting[int] = Setting(
     "MLFLOW_PACK_ARTIFACT_CACHE_BYTES",
     0,
     parse_count,
-    "Maximum bytes of downloaded files kept there for later downloads; 0 keeps no files.",
+    "Most bytes of downloaded files that are kept there for the next download; 0 for none.",
 )
 ARTIFACT_KEYS: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_ARTIFACT_KEYS",
     (),
     parse_list,
-    "Keys of encrypted artifact stores, newest first: `env:NAME`, "
-    "`file:/path` (mode 0600) or `command:PROGRAM ARGUMENTS`; older keys still open stores.",
+    "Where the keys of encrypted artifact stores are, the newest first: `env:NAME`, "
+    "`file:/path` (mode 0600) or `command:PROGRAM ARGUMENTS`; older ones still open.",
 )
 ARTIFACT_ENCRYPT: Setting[bool] = Setting(
     "MLFLOW_PACK_ARTIFACT_ENCRYPT",
     False,
     parse_bool,
-    "Encrypt stores that a first upload creates, and refuse uploads to unencrypted stores.",
+    "Encrypt artifact stores that the first upload makes, and upload to no other.",
 )
 
 # --- lineage ------------------------------------------------------------------------------------
 
 LINEAGE_ENABLED: Setting[bool] = Setting(
-    "MLFLOW_PACK_LINEAGE_ENABLED",
-    True,
-    parse_bool,
-    "Capture lineage; `false` switches all of it off.",
+    "MLFLOW_PACK_LINEAGE_ENABLED", True, parse_bool, "Capture lineage; `false` turns it all off."
 )
 LINEAGE_CAPTURE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_CAPTURE",
     ("audit", "wrap", "boto", "azure", "http", "sql", "mlflow", "spool"),
     parse_list,
-    "Capture layers to use, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `mlflow`, `spool`.",
+    "Capture layers that are on, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `mlflow`, "
+    "`spool`.",
 )
 LINEAGE_INCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_INCLUDE",
     (),
     parse_list,
-    "Paths or patterns to record although the noise filter would drop them.",
+    "Paths or patterns that are data although the noise filter says no.",
 )
 LINEAGE_EXCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_EXCLUDE",
     (),
     parse_list,
-    "Paths, URIs or patterns never to record.",
+    "Paths, URIs or patterns that are never recorded.",
 )
 LINEAGE_HASH: Setting[bool] = Setting(
-    "MLFLOW_PACK_LINEAGE_HASH",
-    True,
-    parse_bool,
-    "Hash local files; otherwise record size and time only.",
+    "MLFLOW_PACK_LINEAGE_HASH", True, parse_bool, "Hash local files; else only size and time."
 )
 LINEAGE_HASH_MAX_BYTES: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_HASH_MAX_BYTES",
     256 * 1024 * 1024,
     parse_count,
-    "Maximum size of files hashed in full; larger ones are hashed by 64 samples of 1 MiB.",
+    "Files up to this many bytes are hashed in full, larger ones by 64 samples of 1 MiB.",
 )
 LINEAGE_MAX_INPUTS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_MAX_INPUTS",
     10_000,
     parse_count,
-    "Maximum number of inputs, and of outputs, that a run lists; beyond it, folders are listed.",
+    "Most inputs, and most outputs, that a run lists; folders stand for further inputs.",
 )
 LINEAGE_REDACT: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_REDACT", False, parse_bool, "Write the home folder as `~`."
@@ -204,19 +199,19 @@ LINEAGE_EARLY: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_EARLY",
     False,
     parse_bool,
-    "Start capture when Python starts; needs `mlflow-pack lineage early install` once.",
+    "Begin to capture when Python starts; needs `mlflow-pack lineage early install` once.",
 )
 LINEAGE_OPENLINEAGE_URL: Setting[str] = Setting(
     "MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL",
     "",
     str,
-    "Endpoint to which each finished run is sent as an OpenLineage event.",
+    "Where each finished run is reported as an OpenLineage event; nowhere if not set.",
 )
 LINEAGE_FLUSH_SECONDS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_FLUSH_SECONDS",
     60,
     parse_count,
-    "Seconds between writes of a running run's tags, in case it is killed; 0 for never.",
+    "How often a running run's tags are written in case it is killed; 0 for never.",
 )
 
 # --- auth ---------------------------------------------------------------------------------------
@@ -225,7 +220,7 @@ AUTH_CONFIG: Setting[str] = Setting(
     "MLFLOW_PACK_AUTH_CONFIG",
     "",
     str,
-    "Path of the profiles file; else `$XDG_CONFIG_HOME/mlflow-pack/auth.toml`, "
+    "The profiles file; else `$XDG_CONFIG_HOME/mlflow-pack/auth.toml`, "
     "else `/etc/mlflow-pack/auth.toml`.",
 )
 
@@ -233,59 +228,58 @@ AUTH_HOST: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_AUTH_HOST",
     (),
     parse_list,
-    "Hosts to sign in to, described by these variables instead of a file.",
+    "The short form: hosts to sign in to, by these variables instead of a file.",
 )
 AUTH_SOURCE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_SOURCE",
-    "",
-    str,
-    "Source of the credential; by default derived from the other variables.",
+    "MLFLOW_PACK_AUTH_SOURCE", "", str, "Its source; else chosen by what else is set."
 )
 AUTH_TOKEN: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_TOKEN", "", str, "Token, for the source `env`."
+    "MLFLOW_PACK_AUTH_TOKEN", "", str, "The token, for the source `env`."
 )
 AUTH_TOKEN_FILE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_TOKEN_FILE", "", str, "File of the token, for the source `file`."
+    "MLFLOW_PACK_AUTH_TOKEN_FILE", "", str, "The token's file, for the source `file`."
 )
 AUTH_USERNAME: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_USERNAME", "", str, "User name, for the source `basic`."
+    "MLFLOW_PACK_AUTH_USERNAME", "", str, "The user's name, for the source `basic`."
 )
 AUTH_PASSWORD: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_PASSWORD", "", str, "Password, for the source `basic`."
+    "MLFLOW_PACK_AUTH_PASSWORD", "", str, "The user's password, for the source `basic`."
 )
 AUTH_ISSUER: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_ISSUER", "", str, "OpenID Connect issuer, for the source `oidc`."
+    "MLFLOW_PACK_AUTH_ISSUER", "", str, "The provider, for the source `oidc`."
 )
-AUTH_CLIENT_ID: Setting[str] = Setting("MLFLOW_PACK_AUTH_CLIENT_ID", "", str, "OAuth client ID.")
+AUTH_CLIENT_ID: Setting[str] = Setting(
+    "MLFLOW_PACK_AUTH_CLIENT_ID", "", str, "Who we are to the provider."
+)
 AUTH_CLIENT_SECRET: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_CLIENT_SECRET", "", str, "OAuth client secret."
+    "MLFLOW_PACK_AUTH_CLIENT_SECRET", "", str, "How we prove it."
 )
 AUTH_SCOPE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_SCOPE", "", str, "OAuth scopes to request, separated by blanks."
+    "MLFLOW_PACK_AUTH_SCOPE", "", str, "OAuth scopes to ask for, with blanks between."
 )
 AUTH_AUDIENCE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_AUDIENCE", "", str, "Audience of the token, for sources that request one."
+    "MLFLOW_PACK_AUTH_AUDIENCE", "", str, "For whom the token is, where the source asks for that."
 )
 
 # --- identity of a server's callers ---------------------------------------------------------------
 
 JWT_ISSUER: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_ISSUER", "", str, "Issuer whose tokens a basic-auth server accepts."
+    "MLFLOW_PACK_JWT_ISSUER", "", str, "Whose tokens a basic-auth server accepts beside passwords."
 )
 JWT_AUDIENCE: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_AUDIENCE", "", str, "Audience that those tokens must name."
+    "MLFLOW_PACK_JWT_AUDIENCE", "", str, "For whom those tokens must be made out."
 )
 JWT_JWKS_URI: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_JWKS_URI", "", str, "URL of the issuer's keys; by default discovered."
+    "MLFLOW_PACK_JWT_JWKS_URI", "", str, "Where the issuer's keys are; else it is asked."
 )
 JWT_USER_CLAIM: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_USER_CLAIM", "sub", str, "Claim that holds the user name."
+    "MLFLOW_PACK_JWT_USER_CLAIM", "sub", str, "Which claim names the user."
 )
 JWT_CREATE_USERS: Setting[bool] = Setting(
     "MLFLOW_PACK_JWT_CREATE_USERS",
     False,
     parse_bool,
-    "Create users on their first valid token.",
+    "Create a user whose token is valid and who is not known yet.",
 )
 
 # --- approvals ----------------------------------------------------------------------------------
@@ -294,19 +288,19 @@ APPROVALS_POLICY: Setting[str] = Setting(
     "MLFLOW_PACK_APPROVALS_POLICY",
     "",
     str,
-    "Path of the policy file; every `approval-` registry URI requires it.",
+    "The policy file; required by every `approval-` registry URI.",
 )
 APPROVALS_AUDIT_KEY: Setting[str] = Setting(
     "MLFLOW_PACK_APPROVALS_AUDIT_KEY",
     "",
     str,
-    "File of the key that signs and verifies exported heads of the audit log.",
+    "File with the key that signs and checks exported heads of the audit log.",
 )
 APPROVALS_DIGEST_SECONDS: Setting[int] = Setting(
     "MLFLOW_PACK_APPROVALS_DIGEST_SECONDS",
     10,
     parse_count,
-    "Seconds a request may spend hashing files before the work continues in the background.",
+    "How long a call itself reads a version's files; what takes longer goes on behind it.",
 )
 
 

@@ -177,7 +177,7 @@ _LINEAGE_TAGS = {
 
 def tags_page() -> str:
     """Return the page of all tags that the pack reads or writes."""
-    from mlflow_plugins_pack.approvals.domain.targets import (
+    from mlflow_plugins_pack.approvals.domain.tag_names import (
         COMMAND_PREFIX,
         COMMANDS,
         DIGEST_SUFFIX,
