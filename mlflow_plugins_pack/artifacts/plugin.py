@@ -87,20 +87,20 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:
         """List what is directly in the folder ``path``, sorted; a file's list is empty."""
-        from mlflow_plugins_pack.artifacts import repository
+        from mlflow_plugins_pack.artifacts import reading
 
-        return repository.list_files(self._location(), path)
+        return reading.list_files(self._location(), path)
 
     def download_artifacts(self, artifact_path: str | None, dst_path: str | None = None) -> str:
         """Download a file or folder, every byte checked, and return its local path."""
-        from mlflow_plugins_pack.artifacts import repository
+        from mlflow_plugins_pack.artifacts import reading
 
-        return repository.download_to(self._location(), artifact_path, dst_path)
+        return reading.download_to(self._location(), artifact_path, dst_path)
 
     def _download_file(self, remote_file_path: str, local_path: Any) -> None:
-        from mlflow_plugins_pack.artifacts import repository
+        from mlflow_plugins_pack.artifacts import reading
 
-        repository.download_file(self._location(), remote_file_path, local_path)
+        reading.download_file(self._location(), remote_file_path, local_path)
 
     def delete_artifacts(self, artifact_path: str | None = None) -> None:
         """Delete a file, a folder or, without a path, everything.
@@ -126,9 +126,9 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
         Raises:
             ArtifactNotFoundError: If there is no such file.
         """
-        from mlflow_plugins_pack.artifacts import repository
+        from mlflow_plugins_pack.artifacts import reading
 
-        return repository.open_artifact(self._location(), artifact_path)
+        return reading.open_artifact(self._location(), artifact_path)
 
     def content_digest(self, artifact_path: str | None = None) -> str:
         r"""Return the digest of all files under a path from the manifest, without reading data.
@@ -145,9 +145,9 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
         Raises:
             ArtifactNotFoundError: If there is no such artifact.
         """
-        from mlflow_plugins_pack.artifacts import repository
+        from mlflow_plugins_pack.artifacts import reading
 
-        return repository.content_digest(self._location(), artifact_path)
+        return reading.content_digest(self._location(), artifact_path)
 
     def lock(self, reason: str, artifact_path: str | None = None) -> None:
         """Refuse every change of what is at and under a path, until `unlock` with this reason.

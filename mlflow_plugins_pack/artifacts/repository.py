@@ -1,8 +1,7 @@
-"""What the artifact repository does, in terms of a store: log, list, download, delete, digest."""
+"""Changes artifacts for the repository: log, delete, lock; all through one store."""
 
 from __future__ import annotations
 
-import io
 import os
 import posixpath
 from collections.abc import Callable
@@ -10,24 +9,17 @@ from functools import partial
 from pathlib import Path
 from typing import IO
 
-from mlflow.entities import FileInfo
-from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
-from mlflow.utils.uri import validate_path_within_directory
-
-from mlflow_plugins_pack import download_registry, settings
-from mlflow_plugins_pack.artifacts.download.download import download, download_one
-from mlflow_plugins_pack.artifacts.download.file_reader import open_file
+from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import (
     MAX_REASON_LENGTH,
-    FileEntry,
     Folder,
     Lock,
     Operation,
     Tombstone,
     Unlock,
 )
-from mlflow_plugins_pack.artifacts.format.view import View
+from mlflow_plugins_pack.artifacts.reading import PathView, path_in
 from mlflow_plugins_pack.artifacts.store.opening import find_store, open_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import session
@@ -38,8 +30,7 @@ from mlflow_plugins_pack.artifacts.upload.session import (
 )
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
-from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
-from mlflow_plugins_pack.folder_digest import digest_files
+from mlflow_plugins_pack.errors import ArtifactPathError
 
 _TRIES = 3
 
@@ -189,170 +180,7 @@ def _child(folder: str, inside: str, name: str) -> str:
 
 def _open(location: Location) -> tuple[Store, str]:
     store = open_store(location)
-    return store, _prefix(store, location)
-
-
-def _prefix(store: Store, location: Location) -> str:
-    prefix = object_keys.relative_to(location.path, store.location.path)
-    if prefix is None:
-        raise AssertionError("a location was opened in a store that does not hold it")
-    return prefix
-
-
-# --- reading --------------------------------------------------------------------------------------
-
-
-class _Reading:
-    """A view of the store around one path, with all names as the repository's user knows them."""
-
-    def __init__(self, location: Location, path: str) -> None:
-        self.path = path
-        self.store = find_store(location)
-        self.view = View()
-        self._base = ""
-        self._prefix = ""
-        if self.store is None:
-            self.full = path
-            return
-        self._prefix = _prefix(self.store, location)
-        full = object_keys.join(self._prefix, path)
-        scope, inner = object_keys.split_scope(full)
-        if scope:
-            self.view, self._base, self.full = self.store.manifests.view(scope), scope, inner
-        else:
-            self.view, self.full = self.store.manifests.view_under(full), full
-
-    def outside(self, inner: str) -> str:
-        """Return a path of the view as the repository's user knows it."""
-        full = object_keys.join(self._base, inner)
-        known = object_keys.relative_to(full, self._prefix)
-        if known is None:
-            raise AssertionError("a view holds a path outside its repository")
-        return known
-
-    @property
-    def file(self) -> FileEntry | None:
-        """The file at the path, unless there is also a folder with something in it."""
-        entry = self.view.files.get(self.full)
-        return None if entry is not None and self.view.children(self.full) else entry
-
-    def is_folder(self) -> bool:
-        """Return whether there is a folder at the path; the repository's root always is one."""
-        return not self.path or self.view.has_folder(self.full)
-
-    def missing(self) -> ArtifactNotFoundError:
-        return ArtifactNotFoundError(f"No such artifact: {self.path!r}. Nothing was written.")
-
-
-def list_files(location: Location, path: str | None) -> list[FileInfo]:
-    """List what is directly in a folder, sorted by path; nothing for a file or what is missing."""
-    reading = _Reading(location, object_keys.normalize_path(path))
-    return [
-        FileInfo(reading.outside(child), entry is None, None if entry is None else entry.size)
-        for child, entry in reading.view.children(reading.full)
-    ]
-
-
-def download_to(location: Location, path: str | None, dst_path: str | None) -> str:
-    """Download a file or folder.
-
-    Returns:
-        Its absolute local path.
-
-    Raises:
-        ArtifactNotFoundError: If there is no such artifact or destination.
-        ArtifactPathError: If the destination is not a folder.
-        ArtifactCorruptError: If a stored byte is missing or wrong; then nothing was written.
-    """
-    wanted = object_keys.normalize_path(path)
-    folder = _destination(dst_path)
-    reading = _Reading(location, wanted)
-    file = reading.file
-    if file is None and not reading.is_folder():
-        raise reading.missing()
-    if reading.store is not None:
-        entries = [file] if file else sorted(reading.view.under(reading.full), key=_path_of)
-        files = [(entry, reading.outside(entry.path)) for entry in entries]
-        with ArtifactProgressBar.files(desc="Downloading artifacts", total=len(files)) as bar:
-            download(reading.store, files, folder, bar.update)
-        for entry, place in files[-download_registry.LIMIT :]:
-            _note(location, entry, place, os.path.join(folder, place))
-        for inner in reading.view.folders_under(reading.full) if not file else ():
-            _make_folder(folder, reading.outside(inner))
-    if not wanted:
-        return folder
-    if not file:
-        _make_folder(folder, wanted)
-    return os.path.join(folder, os.path.normpath(wanted))
-
-
-def _path_of(entry: FileEntry) -> str:
-    return entry.path
-
-
-def _destination(dst_path: str | None) -> str:
-    if not dst_path:
-        created: str = create_tmp_dir()
-        return created
-    folder = os.path.abspath(dst_path)
-    if not os.path.exists(folder):
-        raise ArtifactNotFoundError(
-            f"The destination path for downloaded artifacts does not exist! Destination path: "
-            f"{folder}. Nothing was written. Create the folder first."
-        )
-    if not os.path.isdir(folder):
-        raise ArtifactPathError(
-            f"The destination path for downloaded artifacts must be a directory! Destination "
-            f"path: {folder}. Nothing was written."
-        )
-    return folder
-
-
-def _make_folder(folder: str, path: str) -> None:
-    target = os.path.join(folder, path)
-    validate_path_within_directory(folder, target)
-    os.makedirs(target, exist_ok=True)
-
-
-def download_file(location: Location, path: str, local_path: str) -> None:
-    """Download one file to a local path, whose folder exists."""
-    reading = _Reading(location, object_keys.normalize_path(path))
-    entry = reading.view.files.get(reading.full)
-    if entry is None or reading.store is None:
-        raise reading.missing()
-    download_one(reading.store, entry, os.fspath(local_path))
-    _note(location, entry, reading.outside(entry.path), os.path.abspath(local_path))
-
-
-def _note(location: Location, entry: FileEntry, place: str, path: str) -> None:
-    uri = location.at(object_keys.join(location.path, place)).uri
-    download_registry.note(path, entry.size, entry.sha256.hex(), uri)
-
-
-def open_artifact(location: Location, path: str) -> io.BufferedReader:
-    """Open one file for reading, without downloading it."""
-    reading = _Reading(location, object_keys.normalize_path(path))
-    entry = reading.view.files.get(reading.full)
-    if entry is None or reading.store is None:
-        raise reading.missing()
-    return open_file(reading.store, entry)
-
-
-def content_digest(location: Location, path: str | None) -> str:
-    """Return the digest of a file or folder from its manifest, reading no data.
-
-    A file alone is digested under its name.
-    """
-    reading = _Reading(location, object_keys.normalize_path(path))
-    file = reading.file
-    if file is not None:
-        return digest_files([(posixpath.basename(file.path), file.size, file.sha256.hex())])
-    if not reading.is_folder():
-        raise reading.missing()
-    return digest_files(
-        (object_keys.relative_to(entry.path, reading.full) or "", entry.size, entry.sha256.hex())
-        for entry in reading.view.under(reading.full)
-    )
+    return store, path_in(store, location)
 
 
 # --- deleting -------------------------------------------------------------------------------------
@@ -368,7 +196,7 @@ def delete(location: Location, path: str | None) -> None:
     store = find_store(location)
     if store is None:
         return
-    full = object_keys.join(_prefix(store, location), wanted)
+    full = object_keys.join(path_in(store, location), wanted)
     scope, inner = object_keys.split_scope(full)
     if scope:
         _delete_in(store, scope, inner)
@@ -407,7 +235,7 @@ def lock(location: Location, path: str | None, reason: str) -> None:
         raise ArtifactPathError(
             f"A lock needs a reason of 1 to {MAX_REASON_LENGTH} characters. Nothing was locked."
         )
-    reading = _Reading(location, object_keys.normalize_path(path))
+    reading = PathView(location, object_keys.normalize_path(path))
     if reading.store is None or not any(True for _ in reading.view.under(reading.full)):
         raise reading.missing()
     store, scope, inner = _lockable(location, path)
@@ -438,7 +266,7 @@ def locks(location: Location, path: str | None) -> dict[str, list[str]]:
         ):
             continue
         full = object_keys.join(scope, held.path)
-        shown = object_keys.relative_to(full, _prefix(store, location))
+        shown = object_keys.relative_to(full, path_in(store, location))
         found.setdefault("" if shown is None else shown, []).append(held.reason)
     return found
 

@@ -1,9 +1,8 @@
 """Reading files back: planned from manifests, fetched in parallel, every byte checked.
 
-Files are built in a hidden folder and put in their places only once all of them are right; what a
-download that broke off has left there is taken up (see `staging`). One
-sha256 over the whole file proves it right, every byte of every chunk included; the hashes of its
-chunks are asked only where that fails, to tell which of them to read again, and from where.
+Files are built in a hidden folder (see `staging`) and put in their places only once all of them are
+right. One SHA-256 over the whole file proves it right, every byte of every chunk included; only
+where that fails are the hashes of its chunks computed, to find which of them to read again.
 """
 
 from __future__ import annotations
@@ -14,8 +13,6 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
-from typing import NamedTuple
 
 from mlflow.utils.uri import validate_path_within_directory
 
@@ -23,12 +20,20 @@ from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.backends.local import translate
 from mlflow_plugins_pack.artifacts.download.file_cache import open_cache
+from mlflow_plugins_pack.artifacts.download.plan import (
+    Group,
+    Inline,
+    Kept,
+    Wanted,
+    group_reads,
+    plan_files,
+    resume,
+)
 from mlflow_plugins_pack.artifacts.download.staging import Staging, name_download, open_staging
 from mlflow_plugins_pack.artifacts.format.encryption import Sealer
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import CODEC_RAW, Chunk, decode_unchecked
 from mlflow_plugins_pack.artifacts.store.chunk_reader import (
-    file_chunks,
     inconsistent,
     read_at,
     read_elsewhere,
@@ -36,54 +41,7 @@ from mlflow_plugins_pack.artifacts.store.chunk_reader import (
 )
 from mlflow_plugins_pack.artifacts.store.store import Store
 
-_READ_BYTES = 4 * 1024 * 1024
-"""One range read is about this long, raw and stored."""
-_GAP_BYTES = 64 * 1024
-"""Bytes between two wanted chunks that are read rather than asked around."""
-
 _Data = bytes | memoryview
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    """One chunk of one file of the plan.
-
-    Attributes:
-        file: The file's number.
-        offset: Where its bytes go in the file.
-        chunk: Where they come from.
-    """
-
-    file: int
-    offset: int
-    chunk: Chunk
-
-
-@dataclass
-class _Group:
-    """Chunks that one range read brings."""
-
-    wanted: list[_Wanted]
-    start: int
-    end: int
-    raw: int
-
-    @property
-    def weight(self) -> int:
-        """Bytes held in memory for it: as stored and, where that is not the same, as they were."""
-        decoded = (w.chunk.raw for w in self.wanted if w.chunk.codec != CODEC_RAW)
-        return self.end - self.start + sum(decoded)
-
-
-_Inline = tuple[int, bytes]
-"""A small file's number and all of its bytes, which stand in the manifest."""
-
-
-class _Kept(NamedTuple):
-    """The next bytes of a file: a download that broke off has left them, and they are right."""
-
-    file: int
-    data: bytes
 
 
 def download(
@@ -193,8 +151,8 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
     whole = hashlib.sha256()
     _write(path, b"")
     with open(path, "r+b", buffering=0) as file:
-        for item in _plan(store, [entry]):
-            if not isinstance(item, _Wanted):
+        for item in plan_files(store, [entry]):
+            if not isinstance(item, Wanted):
                 whole.update(item[1])
                 continue
             chunk = item.chunk
@@ -215,88 +173,6 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
         )
 
 
-# --- planning -------------------------------------------------------------------------------------
-
-
-def _plan(store: Store, entries: list[FileEntry]) -> Iterator[_Wanted | _Inline]:
-    """Yield what each file is made of, in order.
-
-    Raises:
-        ArtifactCorruptError: If a file's parts are not as long together as the file, or a part of
-            its recipe cannot be read.
-    """
-    for number, entry in enumerate(entries):
-        if entry.inline is not None:
-            yield number, entry.inline
-            continue
-        offset = 0
-        for chunk in file_chunks(store, entry):
-            offset += chunk.raw
-            if offset > entry.size:
-                break
-            yield _Wanted(number, offset - chunk.raw, store.index.current_place(chunk))
-        if offset != entry.size:
-            raise inconsistent(
-                store, entry, f"is made of chunks that do not add up to its {entry.size} bytes"
-            )
-
-
-def _take_up(
-    store: Store, entries: list[FileEntry], plan: Iterator[_Wanted | _Inline], staging: Staging
-) -> Iterator[_Wanted | _Inline | _Kept]:
-    """Yield what was left by a download that broke off in the place of what is wanted."""
-    number, handle = -1, -1
-    try:
-        for item in plan:
-            if not isinstance(item, _Wanted):
-                yield item
-                continue
-            if item.file != number:
-                if handle >= 0:
-                    os.close(handle)
-                number = item.file
-                handle = os.open(staging.file(number), os.O_RDWR | os.O_CREAT, 0o666)
-                if os.fstat(handle).st_size > entries[number].size:
-                    os.ftruncate(handle, 0)
-            data = os.pread(handle, item.chunk.raw, item.offset)
-            is_right = len(data) == item.chunk.raw and store.sealer.chunk_id(data) == (
-                item.chunk.sha256
-            )
-            yield _Kept(number, data) if is_right else item
-    finally:
-        if handle >= 0:
-            os.close(handle)
-
-
-def _group(plan: Iterator[_Wanted | _Inline | _Kept]) -> Iterator[_Group | _Inline | _Kept]:
-    current: _Group | None = None
-    for item in plan:
-        if not isinstance(item, _Wanted):
-            if current is not None:
-                yield current
-                current = None
-            yield item
-            continue
-        chunk = item.chunk
-        end = chunk.offset + chunk.stored
-        if (
-            current is not None
-            and chunk.pack == current.wanted[0].chunk.pack
-            and current.start <= chunk.offset <= current.end + _GAP_BYTES
-            and max(end, current.end) - current.start <= _READ_BYTES
-            and current.raw + chunk.raw <= _READ_BYTES
-        ):
-            current.wanted.append(item)
-            current.end = max(end, current.end)
-            current.raw += chunk.raw
-            continue
-        if current is not None:
-            yield current
-        current = _Group([item], chunk.offset, end, chunk.raw)
-    if current is not None:
-        yield current
-
-
 # --- fetching -------------------------------------------------------------------------------------
 
 
@@ -306,15 +182,17 @@ def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator
     What could not be read is missing in what is given, and a hole in what is written.
     """
     ahead: deque[tuple[Future[list[tuple[int, _Data]]], int]] = deque()
-    plan = _plan(store, entries)
-    groups = _group(_take_up(store, entries, plan, staging) if staging.is_resumed else plan)
+    planned: Iterator[Wanted | Inline | Kept] = plan_files(store, entries)
+    if staging.is_resumed:
+        planned = resume(store, entries, planned, staging)
+    groups = group_reads(planned)
     share = thread_pools.Share(thread_pools.DOWNLOAD_MEMORY)
     bytes_ahead = 0
     try:
         upcoming = next(groups, None)
         while upcoming is not None or ahead:
             while upcoming is not None:
-                weight = upcoming.weight if isinstance(upcoming, _Group) else len(upcoming[1])
+                weight = upcoming.weight if isinstance(upcoming, Group) else len(upcoming[1])
                 if ahead and bytes_ahead + weight > share.bytes:
                     break
                 ahead.append((_start(store, upcoming, staging), weight))
@@ -334,19 +212,19 @@ def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator
 
 
 def _start(
-    store: Store, item: _Group | _Inline | _Kept, staging: Staging
+    store: Store, item: Group | Inline | Kept, staging: Staging
 ) -> Future[list[tuple[int, _Data]]]:
     """Begin to bring what follows next."""
-    if isinstance(item, _Group):
+    if isinstance(item, Group):
         return thread_pools.submit(_read_group, store, item, staging)
-    if not isinstance(item, _Kept):
+    if not isinstance(item, Kept):
         _write(staging.file(item[0]), item[1], flags=os.O_TRUNC)
     there: Future[list[tuple[int, _Data]]] = Future()
     there.set_result([(item[0], item[1])])
     return there
 
 
-def _read_group(store: Store, group: _Group, staging: Staging) -> list[tuple[int, _Data]]:
+def _read_group(store: Store, group: Group, staging: Staging) -> list[tuple[int, _Data]]:
     """Read a group and write what it brings into the staged files.
 
     Returns:
@@ -388,7 +266,7 @@ def _one(run: list[_Data]) -> _Data:
 
 
 def _decode(
-    wanted: list[_Wanted], stored: memoryview, start: int, sealer: Sealer
+    wanted: list[Wanted], stored: memoryview, start: int, sealer: Sealer
 ) -> Iterator[tuple[int, _Data]]:
     """Yield offsets and bytes of one file's chunks; one that cannot be decoded is left out.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
@@ -12,6 +12,7 @@ from mlflow_plugins_pack.artifacts.format.condemned_list import CondemnedList
 from mlflow_plugins_pack.artifacts.format.index_delta import Delta
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record
 from mlflow_plugins_pack.artifacts.format.view import live_combined
+from mlflow_plugins_pack.artifacts.maintenance.gc_mark import FileIdentity, Marked, mark
 from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     RETENTION_SECONDS,
     PackUse,
@@ -22,14 +23,10 @@ from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
 )
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease, storage_time
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
-from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks
 from mlflow_plugins_pack.artifacts.store.store import Store
-from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
+from mlflow_plugins_pack.errors import ArtifactCorruptError
 
 _DELETE_AT_ONCE = 500
-
-_Identity = tuple[bytes, tuple[Chunk, ...]]
-"""A file's hash and the places that its entry names."""
 
 
 @dataclass
@@ -94,19 +91,6 @@ def collect(
         return collection.done
 
 
-@dataclass
-class _Marked:
-    """What manifests need.
-
-    Attributes:
-        homes: Per hash the kind of the chunk and where it is, by preference in a pack that stays.
-        moved: Files that name a pack which is gone or will go.
-    """
-
-    homes: dict[bytes, tuple[int, Chunk]] = field(default_factory=dict)
-    moved: set[_Identity] = field(default_factory=set)
-
-
 class _Collection:
     """One run. Every step may be the last one; the next collection goes on from there."""
 
@@ -125,50 +109,9 @@ class _Collection:
         self._held = held
         self._progress = progress
 
-    # --- mark ---
-
-    def _mark(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> _Marked:
+    def _mark(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> Marked:
         self._progress("reading manifests")
-        marked = _Marked()
-
-        def rank(chunk: Chunk) -> int:
-            return 0 if chunk.pack not in packs else 1 if chunk.pack in condemned else 2
-
-        seen: set[_Identity] = set()
-        for scope in self.store.manifests.scopes_under(""):
-            self._renew()
-            for identity, kind, chunk in self._needed(scope, seen):
-                known = marked.homes.get(chunk.sha256)
-                if known is None or rank(known[1]) < rank(chunk):
-                    marked.homes[chunk.sha256] = (kind, chunk)
-                if rank(chunk) < 2:
-                    marked.moved.add(identity)
-        self.store.index.refresh()
-        for sha256, (kind, chunk) in marked.homes.items():
-            if rank(chunk) < 2:
-                best = max((chunk, *self.store.index.cache.find_places(sha256)), key=rank)
-                marked.homes[sha256] = (kind, best)
-        return marked
-
-    def _needed(self, scope: str, seen: set[_Identity]) -> Iterator[tuple[_Identity, int, Chunk]]:
-        where = scope
-        try:
-            for path, entry in self.store.manifests.view(scope).files.items():
-                where = object_keys.join(scope, path)
-                identity = (entry.sha256, entry.recipe or entry.chunks)
-                if entry.inline is not None or identity in seen:
-                    continue
-                seen.add(identity)
-                for kind, chunk in needed_chunks(self.store, entry):
-                    yield identity, kind, chunk
-        except StorageError:
-            raise
-        except ArtifactError as exc:
-            raise ArtifactCorruptError(
-                f"What {where or 'the store root'!r} needs cannot be told, so "
-                f"nothing more was condemned or removed: {exc.message} Or delete that artifact, "
-                f"and collect again."
-            ) from exc
+        return mark(self.store, packs, condemned, self._renew)
 
     # --- condemn ---
 
@@ -247,7 +190,7 @@ class _Collection:
         victims: set[bytes],
         packs: dict[bytes, Stored],
         condemned: frozenset[bytes],
-        marked: _Marked,
+        marked: Marked,
     ) -> set[bytes]:
         """Copy what the victims hold alone; returns those that must stay."""
         tables: dict[bytes, list[Record]] = {}
@@ -287,7 +230,7 @@ class _Collection:
         holding: dict[bytes, list[Chunk]],
         packs: dict[bytes, Stored],
         condemned: frozenset[bytes],
-        marked: _Marked,
+        marked: Marked,
     ) -> dict[bytes, set[bytes]]:
         """Return which packs that stay really hold the chunks that manifests seek there."""
         by_home: dict[bytes, list[bytes]] = {}
@@ -319,7 +262,7 @@ class _Collection:
             self.done.removed_packs += len(batch)
             self.done.removed_bytes += sum(packs[name].size for name in batch)
 
-    def _clean_index(self, moved: set[_Identity]) -> None:
+    def _clean_index(self, moved: set[FileIdentity]) -> None:
         """Rewrite the index objects that name packs which no longer exist."""
         deltas = dict(self.store.index.deltas())
         # Listed after they were read: a pack is there before an index object names it.

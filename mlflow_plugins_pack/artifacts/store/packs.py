@@ -5,9 +5,10 @@ A pack's own table says what it holds; no index can contradict it.
 
 from __future__ import annotations
 
-import math
-import time
+import threading
 from collections.abc import Iterable
+
+from cachetools import TTLCache
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import Buffer, Stored
@@ -22,6 +23,7 @@ from mlflow_plugins_pack.artifacts.format.pack import (
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 
 _SEEN_SECONDS = 300
+_SEEN_PACKS = 100_000
 
 
 class Packs:
@@ -29,7 +31,8 @@ class Packs:
 
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
-        self._seen: dict[bytes, float] = {}
+        self._seen: TTLCache[bytes, None] = TTLCache(_SEEN_PACKS, _SEEN_SECONDS)
+        self._seen_lock = threading.Lock()
 
     def key(self, name: bytes) -> str:
         """Return the backend's key of a pack."""
@@ -91,20 +94,22 @@ class Packs:
 
     def missing(self, names: Iterable[bytes]) -> list[bytes]:
         """Return those of the packs that do not exist; those seen lately are not asked for."""
-        now = time.monotonic()
+        with self._seen_lock:
+            unseen = [name for name in names if name not in self._seen]
         asking = {
-            name: thread_pools.submit(self._objects.backend.size, self.key(name))
-            for name in names
-            if now - self._seen.get(name, -math.inf) > _SEEN_SECONDS
+            name: thread_pools.submit(self._objects.backend.size, self.key(name)) for name in unseen
         }
         missing = [name for name, size in asking.items() if size.result() is None]
-        self._seen.update(dict.fromkeys(asking.keys() - set(missing), now))
+        with self._seen_lock:
+            self._seen.update(dict.fromkeys(asking.keys() - set(missing)))
         return missing
 
     def note_written(self, name: bytes) -> None:
         """Remember that a pack is being written now."""
-        self._seen[name] = time.monotonic()
+        with self._seen_lock:
+            self._seen[name] = None
 
     def forget_seen(self) -> None:
         """Ask the storage about every pack again."""
-        self._seen.clear()
+        with self._seen_lock:
+            self._seen.clear()

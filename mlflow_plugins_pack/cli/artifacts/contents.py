@@ -18,13 +18,13 @@ from mlflow_plugins_pack.cli.output import human_bytes, json_option, print_json,
 @json_option
 def ls(uri: str, path: str | None, as_json: bool) -> None:
     """List what is directly in the folder PATH of URI."""
-    from mlflow_plugins_pack.artifacts import repository
+    from mlflow_plugins_pack.artifacts import reading
 
     location = location_of(uri)
     open_store(uri)
-    listed = repository.list_files(location, path)
+    listed = reading.list_files(location, path)
     if not listed and path:
-        repository.content_digest(location, path)
+        reading.content_digest(location, path)
     rows: list[dict[str, Any]] = [
         {"path": f.path + ("/" if f.is_dir and not as_json else ""), "size": f.file_size}
         | ({"is_dir": f.is_dir} if as_json else {})

@@ -1,0 +1,89 @@
+"""The mark phase of a collection: which chunks manifests need, and where each of them is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks
+from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
+
+FileIdentity = tuple[bytes, tuple[Chunk, ...]]
+"""A file's hash and the places that its entry names."""
+
+
+@dataclass
+class Marked:
+    """What manifests need.
+
+    Attributes:
+        homes: Per hash the kind of the chunk and where it is, by preference in a pack that stays.
+        moved: Files that name a pack which is gone or will go.
+    """
+
+    homes: dict[bytes, tuple[int, Chunk]] = field(default_factory=dict)
+    moved: set[FileIdentity] = field(default_factory=set)
+
+
+def mark(
+    store: Store,
+    packs: Collection[bytes],
+    condemned: frozenset[bytes],
+    scope_done: Callable[[], None],
+) -> Marked:
+    """Read all manifests and return what they need.
+
+    Args:
+        store: The store.
+        packs: Names of the packs that exist.
+        condemned: Those of them that will be removed.
+        scope_done: Called before each scope is read.
+
+    Raises:
+        ArtifactCorruptError: If a manifest or recipe cannot be read.
+    """
+    marked = Marked()
+
+    def rank(chunk: Chunk) -> int:
+        return 0 if chunk.pack not in packs else 1 if chunk.pack in condemned else 2
+
+    seen: set[FileIdentity] = set()
+    for scope in store.manifests.scopes_under(""):
+        scope_done()
+        for identity, kind, chunk in _needed(store, scope, seen):
+            known = marked.homes.get(chunk.sha256)
+            if known is None or rank(known[1]) < rank(chunk):
+                marked.homes[chunk.sha256] = (kind, chunk)
+            if rank(chunk) < 2:
+                marked.moved.add(identity)
+    store.index.refresh()
+    for sha256, (kind, chunk) in marked.homes.items():
+        if rank(chunk) < 2:
+            best = max((chunk, *store.index.cache.find_places(sha256)), key=rank)
+            marked.homes[sha256] = (kind, best)
+    return marked
+
+
+def _needed(
+    store: Store, scope: str, seen: set[FileIdentity]
+) -> Iterator[tuple[FileIdentity, int, Chunk]]:
+    where = scope
+    try:
+        for path, entry in store.manifests.view(scope).files.items():
+            where = object_keys.join(scope, path)
+            identity = (entry.sha256, entry.recipe or entry.chunks)
+            if entry.inline is not None or identity in seen:
+                continue
+            seen.add(identity)
+            for kind, chunk in needed_chunks(store, entry):
+                yield identity, kind, chunk
+    except StorageError:
+        raise
+    except ArtifactError as exc:
+        raise ArtifactCorruptError(
+            f"What {where or 'the store root'!r} needs is unknown, so nothing more was condemned "
+            f"or removed: {exc.message} Or delete that artifact, and collect again."
+        ) from exc
