@@ -60,7 +60,7 @@ and text. ``INVALID_STATE`` is never used: MLflow answers it with a 500.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
@@ -80,15 +80,19 @@ class PackError(MlflowException):
 
     Attributes:
         status: MLflow error code (a protobuf enum value) that decides the HTTP status.
-        code: Stable upper-case code that starts the message, for scripts; empty if there is none.
+        code: Stable upper-case code that starts the message; empty if there is none.
+        fields: What programs need to know besides; JSON. A client of a server finds it, with the
+            code as ``pack_code``, in the JSON of the error.
     """
 
     status: ClassVar[int] = INTERNAL_ERROR
     code: ClassVar[str] = ""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, **fields: Any) -> None:
         text = f"{self.code}: {message}" if self.code else message
-        super().__init__(text, error_code=self.status)
+        self.fields = fields
+        named = {"pack_code": self.code} if self.code else {}
+        super().__init__(text, error_code=self.status, **named, **fields)
 
 
 class ConfigurationError(PackError):

@@ -177,20 +177,24 @@ _LINEAGE_TAGS = {
 
 def tags_page() -> str:
     """Return the page of all tags that the pack reads or writes."""
+    from mlflow_plugins_pack.approvals.domain.projection import APPROVAL_SUFFIX, REQUEST_SUFFIX
     from mlflow_plugins_pack.approvals.domain.tag_names import (
         COMMAND_PREFIX,
         COMMANDS,
-        DIGEST_SUFFIX,
         PROJECTION_PREFIX,
     )
     from mlflow_plugins_pack.lineage.document.tags import PREFIX
 
     commands = [(f"`{COMMAND_PREFIX}{name}`", _COMMAND_TAGS[name]) for name in COMMANDS]
     states = [
-        (f"`{PROJECTION_PREFIX}TARGET`", "The state of the request, for people to read."),
+        (f"`{PROJECTION_PREFIX}TARGET`", "The state of the request in words, for people to read."),
         (
-            f"`{PROJECTION_PREFIX}TARGET{DIGEST_SUFFIX}`",
-            "The digest of the version's content with which the target was approved.",
+            f"`{PROJECTION_PREFIX}TARGET{REQUEST_SUFFIX}`",
+            "JSON object: the newest request's state, votes, basis and progress, for programs.",
+        ),
+        (
+            f"`{PROJECTION_PREFIX}TARGET{APPROVAL_SUFFIX}`",
+            "JSON object: the request that the version holds the target by, and its digest.",
         ),
     ]
     lineage = [(f"`{PREFIX}{name}`", meaning) for name, meaning in _LINEAGE_TAGS.items()]

@@ -61,7 +61,7 @@ def test_row_19_a_workspace_with_holders_stays(site: Site, mode: str) -> None:
 @MODES
 def test_row_19_without_guards_drift_finds_what_moved(site: Site, mode: str) -> None:
     workspace, name = _in_a_workspace_of_its_own(site)
-    policy = site.store.enforcer.policy()
+    policy = site.store.governance.policy()
     install.remove(site.store.engine)
     try:
         said = _delete_workspace(site, workspace, mode)
@@ -71,7 +71,7 @@ def test_row_19_without_guards_drift_finds_what_moved(site: Site, mode: str) -> 
     found = site.store._transactions.read(lambda session: drift.find(session, policy))
     strays = {(s.workspace, s.target, s.version, s.kind) for s in found if s.model == name}
     targets = ("prod", "stage:Production")
-    expected = {(workspace, target, 1, "taken_away") for target in targets}
+    expected = {(workspace, target, 1, "removed") for target in targets}
     with WorkspaceContext("default"):
         if mode == "CASCADE":
             assert site.snapshot(name) == {}

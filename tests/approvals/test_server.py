@@ -422,7 +422,7 @@ def test_what_waits_is_listed_over_http(site: Site) -> None:
             done = CliRunner().invoke(cli, [*over_http, *more])
         assert done.exit_code == 0, done.output
         rows = json.loads(done.output)
-        return [(row["target"], row["state"]) for row in rows if row["model"] == name]
+        return [(row["target"], row["status"]) for row in rows if row["model"] == name]
 
     waiting = [
         ("prod", "BREAK-GLASS REVIEW PENDING 0/1"),

@@ -30,7 +30,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.background import drift as strays
-from mlflow_plugins_pack.approvals.enforcement import enforcer
+from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy import source as policy_source
@@ -40,7 +40,6 @@ from tests.support.acting import signed_in
 # Read here: tests run without any setting of ours.
 EXAMPLES = int(os.environ.get("MLFLOW_PACK_STATEFUL", "12"))
 HOUR = 3_600_000
-GLASS = "the glass was broken"
 NAME = "gov-a"
 PEOPLE = ("alice", "bob", "carol", "dave", "erin", "zoe", None)
 TARGETS = ("prod", "stage:Production")
@@ -105,7 +104,7 @@ class Registry(RuleBasedStateMachine):
         self.store = build_store(f"approval-sqlite:///{self.folder / 'mlflow.db'}")
         self.stack.callback(self.store.engine.dispose)
         self.now = 1_800_000_000_000
-        patch.setattr(enforcer, "now_ms", lambda: self.now)
+        patch.setattr(clock, "now_ms", lambda: self.now)
         self.cut_after: int | None = None
         real = audit_log.append
 
@@ -322,7 +321,7 @@ class Registry(RuleBasedStateMachine):
         if after["action"] == "promote":
             assert after["digest"] == asked["after"]["digest"]
             assert after["digest"] == digest_of(self.content[entry["version"]])
-        if after["basis"] == "rollback":
+        if after["basis"]["kind"] == "rollback":
             assert "rollback" in policy["extras"]
             assert any(
                 e["after"]["digest"] == after["digest"]
@@ -331,11 +330,11 @@ class Registry(RuleBasedStateMachine):
                 for e in self.applied
             )
             return
-        if after["basis"] == GLASS:
+        if after["basis"]["kind"] == "break_glass":
             assert "break_glass" in policy["extras"]
             assert entry["actor"] == "zoe"
             return
-        assert after["basis"] is None
+        assert after["basis"] == {"kind": "votes"}
         votes: set[str] = set()
         for e in about:
             if e["action"] == "VOTED" and e["after"]["verdict"] == "approve":
@@ -384,9 +383,11 @@ class Registry(RuleBasedStateMachine):
 
     @invariant()
     def nothing_drifts_but_unreviewed_glass(self) -> None:
-        policy = self.store.enforcer.policy()
+        policy = self.store.governance.policy()
         found = self.store._transactions.read(lambda s: strays.find(s, policy, self.now))
-        broken = {e["version"] for e in self.applied if e["after"]["basis"] == GLASS}
+        broken = {
+            e["version"] for e in self.applied if e["after"]["basis"]["kind"] == "break_glass"
+        }
         assert {stray.version for stray in found} <= broken
 
 

@@ -240,7 +240,7 @@ class RegistryStoreContract:
         self.approve(name, version)
         delete()
         assert self.holder(name) is None
-        assert self.state(name, version) == "TAKEN AWAY 2/2 (bob, dave)"
+        assert self.state(name, version) == "DEMOTED 2/2 (bob, dave)"
         delete()  # as stock: nothing to delete is no error
 
     def test_demotion_may_need_nobody_but_a_name(self) -> None:
@@ -291,7 +291,7 @@ class RegistryStoreContract:
             )
 
     def _drift(self, name: str) -> list[dict[str, Any]]:
-        policy = self.store.enforcer.policy()
+        policy = self.store.governance.policy()
         found = self.store._transactions.read(lambda s: drift.find(s, policy))
         return [stray.as_row() for stray in found if stray.model == name]
 
@@ -618,7 +618,7 @@ class RegistryStoreContract:
         with WorkspaceContext("team-b"):
             assert self.holder(name) == one
             strays = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
-            assert strays == {("team-b", one, "unapproved"), ("team-a", one, "taken_away")}
+            assert strays == {("team-b", one, "unapproved"), ("team-a", one, "removed")}
             text = self.refused(
                 errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
             )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from enum import Enum
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,32 +26,44 @@ from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.errors import DigestUnavailableError
 
 
+class DriftKind(str, Enum):
+    """How a protected target differs from what was approved."""
+
+    UNAPPROVED = "unapproved"
+    """A version holds it that nobody approved."""
+    REMOVED = "removed"
+    """An approved holder holds it no longer, and nobody approved that."""
+    CHANGED = "changed"
+    """The holder is not what was approved."""
+    UNAUDITED = "unaudited"
+    """A grant has no entry in the audit log."""
+    UNREVIEWED = "unreviewed"
+    """A break-glass change was not approved in time."""
+
+
 @dataclass(frozen=True)
 class DriftFinding:
-    """One difference.
+    """One difference between what holds a protected target and what was approved.
 
     Attributes:
-        workspace: Of the model.
-        model: Its name.
-        version: What holds the target now, or held it.
+        workspace: The model's workspace.
+        model: The model's name.
+        version: The version that holds the target now, or held it.
         target: The protected target as people type it.
-        kind: ``unapproved``: a holder nobody approved; ``taken_away``: an approved holder that is
-            none any more; ``changed``: the holder is not what was approved; ``unfounded``: a grant
-            that the audit log knows nothing of; ``unreviewed``: somebody broke the glass, and
-            nobody has approved that in time.
-        why: A sentence for people.
+        kind: How it differs.
+        why: The same in a sentence for people.
     """
 
     workspace: str
     model: str
     version: int
     target: str
-    kind: str
+    kind: DriftKind
     why: str
 
     def as_row(self) -> dict[str, Any]:
         """Return it as a plain row."""
-        return asdict(self)
+        return {**asdict(self), "kind": self.kind.value}
 
 
 def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[DriftFinding]:
@@ -73,7 +86,9 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Dr
         for key, (target, version) in holders.items()
         if (finding := _judge(session, target, version, granted.get(key), now_ms)) is not None
     ]
-    replaced = {(s.workspace, s.model, s.target) for s in findings if s.kind == "unapproved"}
+    replaced = {
+        (s.workspace, s.model, s.target) for s in findings if s.kind == DriftKind.UNAPPROVED
+    }
     models = set(mlflow_tables.all_models(session))
     for key, grant in granted.items():
         target = parse_target(grant.target)
@@ -87,8 +102,10 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Dr
                 f"version {grant.version} was approved for it and holds it no more, and nobody "
                 "approved that" + ("" if there else ": the model was deleted, renamed or moved")
             )
-            findings.append(DriftFinding(*place[:2], grant.version, target.tag, "taken_away", why))
-    findings += _taken_by_breaking_the_glass(session, policy, now_ms)
+            findings.append(
+                DriftFinding(*place[:2], grant.version, target.tag, DriftKind.REMOVED, why)
+            )
+    findings += _unreviewed_demotions(session, policy, now_ms)
     return sorted(findings, key=lambda s: (s.workspace, s.model, s.target, s.version))
 
 
@@ -107,24 +124,30 @@ def _could_protect(policy: Policy, target: Target, workspace: str, name: str) ->
 def _judge(
     session: Session, target: Target, version: Version, grant: Any, now_ms: int
 ) -> DriftFinding | None:
-    def finding(kind: str, why: str) -> DriftFinding:
+    def finding(kind: DriftKind, why: str) -> DriftFinding:
         return DriftFinding(version.workspace, version.name, version.version, target.tag, kind, why)
 
     if grant is None:
-        return finding("unapproved", f"version {version.version} holds it and nobody approved that")
+        return finding(
+            DriftKind.UNAPPROVED, f"version {version.version} holds it and nobody approved that"
+        )
     if not grant.is_audited:
-        return finding("unfounded", "a grant is there that the audit log knows nothing of")
+        return finding(DriftKind.UNAUDITED, "a grant is there that the audit log knows nothing of")
     if grant.version_uid != version.uid:
-        return finding("changed", "its source or run was changed, or it was registered anew")
+        return finding(
+            DriftKind.CHANGED, "its source or run was changed, or it was registered anew"
+        )
     if grant.review_by is not None and grant.review_by <= now_ms:
-        return finding("unreviewed", "somebody broke the glass, and nobody reviewed that in time")
+        return finding(
+            DriftKind.UNREVIEWED, "somebody broke the glass, and nobody reviewed that in time"
+        )
     if version.is_prompt and not version.has_files:
         try:
             now = digest.version_digest(version, mlflow_tables.version_tags(session, version))
         except DigestUnavailableError:
             now = None
         if now != grant.digest:
-            return finding("changed", "its text is not the one that was approved")
+            return finding(DriftKind.CHANGED, "its text is not the one that was approved")
     return None
 
 
@@ -149,9 +172,7 @@ _REVIEWS_OF_DEMOTIONS = sa.select(_REVIEWED).where(
 )
 
 
-def _taken_by_breaking_the_glass(
-    session: Session, policy: Policy, now_ms: int
-) -> Iterator[DriftFinding]:
+def _unreviewed_demotions(session: Session, policy: Policy, now_ms: int) -> Iterator[DriftFinding]:
     for review in session.execute(_REVIEWS_OF_DEMOTIONS):
         target = parse_target(review.target)
         found = mlflow_tables.find_version(session, review.workspace, review.name, review.version)
@@ -164,7 +185,7 @@ def _taken_by_breaking_the_glass(
         what = rejected if state is State.REJECTED else "nobody reviewed that in time"
         why = f"{review.requester} broke the glass to take it away, and {what}"
         yield DriftFinding(
-            found.workspace, found.name, found.version, target.tag, "unreviewed", why
+            found.workspace, found.name, found.version, target.tag, DriftKind.UNREVIEWED, why
         )
 
 

@@ -6,6 +6,7 @@ When it dies, `kill -9` included, another takes over within the lease's time.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -73,7 +74,7 @@ class Worker:
 
     def start(self) -> None:
         """Work in the background until the process ends."""
-        threading.Thread(target=self._run, name="mlflow-pack-worker", daemon=True).start()
+        threading.Thread(target=self._run, name="mlflow-pack-approvals-worker", daemon=True).start()
 
     def _run(self) -> None:
         pause = threading.Event()
@@ -160,7 +161,7 @@ class Worker:
                 name=finding.model,
                 version=finding.version,
                 target=parse_target(finding.target).key,
-                after={"kind": finding.kind, "why": finding.why},
+                after={"kind": finding.kind.value, "why": finding.why},
             )
 
 
@@ -181,6 +182,7 @@ def _is_known(session: Session, finding: drift.DriftFinding) -> bool:
     for row in session.execute(query):
         if row.action != "DRIFT":
             return False
-        if row.version == finding.version and f'"kind":"{finding.kind}"' in (row.after or ""):
+        kind = json.loads(row.after or "{}").get("kind")
+        if row.version == finding.version and kind == finding.kind.value:
             return True
     return False

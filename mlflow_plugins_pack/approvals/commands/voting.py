@@ -1,117 +1,75 @@
-"""Where people ask, vote, withdraw and comment: what the command tags and the command line do."""
+"""The commands by which people ask for approval, vote, withdraw votes and cancel requests."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Any
 
-from mlflow_plugins_pack.approvals.commands.comments import Commenting
-from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
-from mlflow_plugins_pack.approvals.content.evidence import Evidence
+from mlflow_plugins_pack.approvals.commands.runner import Command, CommandRunner
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import State
-from mlflow_plugins_pack.approvals.domain.tag_names import parse_command
-from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.enforcement import apply, requests, requirements
+from mlflow_plugins_pack.approvals.enforcement import apply, break_glass, requests, requirements
 from mlflow_plugins_pack.approvals.enforcement.change import (
+    Decision,
     EvidenceOutdatedError,
     Outcome,
     ProposedChange,
 )
-from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
-from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
-from mlflow_plugins_pack.approvals.ledger.requests import Request, last_request, votes
+from mlflow_plugins_pack.approvals.ledger.requests import last_request, votes
 from mlflow_plugins_pack.approvals.policy import eligibility
 from mlflow_plugins_pack.errors import (
-    ApprovalError,
     InvalidCommandError,
     NoOpenRequestError,
     NotAnApproverError,
     SelfApprovalError,
 )
 
-Writer = Callable[[ProposedChange], Any]
 
-
-class Commands(Commenting):
-    """The people's side of one store.
+class VotingCommands:
+    """Requests and votes.
 
     Args:
-        enforcer: Enforces the policy.
-        write: Makes an approved change the stock way; used where the policy says ``apply: auto``.
+        runner: Runs the commands.
     """
 
-    def __init__(self, enforcer: Enforcer, write: Writer) -> None:
-        super().__init__(enforcer)
-        self._write = write
+    def __init__(self, runner: CommandRunner) -> None:
+        self._runner = runner
+        self._governance = runner.enforcer.governance
 
-    def command(self, command: str, name: str, version: int, value: str) -> None:
-        """Obey a command tag.
-
-        Args:
-            command: One of `names.COMMANDS`.
-            name: The model or prompt.
-            version: Its version.
-            value: ``TARGET: text``.
-
-        Raises:
-            ApprovalError: If it cannot be obeyed; nothing was changed then, unless it says so.
-        """
-        try:
-            target, text = parse_command(value)
-        except ValueError as exc:
-            raise InvalidCommandError(messages.command_malformed(command, str(exc))) from exc
-        if len(text) > MAX_COMMENT_LENGTH:
-            problem = f"the text is longer than {MAX_COMMENT_LENGTH} characters"
-            raise InvalidCommandError(messages.command_malformed(command, problem))
-        try:
-            getattr(self, command.replace(".", "_"))(name, version, target, text or None)
-        except ApprovalError as refusal:
-            self._enforcer.record_refusal(refusal, name, version, target.key)
-            raise
-
-    def request(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+    def request(self, command: Command) -> None:
         """Ask for approval; asking again while a request is open only adds the comment."""
 
-        def work(
-            ledger: Ledger,
-            change: ProposedChange,
-            request: Request | None,
-            evidence: Evidence | None,
-        ) -> Outcome[Any]:
+        def work(decision: Decision) -> Outcome[Any]:
+            ledger, change, request = decision.ledger, decision.change, decision.open_request
             if request is not None:
-                if text:
+                if command.text:
                     ledger.comment(
-                        change.version, text, target=change.target, request_id=request.id
+                        change.version,
+                        command.text,
+                        target=change.target,
+                        request_id=request.id,
                     )
                 return Outcome()
-            self._refuse_holder(change)
-            request = requests.file(ledger, change, evidence, comment=text)
-            return self._apply_if_auto(ledger, change, request, evidence)
+            refuse_holder(change)
+            return self._apply_if_auto(requests.file(decision, comment=command.text))
 
-        self.carry_out(name, version, target, work, verb="asking for approval", needs_bytes=True)
+        self._runner.run(command, work, verb="asking for approval", needs_files=True)
 
-    def approve(self, name: str, version: int, target: Target, text: str | None = None) -> None:
-        """Approve the open request; approving twice is approving once."""
+    def approve(self, command: Command) -> None:
+        """Approve the open request; approving twice counts once."""
 
-        def work(
-            ledger: Ledger,
-            change: ProposedChange,
-            request: Request | None,
-            evidence: Evidence | None,
-        ) -> Outcome[Any]:
-            if request is None:
-                if self._approved_already(ledger, change):
+        def work(decision: Decision) -> Outcome[Any]:
+            if decision.open_request is None:
+                if _approved_before(decision):
                     return Outcome()
-                raise self._nothing_open(ledger, change)
-            user = self._eligible(ledger, change, request)
-            if request.awaits_digest and evidence is None:
+                raise _nothing_open(decision)
+            user = _eligible(decision)
+            change, evidence = decision.change, decision.evidence
+            if decision.request.awaits_digest and evidence is None:
                 raise EvidenceOutdatedError
-            request = requests.bind(ledger, request, evidence)
-            if request.awaits_digest and evidence is not None:
+            decision = requests.bind(decision)
+            if decision.request.awaits_digest and evidence is not None:
                 raise requests.digesting(change, evidence)
-            role = eligibility.ban(ledger.policy.defaults, request, user)
+            role = eligibility.ban(decision.ledger.policy.defaults, decision.request, user)
             if role is not None:
                 raise SelfApprovalError(
                     messages.self_approval(
@@ -119,206 +77,141 @@ class Commands(Commenting):
                         role=role,
                         target=change.target,
                         name=change.version.name,
-                        request_id=request.short_id,
+                        request_id=decision.request.short_id,
                     )
                 )
-            ledger.vote(request, "approve", text)
-            request = requests.advance(ledger, change, request)
-            if request.action == "review":
-                requests.end_review(ledger, change, request)
+            decision.ledger.vote(decision.request, "approve", command.text)
+            decision = requests.advance(decision)
+            if decision.request.action == "review":
+                break_glass.end_review(decision)
                 return Outcome()
-            return self._apply_if_auto(ledger, change, request, evidence)
+            return self._apply_if_auto(decision)
 
-        auto = self._enforcer.policy().defaults.apply == "auto"
-        self.carry_out(name, version, target, work, verb="approving", needs_bytes=auto)
+        is_auto = self._governance.policy().defaults.apply == "auto"
+        self._runner.run(command, work, verb="approving", needs_files=is_auto)
 
-    def withdraw(self, name: str, version: int, target: Target, text: str | None = None) -> None:
-        """Take one's approval back while the request is pending."""
+    def withdraw(self, command: Command) -> None:
+        """Withdraw one's own approval while the request is pending."""
 
-        def work(
-            ledger: Ledger,
-            change: ProposedChange,
-            request: Request | None,
-            _evidence: Evidence | None,
-        ) -> Outcome[Any]:
-            if request is None:
-                raise self._nothing_open(ledger, change)
-            about: dict[str, Any] = {"target": change.target, "name": change.version.name}
-            about["request_id"] = request.short_id
+        def work(decision: Decision) -> Outcome[Any]:
+            if decision.open_request is None:
+                raise _nothing_open(decision)
+            ledger, change, request = decision.ledger, decision.change, decision.request
             if request.state is State.APPROVED:
                 raise InvalidCommandError(
-                    messages.too_late_to_withdraw(**about, version=change.version.version)
+                    messages.too_late_to_withdraw(**change.about(), request_id=request.short_id)
                 )
-            if not ledger.withdraw(request, text):
+            if not ledger.withdraw(request, command.text):
                 raise NoOpenRequestError(
-                    messages.nothing_to_withdraw(**about, user=ledger.actor or "")
-                )
-            requests.advance(ledger, change, request)
-            return Outcome()
-
-        self.carry_out(name, version, target, work, verb="withdrawing")
-
-    def break_glass(self, name: str, version: int, target: Target, text: str | None = None) -> None:
-        """Promote without approval in an emergency; it must be reviewed afterwards."""
-        self._break_glass(name, version, target, text, "promote")
-
-    def break_glass_demote(
-        self, name: str, version: int, target: Target, text: str | None = None
-    ) -> None:
-        """Take a target away without approval in an emergency; it must be reviewed afterwards."""
-        self._break_glass(name, version, target, text, "demote")
-
-    def _break_glass(
-        self,
-        name: str,
-        version: int,
-        target: Target,
-        text: str | None,
-        action: Literal["promote", "demote"],
-    ) -> None:
-        def work(
-            ledger: Ledger,
-            change: ProposedChange,
-            _request: Request | None,
-            evidence: Evidence | None,
-        ) -> Outcome[Any]:
-            glass = change.rule.break_glass
-            if glass is None or not ledger.policy.may_break_glass(change.rule, ledger.actor):
-                raise NotAnApproverError(
-                    messages.no_glass(
+                    messages.nothing_to_withdraw(
                         user=ledger.actor or "",
                         target=change.target,
                         name=change.version.name,
-                        policy=change.rule.name,
-                        group=glass.group if glass else None,
+                        request_id=request.short_id,
                     )
                 )
-            if glass.require_reason and not text:
-                raise InvalidCommandError(messages.glass_reason(target=change.target))
-            stage = change.target.name if change.target.kind == "stage" else None
-            if action == "promote":
-                self._refuse_holder(change)
-            elif all(holder.uid != change.version.uid for holder in change.snapshot.holders):
-                raise InvalidCommandError(
-                    messages.no_holder(target=change.target, name=name, version=version)
-                )
-            elif stage is not None:
-                archived = change.rule.protected(Target("stage", "Archived"))
-                stage = "None" if archived is not None else "Archived"
-            change = replace(change, action=action, stage=stage, archive_existing=False)
-            requests.break_glass(ledger, change, lambda: self._write(change), evidence, text)
+            requests.advance(decision)
             return Outcome()
 
-        needs_bytes = action == "promote"
-        self.carry_out(
-            name, version, target, work, verb="breaking the glass", needs_bytes=needs_bytes
-        )
+        self._runner.run(command, work, verb="withdrawing")
 
-    def reject(self, name: str, version: int, target: Target, text: str | None = None) -> None:
+    def reject(self, command: Command) -> None:
         """Reject the open request; one eligible approver is enough."""
 
-        def work(
-            ledger: Ledger,
-            change: ProposedChange,
-            request: Request | None,
-            _evidence: Evidence | None,
-        ) -> Outcome[Any]:
+        def work(decision: Decision) -> Outcome[Any]:
+            ledger, change, request = decision.ledger, decision.change, decision.open_request
             if request is None:
                 last = last_request(ledger.session, change.version, change.target)
                 if last is not None and last.state is State.REJECTED:
                     return Outcome()
-                raise self._nothing_open(ledger, change)
-            user = self._eligible(ledger, change, request)
-            ledger.vote(request, "reject", text)
-            reason = f"by {user}" + (f": {text}" if text else "")
-            apply.close(ledger, change.version, request, State.REJECTED, reason)
+                raise _nothing_open(decision)
+            user = _eligible(decision)
+            ledger.vote(request, "reject", command.text)
+            apply.close(ledger, change.version, request, State.REJECTED, _by(user, command.text))
             if request.action == "review":
-                # The version still holds the target, and nobody has approved that: it is drift.
+                # The version still holds the target without approval: it is drift now.
                 ledger.ungrant(change.version, change.target)
             return Outcome()
 
-        self.carry_out(name, version, target, work, verb="rejecting")
+        self._runner.run(command, work, verb="rejecting")
 
-    def cancel(self, name: str, version: int, target: Target, text: str | None = None) -> None:
-        """Withdraw the open request; only who made it may."""
+    def cancel(self, command: Command) -> None:
+        """Cancel the open request; only its requester may."""
 
-        def work(
-            ledger: Ledger,
-            change: ProposedChange,
-            request: Request | None,
-            _evidence: Evidence | None,
-        ) -> Outcome[Any]:
-            if request is None:
-                raise self._nothing_open(ledger, change)
+        def work(decision: Decision) -> Outcome[Any]:
+            if decision.open_request is None:
+                raise _nothing_open(decision)
+            ledger, request = decision.ledger, decision.request
             if request.action == "review" or ledger.actor != request.requester:
                 raise NotAnApproverError(
-                    f"request {request.short_id} was made by '{request.requester}', who alone may "
-                    f"cancel it; an approver may reject it. {messages.UNCHANGED}"
+                    messages.not_the_requester(
+                        request_id=request.short_id, requester=request.requester
+                    )
                 )
-            reason = f"by {ledger.actor}" + (f": {text}" if text else "")
-            apply.close(ledger, change.version, request, State.CANCELLED, reason)
+            reason = _by(ledger.actor, command.text)
+            apply.close(ledger, decision.change.version, request, State.CANCELLED, reason)
             return Outcome()
 
-        self.carry_out(name, version, target, work, verb="cancelling")
+        self._runner.run(command, work, verb="cancelling")
 
-    # --- parts ------------------------------------------------------------------------------
+    def _apply_if_auto(self, decision: Decision) -> Outcome[Any]:
+        is_auto = self._governance.policy().defaults.apply == "auto"
+        if not is_auto or decision.request.state is not State.APPROVED:
+            return Outcome()
+        evidence = decision.evidence
+        if evidence is not None and evidence.digest is None:
+            return Outcome()  # approved; the stock call applies it once the files are hashed again
+        _, basis = requirements.rules_of(decision.ledger, decision.change, decision.request)
+        if requirements.obstacle(decision, basis) is not None:
+            return Outcome()  # approved; the stock call applies it once nothing is in the way
+        return requests.settle(decision)
 
-    @staticmethod
-    def _refuse_holder(change: ProposedChange) -> None:
-        if change.holder is not None and change.holder.uid == change.version.uid:
-            raise InvalidCommandError(
-                messages.already_holder(
-                    target=change.target, name=change.version.name, version=change.version.version
-                )
-            )
 
-    def _eligible(self, ledger: Ledger, change: ProposedChange, request: Request) -> str:
-        rules, _ = requirements.rules_of(ledger, change, request)
-        user = ledger.actor or ""
-        if not any(user in rule.members for rule in rules):
-            raise NotAnApproverError(
-                messages.not_an_approver(
-                    user=user,
-                    target=change.target,
-                    name=change.version.name,
-                    policy=change.rule.name,
-                    groups=[rule.group for rule in rules],
-                )
-            )
-        return user
+def refuse_holder(change: ProposedChange) -> None:
+    """Refuse a command that would make a version what it is already."""
+    if change.holder is not None and change.holder.uid == change.version.uid:
+        raise InvalidCommandError(messages.already_holder(**change.about()))
 
-    @staticmethod
-    def _approved_already(ledger: Ledger, change: ProposedChange) -> bool:
-        last = last_request(ledger.session, change.version, change.target)
-        if last is None or last.state is not State.APPLIED:
-            return False
-        mine = [v for v in votes(ledger.session, last.id) if v.approver == ledger.actor]
-        return bool(mine) and mine[0].verdict == "approve"
 
-    @staticmethod
-    def _nothing_open(ledger: Ledger, change: ProposedChange) -> NoOpenRequestError:
-        last = last_request(ledger.session, change.version, change.target)
-        return NoOpenRequestError(
-            messages.no_open_request(
+def _by(user: str | None, text: str | None) -> str:
+    return f"by {user}" + (f": {text}" if text else "")
+
+
+def _eligible(decision: Decision) -> str:
+    """Return the caller's name if a rule counts their vote."""
+    ledger, change = decision.ledger, decision.change
+    rules, _ = requirements.rules_of(ledger, change, decision.request)
+    user = ledger.actor or ""
+    if not any(user in rule.members for rule in rules):
+        raise NotAnApproverError(
+            messages.not_an_approver(
+                user=user,
                 target=change.target,
                 name=change.version.name,
-                version=change.version.version,
-                last=last.state if last else None,
-                reason=last.reason if last else None,
+                policy=change.rule.name,
+                groups=[rule.group for rule in rules],
             )
         )
+    return user
 
-    def _apply_if_auto(
-        self, ledger: Ledger, change: ProposedChange, request: Request, evidence: Evidence | None
-    ) -> Outcome[Any]:
-        auto = self._enforcer.policy().defaults.apply == "auto"
-        if not auto or request.state is not State.APPROVED:
-            return Outcome()
-        if evidence is not None and evidence.digest is None:
-            return Outcome()  # approved; the stock call applies it once the files are read again
-        _, basis = requirements.rules_of(ledger, change, request)
-        if requirements.obstacle(ledger, change, basis, evidence) is not None:
-            return Outcome()  # approved; the stock call applies it once nothing is in the way
-        return requests.settle(
-            ledger, change, request, lambda: self._write(change), evidence, filed=False
+
+def _approved_before(decision: Decision) -> bool:
+    """Return whether the caller approved the last request, and it was applied."""
+    ledger, change = decision.ledger, decision.change
+    last = last_request(ledger.session, change.version, change.target)
+    if last is None or last.state is not State.APPLIED:
+        return False
+    own = [v for v in votes(ledger.session, last.id) if v.approver == ledger.actor]
+    return bool(own) and own[0].verdict == "approve"
+
+
+def _nothing_open(decision: Decision) -> NoOpenRequestError:
+    change = decision.change
+    last = last_request(decision.ledger.session, change.version, change.target)
+    return NoOpenRequestError(
+        messages.no_open_request(
+            **change.about(),
+            last=last.state if last else None,
+            reason=last.reason if last else None,
         )
+    )

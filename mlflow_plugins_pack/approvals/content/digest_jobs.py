@@ -25,15 +25,15 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
-from mlflow_plugins_pack.approvals.content.hashing import (
-    MAX_PROBLEM_LENGTH,
-    Progress,
-    Underway,
-)
+from mlflow_plugins_pack.approvals.content.hashing import Progress
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.tables import digest_jobs
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
+from mlflow_plugins_pack.approvals.domain.digest_progress import (
+    MAX_PROBLEM_LENGTH,
+    DigestProgress,
+)
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
 
 _logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Readings:
         self,
         transactions: Transactions,
         now_ms: Callable[[], int],
-        told: Callable[[Version, str | None, Underway], None],
+        told: Callable[[Version, str | None, DigestProgress], None],
     ) -> None:
         self._transactions = transactions
         self._now_ms = now_ms
@@ -95,7 +95,7 @@ class Readings:
 
     def digest_of(
         self, files: digest.Files, tags: Mapping[str, str | None], since_ms: int = 0
-    ) -> str | Underway:
+    ) -> str | DigestProgress:
         """Return a version's digest, or how far the reading of its files is.
 
         Args:
@@ -140,9 +140,9 @@ class Readings:
         if row is None or row.started_at < found.since_ms:
             return found
         if row.state != DONE:
-            return replace(found, underway=_how_far(row))
+            return replace(found, progress=_how_far(row))
         tags = mlflow_tables.version_tags(session, version) if version.is_prompt else {}
-        return replace(found, digest=digest.whole_digest(version, tags, row.digest), underway=None)
+        return replace(found, digest=digest.whole_digest(version, tags, row.digest), progress=None)
 
     def resume(self) -> int:
         """Take over readings whose processes are dead; return how many."""
@@ -174,21 +174,21 @@ class Readings:
 
     # --- behind the call ----------------------------------------------------------------------
 
-    def _go_on(self, version: Version, job: _Job, started_at: int) -> Underway:
+    def _go_on(self, version: Version, job: _Job, started_at: int) -> DigestProgress:
         """Let a reading go on behind its call, unless another process has one already."""
         if not self._room.acquire(blocking=False):
             job.progress.stop()
             self._transactions.write(lambda s: self._queue(s, version))
-            return Underway(0, job.progress.bytes_total)
+            return DigestProgress(0, job.progress.bytes_total)
         if not self._transactions.write(lambda s: self._claim(s, version, job, started_at)):
             job.progress.stop()
             self._room.release()
             row = self._transactions.read(lambda s: _row(s, version))
-            return _how_far(row) if row else Underway(0, 0)
+            return _how_far(row) if row else DigestProgress(0, 0)
         threading.Thread(
             target=self._mind, args=(version, job), name="mlflow-pack-digest-minder", daemon=True
         ).start()
-        return _underway(job)
+        return _progress(job)
 
     def _queue(self, session: Session, version: Version) -> None:
         """Leave a reading to whichever process has room first."""
@@ -211,7 +211,7 @@ class Readings:
     def _mind(self, version: Version, job: _Job) -> None:
         """Renew a reading's row until it ends, then keep what came of it."""
         ends = time.monotonic() + LONGEST_SECONDS
-        shown = _underway(job)
+        shown = _progress(job)
         try:
             while not job.wait(RENEW_SECONDS):
                 if time.monotonic() > ends:
@@ -221,11 +221,11 @@ class Readings:
                 if not self._note(version, job, RUNNING):
                     job.progress.stop()  # somebody has taken it over
                     return
-                if str(shown) != str(_underway(job)):
-                    shown = _underway(job)
+                if shown.text != _progress(job).text:
+                    shown = _progress(job)
                     self._tell(version, None, shown)
             if self._note(version, job, DONE if job.error is None else FAILED):
-                self._tell(version, job.digest, _underway(job))
+                self._tell(version, job.digest, _progress(job))
         except Exception:
             _logger.warning("The reading of %s was given up", version.name, exc_info=True)
             job.progress.stop()
@@ -250,7 +250,7 @@ class Readings:
 
         return self._transactions.write(work)
 
-    def _tell(self, version: Version, found: str | None, how_far: Underway) -> None:
+    def _tell(self, version: Version, found: str | None, how_far: DigestProgress) -> None:
         try:
             self._told(version, found, how_far)
         except Exception:
@@ -258,13 +258,13 @@ class Readings:
             _logger.warning("Requests of %s were not told", version.name, exc_info=True)
 
 
-def _underway(job: _Job) -> Underway:
+def _progress(job: _Job) -> DigestProgress:
     problem = str(job.error) if job.error is not None else None
-    return Underway(job.progress.bytes_done, job.progress.bytes_total, problem)
+    return DigestProgress(job.progress.bytes_done, job.progress.bytes_total, problem)
 
 
-def _how_far(row: Any) -> Underway:
-    return Underway(row.bytes_done, row.bytes_total, row.error)
+def _how_far(row: Any) -> DigestProgress:
+    return DigestProgress(row.bytes_done, row.bytes_total, row.error)
 
 
 def _values(now_ms: int, owner: str, lease_expires_at: int) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import digest
-from mlflow_plugins_pack.approvals.content.hashing import Underway
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.policy.checks import Check
 from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage, Need
 
@@ -47,7 +47,7 @@ class Evidence:
         facts: For the checks.
         holder_uid: The holder that ``holder`` is about; None where nobody else holds the target.
         holder: That version's facts.
-        underway: How far the reading of the bytes is, where it goes on.
+        progress: How far the reading of the bytes is, where it goes on.
         since_ms: Bytes that were read before do not count.
         can_lock: Whether the repository can keep the bytes as they are.
     """
@@ -58,7 +58,7 @@ class Evidence:
     facts: Facts = field(default_factory=Facts)
     holder_uid: str | None = None
     holder: Facts = field(default_factory=Facts)
-    underway: Underway | None = None
+    progress: DigestProgress | None = None
     since_ms: int = 0
     can_lock: bool = True
     knows_user: bool = True
@@ -69,7 +69,7 @@ def gather(
     tags: Mapping[str, str | None],
     checks: list[Check],
     holder: Version | None,
-    digest_of: Callable[[Mapping[str, str | None]], str | Underway],
+    digest_of: Callable[[Mapping[str, str | None]], str | DigestProgress],
     *,
     with_user: bool = True,
 ) -> Evidence:
@@ -91,7 +91,7 @@ def gather(
     run = _run(version.run_id) if is_read else None
     facts = _facts(version, run, needs)
     read = digest_of(tags)
-    found, underway = (read, None) if isinstance(read, str) else (None, read)
+    found, progress = (read, None) if isinstance(read, str) else (None, read)
     user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
     user = user[:_LONGEST_NAME] if user else None
     whole = Evidence(
@@ -99,7 +99,7 @@ def gather(
         found,
         user,
         facts,
-        underway=underway,
+        progress=progress,
         knows_user=is_read or not version.run_id,
     )
     if holder is None or holder.uid == version.uid:

@@ -7,14 +7,12 @@ import os
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 BLOCK_BYTES = 1 << 20
 FEW_FILES = 32
 FEW_BYTES = 1 << 20
-MAX_PROBLEM_LENGTH = 500
 
 
 class ReadingStoppedError(Exception):
@@ -47,28 +45,6 @@ class Progress:
         if self._stopped.is_set():
             raise ReadingStoppedError
         self.bytes_done += count
-
-
-@dataclass(frozen=True)
-class Underway:
-    """A reading that goes on.
-
-    Attributes:
-        bytes_done: Read so far.
-        bytes_total: To be read; 0: not known yet.
-        problem: Why it has ended without a result, if it has.
-    """
-
-    bytes_done: int
-    bytes_total: int
-    problem: str | None = None
-
-    def __str__(self) -> str:
-        if self.problem is not None:
-            return f"failed: {self.problem[:MAX_PROBLEM_LENGTH]}"
-        if not self.bytes_total:
-            return "0 %"
-        return f"{min(100 * self.bytes_done // self.bytes_total, 99)} %"
 
 
 def hash_files(repository: Any, path: str | None, progress: Progress) -> list[tuple[str, int, str]]:

@@ -26,8 +26,13 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database import batched_writes
 from mlflow_plugins_pack.approvals.domain.identifiers import version_uid
+from mlflow_plugins_pack.approvals.domain.projection import (
+    APPROVAL_SUFFIX,
+    REQUEST_SUFFIX,
+    HolderApproval,
+    TargetStatus,
+)
 from mlflow_plugins_pack.approvals.domain.tag_names import (
-    DIGEST_SUFFIX,
     PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,
     PROMPT_SOURCES,
@@ -320,13 +325,13 @@ def actual_tag_key(session: Session, version: Version, key: str) -> str:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A tag by which a version shows where it stands; people and filters read it, nothing else.
+class ProjectionTag:
+    """A tag by which a version shows where it stands; see `domain.projection`.
 
     Attributes:
-        version: Whose.
-        key: Of the tag.
-        text: Its value; None: there is no such tag.
+        version: The version that has the tag.
+        key: The tag's key.
+        text: The tag's value; None: the tag is removed.
     """
 
     version: Version
@@ -334,20 +339,27 @@ class Shown:
     text: str | None
 
 
-def shown(version: Version, target: Target, text: str) -> Shown:
-    """Say where a version stands for a target."""
-    return Shown(version, PROJECTION_PREFIX + target.tag, text)
+def status_tags(version: Version, target: Target, status: TargetStatus) -> list[ProjectionTag]:
+    """Return the tags that show a status: the line for people, and the JSON for programs."""
+    key = PROJECTION_PREFIX + target.tag
+    return [
+        ProjectionTag(version, key, status.text),
+        ProjectionTag(version, key + REQUEST_SUFFIX, status.to_json()),
+    ]
 
 
-def shown_digest(version: Version, target: Target, digest: str | None) -> Shown:
-    """Say with which digest a version holds a target, for whoever deploys it; None: it does not."""
-    return Shown(version, PROJECTION_PREFIX + target.tag + DIGEST_SUFFIX, digest)
+def approval_tag(
+    version: Version, target: Target, approval: HolderApproval | None
+) -> ProjectionTag:
+    """Return the tag that shows by which approval a version holds a target; None: by none."""
+    key = PROJECTION_PREFIX + target.tag + APPROVAL_SUFFIX
+    return ProjectionTag(version, key, approval.to_json() if approval else None)
 
 
 _DROP_TAG = sa.delete(_version_tags).where(*_TAGS_OF, _version_tags.c.key == sa.bindparam("tag"))
 
 
-def show(session: Session, *tags: Shown) -> None:
+def show(session: Session, *tags: ProjectionTag) -> None:
     """Write tags, each version and key at most once."""
     there = [_tag_row(tag) for tag in tags if tag.text is not None]
     gone = [{**_where(t.version), "tag": t.key} for t in tags if t.text is None]
@@ -355,7 +367,7 @@ def show(session: Session, *tags: Shown) -> None:
     batched_writes.write(session, _DROP_TAG, gone)
 
 
-def _tag_row(tag: Shown) -> dict[str, Any]:
+def _tag_row(tag: ProjectionTag) -> dict[str, Any]:
     about = tag.version
     where = {"workspace": about.workspace, "name": about.name, "version": about.version}
     return {**where, "key": tag.key, "value": tag.text}

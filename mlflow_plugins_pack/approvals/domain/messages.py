@@ -160,7 +160,7 @@ def self_approval(*, user: str, role: str, target: Target, name: str, request_id
     )
 
 
-def no_glass(*, user: str, target: Target, name: str, policy: str, group: str | None) -> str:
+def no_break_glass(*, user: str, target: Target, name: str, policy: str, group: str | None) -> str:
     """Text of NOT_AN_APPROVER for who may not promote without approval."""
     who = f"only '{group}' may" if group else "nobody may"
     return (
@@ -169,10 +169,10 @@ def no_glass(*, user: str, target: Target, name: str, policy: str, group: str | 
     )
 
 
-def glass_reason(*, target: Target) -> str:
-    """Text of INVALID_COMMAND for a broken glass without a reason."""
+def break_glass_reason(*, target: Target) -> str:
+    """Text of INVALID_COMMAND for break-glass without a reason."""
     return (
-        f"breaking the glass for {target} needs a reason: approvals.break_glass = "
+        f"break-glass for {target} needs a reason: approvals.break_glass = "
         f'"{target.tag}: your reason". {UNCHANGED} Say why.'
     )
 
@@ -350,6 +350,24 @@ def nothing_protected(*, target: Target, name: str) -> str:
         f"no policy protects {target} of '{name}', so nobody needs to approve it. {UNCHANGED} "
         "Set it directly, or check the spelling."
     )
+
+
+def no_version(name: str, version: int) -> str:
+    """Text of NO_OPEN_REQUEST for a version that does not exist."""
+    return f"'{name}' has no version {version}. {UNCHANGED} Check the name and the number."
+
+
+def not_the_requester(*, request_id: str, requester: str) -> str:
+    """Text of NOT_AN_APPROVER for cancelling another person's request."""
+    return (
+        f"request {request_id} was made by '{requester}', who alone may cancel it; an approver "
+        f"may reject it. {UNCHANGED}"
+    )
+
+
+def kept_changing(name: str) -> str:
+    """Text of REGISTRY_BUSY for a model that changed in every attempt."""
+    return f"'{name}' kept changing while it was looked at. {UNCHANGED} Try again."
 
 
 def already_holder(*, target: Target, name: str, version: int) -> str:

@@ -6,8 +6,6 @@ from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
 
 PROJECTION_PREFIX = "mlflow_approvals."
-DIGEST_SUFFIX = ".digest"
-"""Ends the projection tag that holds the digest with which a target was approved."""
 COMMAND_PREFIX = "approvals."
 COMMANDS = (
     "request",

@@ -1,74 +1,49 @@
-"""Makes an approved change in the caller's transaction, and records all that follows from it."""
+"""Makes an approved change in the caller's transaction, and records everything that follows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
 
 from mlflow_plugins_pack.approvals.database import batched_writes, mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.domain.basis import BasisKind
+from mlflow_plugins_pack.approvals.domain.projection import (
+    HolderApproval,
+    TargetState,
+    TargetStatus,
+)
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.enforcement.change import ProposedChange, T, VoteStatus, word_for
+from mlflow_plugins_pack.approvals.enforcement.change import Decision, VoteStatus
 from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 
 
-def apply(
-    ledger: Ledger,
-    change: ProposedChange,
-    request: Request,
-    write: Callable[[], T],
-    status: VoteStatus,
-    line: str,
-    *,
-    review_by: int | None = None,
-) -> T:
-    """Let stock MLflow write, and record the change and all that follows from it."""
+def apply(decision: Decision, status: VoteStatus, *, review_by: int | None = None) -> Any:
+    """Have stock MLflow write, and record the change.
+
+    Args:
+        decision: The decision, with its approved request.
+        status: The votes it was approved by.
+        review_by: For a break-glass change, when its review is due, in ms since the epoch.
+
+    Returns:
+        What the write returned.
+    """
+    ledger, change, request = decision.ledger, decision.change, decision.request
     session, version, target = ledger.session, change.version, change.target
-    before = change.holder
-    guarded = change.snapshot.is_guarded
-    with install.admitted(session, version.workspace, version.name, installed=guarded):
-        value = write()
+    is_guarded = change.snapshot.is_guarded
+    with install.admitted(session, version.workspace, version.name, installed=is_guarded):
+        value = decision.write()
     with batched_writes.together(session):
-        ledger.move(request, State.APPLIED)
-        ledger.record(
-            "APPLIED",
-            version,
-            target=target.key,
-            request_id=request.id,
-            before={"holder": before.version if before else None},
-            after={
-                "action": change.action,
-                "holder": version.version if change.action == "promote" else None,
-                "digest": request.digest,
-                "approvers": status.people,
-                "basis": status.basis,
-                "stage": change.stage,
-            },
-        )
-        promoted = change.action == "promote"
-        tags = [
-            mlflow_tables.shown(version, target, line),
-            mlflow_tables.shown_digest(version, target, request.digest if promoted else None),
-        ]
-        if promoted:
-            ledger.grant(request, version, exclusive=target.kind == "alias", review_by=review_by)
-            if target.kind == "alias" and before is not None and before.uid != version.uid:
-                text = f"REPLACED by version {version.version}"
-                tags += [
-                    mlflow_tables.shown(before, target, text),
-                    mlflow_tables.shown_digest(before, target, None),
-                ]
-        else:
-            ledger.ungrant(version, target)
-        mlflow_tables.show(session, *tags)
+        _record(decision, ledger.move(request, State.APPLIED), status, review_by)
     if version.stage != "None" and target.key != f"stage:{version.stage}":
-        _leave(ledger, version, Target("stage", version.stage), change, request)
+        _leave_stage(decision, version, Target("stage", version.stage))
     if change.archive_existing and target.kind == "stage":
         for other in change.snapshot.holders:
             if other.uid != version.uid:
-                _leave(ledger, other, target, change, request)
+                _leave_stage(decision, other, target)
     for rival in ledger.rivals(request, version, target):
         found = mlflow_tables.find_version(session, rival.workspace, rival.name, rival.version)
         reason = f"request {request.short_id} was applied"
@@ -76,10 +51,46 @@ def apply(
     return value
 
 
-def _leave(
-    ledger: Ledger, version: Version, target: Target, change: ProposedChange, request: Request
+def _record(
+    decision: Decision, applied: Request, status: VoteStatus, review_by: int | None
 ) -> None:
+    ledger, change = decision.ledger, decision.change
+    version, target, before = change.version, change.target, change.holder
+    is_promotion = change.action == "promote"
+    ledger.record(
+        "APPLIED",
+        version,
+        target=target.key,
+        request_id=applied.id,
+        before={"holder": before.version if before else None},
+        after={
+            "action": change.action,
+            "holder": version.version if is_promotion else None,
+            "digest": applied.digest,
+            "approvers": status.approvers,
+            "basis": status.basis.as_fields(),
+            "stage": change.stage,
+        },
+    )
+    tags = [*mlflow_tables.status_tags(version, target, status.shown(applied))]
+    # An unreviewed break-glass change is not an approval.
+    is_approved = is_promotion and status.basis.kind is not BasisKind.BREAK_GLASS
+    approval = HolderApproval(applied.id, applied.digest) if is_approved else None
+    tags.append(mlflow_tables.approval_tag(version, target, approval))
+    if is_promotion:
+        ledger.grant(applied, version, exclusive=target.kind == "alias", review_by=review_by)
+        if target.kind == "alias" and before is not None and before.uid != version.uid:
+            replaced = TargetStatus(TargetState.REPLACED, by_version=version.version)
+            tags += mlflow_tables.status_tags(before, target, replaced)
+            tags.append(mlflow_tables.approval_tag(before, target, None))
+    else:
+        ledger.ungrant(version, target)
+    mlflow_tables.show(ledger.session, *tags)
+
+
+def _leave_stage(decision: Decision, version: Version, target: Target) -> None:
     """Record that an approved change moved a version out of another protected stage."""
+    ledger, change = decision.ledger, decision.change
     rules = ledger.policy.rules_about(
         version.workspace,
         version.name,
@@ -93,32 +104,32 @@ def _leave(
         "SYSTEM_TRANSITION",
         version,
         target=target.key,
-        request_id=request.id,
+        request_id=decision.request.id,
         before={"stage": target.name},
         after={"by": change.version.version, "stage": change.stage},
     )
-    text = (
-        f"REPLACED by version {change.version.version}"
-        if version.uid != change.version.uid
-        else f"LEFT for {change.stage}"
-    )
+    status = TargetStatus(TargetState.LEFT, stage=change.stage)
+    if version.uid != change.version.uid:
+        status = TargetStatus(TargetState.REPLACED, by_version=change.version.version)
     mlflow_tables.show(
         ledger.session,
-        mlflow_tables.shown(version, target, text),
-        mlflow_tables.shown_digest(version, target, None),
+        *mlflow_tables.status_tags(version, target, status),
+        mlflow_tables.approval_tag(version, target, None),
     )
 
 
 def close(
-    ledger: Ledger,
-    version: Version | None,
-    request: Request,
-    state: State,
-    reason: str,
+    ledger: Ledger, version: Version | None, request: Request, state: State, reason: str
 ) -> None:
-    """Close a request and show it; the version may be gone."""
-    ledger.move(request, state, reason)
+    """Close a request and show that; the version may have been deleted."""
+    closed = ledger.move(request, state, reason)
     if version is not None and version.uid == request.version_uid:
-        word = word_for(request, state)
-        line = mlflow_tables.shown(version, request.target, f"{word}: {reason}")
-        mlflow_tables.show(ledger.session, line)
+        show_closed(ledger, version, closed)
+
+
+def show_closed(ledger: Ledger, version: Version, request: Request) -> None:
+    """Show on the version that its request was closed, and why."""
+    state = TargetState(request.state.value)
+    status = TargetStatus(state, request.action, request.id, reason=request.reason)
+    tags = mlflow_tables.status_tags(version, request.target, status)
+    mlflow_tables.show(ledger.session, *tags)

@@ -1,15 +1,20 @@
-"""The words the enforcer speaks in: what a call would do, where it stands, what came of it."""
+"""The types of the enforcement: a proposed change, what it is decided on, and what comes of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
+from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
-from mlflow_plugins_pack.approvals.domain.request_states import State, Tally
+from mlflow_plugins_pack.approvals.domain.basis import Basis
+from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
+from mlflow_plugins_pack.approvals.domain.projection import TargetState, TargetStatus
+from mlflow_plugins_pack.approvals.domain.request_states import Tally
 from mlflow_plugins_pack.approvals.domain.targets import Target
+from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader, TargetSnapshot
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
@@ -20,16 +25,16 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class ProposedChange:
-    """A change of a protected target.
+    """A change of a protected target that a call asks for.
 
     Attributes:
-        action: ``promote``: the version becomes the target; ``demote``: it ceases to be.
-        target: As the policy spells it.
-        version: The version the request is about.
+        action: ``promote``: the version is to hold the target; ``demote``: it is to lose it.
+        target: The target as the policy spells it.
+        version: The version that the request is about.
         rule: The policy that protects the target.
+        snapshot: The version and the target's holders as they were when the change was planned.
         stage: For stages, the stage that the version is to move to.
-        archive_existing: Whether the others in that stage are archived by the same call.
-        snapshot: The version and the target's holders as they were when this was planned.
+        archive_existing: Whether the same call archives the other versions in that stage.
     """
 
     action: Literal["promote", "demote"]
@@ -42,71 +47,109 @@ class ProposedChange:
 
     @property
     def holder(self) -> Version | None:
-        """The version that the target stands for before the change."""
+        """The version that holds the target before the change."""
         return self.snapshot.holder
+
+    def about(self) -> dict[str, Any]:
+        """Return the arguments that most messages share: target, name and version."""
+        version = self.version
+        return {"target": self.target, "name": version.name, "version": version.version}
 
 
 class Absent(Enum):
-    """Answer of a plan about a version that is not there: stock MLflow refuses it in its words."""
+    """The answer of a plan about a version that does not exist, which stock MLflow refuses."""
 
     ABSENT = "absent"
 
 
 ABSENT = Absent.ABSENT
 Plan = Callable[[SnapshotReader], "ProposedChange | Absent | None"]
-"""Sees what a call would do: to a protected target, to a version that is not there (`ABSENT`), or
-nothing that needs approval as things are (None). What it says is asked again under the lock."""
-
-
-@dataclass(frozen=True)
-class Outcome(Generic[T]):
-    """What a transaction that committed came to: a value, or a refusal to raise now."""
-
-    value: T | None = None
-    refusal: ApprovalError | None = None
-    filed: bool = False
-
-
-@dataclass(frozen=True)
-class VoteStatus:
-    """How far a request has come.
-
-    Attributes:
-        tally: The votes against the rules that count for it.
-        people: Whose approval counts.
-        basis: Why other rules count than for any promotion: ``rollback``, or the version that the
-            approval is inherited from.
-    """
-
-    tally: Tally
-    people: list[str]
-    basis: str | None = None
-
-    def line(self, word: str) -> str:
-        """Return what a projection tag says."""
-        line = f"{word} {self.tally.have}/{self.tally.need}"
-        line += f" ({', '.join(self.people)})" if self.people else ""
-        return f"{line}, {self.basis}" if self.basis else line
+"""Reads what a call would do: change a protected target, touch a version that does not exist
+(`ABSENT`), or nothing that needs approval (None). It is asked again under the lock."""
 
 
 @dataclass(frozen=True)
 class Preview:
-    """What was read of the registry before anything slow.
+    """What was read of the registry before anything slow is done.
 
     Attributes:
         change: What the call would do.
-        tags: The version's, where they are its content.
+        tags: The version's tags, where they are its content.
     """
 
     change: ProposedChange | Absent | None
-    tags: dict[str, str | None] | None = None
+    tags: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Everything that one transaction decides on, under the model's lock.
+
+    Attributes:
+        ledger: The ledger of the transaction.
+        change: The change, as planned under the lock.
+        evidence: What was read of the version; None where the decision needs none so far.
+        write: Stock MLflow's own write of the change.
+        open_request: The open request (or review) for the change.
+        is_filed: Whether that request was filed by this very decision.
+    """
+
+    ledger: Ledger
+    change: ProposedChange
+    evidence: Evidence | None
+    write: Callable[[], Any]
+    open_request: Request | None = None
+    is_filed: bool = False
+
+    @property
+    def request(self) -> Request:
+        """The open request, where one is known to exist."""
+        if self.open_request is None:
+            raise AssertionError("this decision has no request")
+        return self.open_request
+
+    def with_request(self, request: Request, *, is_filed: bool | None = None) -> Decision:
+        """Return the decision about a request in its latest form."""
+        filed = self.is_filed if is_filed is None else is_filed
+        return replace(self, open_request=request, is_filed=filed)
+
+
+@dataclass(frozen=True)
+class Outcome(Generic[T]):
+    """What a committed transaction came to: a value, or a refusal to raise now."""
+
+    value: T | None = None
+    refusal: ApprovalError | None = None
+    is_filed: bool = False
+
+
+@dataclass(frozen=True)
+class VoteStatus:
+    """How many of the votes that a request needs it has.
+
+    Attributes:
+        tally: The votes against the rules that count for it.
+        approvers: The people whose approval counts.
+        basis: Why these rules count: votes, a rollback, an inherited approval or break-glass.
+    """
+
+    tally: Tally
+    approvers: list[str]
+    basis: Basis = field(default_factory=Basis)
+
+    def shown(self, request: Request, progress: DigestProgress | None = None) -> TargetStatus:
+        """Return what the projection tags say about the request."""
+        return TargetStatus(
+            TargetState(request.state.value),
+            request.action,
+            request.id,
+            votes=self.tally.have,
+            votes_needed=self.tally.need,
+            approvers=tuple(self.approvers),
+            basis=self.basis,
+            progress=progress,
+        )
 
 
 class EvidenceOutdatedError(Exception):
-    """The transaction needs evidence that was not taken, or was taken of something else."""
-
-
-def word_for(request: Request, state: State) -> str:
-    """Return how a projection tag names a request's state."""
-    prefix = {"demote": "DEMOTE ", "review": "BREAK-GLASS REVIEW "}.get(request.action, "")
-    return prefix + state.value
+    """The transaction needs evidence that was not gathered, or that is about another version."""

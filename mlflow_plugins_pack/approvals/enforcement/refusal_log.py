@@ -59,7 +59,7 @@ class RefusalLog:
             self._written.clear()
         self._written[key] = now
         try:
-            self._write(after={"code": refusal.code}, **about)
+            self._write(after={"code": refusal.code, **refusal.fields}, **about)
         except MlflowException:
             # The refusal stands; that it could not be written down must not replace it.
             _logger.exception("A refusal is not in the audit log: %s", refusal.message)

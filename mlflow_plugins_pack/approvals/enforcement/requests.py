@@ -1,25 +1,23 @@
-"""Files requests, counts them out, and applies or closes them, in the transaction of the caller."""
+"""Files requests, counts their votes, and applies or closes them, in the caller's transaction."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
-from mlflow_plugins_pack.approvals.content.hashing import Underway
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.domain import messages
-from mlflow_plugins_pack.approvals.domain.request_states import State, tally
+from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
+from mlflow_plugins_pack.approvals.domain.request_states import State, Tally
 from mlflow_plugins_pack.approvals.enforcement import apply, requirements
 from mlflow_plugins_pack.approvals.enforcement.change import (
+    Decision,
     EvidenceOutdatedError,
     Outcome,
     ProposedChange,
-    T,
-    VoteStatus,
-    word_for,
 )
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, last_request
@@ -35,7 +33,7 @@ from mlflow_plugins_pack.errors import (
 def after_rejection(
     session: Session, change: ProposedChange, found: Evidence | None
 ) -> ApprovalError | None:
-    """A rejection stands against calls that only repeat themselves."""
+    """Return the refusal of a call that repeats a rejected request, or None."""
     last = last_request(session, change.version, change.target)
     if last is None or last.state is not State.REJECTED or last.action != change.action:
         return None
@@ -43,9 +41,7 @@ def after_rejection(
         return None
     return ApprovalRequiredError(
         messages.rejected_before(
-            target=change.target,
-            name=change.version.name,
-            version=change.version.version,
+            **change.about(),
             policy=change.rule.name,
             request_id=last.short_id,
             reason=last.reason or "no reason given",
@@ -53,20 +49,19 @@ def after_rejection(
     )
 
 
-def file(
-    ledger: Ledger, change: ProposedChange, found: Evidence | None, *, comment: str | None
-) -> Request:
-    """File a request for a change."""
-    request = _file(ledger, change, found, comment)
-    return advance(ledger, change, request, found.underway if found else None)
+def file(decision: Decision, *, comment: str | None) -> Decision:
+    """File a request for the change and count its votes: it may need none."""
+    decision = file_uncounted(decision, comment=comment)
+    evidence = decision.evidence
+    return advance(decision, evidence.progress if evidence else None)
 
 
-def _file(
-    ledger: Ledger, change: ProposedChange, found: Evidence | None, comment: str | None
-) -> Request:
+def file_uncounted(decision: Decision, *, comment: str | None) -> Decision:
+    """File a request for the change."""
+    change, found = decision.change, decision.evidence
     if change.action == "promote" and (found is None or not found.knows_user):
         raise EvidenceOutdatedError
-    return ledger.file(
+    request = decision.ledger.file(
         change.version,
         change.target,
         action=change.action,
@@ -78,189 +73,122 @@ def _file(
         run_user=found.run_user if found else None,
         comment=comment,
     )
-
-
-def break_glass(
-    ledger: Ledger,
-    change: ProposedChange,
-    write: Callable[[], T],
-    found: Evidence | None,
-    reason: str | None,
-) -> T:
-    """Make a change that nobody has approved, and file its review."""
-    glass, version = change.rule.break_glass, change.version
-    if glass is None or (found is None and change.action == "promote"):
-        raise EvidenceOutdatedError
-    if found is not None and found.digest is None:
-        raise digesting(change, found)
-    if (waiting := ledger.open_request(version, change.target)) is not None:
-        apply.close(ledger, version, waiting, State.SUPERSEDED, "the glass was broken")
-    request = _file(ledger, change, found, reason)
-    why = f"{ledger.actor} broke the glass" + (f": {reason}" if reason else "")
-    request = ledger.move(request, State.APPROVED, why, recorded_as="BREAK_GLASS")
-    review_by = ledger.now_ms + glass.expires_after * 1000
-    value = apply.apply(
-        ledger,
-        change,
-        request,
-        write,
-        VoteStatus(tally((), ()), [], "the glass was broken"),
-        "BREAK-GLASS",
-        review_by=review_by,
-    )
-    review = ledger.file(
-        version,
-        change.target,
-        action="review",
-        policy_name=change.rule.name,
-        digest=found.digest if found else None,
-        holder=version if change.action == "promote" else None,
-        stage=None,
-        archive_existing=False,
-        run_user=found.run_user if found else None,
-        comment=reason,
-        expires_after=glass.expires_after,
-    )
-    advance(ledger, change, review)
-    return value
-
-
-def end_review(ledger: Ledger, change: ProposedChange, review: Request) -> None:
-    """Close the review of a broken glass once enough people have approved it afterwards."""
-    if review.state is not State.APPROVED:
-        return
-    ledger.move(review, State.APPLIED)
-    status = requirements.status(ledger, change, review)
-    after = {"action": "review", "approvers": status.people}
-    ledger.record(
-        "BREAK_GLASS_REVIEWED",
-        change.version,
-        target=change.target.key,
-        request_id=review.id,
-        after=after,
-    )
-    ledger.confirm_grant(change.version, change.target)
-    line = status.line("BREAK-GLASS REVIEWED")
-    mlflow_tables.show(ledger.session, mlflow_tables.shown(change.version, change.target, line))
+    return decision.with_request(request, is_filed=True)
 
 
 def digesting(change: ProposedChange, found: Evidence) -> DigestingError:
-    """Return the refusal of what cannot be done before the bytes are read."""
-    version = change.version
+    """Return the refusal of what cannot be done before the files are hashed."""
+    progress = found.progress or DigestProgress()
     return DigestingError(
-        messages.digesting(
-            target=change.target,
-            name=version.name,
-            version=version.version,
-            how_far=str(found.underway or "0 %"),
+        messages.digesting(**change.about(), how_far=progress.text),
+        progress=progress.as_fields(),
+    )
+
+
+def bind(decision: Decision) -> Decision:
+    """Bind a request that was filed before its files were hashed, if they are by now."""
+    request, found = decision.request, decision.evidence
+    if request.awaits_digest and found is not None and found.digest is not None:
+        return decision.with_request(decision.ledger.note_digest(request, found.digest))
+    return decision
+
+
+def advance(decision: Decision, progress: DigestProgress | None = None) -> Decision:
+    """Count the votes, approve the request if they suffice, and show where it stands."""
+    return decision.with_request(
+        show_votes(decision.ledger, decision.change, decision.request, progress)
+    )
+
+
+def show_votes(
+    ledger: Ledger,
+    change: ProposedChange,
+    request: Request,
+    progress: DigestProgress | None = None,
+) -> Request:
+    """Do as `advance` does, where there is a request but no decision about it."""
+    status = requirements.vote_status(ledger, change, request)
+    is_known = not request.awaits_digest
+    if request.state is State.PENDING and status.tally.is_complete and is_known:
+        request = ledger.move(request, State.APPROVED)
+    shown = status.shown(request, None if is_known else progress or DigestProgress())
+    mlflow_tables.show(
+        ledger.session, *mlflow_tables.status_tags(change.version, request.target, shown)
+    )
+    return request
+
+
+def settle(decision: Decision) -> Outcome[Any]:
+    """Apply the open request if everything holds, else return why not."""
+    change, found = decision.change, decision.evidence
+    holder_uid = change.holder.uid if change.holder else None
+    if (decision.request.action, decision.request.holder_uid) != (change.action, holder_uid):
+        return Outcome(refusal=_holder_changed(decision))
+    decision = bind(decision)
+    digest = found.digest if found is not None else None
+    if change.action == "promote" and digest is not None and decision.request.digest != digest:
+        return Outcome(refusal=_stale(decision, "its files have changed since"))
+    if change.archive_existing and not decision.request.archive_existing:
+        request_id = decision.request.short_id
+        text = messages.archive_not_covered(**change.about(), request_id=request_id)
+        return Outcome(refusal=ApprovalRequiredError(text))
+    status = requirements.vote_status(decision.ledger, change, decision.request)
+    if not status.tally.is_complete:
+        if decision.request.state is State.APPROVED:
+            why = f"the policy now asks for more ({status.tally})"
+            return Outcome(refusal=_stale(decision, why))
+        return Outcome(refusal=_lacks_votes(decision, status.tally), is_filed=decision.is_filed)
+    if change.action == "promote" and found is not None and digest is None:
+        return Outcome(refusal=digesting(change, found), is_filed=decision.is_filed)
+    if decision.request.state is State.PENDING:
+        decision = advance(decision)
+    if (obstacle := requirements.obstacle(decision, status.basis)) is not None:
+        return Outcome(refusal=obstacle)
+    return Outcome(apply.apply(decision, status))
+
+
+def _holder_changed(decision: Decision) -> HolderChangedError:
+    change, request = decision.change, decision.request
+    apply.close(decision.ledger, change.version, request, State.STALE, "the holder changed")
+    return HolderChangedError(
+        messages.holder_changed(
+            **change.about(),
+            request_id=request.short_id,
+            before=request.holder_version,
+            now=change.holder.version if change.holder else None,
         )
     )
 
 
-def bind(ledger: Ledger, request: Request, found: Evidence | None) -> Request:
-    """Bind a request that was filed while the bytes were being read, once they are read."""
-    if request.awaits_digest and found is not None and found.digest is not None:
-        return ledger.note_digest(request, found.digest)
-    return request
+def _lacks_votes(decision: Decision, tally: Tally) -> ApprovalError:
+    change, request, found = decision.change, decision.request, decision.evidence
+    progress = found.progress if found is not None else None
+    return ApprovalRequiredError(
+        messages.approval_required(
+            **change.about(),
+            action=change.action,
+            policy=change.rule.name,
+            tally=tally,
+            request_id=request.short_id,
+            state=request.state,
+            since_ms=request.created_at,
+            filed=decision.is_filed,
+            reading=progress.text if progress else None,
+        ),
+        request_id=request.id,
+        **({"progress": progress.as_fields()} if progress else {}),
+    )
 
 
-def advance(
-    ledger: Ledger, change: ProposedChange, request: Request, underway: Underway | None = None
-) -> Request:
-    """Count the votes, approve the request if they suffice, and show where it stands."""
-    status = requirements.status(ledger, change, request)
-    is_known = not request.awaits_digest
-    if request.state is State.PENDING and status.tally.is_complete and is_known:
-        request = ledger.move(request, State.APPROVED)
-    line = status.line(word_for(request, request.state))
-    if not is_known:
-        line += f", digesting {underway or '0 %'}"
-    mlflow_tables.show(ledger.session, mlflow_tables.shown(change.version, request.target, line))
-    return request
-
-
-def settle(
-    ledger: Ledger,
-    change: ProposedChange,
-    request: Request,
-    write: Callable[[], T],
-    found: Evidence | None,
-    *,
-    filed: bool,
-) -> Outcome[T]:
-    """Apply an open request if everything holds, else say why not."""
-    version, now = change.version, change.holder
-    about: dict[str, Any] = {
-        "target": change.target,
-        "name": version.name,
-        "version": version.version,
-    }
-    if request.action != change.action or request.holder_uid != (now.uid if now else None):
-        apply.close(ledger, version, request, State.STALE, "the holder changed")
-        return Outcome(
-            refusal=HolderChangedError(
-                messages.holder_changed(
-                    **about,
-                    request_id=request.short_id,
-                    before=request.holder_version,
-                    now=now.version if now else None,
-                )
-            )
-        )
-    request = bind(ledger, request, found)
-    known = found.digest if found is not None else None
-    if change.action == "promote" and known is not None and request.digest != known:
-        return _stale(ledger, change, request, "its files have changed since")
-    if change.archive_existing and not request.archive_existing:
-        text = messages.archive_not_covered(**about, request_id=request.short_id)
-        return Outcome(refusal=ApprovalRequiredError(text))
-    status = requirements.status(ledger, change, request)
-    count = status.tally
-    if not count.is_complete:
-        if request.state is State.APPROVED:
-            return _stale(ledger, change, request, f"the policy now asks for more ({count})")
-        return Outcome(
-            refusal=ApprovalRequiredError(
-                messages.approval_required(
-                    **about,
-                    action=change.action,
-                    policy=change.rule.name,
-                    tally=count,
-                    request_id=request.short_id,
-                    state=request.state,
-                    since_ms=request.created_at,
-                    filed=filed,
-                    reading=str(found.underway) if found and found.underway else None,
-                )
-            ),
-            filed=filed,
-        )
-    if change.action == "promote" and found is not None and found.digest is None:
-        return Outcome(refusal=digesting(change, found), filed=filed)
-    if request.state is State.PENDING:
-        request = advance(ledger, change, request)
-    if (refusal := requirements.obstacle(ledger, change, status.basis, found)) is not None:
-        return Outcome(refusal=refusal)
-    word = "APPLIED" if change.action == "promote" else "TAKEN AWAY"
-    return Outcome(apply.apply(ledger, change, request, write, status, status.line(word)))
-
-
-def _stale(ledger: Ledger, change: ProposedChange, request: Request, why: str) -> Outcome[Any]:
-    apply.close(ledger, change.version, request, State.STALE, why)
-    return Outcome(
-        refusal=StaleApprovalError(
-            messages.stale(
-                target=change.target,
-                name=change.version.name,
-                version=change.version.version,
-                request_id=request.short_id,
-                why=why,
-            )
-        )
+def _stale(decision: Decision, why: str) -> StaleApprovalError:
+    change, request = decision.change, decision.request
+    apply.close(decision.ledger, change.version, request, State.STALE, why)
+    return StaleApprovalError(
+        messages.stale(**change.about(), request_id=request.short_id, why=why)
     )
 
 
 def close_all(ledger: Ledger, requests: Sequence[Request], state: State, reason: str) -> None:
-    """Close requests whose versions are about to go."""
+    """Close requests whose versions are about to be deleted."""
     for request in requests:
         apply.close(ledger, None, request, state, reason)

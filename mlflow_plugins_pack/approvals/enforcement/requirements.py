@@ -1,4 +1,4 @@
-"""What a change needs under the policy in force, and what of it is there.
+"""Decides what a change needs under the policy in force, and what of it is met.
 
 Votes, rollbacks and inherited approvals decide whether it is approved; freeze windows, the place
 it must come from and the checks decide whether it may be made now.
@@ -12,9 +12,11 @@ from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.basis import Basis, BasisKind
 from mlflow_plugins_pack.approvals.domain.matching import matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
 from mlflow_plugins_pack.approvals.enforcement.change import (
+    Decision,
     EvidenceOutdatedError,
     ProposedChange,
     VoteStatus,
@@ -25,10 +27,8 @@ from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_win
 from mlflow_plugins_pack.approvals.policy.facts import Subject
 from mlflow_plugins_pack.errors import ApprovalError, ChecksFailedError, FrozenError
 
-ROLLBACK = "rollback"
 
-
-def status(ledger: Ledger, change: ProposedChange, request: Request) -> VoteStatus:
+def vote_status(ledger: Ledger, change: ProposedChange, request: Request) -> VoteStatus:
     """Count a request's votes under the policy in force."""
     people = eligibility.approvers(ledger.policy.defaults, request, ledger.votes(request))
     rules, basis = rules_of(ledger, change, request)
@@ -37,15 +37,15 @@ def status(ledger: Ledger, change: ProposedChange, request: Request) -> VoteStat
 
 def rules_of(
     ledger: Ledger, change: ProposedChange, request: Request
-) -> tuple[tuple[Rule, ...], str | None]:
-    """Return the approvals that a request needs, and why these if it is a special case."""
+) -> tuple[tuple[Rule, ...], Basis]:
+    """Return the approvals that a request needs, and on what basis."""
     policy = ledger.policy
     if request.action == "promote":
         if _is_rollback(ledger, change, request):
-            return policy.rollback_rules(change.rule), ROLLBACK
+            return policy.rollback_rules(change.rule), Basis(BasisKind.ROLLBACK)
         if (source := _inherits(ledger, change, request)) is not None:
-            return (), f"inherited from models:/{source.name}/{source.version}"
-    return policy.rules_of(change.rule, request.action), None
+            return (), Basis(BasisKind.INHERITED, source.name, source.version)
+    return policy.rules_of(change.rule, request.action), Basis()
 
 
 def _is_rollback(ledger: Ledger, change: ProposedChange, request: Request) -> bool:
@@ -72,19 +72,16 @@ def _inherits(ledger: Ledger, change: ProposedChange, request: Request) -> Versi
     return source if approved == request.digest and approved is not None else None
 
 
-def obstacle(
-    ledger: Ledger, change: ProposedChange, basis: str | None, found: Evidence | None
-) -> ApprovalError | None:
+def obstacle(decision: Decision, basis: Basis) -> ApprovalError | None:
     """Return what else keeps an approved change from being made now, or None.
 
     Args:
-        ledger: In the transaction that would make it.
-        change: The change.
-        basis: Of its `VoteStatus`: why special rules count.
-        found: What was read of the version.
+        decision: The decision, in the transaction that would make the change.
+        basis: On what ground the change is approved.
     """
+    ledger, change, found = decision.ledger, decision.change, decision.evidence
     about: dict[str, Any] = {"target": change.target, "name": change.version.name}
-    if basis == ROLLBACK:
+    if basis.kind is BasisKind.ROLLBACK:
         if found is None:
             raise EvidenceOutdatedError
         return None
@@ -102,9 +99,7 @@ def obstacle(
     if found is None:
         raise EvidenceOutdatedError
     if problems := _check_problems(ledger, change, found):
-        text = messages.checks_failed(
-            **about, version=change.version.version, policy=change.rule.name, problems=problems
-        )
+        text = messages.checks_failed(**change.about(), policy=change.rule.name, problems=problems)
         return ChecksFailedError(text)
     return None
 

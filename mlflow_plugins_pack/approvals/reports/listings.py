@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from mlflow_plugins_pack.approvals.database import mlflow_tables, schema
 from mlflow_plugins_pack.approvals.database.tables import audit as audit_table
 from mlflow_plugins_pack.approvals.database.tables import comments, policies, requests, user_claims
+from mlflow_plugins_pack.approvals.domain.basis import Basis
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.ledger.holder_history import History
@@ -27,16 +28,16 @@ from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.reports.replay import (
     AppliedChange,
     AppliedVote,
+    KnownClaims,
     SeenTag,
-    Vouched,
 )
-from mlflow_plugins_pack.approvals.store.store import stock_uri
+from mlflow_plugins_pack.approvals.uri import plain_uri
 from mlflow_plugins_pack.errors import (
     ConfigurationError,
     NotServedYetError,
     PolicyInvalidError,
 )
-from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
+from mlflow_plugins_pack.uris import without_credentials
 
 
 @contextlib.contextmanager
@@ -74,11 +75,6 @@ def served(uri: str) -> Iterator[sa.Engine]:
                 "mlflow-pack approvals db upgrade, or start the server once."
             )
         yield engine
-
-
-def plain_uri(uri: str) -> str:
-    """Return the database's own URI behind an ``approval-`` or a stock URI."""
-    return stock_uri(uri) if is_pack_uri(REGISTRY_WORD, uri) else uri
 
 
 @contextlib.contextmanager
@@ -279,7 +275,7 @@ def _applied_change(
         run_user=request.run_user,
         votes=tuple(AppliedVote(v.approver, v.decided_at) for v in cast if v.verdict == "approve"),
         digest=request.digest,
-        basis=after.get("basis"),
+        basis=Basis.from_fields(after.get("basis")),
         tags=dict(tags),
         held=frozenset(map(parse_target, held)),
         policy=policy,
@@ -297,9 +293,9 @@ def _policies(connection: sa.Connection) -> dict[str, Policy]:
     return found
 
 
-def vouched_for(connection: sa.Connection) -> dict[str, Vouched]:
+def known_claims(connection: sa.Connection) -> dict[str, KnownClaims]:
     """Return the claims that each person was last seen with, and since when."""
     return {
-        row.username: Vouched(frozenset(json.loads(row.claims)), row.seen_at)
+        row.username: KnownClaims(frozenset(json.loads(row.claims)), row.seen_at)
         for row in connection.execute(sa.select(user_claims))
     }

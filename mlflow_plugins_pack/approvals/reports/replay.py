@@ -7,10 +7,10 @@ that day, is reported as not knowable, never as passed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from mlflow_plugins_pack.approvals.domain.basis import Basis, BasisKind
 from mlflow_plugins_pack.approvals.domain.matching import matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
 from mlflow_plugins_pack.approvals.domain.targets import Target
@@ -20,9 +20,6 @@ from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.policy.origin import Origin
 from mlflow_plugins_pack.identity.roles import CLAIM, ROLE
 from mlflow_plugins_pack.settings import format_duration
-
-GLASS = "the glass was broken"
-_INHERITED = re.compile(r"inherited from models:/(?P<name>[^/@]+)/(?P<version>\d+)")
 
 
 @dataclass(frozen=True)
@@ -62,11 +59,11 @@ class AppliedChange:
         run_user: Whom its run named.
         votes: Who had approved, and when.
         digest: Of the content.
-        basis: ``rollback`` and the like; None for votes.
+        basis: What the approval rested on.
         tags: Check tags as last written before, as far as the log knows.
         held: What else the version was by approval, just before.
         policy: In force then, where its text was kept.
-        is_reviewed: Whether a broken glass was approved afterwards.
+        is_reviewed: For break-glass, whether its review was approved.
         is_prompt: Whether it is a prompt; True as well where nobody can tell any more.
         has_files: Whether it is a model, likewise.
     """
@@ -85,7 +82,7 @@ class AppliedChange:
     run_user: str | None
     votes: tuple[AppliedVote, ...]
     digest: str | None
-    basis: str | None
+    basis: Basis
     tags: Mapping[str, SeenTag]
     held: frozenset[Target]
     policy: Policy | None
@@ -95,12 +92,13 @@ class AppliedChange:
 
     @property
     def is_approval(self) -> bool:
-        """Whether people stand behind it: a broken glass is nothing to go back to by itself."""
-        return self.action == "promote" and (self.basis != GLASS or self.is_reviewed)
+        """Whether people approved it; unreviewed break-glass is not a rollback target."""
+        is_emergency = self.basis.kind is BasisKind.BREAK_GLASS
+        return self.action == "promote" and (not is_emergency or self.is_reviewed)
 
 
 @dataclass(frozen=True)
-class Vouched:
+class KnownClaims:
     """A person's claims as last seen, which they had since some time."""
 
     claims: frozenset[str]
@@ -125,14 +123,16 @@ class Verdict:
 
 
 def replay(
-    policy: Policy, changes: Iterable[AppliedChange], vouched: Mapping[str, Vouched] | None = None
+    policy: Policy,
+    changes: Iterable[AppliedChange],
+    known_claims: Mapping[str, KnownClaims] | None = None,
 ) -> list[Verdict]:
     """Judge past changes by a policy.
 
     Args:
         policy: To be tried.
         changes: All of them, oldest first: what is a rollback depends on those before.
-        vouched: What is known of people's claims.
+        known_claims: What is known of people's claims.
 
     Returns:
         The verdicts, in the same order.
@@ -140,7 +140,7 @@ def replay(
     verdicts: list[Verdict] = []
     before: list[AppliedChange] = []
     for change in changes:
-        verdicts.append(_Trial(policy, change, before, vouched or {}).verdict())
+        verdicts.append(_Replay(policy, change, before, known_claims or {}).verdict())
         before.append(change)
     return verdicts
 
@@ -172,7 +172,7 @@ def _members(policy: Policy, prefix: str) -> set[str]:
     return {member for members in groups for member in members if member.startswith(prefix)}
 
 
-class _Trial:
+class _Replay:
     """One change before one policy."""
 
     def __init__(
@@ -180,11 +180,11 @@ class _Trial:
         policy: Policy,
         change: AppliedChange,
         before: Sequence[AppliedChange],
-        vouched: Mapping[str, Vouched],
+        known_claims: Mapping[str, KnownClaims],
     ) -> None:
         self._policy, self._change = policy, change
         self._before = before
-        self._vouched = vouched
+        self._known_claims = known_claims
 
     def verdict(self) -> Verdict:
         change = self._change
@@ -213,7 +213,7 @@ class _Trial:
         people |= {change.actor}
 
         def has(member: str, person: str) -> bool:
-            known = self._vouched.get(person)
+            known = self._known_claims.get(person)
             if member.startswith(CLAIM) and known is not None and known.since <= change.ts:
                 return member.removeprefix(CLAIM) in known.claims
             return doubtful
@@ -235,10 +235,10 @@ class _Trial:
     def _problems(self, policy: Policy, rule: PolicyRule) -> tuple[list[str], list[str]]:
         """Return why it is refused, and what cannot be known."""
         change = self._change
-        if change.basis == GLASS:
+        if change.basis.kind is BasisKind.BREAK_GLASS:
             if policy.may_break_glass(rule, change.actor):
                 return [], []
-            return [f"'{change.actor}' may not break the glass"], []
+            return [f"'{change.actor}' may not use break-glass"], []
         needed = policy.rules_of(rule, change.action)
         is_rollback = change.action == "promote" and self._is_rollback(rule)
         unknown: list[str] = []
@@ -313,10 +313,12 @@ class _Trial:
 
     def _inherits(self, rule: PolicyRule) -> tuple[str, int] | None:
         """Return the version that an approval was taken over from, if this policy trusts it."""
-        match = _INHERITED.fullmatch(self._change.basis or "")
-        if match is None or not any(matches(glob, match["name"]) for glob in rule.inherit_from):
+        basis = self._change.basis
+        if basis.kind is not BasisKind.INHERITED or basis.model is None or basis.version is None:
             return None
-        return match["name"], int(match["version"])
+        if not any(matches(glob, basis.model) for glob in rule.inherit_from):
+            return None
+        return basis.model, basis.version
 
     def _was_approved(self, name: str, version: int) -> bool:
         approved = None

@@ -10,11 +10,12 @@ from mlflow.store.db.db_types import MYSQL
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.commands.voting import Commands
+from mlflow_plugins_pack.approvals.commands.commands import Commands
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain.matching import is_plain
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
+from mlflow_plugins_pack.approvals.enforcement.governance import Governance
 from mlflow_plugins_pack.approvals.policy.checks import Check
 from mlflow_plugins_pack.errors import ApprovalError, RegistryBusyError
 
@@ -50,10 +51,12 @@ class Override(_Base):
     """Part of a store that is mixed in before a stock one.
 
     Attributes:
-        enforcer: Enforces the policy.
-        commands: Takes requests, votes and comments.
+        governance: The policy in force.
+        enforcer: Enforces it.
+        commands: Requests, votes, comments and break-glass.
     """
 
+    governance: Governance
     enforcer: Enforcer
     commands: Commands
     _transactions: Transactions
@@ -91,5 +94,5 @@ class Override(_Base):
 
     def _checks(self, name: str, key: str) -> list[Check]:
         """Return the checks that read a tag of versions of this name, prompt or not."""
-        rules = self.enforcer.policy().rules_that_may(self._get_active_workspace(), name)
+        rules = self.governance.policy().rules_that_may(self._get_active_workspace(), name)
         return [check for rule in rules for check in rule.checks_of_tag(key)]

@@ -41,7 +41,7 @@ class TagOverrides(Override):
         name = self._named(name)
         if (command := command_of(tag.key)) is not None:
             number = mlflow_tables.version_number(version)
-            return self.commands.command(command, name, number, tag.value or "")
+            return self.commands.run(command, name, number, tag.value or "")
 
         def write() -> None:
             super(TagOverrides, self).set_model_version_tag(name, version, tag)
@@ -63,7 +63,7 @@ class TagOverrides(Override):
     ) -> None:
         if is_reserved_tag(key) and not (value is None and command_of(key)):
             raise ReservedTagError(messages.reserved_tag(key))
-        governed = self.enforcer.policy().may_govern(self._get_active_workspace(), name)
+        governed = self.governance.policy().may_govern(self._get_active_workspace(), name)
         # What a look-alike of a key stands for, the database must say.
         matters = is_prompt_content(key) or self._checks(name, key) or not key.isascii()
         if not governed or not matters:
@@ -71,15 +71,15 @@ class TagOverrides(Override):
         number = mlflow_tables.version_number(version)
 
         def work(session: Session) -> None:
-            mlflow_tables.lock_model(session, self.enforcer.workspace(), name)
-            found = mlflow_tables.find_version(session, self.enforcer.workspace(), name, number)
+            mlflow_tables.lock_model(session, self.governance.workspace(), name)
+            found = mlflow_tables.find_version(session, self.governance.workspace(), name, number)
             if found is None:
                 return write()
             real = mlflow_tables.actual_tag_key(session, found, key)
             if is_reserved_tag(real):
                 raise ReservedTagError(messages.reserved_tag(real))
             before = mlflow_tables.version_tags(session, found).get(real)
-            for rule in self.enforcer.rules_about(found):
+            for rule in self.governance.rules_about(found):
                 if found.is_prompt and is_prompt_content(real) and before != value:
                     self._refuse_locked_content(session, rule, found, real)
                 for check in rule.checks_of_tag(real):
@@ -93,7 +93,7 @@ class TagOverrides(Override):
         self, session: Session, rule: PolicyRule, version: Version, key: str
     ) -> None:
         why = None
-        for target, held in self.enforcer.held(session, version.name):
+        for target, held in self.governance.held(session, version.name):
             if held.uid == version.uid:
                 why = f"is {target} now"
         for target in rule.all_targets():
@@ -159,7 +159,7 @@ class TagOverrides(Override):
             raise ReservedTagError(messages.reserved_tag(key))
         if fold(key) != fold(PROMPT_FLAG_TAG):
             return write()
-        policy, workspace = self.enforcer.policy(), self._get_active_workspace()
+        policy, workspace = self.governance.policy(), self._get_active_workspace()
         one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
         if one != other:
             raise ReservedTagError(messages.prompt_flag(name))

@@ -33,10 +33,10 @@ class TargetOverrides(Override):
         if (
             self.db_type == MYSQL
             and not alias.isascii()
-            and self.enforcer.may_protect_aliases(name)
+            and self.governance.may_protect_aliases(name)
         ):
             raise ApprovalRequiredError(messages.foreign_letters(target=target, name=name))
-        if not self.enforcer.may_protect(name, target):
+        if not self.governance.may_protect(name, target):
             return self._write_free(name, write, alias)
         number = mlflow_tables.version_number(version)
 
@@ -45,7 +45,7 @@ class TargetOverrides(Override):
             found = snapshot.version
             if found is None:
                 return ABSENT
-            protection = self.enforcer.protection(found, target)
+            protection = self.governance.protection(found, target)
             if protection is None:
                 return None
             rule, protected = protection
@@ -54,7 +54,7 @@ class TargetOverrides(Override):
                 return None
             return ProposedChange("promote", protected, found, rule, snapshot)
 
-        return self.enforcer.perform(name, plan, write)
+        return self.enforcer.enforce(name, plan, write)
 
     @staticmethod
     def _refuse_lookalike(
@@ -78,8 +78,8 @@ class TargetOverrides(Override):
 
         # MySQL finds an alias by look-alikes that no other rule tells.
         may_find = self.db_type == MYSQL and not is_plain(alias)
-        if not self.enforcer.may_protect(name, target) and not (
-            may_find and self.enforcer.may_protect_aliases(name)
+        if not self.governance.may_protect(name, target) and not (
+            may_find and self.governance.may_protect_aliases(name)
         ):
             return self._write_free(name, write, alias)
 
@@ -89,16 +89,16 @@ class TargetOverrides(Override):
                 wanted = Target("alias", self._actual_alias(name, alias))
             snapshot = read_snapshot(name, None, wanted)
             found = snapshot.holder
-            protection = self.enforcer.protection(found, wanted) if found is not None else None
+            protection = self.governance.protection(found, wanted) if found is not None else None
             if found is None or protection is None:
                 return None
             # A look-alike from before the policy may go: it is asked about under its own name.
             return ProposedChange("demote", wanted, found, protection[0], snapshot)
 
-        return self.enforcer.perform(name, plan, write)
+        return self.enforcer.enforce(name, plan, write)
 
     def _actual_alias(self, name: str, alias: str) -> str:
-        workspace = self.enforcer.workspace()
+        workspace = self.governance.workspace()
         return self._transactions.read(
             lambda s: mlflow_tables.actual_alias(s, workspace, name, alias)
         )
@@ -116,7 +116,7 @@ class TargetOverrides(Override):
             )
 
         canonical = next((known for known in STAGES if known.lower() == str(stage).lower()), None)
-        if canonical is None or not self.enforcer.may_protect(name, None):
+        if canonical is None or not self.governance.may_protect(name, None):
             return self._write_free(name, write)
         # As a number: with psycopg 3 stock MLflow fails on a text where it archives the others.
         number = version = mlflow_tables.version_number(version)
@@ -131,13 +131,16 @@ class TargetOverrides(Override):
                 for other in snapshot.holders
                 if archive_existing_versions and other.uid != found.uid
             ]
-            if others and self.enforcer.protection(found, Target("stage", "Archived")) is not None:
+            if (
+                others
+                and self.governance.protection(found, Target("stage", "Archived")) is not None
+            ):
                 text = messages.archives_into_protected(
                     entered=Target("stage", canonical), others=others, name=found.name
                 )
                 raise ApprovalRequiredError(text)
-            entered = self.enforcer.protection(found, Target("stage", canonical))
-            left = self.enforcer.protection(found, Target("stage", found.stage))
+            entered = self.governance.protection(found, Target("stage", canonical))
+            left = self.governance.protection(found, Target("stage", found.stage))
             moves = found.stage != canonical
             if moves and entered and left and entered[0] != left[0]:
                 raise ApprovalRequiredError(
@@ -156,7 +159,7 @@ class TargetOverrides(Override):
                 return ProposedChange("demote", left[1], found, left[0], snapshot, canonical)
             return None
 
-        return self.enforcer.perform(name, plan, write)
+        return self.enforcer.enforce(name, plan, write)
 
     def _write(self, change: ProposedChange) -> Any:
         """Make an approved change the stock way."""

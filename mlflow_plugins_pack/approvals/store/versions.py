@@ -64,7 +64,7 @@ class ModelOverrides(Override):
     ) -> Any:
         """Create a version: unapproved, whatever tags it was copied with; who made it is kept."""
         name = self._named(name)
-        actor, policy = self.enforcer.actor(), self.enforcer.policy()
+        actor, policy = self.governance.actor(), self.governance.policy()
         # A copy's tags are the other version's, whoever copies.
         is_copy = mlflow_tables.names_a_version(source)
         kept = [
@@ -108,14 +108,14 @@ class ModelOverrides(Override):
         def write() -> None:
             super(ModelOverrides, self).delete_model_version(name, version)
 
-        if not self.enforcer.policy().may_govern(self._get_active_workspace(), name):
+        if not self.governance.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
         number = mlflow_tables.version_number(version)
 
         def work(session: Session) -> Version | None:
-            workspace = self.enforcer.workspace()
+            workspace = self.governance.workspace()
             mlflow_tables.lock_model(session, workspace, name)
-            held = [(t, v) for t, v in self.enforcer.held(session, name) if v.version == number]
+            held = [(t, v) for t, v in self.governance.held(session, name) if v.version == number]
             if held:
                 raise ProtectedDeleteError(
                     messages.protected_delete(
@@ -139,7 +139,7 @@ class ModelOverrides(Override):
     def _unlock(self, versions: list[Version]) -> None:
         """Let go of the files of versions that are no more."""
         for version in versions:
-            for rule in self.enforcer.rules_about(version):
+            for rule in self.governance.rules_about(version):
                 for target in rule.all_targets():
                     file_locks.sync(version, target, lambda: False)
 
@@ -151,13 +151,13 @@ class ModelOverrides(Override):
         def write() -> None:
             super(ModelOverrides, self).delete_registered_model(name)
 
-        if not self.enforcer.policy().may_govern(self._get_active_workspace(), name):
+        if not self.governance.policy().may_govern(self._get_active_workspace(), name):
             return self._write_free(name, write)
 
         def work(session: Session) -> list[Version]:
-            workspace = self.enforcer.workspace()
+            workspace = self.governance.workspace()
             mlflow_tables.lock_model(session, workspace, name)
-            if held := self.enforcer.held(session, name):
+            if held := self.governance.held(session, name):
                 raise ProtectedDeleteError(
                     messages.protected_delete(
                         what=f"'{name}'", held=[(target, v.version) for target, v in held]
@@ -186,7 +186,7 @@ class ModelOverrides(Override):
 
         def work(session: Session) -> Any:
             mlflow_tables.lock_model(session, workspace, name)
-            if held := self.enforcer.held(session, name, also_as=new_name):
+            if held := self.governance.held(session, name, also_as=new_name):
                 raise ProtectedRenameError(
                     messages.protected_rename(
                         name=name, new_name=new_name, held=[(t, v.version) for t, v in held]
@@ -202,7 +202,7 @@ class ModelOverrides(Override):
             with install.admitted(session, workspace, name, new_name):
                 renamed = write()
             # An alias set meanwhile, while the name was free, came along.
-            if came := self.enforcer.held(session, new_name):
+            if came := self.governance.held(session, new_name):
                 raise ProtectedRenameError(
                     messages.protected_rename(
                         name=name, new_name=new_name, held=[(t, v.version) for t, v in came]
@@ -212,9 +212,9 @@ class ModelOverrides(Override):
             for number, creator in made_by:
                 if version := mlflow_tables.find_version(session, workspace, new_name, number):
                     ledger.note_creator(version, creator)
-            if self.enforcer.policy().may_govern(
+            if self.governance.policy().may_govern(
                 workspace, name
-            ) or self.enforcer.policy().may_govern(workspace, new_name):
+            ) or self.governance.policy().may_govern(workspace, new_name):
                 ledger.record(
                     "MODEL_RENAMED", workspace=workspace, name=name, after={"name": new_name}
                 )
@@ -242,12 +242,12 @@ class ModelOverrides(Override):
         """Return the highest version of each stage; to such consumers, the highest approved."""
         latest = super().get_latest_versions(name, stages)
         name = self._named(name)
-        if not self.enforcer.is_consumer(name):
+        if not self.governance.is_consumer(name):
             return latest
 
         def approved(session: Session) -> list[Version]:
-            versions = mlflow_tables.all_versions(session, self.enforcer.workspace(), name)
-            return [v for v in versions if self.enforcer.unapproved_by(session, v) is None]
+            versions = mlflow_tables.all_versions(session, self.governance.workspace(), name)
+            return [v for v in versions if self.governance.unapproved_by(session, v) is None]
 
         wanted = {stage.lower() for stage in stages or STAGES}
         highest = {
@@ -259,18 +259,18 @@ class ModelOverrides(Override):
 
     def _refuse_unapproved(self, name: str, version: Any) -> None:
         name = self._named(name)
-        if not self.enforcer.is_consumer(name):
+        if not self.governance.is_consumer(name):
             return
         number = mlflow_tables.version_number(version)
 
         def work(session: Session) -> ApprovalError | None:
-            found = mlflow_tables.find_version(session, self.enforcer.workspace(), name, number)
-            rule = self.enforcer.unapproved_by(session, found) if found is not None else None
+            found = mlflow_tables.find_version(session, self.governance.workspace(), name, number)
+            rule = self.governance.unapproved_by(session, found) if found is not None else None
             if rule is None:
                 return None
             return ApprovalRequiredError(
                 messages.not_for_consumers(
-                    name=name, version=number, user=self.enforcer.actor(), policy=rule.name
+                    name=name, version=number, user=self.governance.actor(), policy=rule.name
                 )
             )
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from mlflow_plugins_pack.approvals.domain.basis import Basis
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
@@ -202,7 +203,7 @@ def _what(entry: dict[str, Any]) -> str:
         return f"{after['tag']}={after['value']}" if after["value"] is not None else after["tag"]
     if entry["action"] == "APPLIED":
         by = ", ".join(after.get("approvers") or ())
-        return after.get("basis") or (f"approved by {by}" if by else "")
+        return Basis.from_fields(after.get("basis")).text or (f"approved by {by}" if by else "")
     named = ("code", "verdict", "reason", "kind", "name", "comment")
     words = [str(after[key]) for key in named if after.get(key)]
     return ": ".join(words)

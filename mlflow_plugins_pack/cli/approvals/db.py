@@ -36,11 +36,12 @@ def upgrade(
 
     from mlflow_plugins_pack.approvals.database import schema
     from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.uri import plain_uri
 
     if revision and not sql:
         raise click.UsageError("--from goes with --sql.")
     place = uri or database_of(tracking_uri, registry_store_uri)
-    plain = listings.plain_uri(place)
+    plain = plain_uri(place)
     if sql:
         steps = f"{revision}:head" if revision else "head"
         schema.run_alembic(None, "upgrade", steps, sql=True, url=plain)

@@ -9,9 +9,11 @@ import warnings
 from typing import Any
 
 import click
-from mlflow.exceptions import MlflowException
+from mlflow.exceptions import MlflowException, RestException
 
-from mlflow_plugins_pack.approvals.domain.tag_names import DIGEST_SUFFIX, PROJECTION_PREFIX
+from mlflow_plugins_pack.approvals.domain.basis import BasisKind
+from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
+from mlflow_plugins_pack.approvals.domain.projection import TargetState, TargetStatus
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import (
     client_of,
@@ -22,6 +24,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     target_argument,
     version_of,
 )
+from mlflow_plugins_pack.cli.approvals.projections import approval_of, status_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
 from mlflow_plugins_pack.cli.parameters import DURATION
 from mlflow_plugins_pack.errors import (
@@ -33,9 +36,6 @@ from mlflow_plugins_pack.errors import (
 )
 
 STILL_WAITING = 3
-_WAITING = ("PENDING", "DEMOTE PENDING", "BREAK-GLASS REVIEW PENDING")
-_DECIDED = ("APPROVED", "DEMOTE APPROVED", "APPLIED", "BREAK-GLASS REVIEWED")
-_HELD = ("APPLIED", "BREAK-GLASS REVIEWED")
 
 
 @click.command()
@@ -61,14 +61,14 @@ def wait(
     client = client_of(registry_of(tracking_uri, registry_store_uri))
     deadline, shown = time.monotonic() + timeout, ""
     while True:
-        state = version_of(client, name, version).tags.get(PROJECTION_PREFIX + target, "")
-        if state != shown:
-            click.echo(f"{target}: {state}")
-            shown = state
-        if state.startswith(_DECIDED):
+        status = status_of(version_of(client, name, version).tags, target)
+        if status is not None and status.text != shown:
+            click.echo(f"{target}: {status.text}")
+            shown = status.text
+        if status is not None and _is_approved(status):
             return
-        if not state.startswith(_WAITING):
-            reason = f"it is {state}" if state else "no such request exists"
+        if status is None or status.state is not TargetState.PENDING:
+            reason = "no such request exists" if status is None else f"it is {status.text}"
             raise NoOpenRequestError(
                 f"no request of models:/{name}/{version} for {target} waits: {reason}. Nothing was "
                 f"changed. To ask: mlflow-pack approvals request models:/{name}/{version} {target}."
@@ -78,6 +78,13 @@ def wait(
             click.echo("The request is not decided yet; wait again later.", err=True)
             raise click.exceptions.Exit(STILL_WAITING)
         time.sleep(min(interval, left))
+
+
+def _is_approved(status: TargetStatus) -> bool:
+    """Return whether people approved the request; a version that lost the target is not that."""
+    if status.state is TargetState.APPLIED:
+        return status.action != "demote" and status.basis.kind is not BasisKind.BREAK_GLASS
+    return status.state is TargetState.APPROVED
 
 
 @click.command()
@@ -111,11 +118,13 @@ def apply(
         try:
             _apply(model_version, target, archive_existing, tracking_uri, registry_store_uri)
         except MlflowException as exc:
-            if f"{DigestingError.code}: " not in exc.message:
+            fields = _fields_of(exc)
+            if fields.get("pack_code") != DigestingError.code:
                 raise
-            if (how_far := _how_far(exc.message)) != shown:
-                click.echo(f"The files are being read: {how_far}")
-                shown = how_far
+            progress = DigestProgress.from_fields(fields.get("progress") or {}).text
+            if progress != shown:
+                click.echo(f"The files are being read: {progress}")
+                shown = progress
             left = deadline - time.monotonic()
             if left <= 0:
                 click.echo("They are not read yet; apply again later.", err=True)
@@ -125,9 +134,10 @@ def apply(
             return
 
 
-def _how_far(message: str) -> str:
-    found = re.search(r"are being read \(([^)]*)\)", message)
-    return found[1] if found else ""
+def _fields_of(exc: MlflowException) -> dict[str, Any]:
+    """Return what an error says to programs; a server's error has it in its JSON."""
+    fields: dict[str, Any] = exc.json if isinstance(exc, RestException) else exc.json_kwargs
+    return fields
 
 
 def _apply(
@@ -182,15 +192,16 @@ def verify(
         if wanted.kind == "alias"
         else found.current_stage == wanted.name
     )
-    state = found.tags.get(PROJECTION_PREFIX + target, "")
-    approved = found.tags.get(PROJECTION_PREFIX + target + DIGEST_SUFFIX)
+    status, approval = status_of(found.tags, target), approval_of(found.tags, target)
     what = f"models:/{name}/{version}"
-    if not holds or not state.startswith(_HELD) or approved is None:
+    if not holds or approval is None:
         is_so = "is not" if not holds else "is, but not by an approval,"
+        state = status.text if status is not None else "no request"
         raise ApprovalRequiredError(
-            f"{what} {is_so} {target} (its state: {state or 'no request'}). "
+            f"{what} {is_so} {target} (its state: {state}). "
             "Nothing was changed. Do not deploy it; have it approved and applied first."
         )
+    approved = approval.digest
     now = _digest(client, uri, name, version, found)
     if now != approved:
         raise StaleApprovalError(
@@ -198,9 +209,11 @@ def verify(
             f"there is {now}. Nothing was changed. Do not deploy it; find out who wrote there."
         )
     if as_json:
-        print_json({"model": name, "version": version, "target": target, "digest": now})
+        about = {"model": name, "version": version, "target": target, "digest": now}
+        print_json(about | {"request_id": approval.request_id})
     else:
-        click.echo(f"{what} is {target}: {state}; its bytes are those approved, {now}.")
+        by = status.text if status is not None else f"request {approval.request_id}"
+        click.echo(f"{what} is {target}: {by}; its bytes are those approved, {now}.")
 
 
 def _which(client: Any, model: str, target: str | None) -> tuple[str, int, str]:

@@ -105,8 +105,8 @@ def policy_test(
 
     _, found = _read(file)
     with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
-        changes, vouched = listings.past_changes(connection), listings.vouched_for(connection)
-    verdicts = replay(found, changes, vouched)
+        changes, known_claims = listings.past_changes(connection), listings.known_claims(connection)
+    verdicts = replay(found, changes, known_claims)
     rows: list[dict[str, Any]] = [
         {
             "when": _moment(verdict.change.ts),

@@ -6,17 +6,12 @@ they read the tables.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import click
 
 from mlflow_plugins_pack.approvals.domain.messages import moment
-from mlflow_plugins_pack.approvals.domain.tag_names import (
-    DIGEST_SUFFIX,
-    PROJECTION_PREFIX,
-    PROMPT_FLAG_TAG,
-)
+from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
 from mlflow_plugins_pack.cli.approvals.arguments import (
     client_of,
     is_prompt_of,
@@ -24,6 +19,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     parse_version,
     registry_of,
 )
+from mlflow_plugins_pack.cli.approvals.projections import as_row, statuses_of
 from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
 from mlflow_plugins_pack.errors import NoOpenRequestError
 
@@ -39,8 +35,8 @@ def list_requests(
     uri = registry_of(tracking_uri, registry_store_uri)
     none = "There are no requests." if also_closed else "No request waits."
     if is_server(uri):
-        rows = [row for row in _projections(uri) if also_closed or _WAITS.match(row["state"])]
-        columns = ["model", "version", "target", "state"]
+        rows = _projections(uri, also_closed=also_closed)
+        columns = ["model", "version", "target", "status"]
         print_rows(rows, columns, as_json=as_json, if_none=none)
         return
     from mlflow_plugins_pack.approvals.reports import listings
@@ -55,31 +51,21 @@ def list_requests(
     print_rows(rows, [*columns, "approved_by"], as_json=as_json, if_none=none)
 
 
-_WAITS = re.compile(r"(DEMOTE |BREAK-GLASS REVIEW )?(PENDING|APPROVED)\b")
-
-
-def _projections(uri: str, name: str | None = None) -> list[dict[str, Any]]:
-    """Return a row for each projection tag that a server shows."""
+def _projections(uri: str, *, also_closed: bool) -> list[dict[str, Any]]:
+    """Return a row for each request that the tags of a server's versions show."""
     client = client_of(uri)
-    rows = []
+    rows: list[dict[str, Any]] = []
     # A search leaves prompts out unless it asks for them.
-    for extra in ("", f"tags.`{PROMPT_FLAG_TAG}` = 'true'"):
-        parts = ([f"name = '{name}'"] if name else []) + ([extra] if extra else [])
+    for wanted in (None, f"tags.`{PROMPT_FLAG_TAG}` = 'true'"):
         token = None
         while True:
-            page = client.search_model_versions(
-                " AND ".join(parts) or None, max_results=1000, page_token=token
-            )
+            page = client.search_model_versions(wanted, max_results=1000, page_token=token)
             for version in page:
+                about = {"model": version.name, "version": int(version.version)}
                 rows += [
-                    {
-                        "model": version.name,
-                        "version": int(version.version),
-                        "target": key.removeprefix(PROJECTION_PREFIX),
-                        "state": value,
-                    }
-                    for key, value in sorted(version.tags.items())
-                    if key.startswith(PROJECTION_PREFIX) and not key.endswith(DIGEST_SUFFIX)
+                    about | as_row(target, status)
+                    for target, status in statuses_of(version.tags).items()
+                    if also_closed or status.state.is_open
                 ]
             token = page.token
             if not token:
@@ -104,11 +90,7 @@ def show(
             found = client.get_prompt_version(name, version)
         else:
             found = client.get_model_version(name, str(version))
-        rows = [
-            {"target": key.removeprefix(PROJECTION_PREFIX), "state": value}
-            for key, value in sorted(found.tags.items())
-            if key.startswith(PROJECTION_PREFIX) and not key.endswith(DIGEST_SUFFIX)
-        ]
+        rows = [as_row(target, status) for target, status in statuses_of(found.tags).items()]
         shown = {"model": name, "version": version, "aliases": list(found.aliases)}
         shown |= {"stage": None if is_prompt else found.current_stage, "targets": rows}
         if as_json:
@@ -119,7 +101,7 @@ def show(
             click.echo(f"stage: {shown['stage']}")
         click.echo(f"aliases: {', '.join(found.aliases) or 'none'}")
         if rows:
-            print_rows(rows, ["target", "state"], as_json=False)
+            print_rows(rows, ["target", "status"], as_json=False)
         else:
             click.echo("No requests.")
         return

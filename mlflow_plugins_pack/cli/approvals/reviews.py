@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from mlflow_plugins_pack.approvals.domain.tag_names import PROJECTION_PREFIX
 from mlflow_plugins_pack.cli.approvals.arguments import (
     client_of,
     is_prompt_of,
@@ -20,6 +19,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     target_argument,
     version_of,
 )
+from mlflow_plugins_pack.cli.approvals.projections import status_of
 from mlflow_plugins_pack.cli.output import registry_options
 from mlflow_plugins_pack.errors import ConfigurationError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
@@ -53,8 +53,8 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
             client.set_model_version_tag(model, str(version), key, value)
         tags = version_of(client, model, version).tags
         click.echo(done.format(version=f"models:/{model}/{version}", target=target))
-        if state := tags.get(PROJECTION_PREFIX + target):
-            click.echo(f"{target}: {state}")
+        if (status := status_of(tags, target)) is not None:
+            click.echo(f"{target}: {status.text}")
 
     return run
 

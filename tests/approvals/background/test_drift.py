@@ -69,7 +69,7 @@ class Site:
             connection.execute(sa.text(statement))
 
     def strays(self, name: str) -> list[tuple[str, int, str]]:
-        policy = self.store.enforcer.policy()
+        policy = self.store.governance.policy()
         found = self.store._transactions.read(lambda s: drift.find(s, policy))
         return [(s.target, s.version, s.kind) for s in found if s.model == name]
 
@@ -98,11 +98,11 @@ def site(
         ),
         (
             "UPDATE registered_model_aliases SET alias = 'Prod' WHERE name = '{name}'",
-            [("Prod", 1, "unapproved"), ("prod", 1, "taken_away")],
+            [("Prod", 1, "unapproved"), ("prod", 1, "removed")],
         ),
         (
             "DELETE FROM registered_model_aliases WHERE name = '{name}'",
-            [("prod", 1, "taken_away")],
+            [("prod", 1, "removed")],
         ),
         (
             (
@@ -117,7 +117,7 @@ def site(
         ),
         (
             "UPDATE mpp_grant SET request_id = 'forged' WHERE name = '{name}'",
-            [("prod", 1, "unfounded")],
+            [("prod", 1, "unaudited")],
         ),
         ("DELETE FROM mpp_grant WHERE name = '{name}'", [("prod", 1, "unapproved")]),
     ],
@@ -135,7 +135,7 @@ def test_a_stage_left_behind_the_back_is_found(site: Site) -> None:
     name = f"gov-stage-{next(_numbers)}"
     version = site.promoted(name, target="stage:Production")
     site.run(f"UPDATE model_versions SET current_stage = 'None' WHERE name = '{name}'")
-    assert site.strays(name) == [("stage:Production", version, "taken_away")]
+    assert site.strays(name) == [("stage:Production", version, "removed")]
 
 
 def test_a_model_moved_to_another_workspace_is_found(site: Site) -> None:
@@ -144,7 +144,7 @@ def test_a_model_moved_to_another_workspace_is_found(site: Site) -> None:
     version = site.promoted(name)
     site.run(f"UPDATE registered_models SET workspace = 'team-b' WHERE name = '{name}'")
     assert site.strays(name) == [
-        ("prod", version, "taken_away"),
+        ("prod", version, "removed"),
         ("prod", version, "unapproved"),
     ]
 

@@ -265,7 +265,7 @@ def test_the_reading_of_a_killed_process_is_taken_over(
         assert child.stdout.readline() == b"asked\n"
         assert site.row().state == "running"
         # While it lives, nobody else reads.
-        assert site.store.enforcer.readings.resume() == 0
+        assert site.store.enforcer.digest_jobs.resume() == 0
         with pytest.raises(errors.DigestingError):
             site.say("bob", "approve")
     finally:
@@ -274,8 +274,8 @@ def test_the_reading_of_a_killed_process_is_taken_over(
         if child.stdout is not None:
             child.stdout.close()
     later = time.time_ns() // 1_000_000 + digest_jobs.LEASE_MS + 1000
-    monkeypatch.setattr(site.store.enforcer.readings, "_now_ms", lambda: later)
-    assert site.store.enforcer.readings.resume() == 1
+    monkeypatch.setattr(site.store.enforcer.digest_jobs, "_now_ms", lambda: later)
+    assert site.store.enforcer.digest_jobs.resume() == 1
     site.feed(b"one")
     until(lambda: site.state() == "PENDING 0/1")
     assert site.digest() == of(b"one")
@@ -286,13 +286,13 @@ def test_more_readings_than_there_is_room_for_wait(
 ) -> None:
     site.slow()
     for _ in range(digest_jobs.PARALLEL):
-        assert site.store.enforcer.readings._room.acquire(blocking=False)
+        assert site.store.enforcer.digest_jobs._room.acquire(blocking=False)
     site.say("erin", "request")
     assert site.row().owner == ""
-    assert site.store.enforcer.readings.resume() == 0
+    assert site.store.enforcer.digest_jobs.resume() == 0
     for _ in range(digest_jobs.PARALLEL):
-        site.store.enforcer.readings._room.release()
-    assert site.store.enforcer.readings.resume() == 1
+        site.store.enforcer.digest_jobs._room.release()
+    assert site.store.enforcer.digest_jobs.resume() == 1
     site.feed(b"one")
     until(lambda: site.state() == "PENDING 0/1")
 

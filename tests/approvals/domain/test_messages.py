@@ -413,7 +413,7 @@ def too_late(scene: Scene) -> None:
 
 @case(
     errors.InvalidCommandError,
-    "breaking the glass for alias 'prod' needs a reason: approvals.break_glass = \"prod: your "
+    "break-glass for alias 'prod' needs a reason: approvals.break_glass = \"prod: your "
     'reason". Nothing was changed. Say why.',
 )
 def no_reason(scene: Scene) -> None:

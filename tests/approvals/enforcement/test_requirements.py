@@ -44,7 +44,7 @@ def audited(bench: Bench) -> list[str]:
 
 
 def drift(bench: Bench) -> list[int]:
-    policy = bench.store.enforcer.policy()
+    policy = bench.store.governance.policy()
     found = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
     return [stray.version for stray in found]
 
@@ -566,14 +566,14 @@ def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: 
         assert drift(bench) == []
         bench.now += DAY
         expected = "bob broke the glass to take it away, and nobody reviewed that in time"
-    policy = bench.store.enforcer.policy()
+    policy = bench.store.governance.policy()
     (stray,) = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
     assert (stray.version, stray.target, stray.kind) == (one, "prod", "unreviewed")
     assert stray.why == expected
     # One who only looks changes nothing, nor does it end by somebody coming late.
     refused(errors.NoOpenRequestError, lambda: bench.say("carol", "approve", one))
     assert drift(bench) == [one]
-    worker = Worker(bench.store._transactions, bench.store.enforcer.policy, lambda: bench.now)
+    worker = Worker(bench.store._transactions, bench.store.governance.policy, lambda: bench.now)
     assert [worker.record_drift(), worker.record_drift()] == [1, 0]
     # What people decide about the target next ends it.
     bench.now += 1
@@ -614,13 +614,13 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
     assert text == "трудно читать, 日本語"
     for user in ("bob", None):
         with signed_in(user), pytest.raises(errors.NoOpenRequestError):
-            bench.store.commands.edit_comment(comment_id, "mine now")
+            bench.store.commands.comments.edit(comment_id, "mine now")
     with signed_in("erin"):
-        bench.store.commands.edit_comment(comment_id, "clear now")
+        bench.store.commands.comments.edit(comment_id, "clear now")
         assert comments() == [(comment_id, "clear now")]
         with pytest.raises(errors.InvalidCommandError):
-            bench.store.commands.edit_comment(comment_id, "x" * 5001)
-        bench.store.commands.edit_comment(comment_id, None)
+            bench.store.commands.comments.edit(comment_id, "x" * 5001)
+        bench.store.commands.comments.edit(comment_id, None)
     assert comments() == []
     assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
 

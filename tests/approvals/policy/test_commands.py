@@ -219,7 +219,7 @@ def test_where_a_version_came_from_is_told_where_that_was_protected(
         ),
         (
             ("break_glass: {group: risk}", "break_glass: {group: leads}"),
-            [ALLOWED] * 3 + [("refused", "'dave' may not break the glass")],
+            [ALLOWED] * 3 + [("refused", "'dave' may not use break-glass")],
         ),
         ((POLICY.split("match: ")[1].split("\n")[0], '{models: ["x"]}'), [("unprotected", "")] * 4),
     ],

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
+from mlflow_plugins_pack.approvals.domain.basis import Basis, BasisKind
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.reports.replay import (
     AppliedChange,
     AppliedVote,
+    KnownClaims,
     SeenTag,
-    Vouched,
     replay,
 )
 
@@ -55,7 +56,7 @@ def act(version: int = 1, *, at: int = 0, **values: Any) -> AppliedChange:
         run_user=None,
         votes=(AppliedVote("bob", ts),),
         digest=f"sha256:{version}",
-        basis=None,
+        basis=Basis(),
         tags={},
         held=frozenset(),
         policy=None,
@@ -63,8 +64,8 @@ def act(version: int = 1, *, at: int = 0, **values: Any) -> AppliedChange:
     return replace(made, **values)
 
 
-def told(found: Policy, *acts: AppliedChange, vouched: Any = None) -> list[tuple[str, str]]:
-    return [(v.outcome, "; ".join(v.reasons)) for v in replay(found, acts, vouched)]
+def told(found: Policy, *acts: AppliedChange, known_claims: Any = None) -> list[tuple[str, str]]:
+    return [(v.outcome, "; ".join(v.reasons)) for v in replay(found, acts, known_claims)]
 
 
 ALLOWED = ("allowed", "")
@@ -72,7 +73,7 @@ NOBODY = ("refused", "0 of 1 approvals (leads 0/1)")
 
 
 def test_going_back_counts_as_that_for_as_long_as_this_policy_says() -> None:
-    back = act(1, at=5 * HOUR, votes=(), basis=None)
+    back = act(1, at=5 * HOUR, votes=(), basis=Basis())
     acts = (act(1), act(2, at=HOUR), back)
     assert told(policy(), *acts) == [ALLOWED, ALLOWED, NOBODY]
     # It had ceased to be the holder four hours before.
@@ -83,7 +84,7 @@ def test_going_back_counts_as_that_for_as_long_as_this_policy_says() -> None:
         "0 of 1 approvals (leads 0/1)",
     )
     # What was called a rollback then is none by a policy that knows none, nor with other bytes.
-    called = (*acts[:2], replace(back, basis="rollback"))
+    called = (*acts[:2], replace(back, basis=Basis(BasisKind.ROLLBACK)))
     assert told(policy(), *called)[2] == NOBODY
     changed = (*acts[:2], replace(back, digest="sha256:other"))
     assert told(policy("rollback: {approvals: 0, within: 4h}"), *changed)[2] == NOBODY
@@ -142,8 +143,8 @@ def test_who_was_in_a_group_by_role_or_claim() -> None:
         ({"lead"}, START + 1, ("unknown", "who had claim:lead")),
         ({"other"}, START + 1, ("unknown", "who had claim:lead")),
     ):
-        vouched = {"bob": Vouched(frozenset(claims), since)}
-        assert told(by_claim, act(), vouched=vouched) == [expected]
+        known_claims = {"bob": KnownClaims(frozenset(claims), since)}
+        assert told(by_claim, act(), known_claims=known_claims) == [expected]
     writers = policy(
         'checks: [{tag: tests, equals: ok, writers: ["group:ci"]}]',
         groups='{leads: [bob], ci: ["role:ci"]}',
@@ -154,7 +155,7 @@ def test_who_was_in_a_group_by_role_or_claim() -> None:
 
 def test_a_broken_glass_is_nothing_to_go_back_to_unless_it_was_reviewed() -> None:
     back = act(1, at=2 * HOUR, votes=())
-    broken = act(1, basis="the glass was broken", votes=(), actor="zoe")
+    broken = act(1, basis=Basis(BasisKind.BREAK_GLASS), votes=(), actor="zoe")
     acts = (broken, act(2, at=HOUR), back)
     found = policy("rollback: {approvals: 0, within: 4h}", "break_glass: {group: leads}")
     assert told(found, *acts)[2] == NOBODY
@@ -162,7 +163,7 @@ def test_a_broken_glass_is_nothing_to_go_back_to_unless_it_was_reviewed() -> Non
 
 
 def test_what_was_taken_over_from_a_copy() -> None:
-    basis = "inherited from models:/gov-lab/7"
+    basis = Basis(BasisKind.INHERITED, "gov-lab", 7)
     source = act(7, name="gov-lab", digest="sha256:1")
     copy = act(1, at=HOUR, votes=(), basis=basis)
     trusting = policy('inherit_from: ["gov-lab"]')

@@ -75,7 +75,7 @@ class Site:
             connection.execute(sa.text(statement), values)
 
     def strays(self) -> list[drift.DriftFinding]:
-        policy = self.store.enforcer.policy()
+        policy = self.store.governance.policy()
         found: list[drift.DriftFinding] = self.store._transactions.read(
             lambda s: drift.find(s, policy)
         )

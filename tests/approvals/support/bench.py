@@ -11,7 +11,7 @@ import pytest
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals.enforcement import enforcer
+from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy import source as policy_source
 from tests.support.acting import signed_in
@@ -44,7 +44,7 @@ class Bench:
         self.uri = f"approval-sqlite:///{folder / 'mlflow.db'}"
         self.store = build_store(self.uri)
         self.now = 1_800_000_000_000
-        monkeypatch.setattr(enforcer, "now_ms", lambda: self.now)
+        monkeypatch.setattr(clock, "now_ms", lambda: self.now)
 
     def edit(self, old: str, new: str) -> None:
         text = self.file.read_text()

@@ -130,7 +130,7 @@ def main(url: str) -> None:
         assert left(store, name) == AFTER
     with store.engine.connect() as connection:
         assert audit_log.verify(connection).is_intact
-    policy = store.enforcer.policy()
+    policy = store.governance.policy()
     assert store._transactions.read(lambda s: drift.find(s, policy)) == []
     json.dump(found, sys.stdout)
 

@@ -137,7 +137,7 @@ def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
     assert set(is_open.values()) <= {1}
 
     # What MLflow has is what the log says, and what was approved.
-    policy = store.enforcer.policy()
+    policy = store.governance.policy()
     strays = store._transactions.read(lambda s: drift.find(s, policy))
     assert [stray for stray in strays if stray.model in MODELS] == []
     by_log = {(h.model, h.target, h.version) for h in holder_history.holders_at(entries)}

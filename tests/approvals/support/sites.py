@@ -83,7 +83,7 @@ class Site:
         self.raw = MlflowClient(server.url, database)
         with self.entered():
             self.store = build_store(self.uri)
-            install.install(self.store.engine, self.store.enforcer.policy(), 1)
+            install.install(self.store.engine, self.store.governance.policy(), 1)
             kind = SqlAlchemyStore if workspace is None else WorkspaceAwareSqlAlchemyStore
             self.stock = kind(database)
 

@@ -103,7 +103,7 @@ class Site:
         self.worker = self.new_worker()
 
     def new_worker(self) -> worker.Worker:
-        policies = self.store.enforcer.policy
+        policies = self.store.governance.policy
         return worker.Worker(self.store._transactions, policies, self.now)
 
     def now(self) -> int:
@@ -271,7 +271,7 @@ def test_deliveries_made_long_ago_are_forgotten(site: Site) -> None:
     assert [row["event"] for row in site.rows()] == ["request.cancelled", "request.created"]
 
 
-def test_one_keeper_at_a_time_until_it_dies(site: Site) -> None:
+def test_one_worker_at_a_time_until_it_dies(site: Site) -> None:
     receiver = site.receiver
     site.say("erin", "request", "gov-d", site.version("gov-d"))
     others = [site.new_worker() for _ in range(3)]
