@@ -1,11 +1,11 @@
-"""Every way by which what production serves could change without approval, through every door.
+"""Every attempt to change what production serves without approval, through every interface.
 
-The doors: a stock client over REST, MLflow's own pages (``/ajax-api``), the prompt API, a client
+The interfaces: a stock client over REST, MLflow's own pages (``/ajax-api``), the prompt API, a client
 that opens the database itself with an ``approval-`` URI, as job processes do, and a stock client
 of the database, which meets the guards. Each attack is made on a model of its own, on three
 databases, with workspaces and without; it must be refused with the right code and words, must
-change nothing, and must be in the audit log. docs/approvals-attacks.md shows which test is about
-which way and door.
+change nothing, and must be in the audit log. docs/approvals-attacks.md lists the tests of each
+attempt and interface.
 
 Last, many clients race at several workers of the server. ``RACE_SIZE=4x16x40 pytest -s -k race``
 has 4 workers, 16 clients for each, 40 calls from each, and prints what they came to.
@@ -76,19 +76,19 @@ def test_attack(site: Site, attack: Attack) -> None:
     said = site.ajax(attack.user, *_named(attack.ajax, name))
     answers["ajax"] = said.status_code, said.json()["message"]
     assert site.snapshot(name) == before
-    for door, (status, text) in answers.items():
-        code = attack.nobody if door == "direct" else attack.code
-        assert f"{code}: " in text, (door, text)
-        assert status == STATUS.get(code, 403), (door, text)
+    for interface, (status, text) in answers.items():
+        code = attack.unsigned if interface == "direct" else attack.code
+        assert f"{code}: " in text, (interface, text)
+        assert status == STATUS.get(code, 403), (interface, text)
         if code == attack.code:
-            assert attack.says.replace("NAME", name) in text, (door, text)
-        assert "changed" in text, (door, text)
+            assert attack.says.replace("NAME", name) in text, (interface, text)
+        assert "changed" in text, (interface, text)
     refused = {
         (row["actor"], row["after"])
         for row in site.audited(name)
         if row["action"] in ("REFUSED", "REQUESTED")
     }
-    assert (None, f'{{"code":"{attack.nobody}"}}') in refused
+    assert (None, f'{{"code":"{attack.unsigned}"}}') in refused
     filed = [row for row in site.audited(name) if row["actor"] == attack.user]
     assert any(row["action"] in ("REFUSED", "REQUESTED") for row in filed), refused
     _attack_the_database(site, attack, name, call)
@@ -121,7 +121,7 @@ def _stages(snapshot: dict[str, Any]) -> dict[int, str]:
     return {number: version[0] for number, version in snapshot["versions"].items()}
 
 
-# --- ways that are no single call -------------------------------------------------------------
+# --- attempts that are more than one call -----------------------------------------------------
 
 
 def test_rows_9_and_10_copies_and_new_versions_are_unapproved(site: Site) -> None:

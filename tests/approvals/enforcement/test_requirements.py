@@ -98,7 +98,7 @@ def test_promotion_comes_from_staging(bench: Bench) -> None:
     assert bench.holder() == version
 
 
-def test_nothing_is_archived_by_the_way_where_that_needs_approval(bench: Bench) -> None:
+def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: Bench) -> None:
     bench.edit("stages: [Production]", "stages: [Production, Archived]")
     one, two = bench.version(), bench.version()
     for stage in ("Staging", "Production"):
@@ -502,7 +502,7 @@ def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str)
 
 
 @pytest.mark.parametrize("ending", ["rejected", "superseded", "reviewed"])
-def test_a_broken_glass_is_no_approval_to_go_back_to(bench: Bench, ending: str) -> None:
+def test_an_unreviewed_break_glass_is_not_a_rollback_target(bench: Bench, ending: str) -> None:
     one, two = glass(bench)
     bench.edit('    freeze: [{cron: "* * * * *"}]\n', "    rollback: {approvals: 0, within: 30d}\n")
     ask(bench, 'consume: {principals: ["svc-web"], require: approved}')

@@ -1,6 +1,6 @@
 """Every single call by which what production serves could change without approval.
 
-`ATTACKS` is the table; test_attacks.py makes each of them through every door.
+`ATTACKS` is the table; test_attacks.py makes each of them through every interface.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Attack:
     """One way around, and what must come of it.
 
     Attributes:
-        row: Number in the table of ways in the design.
+        row: number of the attempt in `attack_table`.
         what: In words.
         prepare: Makes the model or prompt of the given name ready.
         client: Method of the stock client and its arguments; ``NAME`` is the model.
@@ -26,7 +26,7 @@ class Attack:
         prompt_api: The same through the client's prompt methods.
         code: What the refusal begins with.
         says: What else it says.
-        nobody: The code where nobody is signed in: a direct client, a job.
+        unsigned: the code without a signed-in user: a direct client, a job.
         database: What a stock client that opens the database meets: the guards; or why they let it
             pass, which must gain nothing.
         user: Who tries.
@@ -39,7 +39,7 @@ class Attack:
     ajax: tuple[str, str, dict[str, Any]]
     code: str
     says: str
-    nobody: str = "IDENTITY_REQUIRED"
+    unsigned: str = "IDENTITY_REQUIRED"
     database: str = "refused"
     prompt_api: tuple[Any, ...] | None = None
     user: str = "erin"
@@ -142,7 +142,7 @@ def _untag(version: str, key: str) -> dict[str, Any]:
     }
 
 
-SHOWN = "the tag is for people's eyes: no decision reads it"
+SHOWN = "the tag is for display: no decision reads it"
 LOGGED = "a check's tag counts as the log saw it written, and by whom"
 COMPARED = "the text is compared with what was approved when the change is made"
 EITHER = "what has files stays a model, whatever it is called"
@@ -152,10 +152,10 @@ TEXT = "mlflow.prompt.text"
 MODEL_CONFIG = "_mlflow_prompt_model_config"
 FLAG = "mlflow.prompt.is_prompt"
 REQUIRED, RESERVED, LOCKED = "APPROVAL_REQUIRED", "RESERVED_TAG", "CONTENT_LOCKED"
-DELETE = {"code": "PROTECTED_DELETE", "nobody": "PROTECTED_DELETE"}
-RENAME = {"code": "PROTECTED_RENAME", "nobody": "PROTECTED_RENAME"}
-TAGGED = {"code": RESERVED, "nobody": RESERVED}
-TEXTED = {"code": LOCKED, "nobody": LOCKED}
+DELETE = {"code": "PROTECTED_DELETE", "unsigned": "PROTECTED_DELETE"}
+RENAME = {"code": "PROTECTED_RENAME", "unsigned": "PROTECTED_RENAME"}
+TAGGED = {"code": RESERVED, "unsigned": RESERVED}
+TEXTED = {"code": LOCKED, "unsigned": LOCKED}
 NEEDS = "is protected by policy 'prod'. Version 2 has 0 of 2 approvals (leads 0/1, risk 0/1)"
 LOOKS = "differs from the protected alias 'prod' of policy 'prod' only in case or form"
 
@@ -175,7 +175,7 @@ ATTACKS = [
     ),
     *(
         Attack(
-            3, f"alias {a}", a_holder, **alias_call(a), code=REQUIRED, says=LOOKS, nobody=REQUIRED
+            3, f"alias {a}", a_holder, **alias_call(a), code=REQUIRED, says=LOOKS, unsigned=REQUIRED
         )
         for a in ("Prod", "PROD")
     ),
@@ -185,7 +185,7 @@ ATTACKS = [
         a_holder,
         **alias_call("ｐｒｏｄ"),
         code=REQUIRED,
-        nobody=REQUIRED,
+        unsigned=REQUIRED,
         says="of 'NAME'",
     ),
     Attack(4, "stage entered", a_holder, **_stage("2", "Production"), code=REQUIRED, says=NEEDS),
@@ -285,7 +285,7 @@ ATTACKS = [
     ),
     Attack(
         11,
-        "check tag by anybody",
+        "check tag by any user",
         requested,
         **_tag("1", "tests", "passed"),
         **TAGGED,

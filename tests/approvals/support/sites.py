@@ -1,4 +1,4 @@
-"""A stock server with approvals and guards, its people, and every door to its registry."""
+"""A stock server with approvals and guards, its users, and every interface to its registry."""
 
 from __future__ import annotations
 
