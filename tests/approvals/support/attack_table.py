@@ -74,7 +74,7 @@ ATTEMPTS = {
         {
             "pages": "they call what REST calls",
             "prompts": "a new prompt version is as free, and its alias row 13",
-            "database": "reading is not guarded: a client with the database's password reads all of it",
+            "database": "reading is not guarded: who has the password reads everything",
         },
     ),
     11: Attempt(
@@ -100,9 +100,7 @@ ATTEMPTS = {
             "test_requirements::test_approved_files_are_locked_where_the_repository_can",
             "direct": "registry_store::test_changed_bytes_are_not_applied",
         },
-        {
-            "rest": "files do not pass through the registry; they are read again when the change is applied"
-        },
+        {"rest": "files do not pass through the registry; a change reads them again"},
     ),
     17: Attempt(
         "log or delete a logged model's artifacts",
@@ -266,11 +264,11 @@ def document() -> str:
         passed = {a.database: a.what for a in ATTACKS if a.row == row and a.database != "refused"}
         if passed:
             lines += ["", "The guards allow these, without effect:", ""]
-            whats = {
+            texts = {
                 reason: [a.what for a in ATTACKS if a.row == row and a.database == reason]
                 for reason in passed
             }
-            lines += [f"- {', '.join(what)}: {reason}." for reason, what in whats.items()]
+            lines += [f"- {', '.join(what)}: {reason}." for reason, what in texts.items()]
         lines.append("")
     return "\n".join(lines).rstrip() + "\n"
 
