@@ -1,8 +1,8 @@
 """Every attempt to change what production serves without approval, through every interface.
 
 The interfaces: a stock client over REST, MLflow's own pages (``/ajax-api``), the prompt API, a
-client that opens the database itself with an ``approval-`` URI, as job processes do, and a stock client
-of the database, which meets the guards. Each attack is made on a model of its own, on three
+client that opens the database itself with an ``approval-`` URI, as job processes do, and a stock
+client of the database, which meets the guards. Each attack is made on a model of its own, on three
 databases, with workspaces and without; it must be refused with the right code and words, must
 change nothing, and must be in the audit log. docs/approvals-attacks.md lists the tests of each
 attempt and interface.
