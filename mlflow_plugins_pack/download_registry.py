@@ -1,7 +1,7 @@
-"""Files that this process downloaded and whose sha256 it knows, so that nobody hashes them again.
+"""Remembers the SHA-256 of files that this process downloaded, so that they are not hashed again.
 
-The artifact repository notes them, lineage asks: the plugins meet here and do not know each other.
-A file counts as the same as long as device, inode, size and times are.
+The artifact repository writes to the registry and lineage reads it, so that neither plugin imports
+the other. A file counts as unchanged while its device, inode, size and times are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ State = tuple[int, int, int, int, int]
 
 
 class Downloaded(NamedTuple):
-    """Where a file came from.
+    """Origin of a file.
 
     Attributes:
         sha256: Lower-case hex.

@@ -3,59 +3,59 @@
 ::
 
     MlflowException
-    └── PackError                    anything below; what happened, what was not changed, what next
+    └── PackError                    base; says what happened, what was not changed, what to do
         ├── ConfigurationError       a setting, file or URI is wrong
-        │   ├── UnsupportedUriError  the scheme or its stock part is not one we serve
-        │   ├── ArtifactKeyError     an encrypted store, and no key or a wrong one
-        │   └── NotServedYetError    a database that no server with our registry has opened yet
+        │   ├── UnsupportedUriError  a scheme that the pack does not serve
+        │   ├── ArtifactKeyError     an encrypted store without its key
+        │   └── NotServedYetError    a database without the approvals' tables
         ├── ArtifactError            plugin 1
-        │   ├── ArtifactPathError        a path climbs, is absolute, encoded or malformed
-        │   ├── ArtifactNotFoundError    there is no such artifact
-        │   ├── ArtifactConflictError    a file is in the way of a folder, or the reverse
-        │   ├── ArtifactLockedError      it is locked, mostly because somebody approved it
-        │   ├── ArtifactChangedError     a local file changed while it was being read
-        │   ├── ArtifactCorruptError     stored bytes do not have the hash they should have
-        │   ├── StoreFormatError         a store was written in a format this version cannot read
-        │   ├── CollectionRunningError   another garbage collection holds the store's lease
-        │   ├── ForbiddenRootError       a server was asked for a root that is not its own
-        │   └── StorageError             the disk, bucket or container refused or failed
-        │       ├── StorageMissingError      no such bucket, container or folder
-        │       ├── StorageDeniedError       the credentials do not allow it, or it is read-only
-        │       ├── StorageCredentialsError  there are no credentials, or wrong ones
-        │       └── StorageUnavailableError  no answer, too slow, full
+        │   ├── ArtifactPathError        a path that climbs or is malformed
+        │   ├── ArtifactNotFoundError    the artifact does not exist
+        │   ├── ArtifactConflictError    a file in the place of a folder
+        │   ├── ArtifactLockedError      the artifact is locked, as approved ones are
+        │   ├── ArtifactChangedError     a local file changed during the upload
+        │   ├── ArtifactCorruptError     stored bytes do not have their hash
+        │   ├── StoreFormatError         a store of an unknown format
+        │   ├── CollectionRunningError   another process collects garbage
+        │   ├── ForbiddenRootError       a root that the server does not own
+        │   └── StorageError             the storage below the store failed
+        │       ├── StorageMissingError      the bucket, container or folder is missing
+        │       ├── StorageDeniedError       the storage denies access
+        │       ├── StorageCredentialsError  the credentials are missing or wrong
+        │       └── StorageUnavailableError  the storage does not answer, or is full
         ├── LineageError             plugin 2
         │   ├── LineageNotRecordedError  the run has no lineage
-        │   └── LineageTargetError       what was asked about names nothing
+        │   └── LineageTargetError       the target of a query is unknown
         ├── AuthError                plugin 3
-        │   ├── AuthConfigError          the profiles file, or a setting beside it
-        │   ├── AuthConflictError        two things want to sign the same request in
-        │   ├── CredentialError          a source has nothing to give
+        │   ├── AuthConfigError          the profiles file or a setting is wrong
+        │   ├── AuthConflictError        two credentials for the same request
+        │   ├── CredentialError          a source gives no credential
         │   ├── UnnamedHostError         no profile names the host
-        │   ├── RedirectRefusedError     a redirect leads to a host not named
-        │   └── SignInPageError          a web page came where the API should have answered
+        │   ├── RedirectRefusedError     a redirect to a host that is not named
+        │   └── SignInPageError          a sign-in page in place of an answer
         └── ApprovalError            plugin 4
             ├── PolicyInvalidError       the policy file is missing or wrong
-            ├── ApprovalRequiredError    protected, and not enough people approved
-            ├── ChecksFailedError        approved, but something that is required is lacking
-            ├── FrozenError              approved, and at this time nothing is changed
-            ├── SelfApprovalError        the requester or creator tried to approve
-            ├── NotAnApproverError       the policy does not count this person
-            ├── IdentityRequiredError    nobody is signed in
-            ├── StaleApprovalError       the version is no longer what was approved
-            ├── HolderChangedError       somebody else moved the target meanwhile
-            ├── ProtectedDeleteError     it would take away what production serves
-            ├── ProtectedRenameError     it would move a protected holder
-            ├── ReservedTagError         the tag is written by the store alone
-            ├── ContentLockedError       the tag is content somebody approves
-            ├── NoOpenRequestError       there is nothing to vote on
-            ├── InvalidCommandError      a command tag is malformed or pointless
-            ├── DigestUnavailableError   the version's bytes cannot be read
-            ├── DigestingError           the version's bytes are still being read
-            ├── AuditBrokenError         the audit chain does not hold
-            └── RegistryBusyError        the database stayed locked; try again
+            ├── ApprovalRequiredError    protected, and approvals are missing
+            ├── ChecksFailedError        approved, and a required check failed
+            ├── FrozenError              approved, during a freeze
+            ├── SelfApprovalError        the requester or creator votes
+            ├── NotAnApproverError       the policy gives this person no vote
+            ├── IdentityRequiredError    the caller is not signed in
+            ├── StaleApprovalError       the version changed after its approval
+            ├── HolderChangedError       the target moved meanwhile
+            ├── ProtectedDeleteError     deletes what a protected target serves
+            ├── ProtectedRenameError     renames the holder of a protected target
+            ├── ReservedTagError         a tag that only the store writes
+            ├── ContentLockedError       a tag that is approved content
+            ├── NoOpenRequestError       no open request to vote on
+            ├── InvalidCommandError      a command tag is malformed
+            ├── DigestUnavailableError   the version's files cannot be read
+            ├── DigestingError           the version's files are still being read
+            ├── AuditBrokenError         the audit chain is broken
+            └── RegistryBusyError        the database stayed locked
 
-All derive from `MlflowException` because that alone survives MLflow's REST layer with its status
-and text. ``INVALID_STATE`` is never used: MLflow answers it with a 500.
+All derive from `MlflowException`, the only class that MLflow's REST layer passes on with its status
+and text. ``INVALID_STATE`` is never used: MLflow answers it with status 500.
 """
 
 from __future__ import annotations
@@ -80,9 +80,9 @@ class PackError(MlflowException):
 
     Attributes:
         status: MLflow error code (a protobuf enum value) that decides the HTTP status.
-        code: Stable upper-case code that starts the message; empty if there is none.
-        fields: What programs need to know besides; JSON. A client of a server finds it, with the
-            code as ``pack_code``, in the JSON of the error.
+        code: Stable upper-case code that starts the message, for scripts; empty for most.
+        fields: Further data for programs, as JSON can hold it. Clients of a server find it in the
+            JSON of the error, together with the code as ``pack_code``.
     """
 
     status: ClassVar[int] = INTERNAL_ERROR
@@ -106,11 +106,11 @@ class UnsupportedUriError(ConfigurationError):
 
 
 class ArtifactKeyError(ConfigurationError):
-    """An artifact store is encrypted and no key that is given opens it, or it ought to be."""
+    """No configured key opens the encrypted store, or the store should be encrypted."""
 
 
 class NotServedYetError(ConfigurationError):
-    """The registry's database has no tables of ours yet: the first server makes them."""
+    """The registry's database has no tables of the approvals: the first server creates them."""
 
 
 # --- plugin 1: artifacts ------------------------------------------------------------------------
@@ -127,7 +127,7 @@ class ArtifactPathError(ArtifactError):
 
 
 class ArtifactNotFoundError(ArtifactError):
-    """There is no artifact at the path."""
+    """The artifact does not exist."""
 
     status = RESOURCE_DOES_NOT_EXIST
 
@@ -139,7 +139,7 @@ class ArtifactConflictError(ArtifactError):
 
 
 class ArtifactLockedError(ArtifactError):
-    """The artifact is locked, mostly because somebody approved exactly these bytes."""
+    """The artifact is locked, mostly because exactly these bytes were approved."""
 
     status = PERMISSION_DENIED
     code = "CONTENT_LOCKED"
@@ -171,7 +171,7 @@ class CollectionRunningError(ArtifactError):
 
 
 class ForbiddenRootError(ArtifactError):
-    """A server was asked to open an artifact root that is not on its own list."""
+    """The artifact root is not on the list of the server that was asked to open it."""
 
     status = PERMISSION_DENIED
 
@@ -181,7 +181,7 @@ class StorageError(ArtifactError):
 
 
 class StorageMissingError(StorageError):
-    """The bucket, container or folder is not there."""
+    """The bucket, container or folder does not exist."""
 
     status = RESOURCE_DOES_NOT_EXIST
 
@@ -193,7 +193,7 @@ class StorageDeniedError(StorageError):
 
 
 class StorageCredentialsError(StorageError):
-    """No credentials were found, or the storage does not know them."""
+    """No credentials were found, or the storage does not accept them."""
 
     status = UNAUTHENTICATED
 
@@ -208,7 +208,7 @@ class StorageUnavailableError(StorageError):
 
 
 class LineageError(PackError):
-    """Base of the errors of lineage's asking side; capture itself never raises."""
+    """Base of the errors of lineage queries; capture itself never raises."""
 
     status = BAD_REQUEST
 
@@ -220,26 +220,26 @@ class LineageNotRecordedError(LineageError):
 
 
 class LineageTargetError(LineageError):
-    """What was asked about is no run, model, file, URI or digest."""
+    """The target of a query is not a run, model, file, URI or digest."""
 
 
 # --- plugin 3: auth -----------------------------------------------------------------------------
 
 
 class AuthError(PackError):
-    """Base of sign-in errors; whenever one is raised, no request left the process."""
+    """Base of sign-in errors; the request that raises one is not sent."""
 
     status = UNAUTHENTICATED
 
 
 class AuthConfigError(AuthError):
-    """The profiles file, or a setting beside it, cannot be used."""
+    """The profiles file, or a setting of sign-in, cannot be used."""
 
     status = INVALID_PARAMETER_VALUE
 
 
 class CredentialError(AuthError):
-    """A source has no credential to give."""
+    """The source of a profile gives no credential."""
 
 
 class UnnamedHostError(AuthError):
@@ -251,11 +251,11 @@ class RedirectRefusedError(AuthError):
 
 
 class AuthConflictError(AuthError):
-    """Two things want to sign the same request in."""
+    """Two credentials are configured for the same request."""
 
 
 class SignInPageError(AuthError):
-    """A web page came where the API should have answered, mostly a proxy's sign-in page."""
+    """A web page, mostly a proxy's sign-in page, came in place of an answer of the API."""
 
 
 # --- plugin 4: approvals ------------------------------------------------------------------------
@@ -286,19 +286,19 @@ class ApprovalRequiredError(ApprovalError):
 
 
 class ChecksFailedError(ApprovalError):
-    """The people agree, but something else that the policy requires is lacking."""
+    """Enough people approved, but a check that the policy requires failed."""
 
     code = "CHECKS_FAILED"
 
 
 class FrozenError(ApprovalError):
-    """The policy lets nobody change the target at this time."""
+    """The policy allows no change of the target at this time."""
 
     code = "FROZEN"
 
 
 class SelfApprovalError(ApprovalError):
-    """The requester, or whoever made the version, tried to approve it."""
+    """The requester of the change or the creator of the version tried to approve it."""
 
     code = "SELF_APPROVAL"
 
@@ -310,7 +310,7 @@ class NotAnApproverError(ApprovalError):
 
 
 class IdentityRequiredError(ApprovalError):
-    """The act needs a signed-in person and there is none."""
+    """The call needs a caller who is signed in."""
 
     status = UNAUTHENTICATED
     code = "IDENTITY_REQUIRED"
@@ -330,7 +330,7 @@ class HolderChangedError(ApprovalError):
 
 
 class ProtectedDeleteError(ApprovalError):
-    """The version or model holds a protected target, so deleting it would be an outage."""
+    """The version or model serves a protected target, so deleting it would be an outage."""
 
     code = "PROTECTED_DELETE"
 
@@ -348,41 +348,41 @@ class ReservedTagError(ApprovalError):
 
 
 class ContentLockedError(ApprovalError):
-    """The tag is what a prompt says, and somebody approves or approved exactly that."""
+    """The tag is the content of a prompt that is approved or has an open request."""
 
     code = "CONTENT_LOCKED"
 
 
 class NoOpenRequestError(ApprovalError):
-    """There is no open request for this version and target."""
+    """The version has no open request for this target."""
 
     status = RESOURCE_DOES_NOT_EXIST
     code = "NO_OPEN_REQUEST"
 
 
 class InvalidCommandError(ApprovalError):
-    """A command tag is malformed, or asks for something that makes no sense here."""
+    """A command tag is malformed, or its command does not apply here."""
 
     status = INVALID_PARAMETER_VALUE
     code = "INVALID_COMMAND"
 
 
 class DigestUnavailableError(ApprovalError):
-    """The bytes of the version cannot be read, so nothing can be bound to them."""
+    """The files of the version cannot be read, so no approval can be bound to them."""
 
     status = RESOURCE_CONFLICT
     code = "DIGEST_UNAVAILABLE"
 
 
 class DigestingError(ApprovalError):
-    """The bytes of the version are still being read."""
+    """The files of the version are still being read."""
 
     status = RESOURCE_CONFLICT
     code = "DIGESTING"
 
 
 class AuditBrokenError(ApprovalError):
-    """The audit chain does not hold: an entry was changed, removed or added from outside."""
+    """The audit chain is broken: an entry was changed, removed or added from outside."""
 
     status = RESOURCE_CONFLICT
     code = "AUDIT_BROKEN"

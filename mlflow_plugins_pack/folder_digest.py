@@ -13,7 +13,7 @@ def digest_files(files: Iterable[tuple[str, int, str]]) -> str:
     r"""Return the digest of a folder.
 
     The text hashed has one line ``{path}\0{size}\0{sha256 hex}\n`` per file, in UTF-8 and sorted
-    by the bytes of the path, so that anybody can compute it from the files.
+    by the bytes of the path, so that anyone can compute it from the files.
 
     Args:
         files: Path relative to the folder, size in bytes and SHA-256 in lower-case hex.

@@ -1,7 +1,7 @@
 """Settings, read from ``MLFLOW_PACK_*`` environment variables at the moment of use.
 
 Nothing is read on import: a wrong value surfaces in the call that needs it, never in
-``import mlflow``. The table at the end is the whole list; docs/reference/settings.md follows it.
+``import mlflow``. The list below is complete; docs/reference/settings.md is generated from it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def parse_bool(text: str) -> bool:
     """Read ``true``/``false`` and their usual spellings.
 
     Raises:
-        ValueError: If the text is none of them.
+        ValueError: If the text is another word.
     """
     folded = text.strip().lower()
     if folded in _TRUE:
@@ -43,7 +43,7 @@ def parse_count(text: str) -> int:
     """Read a whole number that is not negative.
 
     Raises:
-        ValueError: If the text is none.
+        ValueError: If the text is not such a number.
     """
     try:
         count = int(text)
@@ -77,6 +77,13 @@ def format_duration(seconds: int) -> str:
     raise AssertionError("a second is a unit")
 
 
+_TYPE_NAMES: dict[object, str] = {
+    parse_bool: "true or false",
+    parse_list: "list",
+    parse_count: "whole number",
+}
+
+
 @dataclass(frozen=True)
 class Setting(Generic[T]):
     """One environment variable.
@@ -84,14 +91,19 @@ class Setting(Generic[T]):
     Attributes:
         name: The variable's full name.
         default: Value when the variable is unset or empty.
-        parse: Turns the text into the value; raises ValueError with what was expected.
-        meaning: One line for the README's table.
+        parse: Returns the value of a text; raises ValueError with what was expected.
+        meaning: One sentence for docs/reference/settings.md.
     """
 
     name: str
     default: T
     parse: Callable[[str], T]
     meaning: str
+
+    @property
+    def type_name(self) -> str:
+        """What the variable holds, in words."""
+        return _TYPE_NAMES.get(self.parse, "text")
 
     def get(self) -> T:
         """Return the current value.
@@ -114,7 +126,7 @@ class Setting(Generic[T]):
             ) from exc
 
     def is_set(self) -> bool:
-        """Tell whether the variable has a value of its own."""
+        """Return whether the variable is set and not empty."""
         return bool(os.environ.get(self.name, "").strip())
 
 
@@ -124,52 +136,52 @@ ARTIFACT_ROOTS: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_ARTIFACT_ROOTS",
     (),
     parse_list,
-    "Artifact roots that a server may open besides its own destination and default root.",
+    "Artifact roots that a server may open in addition to its own destination and default root.",
 )
 ARTIFACT_CACHE_DIR: Setting[str] = Setting(
     "MLFLOW_PACK_ARTIFACT_CACHE_DIR",
     "",
     str,
-    "Folder of the artifact store's local index cache; else `$XDG_CACHE_HOME/mlflow-pack`, "
-    "else `~/.cache/mlflow-pack`.",
+    "Folder of the artifact store's local caches; if not set, `$XDG_CACHE_HOME/mlflow-pack` or "
+    "`~/.cache/mlflow-pack`.",
 )
 ARTIFACT_CACHE_BYTES: Setting[int] = Setting(
     "MLFLOW_PACK_ARTIFACT_CACHE_BYTES",
     0,
     parse_count,
-    "Most bytes of downloaded files that are kept there for the next download; 0 for none.",
+    "Maximum bytes of downloaded files kept in that folder for later downloads; 0 keeps none.",
 )
 ARTIFACT_KEYS: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_ARTIFACT_KEYS",
     (),
     parse_list,
-    "Where the keys of encrypted artifact stores are, the newest first: `env:NAME`, "
-    "`file:/path` (mode 0600) or `command:PROGRAM ARGUMENTS`; older ones still open.",
+    "Locations of the keys of encrypted artifact stores, the newest first: `env:NAME`, "
+    "`file:/path` (mode 0600) or `command:PROGRAM ARGUMENTS`; older keys only decrypt.",
 )
 ARTIFACT_ENCRYPT: Setting[bool] = Setting(
     "MLFLOW_PACK_ARTIFACT_ENCRYPT",
     False,
     parse_bool,
-    "Encrypt artifact stores that the first upload makes, and upload to no other.",
+    "Encrypt the artifact stores that a first upload creates; refuse uploads to any other.",
 )
 
 # --- lineage ------------------------------------------------------------------------------------
 
 LINEAGE_ENABLED: Setting[bool] = Setting(
-    "MLFLOW_PACK_LINEAGE_ENABLED", True, parse_bool, "Capture lineage; `false` turns it all off."
+    "MLFLOW_PACK_LINEAGE_ENABLED", True, parse_bool, "Whether lineage is captured."
 )
 LINEAGE_CAPTURE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_CAPTURE",
     ("audit", "wrap", "boto", "azure", "http", "sql", "mlflow", "spool"),
     parse_list,
-    "Capture layers that are on, of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `mlflow`, "
+    "Capture layers to use, out of `audit`, `wrap`, `boto`, `azure`, `http`, `sql`, `mlflow` and "
     "`spool`.",
 )
 LINEAGE_INCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_INCLUDE",
     (),
     parse_list,
-    "Paths or patterns that are data although the noise filter says no.",
+    "Paths or patterns to record although the noise filter excludes them.",
 )
 LINEAGE_EXCLUDE: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_LINEAGE_EXCLUDE",
@@ -178,40 +190,43 @@ LINEAGE_EXCLUDE: Setting[tuple[str, ...]] = Setting(
     "Paths, URIs or patterns that are never recorded.",
 )
 LINEAGE_HASH: Setting[bool] = Setting(
-    "MLFLOW_PACK_LINEAGE_HASH", True, parse_bool, "Hash local files; else only size and time."
+    "MLFLOW_PACK_LINEAGE_HASH",
+    True,
+    parse_bool,
+    "Whether local files are hashed; otherwise only size and time are recorded.",
 )
 LINEAGE_HASH_MAX_BYTES: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_HASH_MAX_BYTES",
     256 * 1024 * 1024,
     parse_count,
-    "Files up to this many bytes are hashed in full, larger ones by 64 samples of 1 MiB.",
+    "Maximum size in bytes of files that are hashed in full; of larger ones, 64 samples of 1 MiB.",
 )
 LINEAGE_MAX_INPUTS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_MAX_INPUTS",
     10_000,
     parse_count,
-    "Most inputs, and most outputs, that a run lists; folders stand for further inputs.",
+    "Maximum number of inputs, and of outputs, that a run lists; folders stand for further ones.",
 )
 LINEAGE_REDACT: Setting[bool] = Setting(
-    "MLFLOW_PACK_LINEAGE_REDACT", False, parse_bool, "Write the home folder as `~`."
+    "MLFLOW_PACK_LINEAGE_REDACT", False, parse_bool, "Whether the home folder is recorded as `~`."
 )
 LINEAGE_EARLY: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_EARLY",
     False,
     parse_bool,
-    "Begin to capture when Python starts; needs `mlflow-pack lineage early install` once.",
+    "Start to capture when Python starts; needs `mlflow-pack lineage early install` once.",
 )
 LINEAGE_OPENLINEAGE_URL: Setting[str] = Setting(
     "MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL",
     "",
     str,
-    "Where each finished run is reported as an OpenLineage event; nowhere if not set.",
+    "URL that receives an OpenLineage event for each finished run.",
 )
 LINEAGE_FLUSH_SECONDS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_FLUSH_SECONDS",
     60,
     parse_count,
-    "How often a running run's tags are written in case it is killed; 0 for never.",
+    "Seconds between two writes of a running run's lineage, in case it is killed; 0 for none.",
 )
 
 # --- auth ---------------------------------------------------------------------------------------
@@ -220,66 +235,73 @@ AUTH_CONFIG: Setting[str] = Setting(
     "MLFLOW_PACK_AUTH_CONFIG",
     "",
     str,
-    "The profiles file; else `$XDG_CONFIG_HOME/mlflow-pack/auth.toml`, "
-    "else `/etc/mlflow-pack/auth.toml`.",
+    "Path of the profiles file; if not set, `$XDG_CONFIG_HOME/mlflow-pack/auth.toml`, "
+    "`~/.config/mlflow-pack/auth.toml` or `/etc/mlflow-pack/auth.toml`.",
 )
 
 AUTH_HOST: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_AUTH_HOST",
     (),
     parse_list,
-    "The short form: hosts to sign in to, by these variables instead of a file.",
+    "Hosts to sign in to with the profile that these variables describe, in place of a file.",
 )
 AUTH_SOURCE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_SOURCE", "", str, "Its source; else chosen by what else is set."
+    "MLFLOW_PACK_AUTH_SOURCE",
+    "",
+    str,
+    "Source of the credential; if not set, the other variables decide.",
 )
 AUTH_TOKEN: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_TOKEN", "", str, "The token, for the source `env`."
+    "MLFLOW_PACK_AUTH_TOKEN", "", str, "Token, for the source `env`."
 )
 AUTH_TOKEN_FILE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_TOKEN_FILE", "", str, "The token's file, for the source `file`."
+    "MLFLOW_PACK_AUTH_TOKEN_FILE", "", str, "Path of the token's file, for the source `file`."
 )
 AUTH_USERNAME: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_USERNAME", "", str, "The user's name, for the source `basic`."
+    "MLFLOW_PACK_AUTH_USERNAME", "", str, "User name, for the source `basic`."
 )
 AUTH_PASSWORD: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_PASSWORD", "", str, "The user's password, for the source `basic`."
+    "MLFLOW_PACK_AUTH_PASSWORD", "", str, "Password, for the source `basic`."
 )
 AUTH_ISSUER: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_ISSUER", "", str, "The provider, for the source `oidc`."
+    "MLFLOW_PACK_AUTH_ISSUER", "", str, "URL of the OpenID Connect provider, for the source `oidc`."
 )
-AUTH_CLIENT_ID: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_CLIENT_ID", "", str, "Who we are to the provider."
-)
+AUTH_CLIENT_ID: Setting[str] = Setting("MLFLOW_PACK_AUTH_CLIENT_ID", "", str, "OAuth client ID.")
 AUTH_CLIENT_SECRET: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_CLIENT_SECRET", "", str, "How we prove it."
+    "MLFLOW_PACK_AUTH_CLIENT_SECRET", "", str, "OAuth client secret."
 )
 AUTH_SCOPE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_SCOPE", "", str, "OAuth scopes to ask for, with blanks between."
+    "MLFLOW_PACK_AUTH_SCOPE", "", str, "OAuth scopes, separated by blanks."
 )
 AUTH_AUDIENCE: Setting[str] = Setting(
-    "MLFLOW_PACK_AUTH_AUDIENCE", "", str, "For whom the token is, where the source asks for that."
+    "MLFLOW_PACK_AUTH_AUDIENCE", "", str, "Audience of the token, for sources that ask for one."
 )
 
 # --- identity of a server's callers ---------------------------------------------------------------
 
 JWT_ISSUER: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_ISSUER", "", str, "Whose tokens a basic-auth server accepts beside passwords."
+    "MLFLOW_PACK_JWT_ISSUER",
+    "",
+    str,
+    "Issuer whose tokens a basic-auth server accepts in addition to passwords.",
 )
 JWT_AUDIENCE: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_AUDIENCE", "", str, "For whom those tokens must be made out."
+    "MLFLOW_PACK_JWT_AUDIENCE", "", str, "Audience that those tokens must have."
 )
 JWT_JWKS_URI: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_JWKS_URI", "", str, "Where the issuer's keys are; else it is asked."
+    "MLFLOW_PACK_JWT_JWKS_URI",
+    "",
+    str,
+    "URL of the issuer's keys; if not set, its discovery document names them.",
 )
 JWT_USER_CLAIM: Setting[str] = Setting(
-    "MLFLOW_PACK_JWT_USER_CLAIM", "sub", str, "Which claim names the user."
+    "MLFLOW_PACK_JWT_USER_CLAIM", "sub", str, "Claim that holds the user name."
 )
 JWT_CREATE_USERS: Setting[bool] = Setting(
     "MLFLOW_PACK_JWT_CREATE_USERS",
     False,
     parse_bool,
-    "Create a user whose token is valid and who is not known yet.",
+    "Whether an unknown user with a valid token is created.",
 )
 
 # --- approvals ----------------------------------------------------------------------------------
@@ -288,19 +310,19 @@ APPROVALS_POLICY: Setting[str] = Setting(
     "MLFLOW_PACK_APPROVALS_POLICY",
     "",
     str,
-    "The policy file; required by every `approval-` registry URI.",
+    "Path of the policy file; required by every `approval-` registry URI.",
 )
 APPROVALS_AUDIT_KEY: Setting[str] = Setting(
     "MLFLOW_PACK_APPROVALS_AUDIT_KEY",
     "",
     str,
-    "File with the key that signs and checks exported heads of the audit log.",
+    "Path of the key that signs and checks exported heads of the audit log.",
 )
 APPROVALS_DIGEST_SECONDS: Setting[int] = Setting(
     "MLFLOW_PACK_APPROVALS_DIGEST_SECONDS",
     10,
     parse_count,
-    "How long a call itself reads a version's files; what takes longer goes on behind it.",
+    "Seconds a request may spend hashing files before the work continues in the background.",
 )
 
 

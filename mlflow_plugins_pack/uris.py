@@ -23,7 +23,7 @@ def scheme_of(uri: str) -> str:
 
 
 def is_pack_uri(word: str, uri: str) -> bool:
-    """Tell whether the URI's scheme starts with the given word and a hyphen."""
+    """Return whether the URI's scheme starts with the given word and a hyphen."""
     return scheme_of(uri).startswith(f"{word}-")
 
 

@@ -32,7 +32,7 @@ class WebUrl:
         host: Lower case; IPv6 compressed and without brackets.
         port: Always explicit.
         path: The raw path, percent-encoding kept; at least ``/``.
-        rest: Query and fragment with their ``?`` or ``#``; empty if there are none.
+        rest: Query and fragment with their ``?`` or ``#``; empty without them.
     """
 
     scheme: str
@@ -48,12 +48,12 @@ class WebUrl:
 
     @property
     def is_local(self) -> bool:
-        """Whether the host is this machine, whatever a name server answers."""
+        """True if the host is this machine, whatever a name server answers."""
         return is_loopback(self.host)
 
     @property
     def is_secure(self) -> bool:
-        """Whether secrets may be sent there: https, or http that does not leave this machine."""
+        """True if secrets may be sent there: https, or http that does not leave this machine."""
         return self.scheme == "https" or self.is_local
 
 

@@ -46,7 +46,7 @@ def settings_page() -> str:
     from mlflow_plugins_pack import settings
 
     rows = [
-        (f"`{one.name}`", one.meaning, _shown_default(one.default))
+        (f"`{one.name}`", one.meaning, one.type_name, _shown_default(one.default))
         for one in settings.all_settings()
     ]
     return f"""# Settings
@@ -54,9 +54,10 @@ def settings_page() -> str:
 {_MADE}
 The pack reads these environment variables when it needs them, never on import. Credentials and
 endpoints of storage and databases are read as stock MLflow reads them (`AWS_*`,
-`MLFLOW_S3_ENDPOINT_URL`, `AZURE_STORAGE_CONNECTION_STRING`, ...).
+`MLFLOW_S3_ENDPOINT_URL`, `AZURE_STORAGE_CONNECTION_STRING`, ...). The parts of a list are separated
+by commas. A value of another type is an error of the call that needs it, which names the setting.
 
-{_table(("setting", "meaning", "default"), rows)}"""
+{_table(("setting", "meaning", "type", "default"), rows)}"""
 
 
 # --- commands -----------------------------------------------------------------------------------

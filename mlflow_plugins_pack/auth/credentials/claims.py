@@ -1,4 +1,4 @@
-"""Read what a token of our own says about itself; it is not verified, the server does that."""
+"""Reads the claims of a token of our own; the server verifies it, not this module."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ def claims_of(token: str) -> Mapping[str, Any]:
 
 
 def life_of(token: str) -> float | None:
-    """Return how long a token that was just had is good, in seconds; None if it does not say.
+    """Return the seconds that a token just received is valid; None if it does not say.
 
-    Counted from its own moment of issue where it says that, so that a wrong clock here does not
-    matter.
+    Counted from its own time of issue if it has one, so that a wrong clock here does not matter.
     """
     claims = claims_of(token)
     end, start = claims.get("exp"), claims.get("iat")
@@ -35,7 +34,7 @@ def life_of(token: str) -> float | None:
 
 
 def who_is(claims: Mapping[str, Any]) -> str | None:
-    """Return whom a token names."""
+    """Return the user that a token names."""
     for name in ("preferred_username", "email", "upn", "sub", "client_id"):
         if isinstance(value := claims.get(name), str) and value:
             return value

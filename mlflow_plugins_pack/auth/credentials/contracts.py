@@ -19,11 +19,11 @@ _FORBIDDEN = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 
 class SourceError(Exception):
-    """A secret cannot be had; the text says why and what to do, without the secret."""
+    """A secret is not available; the text says why and what to do, without the secret."""
 
 
 class SourceDownError(SourceError):
-    """What gives the secret does not answer just now: it may in a moment."""
+    """The service that gives the secret does not answer now; it may in a moment."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class SecretReading:
 
     Attributes:
         secret: The secret, as it was found.
-        lifetime_seconds: How long it is good; None if unknown.
+        lifetime_seconds: Seconds that it is valid; None if unknown.
     """
 
     secret: Secret
@@ -40,7 +40,7 @@ class SecretReading:
 
 
 class SecretReader(Protocol):
-    """Where one secret is."""
+    """A reader of one secret from its location."""
 
     def stamp(self) -> object:
         """Return a mark that changes when the secret may have changed; never raises."""
@@ -49,12 +49,12 @@ class SecretReader(Protocol):
         """Read the secret.
 
         Raises:
-            SourceError: If it is not there, empty or unusable.
+            SourceError: If it is missing, empty or unusable.
         """
 
 
 class Source(Protocol):
-    """What signs a request in."""
+    """A source of the headers that sign a request in."""
 
     def stamp(self) -> object:
         """Return a mark that changes when the credential may have changed; never raises."""
@@ -63,7 +63,7 @@ class Source(Protocol):
         """Return the headers to send.
 
         Raises:
-            SourceError: If a secret they need cannot be had.
+            SourceError: If a secret that they need is not available.
         """
 
 
@@ -133,7 +133,7 @@ def import_extra(module: str, extra: str) -> Any:
 
 
 class WithExtraHeaders:
-    """A source with further headers beside its own."""
+    """A source with further headers in addition to its own."""
 
     def __init__(self, main: Source, extra: Source) -> None:
         self._main, self._extra = main, extra

@@ -1,8 +1,8 @@
-"""When a credential is used, refreshed ahead, fetched anew or given up; pure, the clock is passed.
+"""Decides when a credential is used, refreshed ahead, fetched or given up; pure.
 
-Times are seconds of a monotonic clock. Two windows before the expiry: in the advisory one a
-single caller refreshes and the others go on with the old credential; in the mandatory one all
-wait for the refresh.
+Times are seconds of a monotonic clock that callers pass. Two windows precede the expiry: in the
+advisory one a single caller refreshes and the others use the old credential; in the mandatory one
+all wait for the refresh.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ ADVISORY_SHARE = 0.05
 MANDATORY_SECONDS = 10.0
 MANDATORY_SHARE = 0.02
 OUTAGE_SECONDS = 60.0
-"""How long after the end of a credential a source that is down is waited for."""
+"""Seconds that requests wait for a source that is down after the credential has ended."""
 LONGEST_LIFE_SECONDS = 366 * 86400.0
 REJECTED_PAUSE_SECONDS = 10.0
-"""How long the source is not asked again once the server refused all that it gives."""
+"""Seconds until the source is asked again once the server refused all that it gives."""
 
 
 Headers = tuple[tuple[str, Secret], ...]
@@ -31,7 +31,7 @@ Signer = Callable[[Any], Headers]
 
 
 class Step(Enum):
-    """What a caller does next."""
+    """The next step of a caller."""
 
     USE = auto()
     REFRESH_AHEAD = auto()
@@ -46,9 +46,8 @@ class Credential:
     Attributes:
         headers: Header names and their values.
         lifetime_seconds: From the moment it was fetched; None if the source does not know.
-        age_seconds: How old it was by then; 0 if it was made for us, more if another process had
-            it before.
-        who: Whom it signs in, as the source knows; None if it does not.
+        age_seconds: Its age by then; 0 for a new one, more if another process had it before.
+        who: The name of the user that it signs in; None if unknown.
         source: Which of several sources gave it; empty if there is one.
         sign: Makes the headers of one request, where each needs its own; `headers` holds what
             goes with every request.
@@ -68,11 +67,11 @@ class Credential:
 
 @dataclass(frozen=True)
 class State:
-    """All that is known of one profile's credential.
+    """The state of one profile's credential.
 
     Attributes:
         credential: The last one fetched, if any.
-        fetched_at: When.
+        fetched_at: Time of that fetch.
         stamp: The source's mark of what it read; another mark means the secret was rotated.
         failures: Fetches that failed in a row.
         retry_at: Before this moment a failed source is not asked again.
@@ -166,8 +165,8 @@ def failed(state: State, error: str, now: float, stamp: object, *, is_down: bool
 def outage_wait(state: State, now: float) -> float | None:
     """Return how long to wait before a source that is down is asked again.
 
-    A job that has been running is worth waiting for; whoever never had a credential gets the
-    error at once.
+    A running job is worth waiting for; a process that never had a credential gets the error at
+    once.
 
     Returns:
         Seconds; None if it is not down, or for too long, or there was no credential before.
@@ -189,7 +188,7 @@ def rejected(state: State, now: float) -> State:
 
 
 def may_refetch_after_rejection(state: State, now: float) -> bool:
-    """Tell whether asking the source again may help after the server answered 401."""
+    """Return whether asking the source again may help after the server answered 401."""
     return now - state.rejected_at >= REJECTED_PAUSE_SECONDS
 
 

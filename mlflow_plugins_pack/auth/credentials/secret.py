@@ -1,4 +1,4 @@
-"""Keep secrets out of everything a person or a log may see; pure."""
+"""Keeps secrets out of everything that a person or a log may see; pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
 class Secret:
-    """A text that shows itself to `reveal` only: not in a repr, a traceback, a log or a pickle."""
+    """A text that only `reveal` returns: no repr, traceback, log or pickle shows it."""
 
     __slots__ = ("_text",)
 
@@ -41,10 +41,10 @@ class Secret:
 
 
 def redact(text: str, limit_characters: int = 300) -> str:
-    """Make a foreign program's words fit to be shown.
+    """Return the output of a foreign program without what may be a secret.
 
-    Hides whatever looks like a credential, long or announced by a word such as ``token``. It errs
-    on the side of hiding: paths and URLs may go too.
+    Hides whatever looks like a credential, long or announced by a word such as ``token``. When in
+    doubt it hides: paths and URLs may be hidden too.
     """
     shown = _CONTROL.sub(" ", text)
     shown = _NAMED.sub(rf"\1{HIDDEN}", shown)

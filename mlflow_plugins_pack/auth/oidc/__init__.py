@@ -1,1 +1,5 @@
-"""Sign-in at an OpenID Connect provider: its messages, its endpoints, and the two dialogues."""
+"""OpenID Connect: a provider, its transport, and the sign-in of a person.
+
+May import credentials, profiles and identity.
+Must never import token_store, sources or anything above them.
+"""

@@ -1,4 +1,4 @@
-"""The browser's dialogue as values (RFC 6749, 7636, 9207, OpenID Connect Core); pure."""
+"""The authorization request and its answer (RFC 6749, 7636, 9207, OpenID Connect Core); pure."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from urllib.parse import urlencode
 
 
 class AuthorizationRefusedError(Exception):
-    """What came back is not the answer to what was asked; the text says why."""
+    """The redirect is not a valid answer to the request; the text says why."""
 
 
 class ForeignRedirectError(AuthorizationRefusedError):
-    """Somebody else's: it says nothing about our question, which stays open."""
+    """The redirect answers another request; ours stays open."""
 
 
 @dataclass(frozen=True)
 class AuthorizationRequest:
-    """One dialogue's secrets.
+    """The secrets of one authorization request.
 
     Attributes:
-        state: Ties the answer to the question.
-        nonce: Ties the ID token to it.
-        verifier: Proves to the token endpoint that we asked (PKCE).
+        state: Binds the answer to the request.
+        nonce: Binds the ID token to the request.
+        verifier: Proves to the token endpoint that this process sent the request (PKCE).
     """
 
     state: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -42,7 +42,7 @@ class AuthorizationRequest:
     def url(
         self, endpoint: str, client_id: str, redirect_uri: str, wanted: Mapping[str, str]
     ) -> str:
-        """Return the address that the person opens."""
+        """Return the URL that the person opens."""
         parameters = {
             "response_type": "code",
             "client_id": client_id,
@@ -58,23 +58,23 @@ class AuthorizationRequest:
         return f"{endpoint}{'&' if '?' in endpoint else '?'}{urlencode(parameters)}"
 
     def read_code(self, answer: Mapping[str, list[str]], issuer: str, *, says_issuer: bool) -> str:
-        """Return the code of an answer.
+        """Return the authorization code of an answer.
 
         Args:
-            answer: The redirect's query, parsed.
-            issuer: Whom we asked.
+            answer: The query of the redirect, parsed.
+            issuer: The issuer that was asked.
             says_issuer: Whether it promised to name itself in its answers (RFC 9207).
 
         Raises:
-            ForeignRedirectError: If the answer is not to this question; wait on.
-            AuthorizationRefusedError: If it is, and is no good.
+            ForeignRedirectError: If the answer belongs to another request; keep waiting.
+            AuthorizationRefusedError: If the answer is invalid or a refusal.
         """
         if not hmac.compare_digest(_one(answer, "state").encode(), self.state.encode()):
-            raise ForeignRedirectError("it belongs to no sign-in that was begun here")
+            raise ForeignRedirectError("it does not belong to the sign-in that was started here")
         named = _one(answer, "iss")
         if (named or says_issuer) and named != issuer:
             raise AuthorizationRefusedError(
-                "another provider answered than was asked (mix-up); no code was handed over"
+                "another provider answered than the one that was asked (mix-up); no code was used"
             )
         if error := _one(answer, "error"):
             detail = _one(answer, "error_description")

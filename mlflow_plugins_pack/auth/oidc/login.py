@@ -1,7 +1,7 @@
-"""Sign a person in: in a browser on this machine, or on another device with a code.
+"""Signs a person in with a browser on this machine, or with a code on another device.
 
-Both wait a bounded time, and both can be given up with Ctrl-C; nothing is kept until the whole
-answer has been verified.
+Both wait a bounded time and end with Ctrl-C. Nothing is stored until the whole answer has been
+verified.
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ Show = Callable[[str], None]
 def by_browser(
     provider: Provider, timeout_seconds: float, show: Show
 ) -> tuple[TokenResponse, str | None]:
-    """Let the person sign in with a browser on this machine.
+    """Sign a person in with a browser on this machine.
 
     Args:
-        provider: The profile's.
-        timeout_seconds: How long to wait.
-        show: Is given the address to open.
+        provider: The provider of the profile.
+        timeout_seconds: Seconds to wait.
+        show: Called with the URL to open.
 
     Returns:
-        The tokens, and who signed in.
+        The tokens, and the name of the user.
 
     Raises:
-        SourceError: If nobody did in time, or the answer does not hold.
+        SourceError: If the person did not sign in in time, or the answer is invalid.
     """
     question = AuthorizationRequest()
     issuer = provider.profile.issuer
@@ -81,16 +81,16 @@ def by_device(
     show: Callable[[str, str, str | None], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[TokenResponse, str | None]:
-    """Let the person sign in on any device, with a code (RFC 8628).
+    """Sign a person in on any device, with a code (RFC 8628).
 
     Args:
-        provider: The profile's.
-        timeout_seconds: How long to wait at most.
-        show: Is given the address, the code, and the address that holds the code.
-        sleep: Waits.
+        provider: The provider of the profile.
+        timeout_seconds: Seconds to wait at most.
+        show: Called with the URL, the code, and the URL that contains the code, if any.
+        sleep: Waits for some seconds.
 
     Raises:
-        SourceError: As `by_browser`.
+        SourceError: If the person did not sign in in time, or the answer is invalid.
     """
     started = provider.start_device()
     code, user_code = started.get("device_code"), started.get("user_code")
@@ -116,11 +116,11 @@ def by_device(
             continue
         if answer is not None:
             return answer, _who(provider, answer, None)
-    raise SourceError(f"nobody signed in within {limit:g} s; begin again")
+    raise SourceError(f"the sign-in was not finished within {limit:g} s; start it again")
 
 
 def _who(provider: Provider, answer: TokenResponse, nonce: str | None) -> str | None:
-    """Verify the ID token and return whom it names; None if there is none."""
+    """Verify the ID token and return the user that it names; None without an ID token."""
     if answer.id_token is None:
         return None
     import_extra("joserfc", "oidc")
@@ -151,7 +151,7 @@ def _who(provider: Provider, answer: TokenResponse, nonce: str | None) -> str | 
 
 
 def _check_shown(url: object) -> None:
-    """A person is asked to type a password there, so it must be as safe as any endpoint."""
+    """Raise SourceError if the URL is not secure: a person types a password there."""
     try:
         check_secure_url(str(url), may_have_query=True)
     except ValueError as exc:
@@ -192,13 +192,15 @@ class _Listener(socketserver.ThreadingTCPServer):
         # In short turns, so that Ctrl-C is heard everywhere.
         while not self.came.wait(0.2):
             if time.monotonic() > deadline:
-                raise SourceError(f"nobody signed in within {timeout_seconds:g} s; begin again")
+                raise SourceError(
+                    f"the sign-in was not finished within {timeout_seconds:g} s; start it again"
+                )
         if self.problem:
             raise SourceError(self.problem)
         return self.code
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a browser that closes a connection early is no news."""
+        """Ignore the error: browsers close connections early."""
 
 
 @contextlib.contextmanager
@@ -226,7 +228,7 @@ def _listening(port: int, read: Callable[[Mapping[str, list[str]]], str]) -> Ite
 
 
 class _Page(BaseHTTPRequestHandler):
-    """What the browser sees when it comes back."""
+    """Answers the browser when it comes back."""
 
     server: _Listener
     timeout = 10
@@ -234,7 +236,7 @@ class _Page(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         split = urlsplit(self.path)
         if split.path != _PATH:
-            self._answer(404, "There is nothing here.")
+            self._answer(404, "This page does not exist.")
             return
         if self.server.came.is_set():
             self._answer(200, "This sign-in has ended. You may close this page.")
@@ -242,7 +244,7 @@ class _Page(BaseHTTPRequestHandler):
         try:
             code = self.server.read(parse_qs(split.query, keep_blank_values=True))
         except ForeignRedirectError as exc:
-            # Any page may point a browser here; it must not end the person's sign-in.
+            # Any web page may send a browser here; that must not end the sign-in.
             self._answer(400, f"Not accepted: {exc}.")
         except AuthorizationRefusedError as exc:
             self.server.problem = str(exc)
@@ -268,7 +270,7 @@ class _Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: the path holds the code."""
+        """Log nothing: the path contains the code."""
 
 
 _TEMPLATE = """<!doctype html><html lang="en"><head><meta charset="utf-8">

@@ -1,4 +1,4 @@
-"""One provider: its discovery document, how we authenticate to it, and the grants it is asked for.
+"""An OpenID Connect provider: discovery document, client authentication and token requests.
 
 Messages are those of RFC 6749 (client credentials, refresh, code), RFC 7523 (JWT bearer and
 ``private_key_jwt``), RFC 8628 (device code), RFC 8693 (token exchange) and RFC 8707 (resource).
@@ -28,13 +28,13 @@ _ASSERTION_SECONDS = 60
 
 @dataclass(frozen=True)
 class TokenResponse:
-    """What a token endpoint gives.
+    """The answer of a token endpoint.
 
     Attributes:
-        access_token: The token.
-        lifetime_seconds: How long it is good; None if not said.
-        refresh_token: For the next; None if not given.
-        id_token: Who signed in; None if not given.
+        access_token: The access token.
+        lifetime_seconds: Seconds that it is valid; None if the provider does not say.
+        refresh_token: The refresh token, if there is one.
+        id_token: The ID token, if there is one.
     """
 
     access_token: Secret
@@ -45,7 +45,7 @@ class TokenResponse:
 
 @dataclass(frozen=True)
 class ClientSecrets:
-    """Where the profile's own secrets are read."""
+    """Readers of the profile's own secrets."""
 
     client_secret: SecretReader | None = None
     client_key: SecretReader | None = None
@@ -66,7 +66,7 @@ class Provider:
         """Return the discovery document, kept for an hour and while the provider is down.
 
         Raises:
-            SourceError: If it cannot be had, or is another issuer's.
+            SourceError: If it is not available, or belongs to another issuer.
         """
         now = time.monotonic()
         if not self._document or now - self._read_at > DISCOVERY_SECONDS:
@@ -99,7 +99,7 @@ class Provider:
         raise SourceError(f"the {name} of the issuer {self.profile.issuer}: {problem}")
 
     def grant(self) -> TokenResponse:
-        """Get a token by a flow that needs no person.
+        """Get a token by a flow that does not need a person.
 
         Raises:
             SourceError: If that fails.
@@ -118,7 +118,7 @@ class Provider:
         return self.ask({**form, **self._wanted()})
 
     def refresh(self, refresh_token: str) -> TokenResponse:
-        """Get a token by a refresh token.
+        """Get a token with a refresh token.
 
         Raises:
             OAuthError: ``invalid_grant`` if it is spent, revoked or expired.
@@ -129,7 +129,7 @@ class Provider:
         return self.ask(form)
 
     def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> TokenResponse:
-        """Get a token by an authorization code."""
+        """Get a token with an authorization code."""
         return self.ask(
             {
                 "grant_type": "authorization_code",
@@ -140,15 +140,15 @@ class Provider:
         )
 
     def start_device(self) -> dict[str, Any]:
-        """Begin a device authorization (RFC 8628, section 3.1)."""
+        """Start a device authorization (RFC 8628, section 3.1)."""
         form, headers = self._authenticated(self.scope_and_audience())
         return self.transport.post(self.endpoint("device_authorization_endpoint"), form, headers)
 
     def poll_device(self, device_code: str) -> TokenResponse | None:
-        """Ask whether the person has signed in; None while they have not.
+        """Return the tokens once the person has signed in; None until then.
 
         Raises:
-            OAuthError: ``slow_down`` to ask less often; anything else ends the dialogue.
+            OAuthError: ``slow_down`` to ask less often; any other ends the sign-in.
         """
         try:
             return self.ask({"grant_type": _GRANT + "device_code", "device_code": device_code})
@@ -158,7 +158,7 @@ class Provider:
         return None
 
     def revoke(self, refresh_token: str) -> None:
-        """End a sign-in at the provider (RFC 7009), where it offers that."""
+        """Revoke a refresh token (RFC 7009), if the provider supports that."""
         if not isinstance(self.metadata().get("revocation_endpoint"), str):
             return
         form = {"token": refresh_token, "token_type_hint": "refresh_token"}
@@ -166,13 +166,13 @@ class Provider:
         self.transport.post(self.endpoint("revocation_endpoint"), form, headers, may_be_empty=True)
 
     def ask(self, form: Mapping[str, str]) -> TokenResponse:
-        """Ask the token endpoint."""
+        """Send a form to the token endpoint."""
         url = self.endpoint("token_endpoint")
         full, headers = self._authenticated(form)
         return _read_answer(self.transport.post(url, full, headers), url)
 
     def scope_and_audience(self) -> dict[str, str]:
-        """Return the parameters that say what a token is for, where a person signs in."""
+        """Return the scope, audience and resource parameters of a person's sign-in."""
         return self._wanted("openid offline_access")
 
     def _wanted(self, default_scope: str = "") -> dict[str, str]:
@@ -202,7 +202,7 @@ class Provider:
         return full, {"Authorization": "Basic " + base64.b64encode(pair).decode("ascii")}
 
     def _assertion(self, key_text: str) -> str:
-        """Sign who we are (RFC 7523, section 2.2), with a PEM or JWK private key."""
+        """Return a signed client assertion (RFC 7523, section 2.2); the key is PEM or JWK."""
         jwk, jwt = import_extra("joserfc.jwk", "oidc"), import_extra("joserfc.jwt", "oidc")
         now = int(time.time())
         claims = {
@@ -220,7 +220,7 @@ class Provider:
             return str(jwt.encode(header, claims, key, algorithms=[algorithm]))
         except Exception:  # noqa: BLE001, S110 - whatever it is, it may hold the key
             pass
-        raise SourceError("client_key is no private key (PEM or JWK, RSA or EC) that can sign")
+        raise SourceError("client_key is not a private key (PEM or JWK, RSA or EC) that can sign")
 
     def _check_issuer(self, document: Mapping[str, Any], url: str) -> None:
         if document.get("issuer") != self.profile.issuer:
@@ -250,7 +250,7 @@ def _import_key(jwk: Any, text: str) -> tuple[Any, str]:
 
 def _read(place: SecretReader | None) -> str:
     if place is None:
-        raise SourceError("the profile names no place for a secret that this needs")
+        raise SourceError("the profile does not say where a secret is that this needs")
     return place.read().secret.reveal().strip()
 
 

@@ -1,4 +1,4 @@
-"""Ask a provider over HTTP: bounded in time and size, no redirects, no foreign credentials."""
+"""HTTP to a provider: bounded in time and size, without redirects or foreign credentials."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _LARGEST_BYTES = 1 << 20
 
 
 class OAuthError(SourceError):
-    """The provider refused, in the words of RFC 6749, section 5.2.
+    """The provider refused (RFC 6749, section 5.2).
 
     Attributes:
-        code: Such as ``invalid_grant``.
+        code: The error code, such as ``invalid_grant``.
     """
 
     def __init__(self, code: str, description: object, url: str) -> None:
@@ -30,12 +30,12 @@ class OAuthError(SourceError):
 
 @dataclass(frozen=True)
 class Transport:
-    """How a provider is reached.
+    """A connection to a provider.
 
     Attributes:
-        timeout_seconds: For the whole of one question.
-        tls: The profile's certificates.
-        proxy: The profile's proxy; else the environment's.
+        timeout_seconds: Limit of one whole exchange, in seconds.
+        tls: The certificates of the profile.
+        proxy: The proxy of the profile; if None, that of the environment.
     """
 
     timeout_seconds: float
@@ -46,7 +46,7 @@ class Transport:
         """Get a JSON object.
 
         Raises:
-            SourceError: If there is none.
+            SourceError: If the answer is not a JSON object with status 200.
         """
         status, document = self._ask("GET", url, None, headers or {})
         if status != 200:
@@ -64,8 +64,8 @@ class Transport:
         """Post a form and return the JSON object that answers it.
 
         Raises:
-            OAuthError: If the provider refuses in OAuth's words.
-            SourceError: If it answers otherwise, or not.
+            OAuthError: If the provider refuses with an OAuth error.
+            SourceError: If it answers otherwise, or does not answer.
         """
         status, document = self._ask("POST", url, form, headers or {}, may_be_empty=may_be_empty)
         if isinstance(error := document.get("error"), str):
@@ -134,7 +134,7 @@ def _parse(url: str, status: int, kind: str, body: bytes) -> dict[str, Any]:
     if isinstance(document, dict):
         return document
     # A gateway's page, mostly: it stands there while what is behind it is down.
-    what = "a web page" if "html" in kind.lower() else "something else than a JSON object"
+    what = "a web page" if "html" in kind.lower() else "something other than a JSON object"
     raise SourceError(f"{url} answered with {what} (status {status}); is the issuer right?")
 
 

@@ -67,7 +67,7 @@ Word = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x20\x7f]+$")]
 
 
 class SecretLocation(StrictModel):
-    """Where one secret is: exactly one of a variable, a file, a command, a keyring's entry."""
+    """Location of one secret: exactly one of a variable, a file, a command, a keyring's entry."""
 
     env: VariableName | None = None
     file: AbsolutePath | None = None
@@ -94,12 +94,12 @@ class SecretLocation(StrictModel):
 
 
 class Tls(StrictModel):
-    """How the connection to the profile's hosts is made safe.
+    """Certificates for connections to the profile's hosts.
 
     Attributes:
-        ca: A file of certificates to trust instead of the usual ones.
-        cert: The client's certificate, for mutual TLS.
-        key: Its private key, if it is not in the same file.
+        ca: Path of the certificates to trust in place of the default ones.
+        cert: Path of the client's certificate, for mutual TLS.
+        key: Path of its private key, if that is not in the same file.
     """
 
     ca: AbsolutePath | None = None

@@ -184,7 +184,7 @@ def _read_chain(names: list[str], table: dict[str, Any]) -> tuple[Profile | None
     if len(set(names)) != len(names):
         problems.append(": a source is there twice")
     if "aws-sigv4" in names:
-        problems.append(": aws-sigv4 signs each request anew and cannot be one of several")
+        problems.append(": aws-sigv4 signs each request and cannot be one of several")
     if problems:
         return None, problems
     common = {key: getattr(links[0], key) for key in CommonProfile.model_fields}
@@ -200,7 +200,7 @@ def _validate(model: Any, table: dict[str, Any]) -> tuple[Any, list[str]]:
 
 
 def _twice(profile: Profile) -> list[str]:
-    """Say which header two parts of a profile would set."""
+    """Return which header two parts of a profile would set."""
     links = profile.links if isinstance(profile, ChainProfile) else (profile,)
     for link in links:
         folded = [name.lower() for name in (*profile.extra_headers, *link.own_headers())]
@@ -241,7 +241,7 @@ def _read_trusted(path: str) -> bytes:
 
 
 def distrust(found: os.stat_result) -> str:
-    """Say why a configuration file is not to be trusted; empty if it is."""
+    """Return why a configuration file is not trusted; empty if it is."""
     if not stat.S_ISREG(found.st_mode):
         return "it is not a regular file. Nothing was sent. Name a regular file."
     if not hasattr(os, "getuid"):  # Windows: access is governed by ACLs, which os.stat hides
@@ -261,7 +261,7 @@ def distrust(found: os.stat_result) -> str:
 
 
 def distrust_folder(path: str) -> str:
-    """Say why a file's folder is not to be trusted; empty if it is."""
+    """Return why a file's folder is not trusted; empty if it is."""
     folder = os.path.dirname(os.path.realpath(path))
     mode = os.stat(folder).st_mode
     if hasattr(os, "getuid") and mode & stat.S_IWOTH and not mode & stat.S_ISVTX:

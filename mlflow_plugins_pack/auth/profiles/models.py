@@ -25,7 +25,7 @@ from mlflow_plugins_pack.strict_model import StrictModel
 
 
 class CommonProfile(StrictModel):
-    """What every profile may say, whatever its source."""
+    """The keys of every profile, whatever its source."""
 
     hosts: Annotated[list[str], Field(min_length=1)]
     extra_headers: dict[HeaderName, SecretLocation] = {}
@@ -191,13 +191,13 @@ class OidcProfile(_TokenProfile):
     """A token of an OpenID Connect provider.
 
     Attributes:
-        issuer: As the provider writes it; its endpoints are read from its discovery document.
-        scope: OAuth scopes, with blanks between.
-        flow: How the token is had; ``auto`` chooses by what is configured.
-        subject_token: Of whom the token is had, for ``token_exchange``.
-        assertion: What is exchanged for it, for ``jwt_bearer``.
-        token: Which of the provider's two tokens is sent.
-        cache: Where tokens are kept for the other processes and the next ones.
+        issuer: The issuer as the provider writes it; its discovery document names the endpoints.
+        scope: OAuth scopes, separated by blanks.
+        flow: The OAuth flow; ``auto`` chooses by what else is configured.
+        subject_token: The token to exchange, for ``token_exchange``.
+        assertion: The JWT to exchange, for ``jwt_bearer``.
+        token: The one of the provider's two tokens that is sent.
+        cache: The store that shares tokens with other and later processes.
     """
 
     source: Literal["oidc"]
@@ -250,7 +250,7 @@ class OidcProfile(_TokenProfile):
 
     @property
     def needs_person(self) -> bool:
-        """Tell whether somebody has to sign in now and then."""
+        """True if a person has to sign in from time to time."""
         return self.chosen_flow in ("authorization_code", "device_code")
 
 

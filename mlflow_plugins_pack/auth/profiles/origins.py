@@ -1,4 +1,4 @@
-"""Decides whether a URL lies within a host that a profile names; pure.
+"""Decides whether a URL is within a host that a profile names; pure.
 
 The comparison is exact. A URL that two parsers could read in two ways matches nothing: the worst
 outcome is a request without credentials.
@@ -18,7 +18,7 @@ _DECODE_ROUNDS = 5
 
 @dataclass(frozen=True)
 class Scope:
-    """Where the credentials of one profile may go.
+    """A host, and perhaps a path on it, that receives the credentials of one profile.
 
     Attributes:
         scheme: ``http`` or ``https``.
@@ -44,11 +44,11 @@ class Scope:
 
     @property
     def is_local_http(self) -> bool:
-        """Whether it is plain http on this machine."""
+        """True if it is plain http on this machine."""
         return self.scheme == "http" and is_loopback(self.host)
 
     def covers(self, url: WebUrl) -> bool:
-        """Return whether the URL has this origin and lies under the prefix."""
+        """Return whether the URL has this origin and is under the prefix."""
         return self.origin == url.origin and stays_under(url.path, self.prefix)
 
 

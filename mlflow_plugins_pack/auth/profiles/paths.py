@@ -1,4 +1,6 @@
-"""Where the profiles are; imports little, since every request of stock MLflow asks.
+"""Paths of the profiles file and of the token folder.
+
+Imports little, since every request of stock MLflow asks for them.
 
 The current directory is never looked at: a cloned repository must not choose where tokens go or
 which command produces them.
@@ -17,7 +19,7 @@ ENVIRONMENT = "(environment)"
 
 
 def find_config() -> str | None:
-    """Return the path of the profiles file, or None where nobody configured one.
+    """Return the path of the profiles file, or None without one.
 
     A path named by the environment is returned whether or not it exists: a missing file is then
     an error of the request, not a silent sign-out. Never raises.
@@ -38,9 +40,9 @@ def user_config() -> str:
 
 
 def token_folder() -> str:
-    """Return the folder where tokens are kept for this user's other processes.
+    """Return the folder of the tokens that this user's processes share.
 
-    It is the state folder and not the cache: a refresh token cannot be had again by itself.
+    It is in the state folder, not in the cache: a refresh token cannot be fetched again.
     """
     return os.path.join(base_dirs.state_dir(), "auth")
 

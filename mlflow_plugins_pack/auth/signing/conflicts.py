@@ -1,4 +1,4 @@
-"""What else wants to sign a request in, or to read its credential on the way."""
+"""Finds other credentials for a request, and proxies that would read ours."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def check_conflicts(
     request: requests.PreparedRequest,
     headers: Headers,
 ) -> None:
-    """Let the profile win over other credentials, with one warning.
+    """Warn once if the profile replaces other credentials.
 
     Raises:
-        AuthConflictError: If the profile would rather have the request refused.
+        AuthConflictError: If the profile says to refuse the request.
     """
     taken = [header for header, _ in headers if header in request.headers]
     reasons = []
@@ -53,7 +53,7 @@ def check_conflicts(
 
 
 def check_proxy(current: CurrentCredential, url: str) -> None:
-    """Refuse to hand a loopback server's credentials to a proxy in clear text.
+    """Check that no proxy receives the credentials of a loopback server in clear text.
 
     Raises:
         AuthError: If a proxy would carry the request; https goes through a tunnel that the
@@ -71,10 +71,10 @@ def check_proxy(current: CurrentCredential, url: str) -> None:
 
 
 def may_have_proxy() -> bool:
-    """Tell, cheaply, whether a proxy could be in force; macOS and Windows have settings of it."""
+    """Return cheaply whether a proxy could apply; macOS and Windows have system settings."""
     return sys.platform != "linux" or any(os.environ.get(name) for name in _PROXY_SETTINGS)
 
 
 def signs_in(headers: Headers) -> bool:
-    """Tell whether the headers hold the one that ~/.netrc would set."""
+    """Return whether the headers include the one that ~/.netrc would set."""
     return any(header.lower() == "authorization" for header, _ in headers)

@@ -1,8 +1,8 @@
-"""`PackAuth`: what `requests` calls with the finished request, and again with each answer.
+"""`PackAuth`: called by `requests` with the final request, and again with each response.
 
-It alone puts credentials on a request, after an exact comparison of the final URL, and it takes
-them off before a redirect leaves the profile's hosts: `requests` by itself would drop only
-``Authorization``, and forward every other secret header.
+Only this module adds credentials to a request, after an exact comparison of the final URL. It
+removes them before a redirect leaves the profile's hosts: `requests` itself drops only
+``Authorization`` and forwards every other secret header.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _ARTIFACT_MARK = "/mlflow-artifacts/"
 class PackAuth(AuthBase):
     """Signs a request in if a profile names its URL.
 
-    Holds no credential, so that it may be copied, pickled and shown.
+    It holds no credential, so that it may be copied, pickled and printed.
 
     Attributes:
         strict: Refuse a request to any other URL, instead of leaving it as it is.
@@ -51,10 +51,10 @@ class PackAuth(AuthBase):
         return f"PackAuth(strict={self.strict})"
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        """Put the headers on.
+        """Sign the request in.
 
         Raises:
-            AuthError: If that is not possible; the request does not leave.
+            AuthError: If that is not possible; the request is not sent.
         """
         manager = get_manager()
         url = request.url or ""
@@ -79,7 +79,7 @@ class PackAuth(AuthBase):
 
 
 class _ResponseCheck:
-    """Watches the answers to one signed-in request, redirects included."""
+    """Checks the responses to one signed-in request, redirects included."""
 
     def __init__(
         self, current: CurrentCredential, credential: Credential, headers: Headers
@@ -110,7 +110,7 @@ class _ResponseCheck:
     def _retry(self, response: requests.Response, kwargs: dict[str, Any]) -> requests.Response:
         """Send the request once more if the source has another credential by now.
 
-        Once more again if that one was refused too and somebody else had it before.
+        Send it a third time if that one was refused too and another process had it before.
         """
         self._retried = True
         original = response.request
@@ -163,7 +163,7 @@ class _ResponseCheck:
                 )
             return
         keeps_body = response.status_code in (307, 308) and original.body is not None
-        # The certificate of mutual TLS would be shown to whoever asks for it.
+        # Any server that asks for it would receive the certificate of mutual TLS.
         shows_certificate = self._current.profile.tls.cert is not None
         if keeps_body or shows_certificate or _is_api(original.url or ""):
             raise RedirectRefusedError(
@@ -186,7 +186,7 @@ class _ResponseCheck:
 def _headers(
     current: CurrentCredential, credential: Credential, request: requests.PreparedRequest
 ) -> Headers:
-    """Return what is to be put on, made for this request where it must be."""
+    """Return the headers for this request."""
     try:
         return credential.headers_for(request)
     except SourceError as exc:
@@ -195,7 +195,7 @@ def _headers(
 
 
 def _add_companions(profile: Profile, request: requests.PreparedRequest) -> None:
-    """Put on what is no secret: the workspace, and a mark to find the request in the logs."""
+    """Add the headers that are not secret: the workspace, and an ID to find in the logs."""
     if profile.workspace is not None:
         request.headers.setdefault("X-MLFLOW-WORKSPACE", profile.workspace)
     if profile.correlation_header is not None:
@@ -212,7 +212,7 @@ def _is_resendable(request: requests.PreparedRequest) -> bool:
 
 
 def _is_api(url: str) -> bool:
-    """Tell whether MLflow answers there with JSON; artifacts may be anything, anywhere."""
+    """Return whether MLflow answers there with JSON; artifacts may have any content."""
     path = url.partition("?")[0]
     return any(mark in path for mark in _API_MARKS) and _ARTIFACT_MARK not in path
 

@@ -1,6 +1,7 @@
-"""Where credentials come from, one module each; `open_source` picks the one of a profile.
+"""Sources of credentials, one module each; `open_source` returns the one of a profile.
 
-What needs a package that not everybody has is imported when its profile is first asked.
+May import oidc, token_store, credentials and profiles. Must not import the manager or anything
+above it. A module that needs an optional package imports it on first use.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def open_source(name: str, profile: p.Profile) -> Source:
 
 
 def open_oidc(name: str, profile: p.OidcProfile) -> OidcSource:
-    """Return the source of an OIDC profile, with what a sign-in needs beside `fetch`."""
+    """Return the source of an OIDC profile, with the methods for a sign-in."""
     from mlflow_plugins_pack.auth.oidc.provider import ClientSecrets, Provider
     from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 

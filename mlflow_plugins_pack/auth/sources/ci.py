@@ -1,4 +1,4 @@
-"""The identity that a CI service gives a job: GitHub's is asked for, GitLab's is a variable."""
+"""The ID token that a CI service gives a job: by a request (GitHub) or in a variable (GitLab)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class GithubActionsReader:
         url, token = os.environ.get(_URL, ""), os.environ.get(_TOKEN, "")
         if not url or not token:
             raise SourceError(
-                f"{_URL} is not set: this is no GitHub Actions job, or it lacks "
+                f"{_URL} is not set: this is not a GitHub Actions job, or it lacks "
                 f"`permissions: id-token: write`"
             )
         try:
@@ -65,7 +65,7 @@ class GitlabReader:
         token = os.environ.get(self._variable, "")
         if not token:
             raise SourceError(
-                f"the variable {self._variable} is not set: this is no GitLab job, or its "
+                f"the variable {self._variable} is not set: this is not a GitLab job, or its "
                 f"`id_tokens` does not name it"
             )
         return SecretReading(Secret(token), life_of(token))

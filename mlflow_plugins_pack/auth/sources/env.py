@@ -1,4 +1,4 @@
-"""A secret in an environment variable, read anew whenever it changes."""
+"""A secret in an environment variable, read again whenever it changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A secret in a file, read anew whenever the file is rotated, in place or by a new one."""
+"""A secret in a file, read again whenever the file is rotated, in place or by replacement."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FileReader:
             reason = exc.strerror or type(exc).__name__
             raise SourceError(f"the file {self._path} cannot be read: {reason}") from None
         if len(data) > _LARGEST_BYTES:
-            raise SourceError(f"the file {self._path} is larger than 64 KiB: it is no token")
+            raise SourceError(f"the file {self._path} is larger than 64 KiB: it is not a token")
         text = data.decode("utf-8", errors="replace")
         if "\ufffd" in text:
             raise SourceError(f"the file {self._path} is not UTF-8 text")

@@ -25,12 +25,12 @@ class HeadersSource:
 
     def fetch(self) -> Credential:
         """Read every value."""
-        headers, readings = [], []
+        headers, values = [], []
         for name, place in self._places.items():
             try:
                 reading = place.read()
                 headers.append((name, header_value(reading.secret)))
             except SourceError as exc:
                 raise SourceError(f"for the header {name}: {exc}") from None
-            readings.append(reading)
-        return Credential(tuple(headers), shortest_life(readings))
+            values.append(reading)
+        return Credential(tuple(headers), shortest_life(values))

@@ -1,7 +1,7 @@
 """Tokens of an OpenID Connect provider, shared with this user's other processes.
 
-The source is asked only when its last answer will no longer do: so what it gave last is never
-given again, and whatever else the store holds by then is another process's newer token.
+The source is asked only when its last answer is no longer good, so it never gives that answer
+again; any other token in the store is a newer one of another process.
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ class OidcSource:
 
     @property
     def store(self) -> TokenStore:
-        """Where the tokens are kept.
+        """The store of the tokens.
 
         Raises:
-            SourceError: If it is the keyring and there is none.
+            SourceError: If it is the keyring and that is not installed.
         """
         if self._store is None:
             self._store = open_store(self._profile)
@@ -137,7 +137,7 @@ class OidcSource:
     def _refreshed(self, stored: StoredToken | None) -> StoredToken:
         login = f"run `mlflow-pack auth login {self._name}`"
         if stored is None:
-            raise SourceError(f"nobody is signed in; {login}")
+            raise SourceError(f"you are not signed in; {login}")
         if not stored.refresh_token:
             raise SourceError(f"the sign-in has ended, and came without a refresh token; {login}")
         asked_at = self._clock()

@@ -27,7 +27,7 @@ class AwsSigv4Source:
         """Find AWS credentials; the signature itself is made for each request."""
         from botocore.session import Session
 
-        problem = "there are none in any of the places where the AWS CLI looks"
+        problem = "none are found in the places where the AWS CLI looks"
         try:
             session = Session(profile=self._profile)
             self._credentials = session.get_credentials()

@@ -1,7 +1,6 @@
-"""What is kept of a sign-in between processes, as one JSON document; pure.
+"""The tokens of a sign-in as one JSON document that processes share; pure.
 
-Moments are seconds since the epoch, since a monotonic clock means nothing to another process. A
-document whose moments cannot be right (the clock was set back) counts as without an end known.
+Times are seconds since the epoch, since a monotonic clock means nothing to another process.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from mlflow_plugins_pack.auth.credentials.lifetime import advisory_seconds
 
 VERSION = 1
 _CLOCK_SECONDS = 60.0
-"""How far a document may lie in the future before the clock is distrusted."""
+"""Seconds that a document may be in the future before the clock is distrusted."""
 
 
 @dataclass(frozen=True)
 class StoredToken:
-    """Tokens of one profile.
+    """The tokens of one profile.
 
     Attributes:
-        token: What is sent to the server.
-        issued_at: When it was had.
-        expires_at: When it ends; None if the provider did not say.
-        refresh_token: With what the next is had, if the provider gave one.
-        who: Whom it signs in.
+        token: The token that is sent to the server.
+        issued_at: Time of the request for it.
+        expires_at: Time of its end; None if the provider did not say.
+        refresh_token: The refresh token, if the provider gave one.
+        who: The name of the user.
     """
 
     token: str = field(repr=False)
@@ -37,15 +36,15 @@ class StoredToken:
     who: str | None = None
 
     def left_seconds(self, now: float) -> float | None:
-        """Return how long the token is good; None if unknown."""
+        """Return the seconds that the token is still valid; None if unknown."""
         return None if self.expires_at is None else max(0.0, self.expires_at - now)
 
     def age_seconds(self, now: float) -> float:
-        """Return how old the token is."""
+        """Return the age of the token in seconds."""
         return max(0.0, now - self.issued_at)
 
     def is_fresh(self, now: float) -> bool:
-        """Tell whether the token is worth starting with: not in its last fifth, clock plausible."""
+        """Return whether the token is worth starting with: not about to end, clock plausible."""
         if now < self.issued_at - _CLOCK_SECONDS:
             return False
         if self.expires_at is None:

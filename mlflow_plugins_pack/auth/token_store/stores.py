@@ -1,8 +1,8 @@
-"""Where tokens are kept for the other processes of this user: files, the keyring, or nowhere.
+"""Stores of tokens that processes of this user share: files, the keyring, or memory.
 
-A file is written whole beside its place and renamed, private from its birth. SecretReading takes no
-lock; renewing does, because a rotating refresh token may be used once. Whoever gets the lock
-reads again first: another process may have renewed meanwhile.
+A file is private from its creation, written under a temporary name and renamed. Reading takes no
+lock; renewing does, because a rotating refresh token may be used once. The process
+that gets the lock reads again first: another may have renewed meanwhile.
 """
 
 from __future__ import annotations
@@ -32,49 +32,49 @@ if hasattr(os, "register_at_fork"):
 
 
 class TokenStore(Protocol):
-    """Where tokens are kept, by key."""
+    """A store of tokens by key."""
 
     def read(self, key: str) -> StoredToken | None:
-        """Return what is kept; None if there is nothing usable.
+        """Return the stored token; None without a usable one.
 
         Raises:
-            SourceError: If what is there is not to be trusted.
+            SourceError: If the stored token cannot be trusted.
         """
 
     def write(self, key: str, stored: StoredToken) -> None:
-        """Keep it.
+        """Store a token.
 
         Raises:
-            SourceError: If that is not possible; what was there before is still there.
+            SourceError: If that is not possible; the token stored before is unchanged.
         """
 
     def erase(self, key: str) -> None:
-        """Forget it; nothing happens if there is nothing."""
+        """Delete the stored token, if there is one."""
 
     def lock(self, key: str, patience_seconds: float) -> contextlib.AbstractContextManager[None]:
         """Exclude the other processes from renewing while the block runs.
 
         Raises:
-            SourceDownError: If another holds it for too long.
+            SourceDownError: If another process holds the lock for too long.
         """
 
 
 class MemoryStore:
-    """Keeps tokens in this process."""
+    """Stores tokens in this process only."""
 
     def __init__(self) -> None:
         self._kept: dict[str, StoredToken] = {}
 
     def read(self, key: str) -> StoredToken | None:
-        """Return what is kept."""
+        """Return the stored token."""
         return self._kept.get(key)
 
     def write(self, key: str, stored: StoredToken) -> None:
-        """Keep it."""
+        """Store a token."""
         self._kept[key] = stored
 
     def erase(self, key: str) -> None:
-        """Forget it."""
+        """Delete the stored token."""
         self._kept.pop(key, None)
 
     @contextlib.contextmanager
@@ -84,7 +84,7 @@ class MemoryStore:
 
 
 class FileStore:
-    """Keeps tokens in files of a private folder."""
+    """Stores tokens in files of a private folder."""
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
@@ -110,7 +110,7 @@ class FileStore:
         return stored
 
     def write(self, key: str, stored: StoredToken) -> None:
-        """Write the file beside its place, and rename it."""
+        """Write the file under a temporary name and rename it."""
         folder = self._prepare()
         temporary = os.path.join(folder, f".{key}.{secrets.token_hex(8)}.tmp")
         try:
@@ -160,7 +160,7 @@ class FileStore:
         finally:
             if descriptor in _held:  # else this is a child that was forked inside the block
                 _held.discard(descriptor)
-                # Said aloud: a child forked meanwhile may still have the file open.
+                # Explicitly, since a child forked meanwhile may still have the file open.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
@@ -168,7 +168,7 @@ class FileStore:
         return os.path.join(self._folder, f"{key}.json")
 
     def _prepare(self) -> str:
-        """Make the folder, and check that it is nobody else's."""
+        """Create the folder, and check that it belongs to this user."""
         folder = self._folder
         try:
             os.makedirs(os.path.dirname(folder), exist_ok=True)
@@ -190,7 +190,7 @@ class FileStore:
             os.close(descriptor)
 
     def _sweep(self, key: str) -> None:
-        """Delete what a writer that was killed has left; the lock is held, so nobody writes."""
+        """Delete the leftovers of killed writers; the lock is held, so no one else writes."""
         for name in os.listdir(self._folder):
             if name.startswith(f".{key}.") and name.endswith(".tmp"):
                 with contextlib.suppress(OSError):
@@ -198,19 +198,19 @@ class FileStore:
 
 
 class KeyringStore(FileStore):
-    """Keeps tokens in the desktop's keyring; the locks are files still."""
+    """Stores tokens in the desktop's keyring; the locks are still files."""
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
         self._keyring: Any = open_keyring()
 
     def read(self, key: str) -> StoredToken | None:
-        """Ask the keyring."""
+        """Read the keyring."""
         text = keyring_call(self._keyring.get_password, _KEYRING_SERVICE, key)
         return None if text is None else parse(text.encode())
 
     def write(self, key: str, stored: StoredToken) -> None:
-        """Give it to the keyring."""
+        """Write to the keyring."""
         keyring_call(self._keyring.set_password, _KEYRING_SERVICE, key, dump(stored).decode())
 
     def erase(self, key: str) -> None:
@@ -231,7 +231,7 @@ def open_keyring() -> Any:
 
 
 def keyring_call(function: Any, *arguments: str) -> Any:
-    """Call the keyring, with its errors as ours."""
+    """Call the keyring; raise its errors as SourceError."""
     problem = ""
     try:
         return function(*arguments)
@@ -248,13 +248,13 @@ def _check_private(path: str, found: os.stat_result) -> None:
         return
     if found.st_uid != os.getuid():
         raise SourceError(
-            f"{path} belongs to another user (uid {found.st_uid}), so what it holds is not to be "
+            f"{path} belongs to another user (uid {found.st_uid}), so its content cannot be "
             f"trusted; delete it"
         )
     if found.st_mode & 0o077:
         raise SourceError(
             f"others may read or write {path} (mode {stat.S_IMODE(found.st_mode):04o}), so the "
-            f"tokens may be known; run `mlflow-pack auth logout`, then sign in anew"
+            f"tokens may be known; run `mlflow-pack auth logout`, then sign in again"
         )
     if stat.S_ISREG(found.st_mode) is stat.S_ISDIR(found.st_mode):
         raise SourceError(f"{path} is not a regular file; delete it")

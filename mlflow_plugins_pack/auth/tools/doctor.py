@@ -1,4 +1,4 @@
-"""Find what keeps profiles from working, or makes them less safe than they look."""
+"""Finds what keeps profiles from working, or makes them less safe than they look."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _SUBJECT = "auth profiles"
 
 @dataclass(frozen=True)
 class ProfileStatus:
-    """How one profile is doing; holds no secret.
+    """The state of one profile; holds no secret.
 
     Attributes:
         name: The profile.
-        hosts: Where its credential may go.
-        source: Where it comes from.
+        hosts: The hosts that its credential may be sent to.
+        source: The source of the credential.
         headers: Names of the headers it sends; empty if there is a problem.
-        expires_in_seconds: How long the credential is good; None if unknown.
-        problem: Why there is no credential; None if there is one.
-        who: Whom it signs in, as far as the source knows.
-        origin: Where the credential came from, in words.
+        expires_in_seconds: Seconds that the credential is valid; None if unknown.
+        problem: The reason for a missing credential; None if it is available.
+        who: The name of the user, as far as the source knows.
+        origin: The origin of the credential, in words.
     """
 
     name: str
@@ -86,7 +86,7 @@ def _status(manager: Manager, name: str, profile: Profile) -> ProfileStatus:
 
 
 def _origin(profile: Profile, chosen: str) -> str:
-    """Say where a credential came from."""
+    """Return the origin of a credential, in words."""
     links = profile.links if isinstance(profile, ChainProfile) else (profile,)
     for link in links:
         if chosen in ("", link.source):
@@ -231,7 +231,7 @@ def _secret_files(profile: Profile) -> set[str]:
 
 
 def _check_rivals(subject: str, profile: Profile) -> Iterator[Finding]:
-    """Say what else wants to sign in to the profile's hosts."""
+    """Yield the other credentials for the profile's hosts."""
     from requests.utils import get_netrc_auth
 
     other = os.environ.get("MLFLOW_TRACKING_AUTH", "")
@@ -287,6 +287,6 @@ def _check_tracking_uri(profiles: Profiles) -> Iterator[Finding]:
         yield Finding(
             "warning",
             "MLFLOW_TRACKING_URI",
-            f"{shown} is named by no profile, so nobody is signed in there. Scheme, host and port "
-            f"must be those of a profile's hosts exactly.",
+            f"{shown} is named by no profile, so requests there are not signed in. Scheme, host "
+            f"port must be exactly those of a profile's host.",
         )

@@ -1,7 +1,7 @@
-"""What a program started by `mlflow-pack auth exec` finds in its environment; pure.
+"""The environment of a program started by `mlflow-pack auth exec`; pure.
 
-Such a program knows nothing of profiles: it sends what it is given wherever it is pointed. So it
-is given a credential only together with addresses that the profile names.
+Such a program does not know profiles: it sends its credential to whatever address it is given. So
+it gets a credential only together with addresses that the profile names.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _STOCK = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_
 def child_environment(
     name: str, profile: Profile, headers: Headers, before: Mapping[str, str]
 ) -> dict[str, str]:
-    """Return the environment of a child that is to sign in as a profile does.
+    """Return the environment of a child that signs in as a profile does.
 
     Args:
-        name: The profile's, for messages.
+        name: The name of the profile, for messages.
         profile: The profile.
-        headers: What it sends now.
+        headers: The headers that sign a request in now.
         before: The environment of this process.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Ask the servers of a profile whom they take us for."""
+"""Asks the servers of a profile which user they see."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _ANYTHING = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
 @dataclass(frozen=True)
 class ServerAnswer:
-    """What one server says.
+    """The answer of one server.
 
     Attributes:
         host: The profile's host.
-        accepted: Whether it let us in.
-        said: In words.
+        accepted: Whether the server accepted the credential.
+        said: The answer in words.
     """
 
     host: str

@@ -69,7 +69,7 @@ def test_client_credentials_with_a_private_key(
     else:
         assert claims_of(token_of(Manager()))["client_id"] == "machine-key"
     key.write_text("no key")
-    with pytest.raises(CredentialError, match="no private key"):
+    with pytest.raises(CredentialError, match="not a private key"):
         token_of(Manager())
 
 

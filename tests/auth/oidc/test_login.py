@@ -55,11 +55,11 @@ def test_device_code(source: OidcSource) -> None:
 
 
 def test_nobody_comes(source: OidcSource) -> None:
-    with pytest.raises(SourceError, match="nobody signed in within 1 s"):
+    with pytest.raises(SourceError, match="was not finished within 1 s"):
         login.by_browser(source.provider, 1, lambda url: None)
-    with pytest.raises(SourceError, match="nobody signed in within 1 s"):
+    with pytest.raises(SourceError, match="was not finished within 1 s"):
         login.by_device(source.provider, 1, lambda *_: None, sleep=lambda _: time.sleep(0.2))
-    with pytest.raises(CredentialError, match="nobody is signed in; run `mlflow-pack auth login"):
+    with pytest.raises(CredentialError, match="you are not signed in; run `mlflow-pack auth login"):
         Manager().credential("me")
 
 

@@ -119,7 +119,7 @@ def test_giving_up_and_timing_out(profile: str) -> None:
         assert terminal.wait_for(r"code (\d+)")[1] != "0"
         assert "Traceback" not in terminal.screen()
         terminal.type(f"clear; {LOGIN} --browser --no-open --timeout 2; echo code $?", "Enter")
-        terminal.wait_for("nobody signed in within 2 s; begin again")
+        terminal.wait_for("was not finished within 2 s; start it again")
         assert terminal.wait_for(r"code (\d+)")[1] == "1"
         assert "Nothing was kept" in terminal.screen()
         assert "Traceback" not in terminal.screen()
