@@ -13,6 +13,7 @@ from mlflow_plugins_pack.approvals.commands.runner import (
 )
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.enforcement.change import Decision, Outcome
+from mlflow_plugins_pack.approvals.ledger import comments
 from mlflow_plugins_pack.approvals.ledger.requests import comments_on
 from mlflow_plugins_pack.errors import InvalidCommandError, NoOpenRequestError
 
@@ -33,7 +34,8 @@ class CommentCommands:
 
         def work(decision: Decision) -> Outcome[Any]:
             request = decision.open_request
-            decision.ledger.comment(
+            comments.add(
+                decision.ledger,
                 decision.change.version,
                 text,
                 target=decision.change.target,
@@ -59,7 +61,7 @@ class CommentCommands:
                 for comment in comments_on(ledger.session, change.version.uid)
                 if comment["author"] == ledger.actor and comment["target"] == change.target.key
             ]
-            if not own or not ledger.edit_comment(own[-1], text):
+            if not own or not comments.edit(ledger, own[-1], text):
                 raise NoOpenRequestError(
                     messages.no_own_comment(
                         user=ledger.actor or "",
@@ -88,7 +90,7 @@ class CommentCommands:
         enforcer = self._runner.enforcer
 
         def work(session: Session) -> None:
-            if not enforcer.ledger(session).edit_comment(comment_id, text):
+            if not comments.edit(enforcer.ledger(session), comment_id, text):
                 raise NoOpenRequestError(
                     messages.no_comment(comment_id=comment_id, user=enforcer.governance.actor())
                 )

@@ -20,6 +20,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     ProposedChange,
 )
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
+from mlflow_plugins_pack.approvals.ledger import grants
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader
@@ -167,5 +168,5 @@ def _open(ledger: Ledger, change: ProposedChange, *, review: bool = False) -> Re
         return request
     apply.show_closed(ledger, change.version, request)
     if review:
-        ledger.ungrant(change.version, change.target)
+        grants.revoke(ledger, change.version, change.target)
     return None

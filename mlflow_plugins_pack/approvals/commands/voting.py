@@ -14,7 +14,8 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     Outcome,
     ProposedChange,
 )
-from mlflow_plugins_pack.approvals.ledger.requests import last_request, votes
+from mlflow_plugins_pack.approvals.ledger import comments, grants, votes
+from mlflow_plugins_pack.approvals.ledger.requests import last_request
 from mlflow_plugins_pack.approvals.policy import eligibility
 from mlflow_plugins_pack.errors import (
     InvalidCommandError,
@@ -42,7 +43,8 @@ class VotingCommands:
             ledger, change, request = decision.ledger, decision.change, decision.open_request
             if request is not None:
                 if command.text:
-                    ledger.comment(
+                    comments.add(
+                        ledger,
                         change.version,
                         command.text,
                         target=change.target,
@@ -80,7 +82,7 @@ class VotingCommands:
                         request_id=decision.request.short_id,
                     )
                 )
-            decision.ledger.vote(decision.request, "approve", command.text)
+            votes.cast(decision.ledger, decision.request, "approve", command.text)
             decision = requests.advance(decision)
             if decision.request.action == "review":
                 break_glass.end_review(decision)
@@ -101,7 +103,7 @@ class VotingCommands:
                 raise InvalidCommandError(
                     messages.too_late_to_withdraw(**change.about(), request_id=request.short_id)
                 )
-            if not ledger.withdraw(request, command.text):
+            if not votes.withdraw(ledger, request, command.text):
                 raise NoOpenRequestError(
                     messages.nothing_to_withdraw(
                         user=ledger.actor or "",
@@ -126,11 +128,11 @@ class VotingCommands:
                     return Outcome()
                 raise _nothing_open(decision)
             user = _eligible(decision)
-            ledger.vote(request, "reject", command.text)
+            votes.cast(ledger, request, "reject", command.text)
             apply.close(ledger, change.version, request, State.REJECTED, _by(user, command.text))
             if request.action == "review":
                 # The version still holds the target without approval: it is drift now.
-                ledger.ungrant(change.version, change.target)
+                grants.revoke(ledger, change.version, change.target)
             return Outcome()
 
         self._runner.run(command, work, verb="rejecting")
@@ -201,7 +203,7 @@ def _approved_before(decision: Decision) -> bool:
     last = last_request(ledger.session, change.version, change.target)
     if last is None or last.state is not State.APPLIED:
         return False
-    own = [v for v in votes(ledger.session, last.id) if v.approver == ledger.actor]
+    own = [v for v in ledger.votes(last) if v.approver == ledger.actor]
     return bool(own) and own[0].verdict == "approve"
 
 

@@ -22,7 +22,6 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from mlflow_plugins_pack.approvals.database.batched_writes import RowChangedError
-from mlflow_plugins_pack.approvals.guards.triggers import REFUSAL
 from mlflow_plugins_pack.errors import RegistryBusyError
 
 T = TypeVar("T")
@@ -33,6 +32,8 @@ _ATTEMPT = "mpp_attempt"
 # Deadlock, lock timeout, serialisation failure: the transaction was undone, try it again.
 _RETRY_SQLSTATES = frozenset({"40001", "40P01", "55P03"})
 _RETRY_MYSQL = frozenset({1205, 1213, 1020})
+GUARD_CODE = "mpp_guard: "
+"""Starts the message of every refusal by a database guard: SQLite gives a trigger no other code."""
 
 
 class Transactions:
@@ -190,7 +191,7 @@ def _may_retry(exc: sa.exc.DBAPIError) -> bool:
     # A unique key was taken meanwhile: the next attempt sees the row and goes another way. (Stock
     # code turns the conflicts it expects into its own errors before they come here.)
     if isinstance(exc, sa.exc.IntegrityError):
-        return REFUSAL not in str(original)
+        return GUARD_CODE not in str(original)
     return "database is locked" in str(original)
 
 

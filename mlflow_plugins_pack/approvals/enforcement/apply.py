@@ -16,6 +16,7 @@ from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement.change import Decision, VoteStatus
 from mlflow_plugins_pack.approvals.guards import install
+from mlflow_plugins_pack.approvals.ledger import grants
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 
@@ -78,13 +79,15 @@ def _record(
     approval = HolderApproval(applied.id, applied.digest) if is_approved else None
     tags.append(mlflow_tables.approval_tag(version, target, approval))
     if is_promotion:
-        ledger.grant(applied, version, exclusive=target.kind == "alias", review_by=review_by)
+        grants.grant(
+            ledger, applied, version, exclusive=target.kind == "alias", review_by=review_by
+        )
         if target.kind == "alias" and before is not None and before.uid != version.uid:
             replaced = TargetStatus(TargetState.REPLACED, by_version=version.version)
             tags += mlflow_tables.status_tags(before, target, replaced)
             tags.append(mlflow_tables.approval_tag(before, target, None))
     else:
-        ledger.ungrant(version, target)
+        grants.revoke(ledger, version, target)
     mlflow_tables.show(ledger.session, *tags)
 
 
@@ -99,7 +102,7 @@ def _leave_stage(decision: Decision, version: Version, target: Target) -> None:
     )
     if change.target.kind != "stage" or not any(rule.protected(target) for rule in rules):
         return
-    ledger.ungrant(version, target)
+    grants.revoke(ledger, version, target)
     ledger.record(
         "SYSTEM_TRANSITION",
         version,

@@ -14,6 +14,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     EvidenceOutdatedError,
     VoteStatus,
 )
+from mlflow_plugins_pack.approvals.ledger import grants
 
 
 def break_glass(decision: Decision, reason: str | None) -> Any:
@@ -74,7 +75,7 @@ def end_review(decision: Decision) -> None:
         request_id=review.id,
         after={"action": "review", "approvers": status.approvers},
     )
-    ledger.confirm_grant(change.version, change.target)
+    grants.confirm(ledger, change.version, change.target)
     tags = [*mlflow_tables.status_tags(change.version, change.target, status.shown(review))]
     if review.holder_uid == change.version.uid:
         approval = HolderApproval(review.id, review.digest)

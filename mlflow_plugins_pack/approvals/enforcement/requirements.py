@@ -21,6 +21,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     ProposedChange,
     VoteStatus,
 )
+from mlflow_plugins_pack.approvals.ledger import check_tags
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, held_before, is_approved
 from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_windows
@@ -124,7 +125,7 @@ def _check_problems(ledger: Ledger, change: ProposedChange, found: Evidence) -> 
         version.version,
         mlflow_tables.version_tags(session, version),
         found.facts,
-        lambda tag: ledger.check_tag(version, tag),
+        lambda tag: check_tags.find(ledger, version, tag),
         other,
     )
     return problems + checks.problems(rule.checks, subject, ledger.policy.is_writer, ledger.now_ms)

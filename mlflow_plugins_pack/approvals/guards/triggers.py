@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_plugins_pack.approvals.database.transactions import GUARD_CODE
 from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
 from mlflow_plugins_pack.approvals.policy.models import Policy
@@ -33,7 +34,7 @@ TABLES = (
     "registered_model_aliases",
 )
 REFUSAL = (
-    "mpp_guard: an approval policy protects this; change it through the MLflow server "
+    f"{GUARD_CODE}an approval policy protects this; change it through the MLflow server "
     "(see: mlflow-pack approvals guards)"
 )
 """At most 128 characters, MySQL's limit for a signal; it starts with the word others look for."""

@@ -13,11 +13,6 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals.database import batched_writes
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.tables import (
-    check_tags,
-    comments,
-    creators,
-    decisions,
-    grants,
     policies,
     requests,
 )
@@ -28,7 +23,7 @@ from mlflow_plugins_pack.approvals.domain.request_states import (
     due_state,
 )
 from mlflow_plugins_pack.approvals.domain.targets import Target
-from mlflow_plugins_pack.approvals.ledger import audit_log
+from mlflow_plugins_pack.approvals.ledger import audit_log, creators
 from mlflow_plugins_pack.approvals.ledger import requests as records
 from mlflow_plugins_pack.approvals.ledger.requests import Decision, Request
 from mlflow_plugins_pack.approvals.ledger.snapshot import TargetSnapshot
@@ -47,13 +42,6 @@ _BIND = (
     .where(requests.c.id == sa.bindparam("its_id"), requests.c.digest.is_(None))
     .values(digest=sa.bindparam("its_digest"), updated_at=sa.bindparam("its_time"))
 )
-_OF_TARGET = (
-    grants.c.workspace == sa.bindparam("workspace"),
-    grants.c.name == sa.bindparam("name"),
-    grants.c.target == sa.bindparam("target"),
-)
-_UNGRANT = sa.delete(grants).where(*_OF_TARGET, grants.c.version == sa.bindparam("number"))
-_UNGRANT_OTHERS = sa.delete(grants).where(*_OF_TARGET, grants.c.version != sa.bindparam("number"))
 
 
 class Ledger:
@@ -126,6 +114,10 @@ class Ledger:
             self._votes[request.id] = records.votes(self.session, request.id)
         return self._votes[request.id]
 
+    def forget_votes(self, request: Request) -> None:
+        """Read a request's votes again when they are next asked for."""
+        self._votes.pop(request.id, None)
+
     def _keep(self, request: Request) -> None:
         waiting = self._waiting.get((request.workspace, request.name, request.target))
         if waiting is None:
@@ -145,7 +137,8 @@ class Ledger:
         values |= {"created_at": self.now_ms, "action": action, "actor": self.actor}
         outbox.enqueue(self.session, self.policy, audit_log.append(self.session, **values))
 
-    def _record_request(self, action: str, request: Request, **values: Any) -> None:
+    def record_request(self, action: str, request: Request, **values: Any) -> None:
+        """Append an audit entry about a request; webhooks learn of it."""
         self.record(
             action,
             workspace=request.workspace,
@@ -186,7 +179,7 @@ class Ledger:
             "state": State.PENDING.value,
             "reason": None,
             "requester": self.actor,
-            "creator": self.creator_of(version),
+            "creator": creators.creator_of(self.session, version),
             "run_user": run_user,
             "comment": comment,
             "digest": digest,
@@ -209,7 +202,7 @@ class Ledger:
         self._votes[request.id] = []
         after: dict[str, Any] = {"action": action, "digest": digest, "comment": comment}
         after |= {"stage": stage, "archive_existing": archive_existing, "uid": version.uid}
-        self._record_request(
+        self.record_request(
             "REQUESTED", request, before={"holder": request.holder_version}, after=after
         )
         return request
@@ -249,7 +242,7 @@ class Ledger:
         if reason:
             after["reason"] = reason
         if state is not State.APPLIED:  # the application itself is recorded with what it did
-            self._record_request(
+            self.record_request(
                 recorded_as or state.value,
                 request,
                 before={"state": request.state.value},
@@ -266,7 +259,7 @@ class Ledger:
             raise AssertionError("a request is bound once")
         where = {"its_id": request.id, "its_digest": digest, "its_time": self.now_ms}
         batched_writes.write(self.session, _BIND, [where], expected=1)
-        self._record_request("DIGEST_RECORDED", request, after={"digest": digest})
+        self.record_request("DIGEST_RECORDED", request, after={"digest": digest})
         bound = replace(request, digest=digest, updated_at=self.now_ms)
         self._keep(bound)
         return bound
@@ -284,185 +277,6 @@ class Ledger:
             return request
         what = "waited too long" if request.state is State.PENDING else "approval ran out"
         return self.move(request, due, what)
-
-    def vote(self, request: Request, verdict: str, comment: str | None) -> bool:
-        """Record the actor's vote; False if it was there already."""
-        if self.actor is None:
-            raise AssertionError("a vote needs a person")
-        mine = [v for v in self.votes(request) if v.approver == self.actor]
-        if mine and mine[0].verdict == verdict:
-            return False
-        values = {"verdict": verdict, "comment": comment, "decided_at": self.now_ms}
-        key = {"request_id": request.id, "approver": self.actor}
-        if mine:
-            self.session.execute(
-                sa.update(decisions)
-                .where(*(decisions.c[name] == value for name, value in key.items()))
-                .values(values)
-            )
-        else:
-            self.session.execute(sa.insert(decisions).values(**key, **values))
-        del self._votes[request.id]
-        self._record_request("VOTED", request, after={"verdict": verdict, "comment": comment})
-        return True
-
-    def withdraw(self, request: Request, comment: str | None) -> bool:
-        """Take the actor's vote back; False if there is none."""
-        gone = self.session.execute(
-            sa.delete(decisions).where(
-                decisions.c.request_id == request.id, decisions.c.approver == self.actor
-            )
-        )
-        if gone.rowcount == 0:  # type: ignore[attr-defined]
-            return False
-        self._votes.pop(request.id, None)
-        self._record_request("VOTE_WITHDRAWN", request, after={"comment": comment})
-        return True
-
-    def comment(
-        self, version: Version, text: str, *, target: Target | None, request_id: str | None
-    ) -> None:
-        """Keep a comment."""
-        self.session.execute(
-            sa.insert(comments).values(
-                id=uuid.uuid4().hex,
-                workspace=version.workspace,
-                name=version.name,
-                version=version.version,
-                version_uid=version.uid,
-                target=target.key if target else None,
-                request_id=request_id,
-                author=self.actor,
-                text=text,
-                created_at=self.now_ms,
-            )
-        )
-        self.record(
-            "COMMENTED",
-            version,
-            target=target.key if target else None,
-            request_id=request_id,
-            after={"comment": text},
-        )
-
-    def edit_comment(self, comment_id: str, text: str | None) -> bool:
-        """Change one's own comment, or delete it (None); False if there is none of that id.
-
-        What it said before stays in the audit log.
-        """
-        mine = sa.and_(comments.c.id == comment_id, comments.c.author == self.actor)
-        row = self.session.execute(sa.select(comments).where(mine)).first()
-        if row is None or self.actor is None:
-            return False
-        if text is None:
-            self.session.execute(sa.delete(comments).where(mine))
-        else:
-            values = {"text": text, "edited_at": self.now_ms}
-            self.session.execute(sa.update(comments).where(mine).values(values))
-        self.record(
-            "COMMENT_DELETED" if text is None else "COMMENT_EDITED",
-            workspace=row.workspace,
-            name=row.name,
-            version=row.version,
-            target=row.target,
-            request_id=row.request_id,
-            before={"comment": row.text},
-            after=None if text is None else {"comment": text},
-        )
-        return True
-
-    def grant(
-        self, request: Request, version: Version, *, exclusive: bool, review_by: int | None = None
-    ) -> None:
-        """Note that the version holds the target by this request.
-
-        Args:
-            request: Was applied.
-            version: Holds its target.
-            exclusive: Nobody else does.
-            review_by: When the grant ends unless it is reviewed before.
-        """
-        row = {
-            "workspace": version.workspace,
-            "name": version.name,
-            "target": request.target.key,
-            "version": version.version,
-            "version_uid": version.uid,
-            "digest": request.digest,
-            "request_id": request.id,
-            "granted_by": self.actor,
-            "granted_at": self.now_ms,
-            "review_by": review_by,
-        }
-        batched_writes.write(self.session, batched_writes.upsert(self.session, grants), [row])
-        if exclusive:
-            where = {key: row[key] for key in ("workspace", "name", "target")}
-            batched_writes.write(
-                self.session, _UNGRANT_OTHERS, [{**where, "number": version.version}]
-            )
-
-    def confirm_grant(self, version: Version, target: Target) -> None:
-        """Note that a broken glass was reviewed: the grant stays."""
-        self.session.execute(
-            sa.update(grants)
-            .where(grants.c.version_uid == version.uid, grants.c.target == target.key)
-            .values(review_by=None)
-        )
-
-    def ungrant(self, version: Version, target: Target) -> None:
-        """Take a version's grant back."""
-        where = {"workspace": version.workspace, "name": version.name, "target": target.key}
-        batched_writes.write(self.session, _UNGRANT, [{**where, "number": version.version}])
-
-    def creator_of(self, version: Version) -> str | None:
-        """Return who registered a version, if that was seen."""
-        found: str | None = self.session.execute(
-            sa.select(creators.c.creator).where(creators.c.version_uid == version.uid)
-        ).scalar()
-        return found
-
-    def note_creator(self, version: Version, creator: str | None = None) -> None:
-        """Keep who registered a version."""
-        creator = creator or self.actor
-        if creator is None or self.creator_of(version) is not None:
-            return
-        self.session.execute(
-            sa.insert(creators).values(
-                version_uid=version.uid,
-                workspace=version.workspace,
-                name=version.name,
-                version=version.version,
-                creator=creator,
-                created_at=self.now_ms,
-            )
-        )
-
-    def note_check_tag(self, version: Version, tag: str, value: str | None) -> None:
-        """Keep who gave a required tag its value, and when; None: it was deleted."""
-        self.session.execute(
-            sa.delete(check_tags).where(
-                check_tags.c.version_uid == version.uid, check_tags.c.tag == tag
-            )
-        )
-        if value is not None:
-            self.session.execute(
-                sa.insert(check_tags).values(
-                    version_uid=version.uid,
-                    tag=tag,
-                    value=value,
-                    writer=self.actor,
-                    set_at=self.now_ms,
-                )
-            )
-        self.record("CHECK_TAG_SET", version, after={"tag": tag, "value": value})
-
-    def check_tag(self, version: Version, tag: str) -> Any:
-        """Return the row (value, writer, set_at) of a required tag, or None."""
-        return self.session.execute(
-            sa.select(check_tags).where(
-                check_tags.c.version_uid == version.uid, check_tags.c.tag == tag
-            )
-        ).first()
 
     def _keep_policy(self) -> None:
         known = self.session.execute(

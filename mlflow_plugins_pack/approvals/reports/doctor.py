@@ -80,11 +80,11 @@ def _database(uri: str) -> list[Finding]:
     from mlflow_plugins_pack.approvals.database import schema
     from mlflow_plugins_pack.approvals.ledger import audit_log
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
 
     findings = []
     try:
-        with listings.connected(uri) as connection:
+        with databases.connected(uri) as connection:
             at = f"at revision {schema.current_revision(connection)}"
             findings.append(Finding("ok", "approvals tables", at))
             missing = schema.missing_triggers(connection)

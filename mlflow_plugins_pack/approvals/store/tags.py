@@ -19,6 +19,7 @@ from mlflow_plugins_pack.approvals.domain.tag_names import (
 )
 from mlflow_plugins_pack.approvals.enforcement import apply
 from mlflow_plugins_pack.approvals.guards import install
+from mlflow_plugins_pack.approvals.ledger import check_tags
 from mlflow_plugins_pack.approvals.ledger.requests import open_request, votes
 from mlflow_plugins_pack.approvals.policy.checks import Check
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
@@ -125,7 +126,7 @@ class TagOverrides(Override):
                     user=ledger.actor,
                 )
             )
-        ledger.note_check_tag(version, key, value)
+        check_tags.note(ledger, version, key, value)
         if before is None or before == value or "tags" not in ledger.policy.defaults.dismiss_on:
             return
         for target in rule.all_targets():

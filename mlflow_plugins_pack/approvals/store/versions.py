@@ -17,6 +17,7 @@ from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG, is_r
 from mlflow_plugins_pack.approvals.domain.targets import STAGES
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.guards import install
+from mlflow_plugins_pack.approvals.ledger import check_tags, creators
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.store.base import Override, recording
 from mlflow_plugins_pack.errors import (
@@ -83,10 +84,10 @@ class ModelOverrides(Override):
             ledger = self.enforcer.ledger(session)
             flagged = mlflow_tables.is_prompt_model(session, row.workspace, row.name)
             version = mlflow_tables.to_version(row, is_prompt_model=flagged)
-            ledger.note_creator(version)
+            creators.note(session, version, actor, ledger.now_ms)
             for tag in kept:
                 if actor is not None and self._checks(name, tag.key):
-                    ledger.note_check_tag(version, tag.key, tag.value)
+                    check_tags.note(ledger, version, tag.key, tag.value)
 
         with self._transactions.on_insert(note):
             return super().create_model_version(
@@ -196,7 +197,7 @@ class ModelOverrides(Override):
             made_by = [
                 (version.version, creator)
                 for version in mlflow_tables.all_versions(session, workspace, name)
-                if (creator := ledger.creator_of(version)) is not None
+                if (creator := creators.creator_of(session, version)) is not None
             ]
             waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
             with install.admitted(session, workspace, name, new_name):
@@ -211,7 +212,7 @@ class ModelOverrides(Override):
             requests.close_all(ledger, waiting, State.STALE, f"the model is '{new_name}' now")
             for number, creator in made_by:
                 if version := mlflow_tables.find_version(session, workspace, new_name, number):
-                    ledger.note_creator(version, creator)
+                    creators.note(session, version, creator, ledger.now_ms)
             if self.governance.policy().may_govern(
                 workspace, name
             ) or self.governance.policy().may_govern(workspace, new_name):

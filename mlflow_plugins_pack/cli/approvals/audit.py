@@ -73,11 +73,12 @@ def audit_verify(
     With --against also that the log goes on from an exported head, which shows a log that was
     rewritten as a whole.
     """
-    from mlflow_plugins_pack.approvals.ledger import signed_heads
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.ledger import audit_log, signed_heads
+    from mlflow_plugins_pack.approvals.reports import databases
 
     uri = database_of(tracking_uri, registry_store_uri)
-    found = listings.verify_audit(uri)
+    with databases.connected(uri) as connection:
+        found = audit_log.verify(connection)
     if as_json and not (found.is_intact and against):
         print_json({**vars(found), "is_intact": found.is_intact})
         if not found.is_intact:
@@ -92,7 +93,7 @@ def audit_verify(
         if key is None:
             raise click.UsageError("--against needs --key: anyone can write an unsigned head.")
         head = signed_heads.read_head(against)
-        with listings.connected(uri) as connection:
+        with databases.connected(uri) as connection:
             signed_heads.check_head(connection, head, signed_heads.read_key(key))
         if as_json:
             print_json({**vars(found), "is_intact": True, "goes_on_from": head["seq"]})
@@ -114,12 +115,12 @@ def audit_export_head(
     new name for each head.
     """
     from mlflow_plugins_pack.approvals.ledger import signed_heads
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
 
     if key is None:
         raise click.UsageError(f"Which key signs? Give --key or set {APPROVALS_AUDIT_KEY.name}.")
     signing = signed_heads.read_key(key)
-    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
         head = signed_heads.make_head(connection, signing, now_ms())
     if destination == "-":
         print_json(head)
@@ -144,10 +145,10 @@ def audit_holders(
 ) -> None:
     """Show which version held a protected alias or stage at a TIME, and who approved it."""
     from mlflow_plugins_pack.approvals.ledger import holder_history
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases, listings
 
     uri = database_of(tracking_uri, registry_store_uri)
-    with listings.connected(uri) as connection:
+    with databases.connected(uri) as connection:
         entries = listings.audit_entries(connection, workspace=workspace, name=name)
     found = [h for h in holder_history.holders_at(entries, at) if target in (None, h.target)]
     rows = [
@@ -178,10 +179,10 @@ def audit_list(
 ) -> None:
     """List what happened, the newest last; needs the database's URI."""
     from mlflow_plugins_pack.approvals.ledger.requests import SHORT_ID
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases, listings
 
     uri = database_of(tracking_uri, registry_store_uri)
-    with listings.connected(uri) as connection:
+    with databases.connected(uri) as connection:
         rows = listings.audit_entries(connection, limit, **where)
     shown = [
         {
@@ -218,11 +219,11 @@ def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | Non
 
     from mlflow_plugins_pack.approvals.background import drift as drift_check
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
 
     uri = database_of(tracking_uri, registry_store_uri)
     in_force = read_policy(policy_path())
-    with listings.connected(uri) as connection, Session(bind=connection) as session:
+    with databases.connected(uri) as connection, Session(bind=connection) as session:
         findings = drift_check.find(session, in_force)
     if findings or as_json:
         rows = [finding.as_row() for finding in findings]

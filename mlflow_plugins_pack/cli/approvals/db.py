@@ -35,7 +35,7 @@ def upgrade(
     import sqlalchemy as sa
 
     from mlflow_plugins_pack.approvals.database import schema
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
     from mlflow_plugins_pack.approvals.uri import plain_uri
 
     if revision and not sql:
@@ -46,7 +46,7 @@ def upgrade(
         steps = f"{revision}:head" if revision else "head"
         schema.run_alembic(None, "upgrade", steps, sql=True, url=plain)
         return
-    with listings.opened(place) as engine:
+    with databases.opened(place) as engine:
         schema.upgrade(engine)
         with engine.connect() as connection:
             found = schema.current_revision(connection)

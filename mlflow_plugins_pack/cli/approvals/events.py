@@ -28,10 +28,10 @@ def list_events(
     registry_store_uri: str | None,
 ) -> None:
     """List deliveries, the newest last."""
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
     from mlflow_plugins_pack.approvals.webhooks import outbox
 
-    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
         found = outbox.deliveries(connection, state, limit)
     rows = [
         {
@@ -57,14 +57,14 @@ def retry(
     registry_store_uri: str | None,
 ) -> None:
     """Have each DELIVERY attempted again at once; an id, or how it begins."""
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
     from mlflow_plugins_pack.approvals.webhooks import outbox
 
     if bool(delivery) == everything:
         raise click.UsageError("Name deliveries (see `events list`), or give --all.")
     now = now_ms()
     ids = None if everything else list(delivery)
-    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
         count = outbox.retry(connection, ids, now)
         connection.commit()
     click.echo(f"{count} will be attempted by a server within seconds.")

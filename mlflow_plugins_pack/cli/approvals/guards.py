@@ -23,11 +23,11 @@ def install(tracking_uri: str | None, registry_store_uri: str | None) -> None:
     """Install the guards for the policy in force, or put them back after a migration."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
 
     policy = read_policy(policy_path())
     uri = database_of(tracking_uri, registry_store_uri)
-    with listings.served(uri) as engine:
+    with databases.served(uri) as engine:
         database_guards.install(engine, policy, now_ms())
     click.echo(
         f"The guards are installed, for the policy {policy.sha256}. Every server of this "
@@ -40,9 +40,9 @@ def install(tracking_uri: str | None, registry_store_uri: str | None) -> None:
 def remove(tracking_uri: str | None, registry_store_uri: str | None) -> None:
     """Take the guards away; servers go on to check their own calls."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
 
-    with listings.served(database_of(tracking_uri, registry_store_uri)) as engine:
+    with databases.served(database_of(tracking_uri, registry_store_uri)) as engine:
         database_guards.remove(engine)
     click.echo("The guards are gone: the database refuses other clients nothing.")
 
@@ -53,9 +53,9 @@ def remove(tracking_uri: str | None, registry_store_uri: str | None) -> None:
 def status(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
     """Show whether the guards are installed and complete; ends with 1 if they are incomplete."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases
 
-    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
         found = database_guards.status(connection)
     problems = found.problems(_policy_here())
     if as_json:

@@ -100,12 +100,15 @@ def policy_test(
     rollbacks, freezes, check tags, and where a version was before; at the end it says what is not.
     Ends with 1 if the policy would have refused something that was done.
     """
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases, past_changes
     from mlflow_plugins_pack.approvals.reports.replay import not_judged, replay
 
     _, found = _read(file)
-    with listings.connected(database_of(tracking_uri, registry_store_uri)) as connection:
-        changes, known_claims = listings.past_changes(connection), listings.known_claims(connection)
+    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+        changes, known_claims = (
+            past_changes.past_changes(connection),
+            past_changes.known_claims(connection),
+        )
     verdicts = replay(found, changes, known_claims)
     rows: list[dict[str, Any]] = [
         {

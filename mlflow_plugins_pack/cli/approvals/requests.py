@@ -39,9 +39,9 @@ def list_requests(
         columns = ["model", "version", "target", "status"]
         print_rows(rows, columns, as_json=as_json, if_none=none)
         return
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases, listings
 
-    with listings.connected(uri) as connection:
+    with databases.connected(uri) as connection:
         rows = listings.requests_in(connection, only_open=not also_closed)
     for row in rows:
         row["approved_by"] = ", ".join(
@@ -105,9 +105,9 @@ def show(
         else:
             click.echo("No requests.")
         return
-    from mlflow_plugins_pack.approvals.reports import listings
+    from mlflow_plugins_pack.approvals.reports import databases, listings
 
-    with listings.connected(uri) as connection:
+    with databases.connected(uri) as connection:
         requests = listings.requests_in(connection, name=name, version=version)
         uids = listings.uids_of(connection, name, version)
         comments = listings.comments_of(connection, uids)

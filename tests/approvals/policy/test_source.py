@@ -204,7 +204,7 @@ with signed_in("erin"):
     assert done.returncode == -9
     assert bench.holder() is None
     assert bench.state(version) == "APPROVED 1/1 (bob)"
-    assert listings.verify_audit(bench.uri).is_intact
+    assert bench.audit_is_intact()
     bench.set_alias(version)
     assert bench.holder() == version
-    assert listings.verify_audit(bench.uri).is_intact
+    assert bench.audit_is_intact()

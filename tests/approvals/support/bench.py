@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.domain import clock
+from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy import source as policy_source
 from tests.support.acting import signed_in
@@ -45,6 +46,10 @@ class Bench:
         self.store = build_store(self.uri)
         self.now = 1_800_000_000_000
         monkeypatch.setattr(clock, "now_ms", lambda: self.now)
+
+    def audit_is_intact(self) -> bool:
+        with self.store.engine.connect() as connection:
+            return audit_log.verify(connection).is_intact
 
     def edit(self, old: str, new: str) -> None:
         text = self.file.read_text()
