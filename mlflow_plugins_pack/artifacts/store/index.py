@@ -85,6 +85,9 @@ class Index:
         tried = {chunk}
         for attempt in range(_RELISTS):
             # More than once: it may be moved again between looking it up and reading it.
+            if attempt == _RELISTS - 1:
+                # A cache that lost a record does not know it: the store is asked for all of it.
+                self.clear()
             if attempt:
                 self.refresh()
             for place in self.cache.find_places(chunk.sha256):

@@ -2,6 +2,10 @@
 
 Deltas are immutable, so the cache is coherent with any number of writers: it takes what is new in
 the listing and drops what has gone. It may be deleted at any time.
+
+The cache is never trusted. Every record carries a CRC-32 over all that it says, the pack's name
+included; where one does not hold, or SQLite finds the file damaged, the file is deleted and loaded
+again from the store.
 """
 
 from __future__ import annotations
@@ -9,11 +13,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import sqlite3
+import struct
+import sys
 import threading
 import weakref
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from mlflow_plugins_pack import base_dirs, settings
 from mlflow_plugins_pack.artifacts.format.index_delta import (
@@ -30,21 +37,22 @@ Loader = Callable[[list[str]], Iterator[Delta | None]]
 
 _logger = logging.getLogger(__name__)
 
-_SCHEMA_VERSION = 3
+_SCHEMA_VERSION = 4
+"""Part of the file's name, so that versions of the package do not share a cache."""
 _ROWS_AT_ONCE = 4_000_000
 """So many chunks, of some 250 GiB, are sorted and taken in at once: others wait for that long."""
 _BUSY_SECONDS = 120
 _PARAMETERS = 500
 """Most hashes asked for at once; every SQLite takes 999."""
 _TABLES = """
-CREATE TABLE deltas (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE replaced (name TEXT PRIMARY KEY) WITHOUT ROWID;
-CREATE TABLE packs (number INTEGER PRIMARY KEY, name BLOB UNIQUE);
-CREATE TABLE chunks (sha256 BLOB NOT NULL, pack INTEGER NOT NULL, place INTEGER NOT NULL,
-    stored INTEGER NOT NULL, raw INTEGER NOT NULL, codec INTEGER NOT NULL,
-    PRIMARY KEY (sha256, pack)) WITHOUT ROWID;
-CREATE TABLE files (sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL, is_recipe INTEGER NOT NULL,
-    places BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS deltas (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS replaced (name TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS packs (number INTEGER PRIMARY KEY, name BLOB UNIQUE);
+CREATE TABLE IF NOT EXISTS chunks (sha256 BLOB NOT NULL, pack INTEGER NOT NULL,
+    place INTEGER NOT NULL, stored INTEGER NOT NULL, raw INTEGER NOT NULL,
+    codec INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (sha256, pack)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS files (sha256 BLOB PRIMARY KEY, size INTEGER NOT NULL,
+    is_recipe INTEGER NOT NULL, places BLOB NOT NULL, crc INTEGER NOT NULL) WITHOUT ROWID;
 """
 # Deltas come in no order of hashes. What is inserted as it comes touches a page a chunk; what is
 # put aside first and then inserted in order touches each page once, and costs a 40th of that.
@@ -52,13 +60,13 @@ _ARRIVING = """
 CREATE TEMP TABLE arriving_deltas (name);
 CREATE TEMP TABLE arriving_replaced (name);
 CREATE TEMP TABLE arriving_packs (number INTEGER PRIMARY KEY, name);
-CREATE TEMP TABLE arriving_chunks (sha256, pack, place, stored, raw, codec);
-CREATE TEMP TABLE arriving_files (sha256, size, is_recipe, places);
+CREATE TEMP TABLE arriving_chunks (sha256, pack, place, stored, raw, codec, crc);
+CREATE TEMP TABLE arriving_files (sha256, size, is_recipe, places, crc);
 """
 _TAKE_IN = """
 INSERT OR IGNORE INTO packs (name) SELECT name FROM arriving_packs;
 INSERT OR REPLACE INTO chunks
-    SELECT a.sha256, p.number, a.place, a.stored, a.raw, a.codec FROM arriving_chunks a
+    SELECT a.sha256, p.number, a.place, a.stored, a.raw, a.codec, a.crc FROM arriving_chunks a
     CROSS JOIN arriving_packs n ON n.number = a.pack
     CROSS JOIN packs p ON p.name = n.name ORDER BY 1, 2;
 INSERT OR REPLACE INTO files SELECT * FROM arriving_files ORDER BY sha256;
@@ -111,13 +119,11 @@ class IndexCache:
 
     def find_file(self, sha256: bytes) -> KnownFile | None:
         """Return the file with the hash, unless a pack that it names is condemned."""
-        query = "SELECT sha256, size, is_recipe, places FROM files WHERE sha256 = ?"
         with self._lock:
-            row = self._guarded(lambda db: db.execute(query, (sha256,)).fetchone())
-        if row is None:
+            known = self._guarded(lambda db: self._find_file(db, sha256))
+        if known is None or any(place.pack in self.withheld for place in known.places):
             return None
-        known = KnownFile(row[0], row[1], bool(row[2]), decode_places(row[3]))
-        return None if any(place.pack in self.withheld for place in known.places) else known
+        return known
 
     def replaced(self) -> set[str]:
         """Return names of deltas that a newer one repeats, whether they are still there or not."""
@@ -139,18 +145,31 @@ class IndexCache:
     def _guarded(self, call: Callable[[sqlite3.Connection], T]) -> T:
         """Run on the cache file, or on one of this process's own where it cannot be used."""
         try:
-            return call(self._open())
-        except sqlite3.DatabaseError as exc:
+            try:
+                return call(self._open())
+            except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
+                if not _is_damage(exc):
+                    raise
+                _logger.warning("The artifact index cache is damaged (%s); it is rebuilt.", exc)
+                self._close()
+                with contextlib.suppress(OSError):
+                    _cache_path(self._store_id).unlink()
+                return call(self._open())
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as exc:
             _logger.warning(
                 "The artifact index cache cannot be used (%s); going on without. The cache in "
                 "%s may be deleted at any time.",
                 exc,
                 cache_folder(),
             )
-            if self._database is not None:
-                with contextlib.suppress(sqlite3.Error):
-                    self._database.close()
+            self._close()
             return call(self._keep(_open_private()))
+
+    def _close(self) -> None:
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+            self._database = None
 
     def _open(self) -> sqlite3.Connection:
         return self._database or self._keep(_open_file(self._store_id))
@@ -166,13 +185,20 @@ class IndexCache:
         for start in range(0, len(hashes), _PARAMETERS):
             some = hashes[start : start + _PARAMETERS]
             rows = database.execute(
-                "SELECT p.name, c.sha256, c.place, c.stored, c.raw, c.codec FROM chunks c "  # noqa: S608
+                "SELECT p.name, c.sha256, c.place, c.stored, c.raw, c.codec, c.crc "  # noqa: S608
+                "FROM chunks c "
                 "JOIN packs p ON p.number = c.pack "
                 f"WHERE p.name IS NOT NULL AND c.sha256 IN ({','.join('?' * len(some))})",
                 some,
             )
-            found += [Chunk(*row) for row in rows]
+            found += [_checked_chunk(*row) for row in rows]
         return found
+
+    @staticmethod
+    def _find_file(database: sqlite3.Connection, sha256: bytes) -> KnownFile | None:
+        query = "SELECT sha256, size, is_recipe, places, crc FROM files WHERE sha256 = ?"
+        row = database.execute(query, (sha256,)).fetchone()
+        return None if row is None else _checked_file(*row)
 
     @staticmethod
     def _clear(database: sqlite3.Connection) -> None:
@@ -241,19 +267,69 @@ def _put_aside(database: sqlite3.Connection, name: str, delta: Delta) -> int:
     for pack, table in delta.packs.items():
         put = database.execute("INSERT INTO arriving_packs (name) VALUES (?)", (pack,))
         # The fields of a record are kind, codec, sha256, offset, stored, raw.
+        number = int(put.lastrowid or 0)
         database.executemany(
-            f"INSERT INTO arriving_chunks VALUES (?3, {int(put.lastrowid or 0)}, ?4, ?5, ?6, ?2)",  # noqa: S608
-            RECORD.iter_unpack(table),
+            f"INSERT INTO arriving_chunks VALUES (?3, {number}, ?4, ?5, ?6, ?2, ?7)",  # noqa: S608
+            _with_crcs(pack, table),
         )
         rows += len(table) // RECORD.size
-    database.executemany(
-        "INSERT INTO arriving_files VALUES (?, ?, ?, ?)",
-        [(f.sha256, f.size, f.is_recipe, encode_places(f.places)) for f in delta.files],
-    )
+    for file in delta.files:
+        fields = (file.sha256, file.size, file.is_recipe, encode_places(file.places))
+        row = (*fields, _file_crc(*fields))
+        database.execute("INSERT INTO arriving_files VALUES (?, ?, ?, ?, ?)", row)
     database.executemany("INSERT INTO arriving_replaced VALUES (?)", [(n,) for n in delta.replaces])
     # Last: a delta that broke off on the way must be read again.
     database.execute("INSERT INTO arriving_deltas VALUES (?)", (name,))
     return rows
+
+
+# Busy, locked, read-only, failed input or output, full, and cannot be opened.
+_NOT_DAMAGE = frozenset({5, 6, 8, 10, 13, 14})
+
+
+def _is_damage(exc: Exception) -> bool:
+    """Return whether the file itself is wrong, rather than that it cannot be used now."""
+    if isinstance(exc, sqlite3.OperationalError) and sys.version_info < (3, 11):
+        return False
+    # Without a code it is one of Python's own, or ours, about what is in the file.
+    return getattr(exc, "sqlite_errorcode", 0) & 0xFF not in _NOT_DAMAGE
+
+
+class _DamagedRecordError(sqlite3.DatabaseError):
+    """A record of the cache does not have the CRC that was stored with it."""
+
+
+def _with_crcs(pack: bytes, table: bytes) -> Iterator[tuple[Any, ...]]:
+    """Yield a pack's records, each with the CRC of its fields but the kind, and of the pack."""
+    view, of_pack = memoryview(table), zlib.crc32(pack)
+    for start, record in enumerate(RECORD.iter_unpack(table)):
+        at = start * RECORD.size
+        yield (*record, zlib.crc32(view[at + 1 : at + RECORD.size], of_pack))
+
+
+def _checked_chunk(
+    pack: bytes, sha256: bytes, offset: int, stored: int, raw: int, codec: int, crc: int
+) -> Chunk:
+    try:
+        fields = RECORD.pack(0, codec, sha256, offset, stored, raw)
+        if zlib.crc32(fields[1:], zlib.crc32(pack)) == crc:
+            return Chunk(pack, sha256, offset, stored, raw, codec)
+    except (struct.error, TypeError):
+        pass
+    raise _DamagedRecordError("a chunk's record does not hold")
+
+
+def _file_crc(sha256: bytes, size: int, is_recipe: int, places: bytes) -> int:
+    return zlib.crc32(places, zlib.crc32(b"%s %d %d" % (sha256, size, is_recipe)))
+
+
+def _checked_file(sha256: bytes, size: int, is_recipe: int, places: bytes, crc: int) -> KnownFile:
+    try:
+        if _file_crc(sha256, size, is_recipe, places) == crc:
+            return KnownFile(sha256, size, bool(is_recipe), decode_places(places))
+    except (struct.error, TypeError):
+        pass
+    raise _DamagedRecordError("a file's record does not hold")
 
 
 def _take_in(database: sqlite3.Connection) -> None:
@@ -275,13 +351,18 @@ def cache_folder() -> Path:
 
 def _open_file(store_id: str) -> sqlite3.Connection:
     try:
-        folder = cache_folder()
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / f"artifact-index-{store_id}.sqlite"
+        path = _cache_path(store_id)
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         return _prepare(sqlite3.connect(path, timeout=_BUSY_SECONDS, check_same_thread=False))
-    except (OSError, sqlite3.Error) as exc:
+    except (OSError, sqlite3.DatabaseError) as exc:
+        if isinstance(exc, sqlite3.DatabaseError) and _is_damage(exc):
+            raise
         _logger.debug("No index cache on disk (%s); going on without.", exc)
         return _open_private()
+
+
+def _cache_path(store_id: str) -> Path:
+    return cache_folder() / f"artifact-index-v{_SCHEMA_VERSION}-{store_id}.sqlite"
 
 
 def _open_private() -> sqlite3.Connection:
@@ -297,13 +378,8 @@ def _prepare(database: sqlite3.Connection) -> sqlite3.Connection:
     database.execute("PRAGMA cache_size = -8000")
     with database:
         database.execute("BEGIN IMMEDIATE")
-        version = database.execute("PRAGMA user_version").fetchone()[0]
-        if version == 0:
-            for statement in _statements(_TABLES):
-                database.execute(statement)
-            database.execute(f"PRAGMA user_version = {_SCHEMA_VERSION}")
-        elif version != _SCHEMA_VERSION:
-            raise sqlite3.DatabaseError(f"its schema version is {version}")
+        for statement in _statements(_TABLES):
+            database.execute(statement)
     for statement in _statements(_ARRIVING):
         database.execute(statement)
     return database

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import random
+import sqlite3
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
@@ -155,13 +156,12 @@ def test_what_is_known_is_not_taken_in_again():
     assert knows(cache, 0, 1, 8)
 
 
-def test_cache_file_that_is_not_a_database_is_not_used(tmp_path, caplog):
-    caplog.set_level(logging.DEBUG)
-    (tmp_path / "artifact-index-s.sqlite").write_bytes(os.urandom(5000))
+def test_cache_file_that_is_not_a_database_is_rebuilt(tmp_path, caplog):
+    (tmp_path / "artifact-index-v4-s.sqlite").write_bytes(os.urandom(5000))
     cache, store = IndexCache("s"), Deltas(0, 1)
     store.bring(cache)
     assert knows(cache, 0, 1)
-    assert "No index cache on disk (file is not a database)" in caplog.text
+    assert "is damaged (file is not a database); it is rebuilt" in caplog.text
 
 
 def test_large_index_is_loaded_in_bounded_memory():
@@ -215,3 +215,110 @@ def test_calls_in_quick_succession_list_the_index_once(tmp_path, monkeypatch):
         get_artifact_repository(uri).log_artifact(str(tmp_path / "f"))
         counts.append((listed.count("/index/"), listed.count("/gc/")))
     assert counts == [(1, 3), (0, 2), (1, 3)]
+
+
+# --- a damaged cache ------------------------------------------------------------------------------
+
+
+def cache_file(tmp_path: Path) -> Path:
+    (path,) = tmp_path.glob("artifact-index-*.sqlite")
+    return path
+
+
+COLUMNS = [
+    ("chunks", "sha256"),
+    ("chunks", "pack"),
+    ("chunks", "place"),
+    ("chunks", "stored"),
+    ("chunks", "raw"),
+    ("chunks", "codec"),
+    ("chunks", "crc"),
+    ("packs", "number"),
+    ("packs", "name"),
+    ("files", "sha256"),
+    ("files", "size"),
+    ("files", "is_recipe"),
+    ("files", "places"),
+    ("files", "crc"),
+    ("deltas", "name"),
+    ("replaced", "name"),
+]
+
+
+def expect_right_or_nothing(cache: IndexCache, pack: int, number: int) -> None:
+    sha256 = hash_of(pack, number)
+    right = Chunk(pack_of(pack), sha256, 8 + 10 * number, 10, 10, 0)
+    assert cache.find_chunks([sha256]) in ({}, {sha256: right})
+    assert cache.find_places(sha256) in ([], [right])
+    assert cache.find_file(hash_of(pack, 999)) in (None, delta_of(pack).files[0])
+
+
+def damage_record(path: Path, table: str, column: str, how: str) -> None:
+    database = sqlite3.connect(path)
+    found = database.execute(f"SELECT * FROM {table}")
+    at = [field[0] for field in found.description].index(column)
+    rows = [list(row) for row in found]
+    value = rows[0][at]
+    if how == "swapped":
+        rows[0][at], rows[1][at] = rows[1][at], value
+    elif how == "deleted":
+        del rows[0]
+    elif how == "of another type":
+        # A number that is the key of its rows can be another number only.
+        rows[0][at] = "text" if isinstance(value, int) and column != "number" else 77
+    elif isinstance(value, int):
+        rows[0][at] = value ^ 1 << 20
+    else:
+        flipped = bytearray(value if isinstance(value, bytes) else value.encode())
+        flipped[-1] ^= 1
+        rows[0][at] = bytes(flipped) if isinstance(value, bytes) else flipped.decode()
+    with database:
+        database.execute(f"DELETE FROM {table}")
+        marks = ",".join("?" * len(found.description))
+        database.executemany(f"INSERT OR IGNORE INTO {table} VALUES ({marks})", rows)
+    database.close()
+
+
+@pytest.mark.parametrize(("table", "column"), COLUMNS)
+@pytest.mark.parametrize("how", ["flipped", "swapped", "of another type", "deleted"])
+def test_no_damaged_record_is_used(tmp_path, table, column, how):
+    cache, store = IndexCache("s"), Deltas(0, 1)
+    store.bring(cache)
+    cache.add(name_of(9), Delta(replaces=(name_of(7), name_of(8))))
+    cache._close()
+    damage_record(cache_file(tmp_path), table, column, how)
+    again = IndexCache("s")
+    for pack in (0, 1):
+        for number in range(CHUNKS):
+            expect_right_or_nothing(again, pack, number)
+    store.bring(again)
+    again.clear()
+    store.bring(again)
+    assert knows(again, 0, 1)
+
+
+def test_no_bit_of_the_file_is_trusted(tmp_path, caplog):
+    """A flipped bit anywhere costs at most that the index is loaded again."""
+    cache, store = IndexCache("s"), Deltas(0, 1)
+    store.bring(cache)
+    cache._close()
+    path = cache_file(tmp_path)
+    whole = path.read_bytes()
+    rebuilt = 0
+    for position in range(0, len(whole), max(1, len(whole) // 300)):
+        damaged = bytearray(whole)
+        damaged[position] ^= 1 << position % 8
+        path.write_bytes(damaged)
+        caplog.clear()
+        again = IndexCache("s")
+        for pack, number in ((p, n) for p in (0, 1) for n in range(CHUNKS)):
+            expect_right_or_nothing(again, pack, number)
+        store.bring(again)
+        again._close()
+        rebuilt += "is rebuilt" in caplog.text
+        # What is damaged does not stay so for the next process.
+        healed = IndexCache("s")
+        store.bring(healed)
+        healed.find_chunks([hash_of(p, n) for p in (0, 1) for n in range(CHUNKS)])
+        healed._close()
+    assert rebuilt > 10
