@@ -66,7 +66,7 @@ def download(
     try:
         with open_staging(folder, name_download(store.format.store_id, listed)) as staging:
             _obtain(store, [entry for entry, _ in listed], staging, file_done)
-            _publish([place for _, place in listed], staging, folder)
+            _publish(store, listed, staging, folder)
     except OSError as exc:
         raise translate(exc, getattr(exc, "filename", None) or folder, "write") from exc
 
@@ -78,14 +78,26 @@ def download_one(store: Store, entry: FileEntry, local_path: str) -> None:
     try:
         with open_staging(folder, name) as staging:
             _obtain(store, [entry], staging, lambda: None)
+            _check_length(store, entry, staging.file(0))
             os.replace(staging.file(0), local_path)
     except OSError as exc:
         raise translate(exc, str(local_path), "write") from exc
 
 
-def _publish(places: list[str], staging: Staging, folder: str) -> None:
+def _check_length(store: Store, entry: FileEntry, staged: str) -> None:
+    """Refuse a file of a wrong length, whether it was fetched, resumed or taken from a cache."""
+    size = os.stat(staged).st_size
+    if size != entry.size:
+        raise inconsistent(store, entry, f"has {size} bytes on this disk instead of {entry.size}")
+
+
+def _publish(
+    store: Store, files: list[tuple[FileEntry, str]], staging: Staging, folder: str
+) -> None:
+    for number, (entry, _) in enumerate(files):
+        _check_length(store, entry, staging.file(number))
     checked: set[str] = set()
-    for number, place in enumerate(places):
+    for number, (_, place) in enumerate(files):
         target = os.path.join(folder, place)
         parent = os.path.dirname(target)
         if parent not in checked:
@@ -125,8 +137,9 @@ def _stage(
         while upcoming is not None and upcoming[0] == number:
             whole.update(upcoming[1])
             upcoming = next(fetched, None)
-        if whole.digest() != entry.sha256:
-            _repair(store, entry, staging.file(number))
+        path = staging.file(number)
+        if whole.digest() != entry.sha256 or os.stat(path).st_size != entry.size:
+            _repair(store, entry, path)
         file_done()
 
 
@@ -164,6 +177,8 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
                 data = found
                 _write(path, data, item.offset)
             whole.update(data)
+        # A place with a wrong length may have left bytes beyond the end.
+        file.truncate(entry.size)
     if whole.digest() != entry.sha256:
         raise inconsistent(
             store,
@@ -245,6 +260,11 @@ def _read_group(store: Store, group: Group, staging: Staging) -> list[tuple[int,
     return pieces
 
 
+def _is_verbatim(chunk: Chunk) -> bool:
+    # Unequal lengths are damage, which `decode_unchecked` finds.
+    return chunk.codec == CODEC_RAW and chunk.stored == chunk.raw
+
+
 def _join(pieces: Iterator[tuple[int, _Data]]) -> Iterator[tuple[int, _Data]]:
     """Put together what follows each other."""
     run: list[_Data] = []
@@ -279,10 +299,10 @@ def _decode(
         begin = chunk.offset - start
         end = begin + chunk.stored
         at += 1
-        if chunk.codec == CODEC_RAW:
+        if _is_verbatim(chunk):
             while (
                 at < len(wanted)
-                and wanted[at].chunk.codec == CODEC_RAW
+                and _is_verbatim(wanted[at].chunk)
                 and wanted[at].chunk.offset - start == end
             ):
                 end += wanted[at].chunk.stored

@@ -14,6 +14,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.store.chunk_reader import (
     file_chunks,
+    inconsistent,
     read_at,
     read_elsewhere,
     unreadable,
@@ -49,6 +50,7 @@ def read_range(
         return
     ahead: deque[tuple[int, Chunk, Future[bytes | memoryview | None]]] = deque()
     touched = _touched(store, entry, start, end)
+    reached = start
     try:
         while True:
             while len(ahead) < _CHUNKS_AHEAD:
@@ -59,7 +61,7 @@ def read_range(
                 place = store.index.current_place(chunk)
                 ahead.append((offset, chunk, thread_pools.submit(read_at, store, place)))
             if not ahead:
-                return
+                break
             offset, chunk, future = ahead.popleft()
             data = future.result()
             if data is None:
@@ -67,6 +69,9 @@ def read_range(
             if data is None:
                 raise unreadable(store, entry, chunk)
             yield data[max(0, start - offset) : end - offset]
+            reached = offset + len(data)
+        if reached < end:
+            raise inconsistent(store, entry, f"ends after {reached} of its {entry.size} bytes")
     finally:
         for _, _, future in ahead:
             future.cancel()

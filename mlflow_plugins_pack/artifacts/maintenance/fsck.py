@@ -7,8 +7,11 @@ for missing.
 from __future__ import annotations
 
 import binascii
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+
+from cachetools import LRUCache
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
@@ -99,13 +102,13 @@ def check_store(
     packs = dict(_read_packs(store, report, read_data=read_data))
     report.packs = len(packs)
     report.chunks = sum(map(len, packs.values()))
-    good = {(r.sha256, r.raw) for records in packs.values() for r in records}
+    tables = _Tables(packs)
     _check_index(deltas, packs, report)
     progress("checking artifacts")
     whole: list[KnownFile] = []
     for path, entry in entries:
         report.files += 1
-        problem = _check_entry(store, entry, good)
+        problem = _check_entry(store, entry, tables)
         if problem is not None:
             report.add("artifact", path, problem)
         elif entry.inline is None and entry.size:
@@ -221,12 +224,41 @@ def _check_index(
                 report.add("index", object_keys.index_key(name), what)
 
 
-def _check_entry(store: Store, entry: FileEntry, good: set[tuple[bytes, int]]) -> str | None:
-    total = 0
+class _Tables:
+    """What was found good: chunks by hash, wherever they are, and by their places."""
+
+    def __init__(self, packs: dict[bytes, list[Record]]) -> None:
+        self._packs = packs
+        self._chunks = {(r.sha256, r.raw) for records in packs.values() for r in records}
+        # Entries that follow each other refer to the same packs.
+        self._places: LRUCache[bytes, frozenset[Chunk]] = LRUCache(64)
+
+    def problem_of(self, chunk: Chunk) -> str | None:
+        """Return what is wrong with a place in a manifest or recipe, None if nothing is."""
+        if (chunk.sha256, chunk.raw) not in self._chunks:
+            return (
+                f"its chunk {chunk.sha256.hex()} is missing or damaged "
+                f"(it should be in {object_keys.pack_key(chunk.pack)})"
+            )
+        if chunk.pack in self._packs and chunk not in self._places_in(chunk.pack):
+            # Of a pack that is gone the chunks were moved; here the place itself is wrong.
+            return (
+                f"its chunk {chunk.sha256.hex()} is not at the place in "
+                f"{object_keys.pack_key(chunk.pack)} that is recorded for it"
+            )
+        return None
+
+    def _places_in(self, pack: bytes) -> frozenset[Chunk]:
+        if pack not in self._places:
+            self._places[pack] = frozenset(record.at(pack) for record in self._packs[pack])
+        return self._places[pack]
+
+
+def _check_entry(store: Store, entry: FileEntry, tables: _Tables) -> str | None:
     chunks: list[Chunk] = list(entry.chunks)
     for number, place in enumerate(entry.recipe):
-        if (place.sha256, place.raw) not in good:
-            return f"its recipe {place.sha256.hex()} is missing or damaged"
+        if (problem := tables.problem_of(place)) is not None:
+            return problem
         part = read_recipe(store, place)
         if part is None or (part.file_sha256, part.file_size) != (entry.sha256, entry.size):
             return f"its recipe {place.sha256.hex()} is missing, damaged or another file's"
@@ -234,14 +266,14 @@ def _check_entry(store: Store, entry: FileEntry, good: set[tuple[bytes, int]]) -
             return f"its recipe {place.sha256.hex()} is in the wrong place"
         chunks += part.chunks
     for chunk in chunks:
-        total += chunk.raw
-        if (chunk.sha256, chunk.raw) not in good:
-            return (
-                f"its chunk {chunk.sha256.hex()} is missing or damaged "
-                f"(it should be in {object_keys.pack_key(chunk.pack)})"
-            )
-    if entry.inline is None and total != entry.size:
+        if (problem := tables.problem_of(chunk)) is not None:
+            return problem
+    data = b"" if entry.inline is None else entry.inline
+    total = sum(chunk.raw for chunk in chunks) + len(data)
+    if total != entry.size:
         return f"its chunks add up to {total} bytes instead of {entry.size}"
+    if entry.inline is not None and hashlib.sha256(data).digest() != entry.sha256:
+        return "its bytes, which stand in the manifest, do not have its hash"
     return None
 
 

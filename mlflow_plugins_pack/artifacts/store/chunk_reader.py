@@ -37,7 +37,8 @@ def read_at(store: Store, chunk: Chunk) -> bytes | memoryview | None:
 def read_elsewhere(store: Store, chunk: Chunk) -> bytes | memoryview | None:
     """Return a chunk's bytes from another place than the one given, None if no copy is good."""
     for place in store.index.places_of(chunk):
-        if (data := read_at(store, place)) is not None:
+        # A length that is recorded wrong must not shift the bytes that follow.
+        if place.raw == chunk.raw and (data := read_at(store, place)) is not None:
             return data
     return None
 
