@@ -69,7 +69,7 @@ def test_row_19_without_guards_drift_finds_what_moved(site: Site, mode: str) -> 
     finally:
         install.install(site.store.engine, policy, 1)
     found = site.store._transactions.read(lambda session: drift.find(session, policy))
-    strays = {(s.workspace, s.target, s.version, s.kind) for s in found if s.model == name}
+    findings = {(s.workspace, s.target, s.version, s.kind) for s in found if s.model == name}
     targets = ("prod", "stage:Production")
     expected = {(workspace, target, 1, "removed") for target in targets}
     with WorkspaceContext("default"):
@@ -80,7 +80,7 @@ def test_row_19_without_guards_drift_finds_what_moved(site: Site, mode: str) -> 
             with signed_in("erin"), pytest.raises(MlflowException, match="0 of 2 approvals"):
                 site.store.set_registered_model_alias(name, "prod", 2)
             assert site.snapshot(name)["aliases"] == {"prod": 1}
-    assert strays == expected
+    assert findings == expected
 
 
 def test_row_19_an_approval_counts_in_its_workspace_only(site: Site) -> None:

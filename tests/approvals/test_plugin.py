@@ -1,4 +1,4 @@
-"""How stock MLflow finds the plugin, and what it refuses to open."""
+"""Stock MLflow finds the plugin; URIs that it refuses to open."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ version: 1
 groups: {ml-leads: [bob, carol], risk: [dave], ci: [svc-ci]}
 policies:
   - name: prod
-    match: {models: ["fraud-*"], exclude: ["*-sandbox"], prompts: ["house-*"]}
+    match: {models: ["fraud-*"], exclude: ["*-sandbox"], prompts: ["text-*"]}
     targets: {aliases: [prod], stages: [Production]}
     approvals: [{group: ml-leads, count: 1}, {group: risk, count: 1}]
     checks: [{tag: tests, equals: passed, writers: ["group:ci"], max_age: 7d}]
@@ -172,7 +172,7 @@ def test_nobody_approves_their_own_work(site: Site) -> None:
     assert "SELF_APPROVAL: 'carol' made the request" in _tag_refusal(
         site, "carol", name, version, "approve"
     )
-    # The administrator is no exception: the gate is below every app.
+    # The administrator is not an exception: enforcement is below every app.
     assert "NOT_AN_APPROVER" in _tag_refusal(site, "admin", name, version, "approve")
     refused = site.refusal("admin", "set_registered_model_alias", name, "prod", version)
     assert refused.message.startswith("APPROVAL_REQUIRED")
@@ -237,7 +237,7 @@ def test_a_copied_version_is_unapproved(site: Site) -> None:
 
 
 def test_prompt_text_is_locked_while_somebody_approves_it(site: Site) -> None:
-    name = "house-rules"
+    name = "text-rules"
     text = (name, 1, "mlflow.prompt.text", "Be evil.")
     with site.as_user("alice"):
         site.client.register_prompt(name, "Be kind.")
@@ -389,7 +389,7 @@ def test_the_steps_of_a_pipeline(site: Site) -> None:
 
 
 def test_prompts_are_verified_too(site: Site) -> None:
-    name = "house-verified"
+    name = "text-verified"
     with site.as_user("alice"):
         site.client.register_prompt(name, "Be kind.")
     with site.as_user("svc-ci"):

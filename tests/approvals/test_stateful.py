@@ -1,4 +1,4 @@
-"""Anybody does anything in any order, and the log alone must prove every holder right.
+"""Users make any call in any order, and the log alone must prove every holder right.
 
 The machine drives one store as random people: versions, requests, votes, changed files, edited
 policies, a clock that jumps, calls that die half way. It knows nothing of how the store decides.
@@ -29,7 +29,7 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals.background import drift as strays
+from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
@@ -382,13 +382,13 @@ class Registry(RuleBasedStateMachine):
                 assert moves[-1]["after"]["action"] == "promote"
 
     @invariant()
-    def nothing_drifts_but_unreviewed_glass(self) -> None:
+    def nothing_drifts_but_unreviewed_break_glass(self) -> None:
         policy = self.store.governance.policy()
-        found = self.store._transactions.read(lambda s: strays.find(s, policy, self.now))
+        found = self.store._transactions.read(lambda s: drift.find(s, policy, self.now))
         broken = {
             e["version"] for e in self.applied if e["after"]["basis"]["kind"] == "break_glass"
         }
-        assert {stray.version for stray in found} <= broken
+        assert {finding.version for finding in found} <= broken
 
 
 @pytest.fixture

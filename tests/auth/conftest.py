@@ -97,7 +97,7 @@ def signed_in(
 
 @pytest.fixture
 def source(provider: OidcProvider, profiles: Profiles) -> OidcSource:
-    """The source of a person's profile ``me``, to which nobody is signed in."""
+    """The source of a person's profile ``me``, to which no user is signed in."""
     from tests.auth.support.sign_ins import opened, person
 
     profiles(person(provider.issuer))

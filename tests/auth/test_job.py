@@ -1,4 +1,4 @@
-"""A stock training job behind nginx with tokens of 20 s: nobody ever sees a 401.
+"""A stock training job behind nginx with tokens of 20 s: no client sees a 401.
 
 MLFLOW_PACK_JOB_SECONDS makes it last longer, and adds an outage of the provider and a revocation.
 """
@@ -123,7 +123,7 @@ def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) ->
     moments = fetched(site, began)
     # From the first request that needed one to the last moment, one token after the other.
     needed = math.ceil((time.time() - moments[0]) / TOKEN_SECONDS)
-    # For whoever runs it with -s.
+    # For a run with -s.
     sys.stdout.write(
         f"\n{time.time() - began:.0f} s, {', '.join(site.told)}; {len(moments)} tokens fetched, "
         f"{needed} needed; {len(site.verifier.refused)} 401s of nginx, none seen by the job\n"

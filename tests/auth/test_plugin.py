@@ -1,4 +1,4 @@
-"""Stock MLflow, signed in through both doors."""
+"""Stock MLflow, signed in automatically and by opt-in."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ print(run.info.user_id, run.data.params)
 def test_two_people_do_the_main_job_against_stock_basic_auth(
     basic_auth: servers.MlflowServer, tmp_path: Path
 ) -> None:
-    """Each in a process with a profiles file of their own: one by each door."""
+    """Each in a process with a profiles file of their own: one automatic, one by opt-in."""
     processes = []
     for name, explicit in zip(PEOPLE, ({}, {"MLFLOW_TRACKING_AUTH": "plugins-pack"}), strict=True):
         secret = tmp_path / f"{name}.password"
@@ -107,7 +107,7 @@ def test_the_header_reaches_the_named_host_only(
     assert not evil.seen[0].has("planted-token-1")
 
 
-def test_the_explicit_door_refuses_a_host_that_no_profile_names(
+def test_opt_in_signing_refuses_a_host_that_no_profile_names(
     named: Recorder, evil: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TOKEN", "planted-token-1")
@@ -151,7 +151,7 @@ def test_a_named_file_that_is_not_usable_stops_every_request(
 def test_an_unknown_way_to_build_requests_sends_nothing(
     named: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What happens when MLflow changes the function that the transparent door looks into."""
+    """What happens when MLflow changes the function that automatic signing looks into."""
     monkeypatch.setenv("TOKEN", "planted-token-1")
     profiles(env_profile(named.url))
     headers = PackHeaderProvider().request_headers()
@@ -203,7 +203,7 @@ def test_the_provider_costs_nothing_at_import_and_without_a_file() -> None:
     ]
 
 
-def test_both_doors_have_the_methods_that_mlflow_calls() -> None:
+def test_both_providers_have_the_methods_that_mlflow_calls() -> None:
     from mlflow.tracking.request_auth.abstract_request_auth_provider import RequestAuthProvider
     from mlflow.tracking.request_header.abstract_request_header_provider import (
         RequestHeaderProvider,

@@ -241,7 +241,7 @@ class RegistryStoreContract:
         delete()
         assert self.holder(name) is None
         assert self.state(name, version) == "DEMOTED 2/2 (bob, dave)"
-        delete()  # as stock: nothing to delete is no error
+        delete()  # as stock: nothing to delete is not an error
 
     def test_demotion_may_need_nobody_but_a_name(self) -> None:
         name = new_name("chk")
@@ -271,7 +271,7 @@ class RegistryStoreContract:
         assert self.state(name, two).startswith("SUPERSEDED")
         text = self.refused(errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two))
         assert "0 of 2" in text
-        # Somebody went around: the holder is no longer the one the approvers saw.
+        # The store was bypassed: the holder is no longer the one the approvers saw.
         self.say("erin", "request", name, three, "prod")
         self.approve(name, three)
         self._move_behind_the_back(name, two)
@@ -293,7 +293,7 @@ class RegistryStoreContract:
     def _drift(self, name: str) -> list[dict[str, Any]]:
         policy = self.store.governance.policy()
         found = self.store._transactions.read(lambda s: drift.find(s, policy))
-        return [stray.as_row() for stray in found if stray.model == name]
+        return [finding.as_row() for finding in found if finding.model == name]
 
     # --- people -------------------------------------------------------------------------------
 
@@ -617,8 +617,8 @@ class RegistryStoreContract:
             )
         with WorkspaceContext("team-b"):
             assert self.holder(name) == one
-            strays = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
-            assert strays == {("team-b", one, "unapproved"), ("team-a", one, "removed")}
+            findings = {(d["workspace"], d["version"], d["kind"]) for d in self._drift(name)}
+            assert findings == {("team-b", one, "unapproved"), ("team-a", one, "removed")}
             text = self.refused(
                 errors.ApprovalRequiredError, lambda: self.set_alias("erin", name, two)
             )

@@ -51,4 +51,4 @@ def test_main_job(
         text = server.log.read_text(errors="replace")
     assert made["artifact_uri"].startswith("cas-" if site.is_direct else "mlflow-artifacts:")
     assert "Traceback" not in text, text[-5000:]
-    assert not list(tmp_path.rglob("mlruns")), "something was written beside the server's store"
+    assert not list(tmp_path.rglob("mlruns")), "something was written outside the server's store"

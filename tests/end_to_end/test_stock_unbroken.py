@@ -1,4 +1,4 @@
-"""Installed beside MLflow with nothing configured, the pack's one visible effect is lineage.
+"""Installed next to MLflow with nothing configured, the pack's one visible effect is lineage.
 
 Stock is the same interpreter with the pack hidden (`tests/support/without_pack`). Each comparison
 runs the same script in two fresh processes against a real server, through a proxy that records
@@ -380,7 +380,7 @@ def is_lineage_key(tag: dict[str, Any]) -> bool:
 
 
 def is_lineage(request: Request) -> bool:
-    """Tell whether the request writes lineage and nothing else."""
+    """Return whether the request writes lineage and nothing else."""
     body = request.json()
     if "/artifacts/lineage/lineage.json" in request.path or "lineage%2Flineage" in request.path:
         return True

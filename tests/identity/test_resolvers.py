@@ -107,7 +107,7 @@ def test_a_doubled_header_is_refused() -> None:
     assert caller(TRUSTED, doubled) is None
 
 
-def test_an_unset_secret_opens_no_door(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_an_unset_secret_admits_no_caller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PROXY_SECRET")
     assert caller(TRUSTED, {**HEADERS, "XProxySecret": ""}) is None
     file = tmp_path / "secret"

@@ -228,7 +228,7 @@ def test_approvals_know_callers_by_token_and_by_proxy(
             return call(url, "model-versions/set-tag", headers, **body, **wanted)
 
         assert tag(bearer(forged_token(provider, sub="alice")), "request").status_code == 200
-        for nobody in (
+        for stranger in (
             {},
             bearer(unsigned({"sub": "bob"})),
             bearer(forged_token(provider, sub="bob", aud="other")),
@@ -238,7 +238,7 @@ def test_approvals_know_callers_by_token_and_by_proxy(
             {**proxy, "XRemoteUser": "mallory,carol"},
             {"X_Remote_User": "carol", "X-Remote-User": "carol"},
         ):
-            answer = tag(nobody, "approve")
+            answer = tag(stranger, "approve")
             assert answer.status_code == 401, answer.text
             assert "IDENTITY_REQUIRED" in answer.text
         approver = bearer(forged_token(provider, sub="bob")) if version == "1" else proxy
@@ -289,7 +289,7 @@ def test_claims_of_tokens_and_proxies_are_groups_where_the_policy_says_so(
     # Alice's own token says nothing of theirs.
     answer = promote("1")
     assert answer.status_code == 200, answer.text
-    # Who is seen without the group is none of it any more, whatever they said before.
+    # A user seen without the group is no longer a member, whatever a token said before.
     assert say(as_("bob"), "comment", "2").status_code == 200
     for version in ("2",):
         assert say(as_("alice"), "request", version).status_code in (200, 400)

@@ -61,14 +61,14 @@ class Site:
                 self.store.set_registered_model_alias(name, "prod", version)
             else:
                 self.store.transition_model_version_stage(name, version, "Production", False)
-        assert self.strays(name) == []
+        assert self.findings(name) == []
         return version
 
     def run(self, statement: str) -> None:
         with self.store.engine.begin() as connection:
             connection.execute(sa.text(statement))
 
-    def strays(self, name: str) -> list[tuple[str, int, str]]:
+    def findings(self, name: str) -> list[tuple[str, int, str]]:
         policy = self.store.governance.policy()
         found = self.store._transactions.read(lambda s: drift.find(s, policy))
         return [(s.target, s.version, s.kind) for s in found if s.model == name]
@@ -126,16 +126,16 @@ def test_raw_sql_is_found(site: Site, statement: str, found: list[tuple[str, int
     name = f"gov-sql-{next(_numbers)}"
     site.promoted(name)
     site.version(name)
-    assert site.strays(name) == []
+    assert site.findings(name) == []
     site.run(statement.format(name=name))
-    assert site.strays(name) == found
+    assert site.findings(name) == found
 
 
 def test_a_stage_left_behind_the_back_is_found(site: Site) -> None:
     name = f"gov-stage-{next(_numbers)}"
     version = site.promoted(name, target="stage:Production")
     site.run(f"UPDATE model_versions SET current_stage = 'None' WHERE name = '{name}'")
-    assert site.strays(name) == [("stage:Production", version, "removed")]
+    assert site.findings(name) == [("stage:Production", version, "removed")]
 
 
 def test_a_model_moved_to_another_workspace_is_found(site: Site) -> None:
@@ -143,7 +143,7 @@ def test_a_model_moved_to_another_workspace_is_found(site: Site) -> None:
     name = f"gov-moved-{next(_numbers)}"
     version = site.promoted(name)
     site.run(f"UPDATE registered_models SET workspace = 'team-b' WHERE name = '{name}'")
-    assert site.strays(name) == [
+    assert site.findings(name) == [
         ("prod", version, "removed"),
         ("prod", version, "unapproved"),
     ]
@@ -156,14 +156,14 @@ def test_other_words_in_a_prompt_are_found(site: Site) -> None:
         f"UPDATE model_version_tags SET value = 'evil' WHERE name = '{name}' "
         "AND value = 'kind words'"
     )
-    assert site.strays(name) == [("prod", version, "changed")]
+    assert site.findings(name) == [("prod", version, "changed")]
 
 
 def test_what_no_policy_protects_is_no_drift(site: Site) -> None:
     name = f"free-{next(_numbers)}"
     version = site.version(name)
     site.store.set_registered_model_alias(name, "prod", version)
-    assert site.strays(name) == []
+    assert site.findings(name) == []
 
 
 def test_an_imported_file_store_arrives_unapproved(

@@ -1,6 +1,6 @@
 """Files that take longer to read than a call may are read behind it, and taken over after a crash.
 
-A file that is read slowly is a named pipe here: who opens it waits until somebody writes.
+A file that is read slowly is a named pipe here: who opens it waits until another process writes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Site:
         os.mkfifo(self.weights)
 
     def feed(self, content: bytes) -> None:
-        """Give the one who waits at the pipe its content, and later ones a plain file."""
+        """Write the content to the waiting reader of the pipe, and a plain file for later ones."""
         with self.weights.open("wb") as pipe:
             plain = self.weights.with_name("next")
             plain.write_bytes(content)
@@ -123,7 +123,7 @@ def of(content: bytes) -> str:
 
 
 def approved_and_slow_again(site: Site) -> None:
-    """Ask, have it read and approved; whoever applies it has to read it once more."""
+    """Ask, have it read and approved; applying it reads it once more."""
     site.slow()
     site.say("erin", "request")
     site.feed(b"one")
@@ -170,7 +170,7 @@ def test_what_was_changed_behind_the_approval_is_stale(site: Site) -> None:
         site.apply()
 
 
-def test_readings_that_ended_are_removed_by_a_later_one(site: Site) -> None:
+def test_jobs_that_ended_are_removed_by_a_later_one(site: Site) -> None:
     """The table must not grow with every version that was ever read."""
     old = time.time_ns() // 1_000_000 - digest_jobs.FRESH_MS - 1
     ended = {"workspace": "default", "name": "gov-old", "bytes_done": 1, "bytes_total": 1}
@@ -264,7 +264,7 @@ def test_the_reading_of_a_killed_process_is_taken_over(
         assert child.stdout is not None
         assert child.stdout.readline() == b"asked\n"
         assert site.row().state == "running"
-        # While it lives, nobody else reads.
+        # While it lives, no other process reads.
         assert site.store.enforcer.digest_jobs.resume() == 0
         with pytest.raises(errors.DigestingError):
             site.say("bob", "approve")
@@ -281,9 +281,7 @@ def test_the_reading_of_a_killed_process_is_taken_over(
     assert site.digest() == of(b"one")
 
 
-def test_more_readings_than_there_is_room_for_wait(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_jobs_beyond_the_limit_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.slow()
     for _ in range(digest_jobs.PARALLEL):
         assert site.store.enforcer.digest_jobs._room.acquire(blocking=False)

@@ -40,14 +40,14 @@ policies:
 _names = itertools.count(1)
 
 
-class Scene(Bench):
+class GovernedBench(Bench):
     """A bench under that policy, whose model has two versions."""
 
     @classmethod
-    def of(cls, bench: Bench) -> Scene:
+    def of(cls, bench: Bench) -> GovernedBench:
         bench.file.write_text(POLICY)
         bench.__class__ = cls
-        assert isinstance(bench, Scene)
+        assert isinstance(bench, GovernedBench)
         bench.version()
         bench.version()
         return bench
@@ -72,16 +72,16 @@ class Scene(Bench):
 
 
 @pytest.fixture
-def scene(bench: Bench) -> Scene:
-    return Scene.of(bench)
+def governed(bench: Bench) -> GovernedBench:
+    return GovernedBench.of(bench)
 
 
 # Each case: its code, the text after it with ID for a request's, and how it comes about.
-CASES: list[tuple[type[errors.ApprovalError], str, Callable[[Scene], Any]]] = []
+CASES: list[tuple[type[errors.ApprovalError], str, Callable[[GovernedBench], Any]]] = []
 
 
 def case(kind: type[errors.ApprovalError], text: str) -> Callable[[Any], Any]:
-    def add(function: Callable[[Scene], Any]) -> Callable[[Scene], Any]:
+    def add(function: Callable[[GovernedBench], Any]) -> Callable[[GovernedBench], Any]:
         CASES.append((kind, text, function))
         return function
 
@@ -102,8 +102,8 @@ REQUEST = HOW.format("request")
     f"it: {HOW.format('approve')}. Then make this call again. The request is kept; alias 'prod' was "
     "not changed.",
 )
-def filed(scene: Scene) -> None:
-    scene.set_alias(1)
+def filed(governed: GovernedBench) -> None:
+    governed.set_alias(1)
 
 
 @case(
@@ -112,10 +112,10 @@ def filed(scene: Scene) -> None:
     "1/1, risk 0/1). Request ID is PENDING since 2027-01-15T08:00Z; an approver from 'risk' must "
     f"approve it: {HOW.format('approve')}. Then make this call again. Nothing was changed.",
 )
-def half_approved(scene: Scene) -> None:
-    scene.say("erin", "request", 1)
-    scene.say("bob", "approve", 1)
-    scene.set_alias(1)
+def half_approved(governed: GovernedBench) -> None:
+    governed.say("erin", "request", 1)
+    governed.say("bob", "approve", 1)
+    governed.set_alias(1)
 
 
 @case(
@@ -125,10 +125,10 @@ def half_approved(scene: Scene) -> None:
     f"from 'risk' must approve it: {HOW.format('approve')}. Then make this call again. The request "
     "is kept; alias 'prod' was not changed.",
 )
-def taken_away(scene: Scene) -> None:
-    scene.promote(1)
+def taken_away(governed: GovernedBench) -> None:
+    governed.promote(1)
     with signed_in("erin"):
-        scene.store.delete_registered_model_alias("gov-a", "prod")
+        governed.store.delete_registered_model_alias("gov-a", "prod")
 
 
 @case(
@@ -136,10 +136,10 @@ def taken_away(scene: Scene) -> None:
     "alias 'prod' of 'gov-a' is protected by policy 'prod'. Request ID for version 1 was rejected "
     f"(by dave: no), and asking again is a step of its own: {REQUEST}. Nothing was changed.",
 )
-def rejected(scene: Scene) -> None:
-    scene.say("erin", "request", 1)
-    scene.say("dave", "reject", 1, "prod: no")
-    scene.set_alias(1)
+def rejected(governed: GovernedBench) -> None:
+    governed.say("erin", "request", 1)
+    governed.say("dave", "reject", 1, "prod: no")
+    governed.set_alias(1)
 
 
 @case(
@@ -150,11 +150,11 @@ def rejected(scene: Scene) -> None:
     '"stage:Production: your reason" on version 2, or run: mlflow-pack approvals cancel '
     "models:/gov-a/2 stage:Production -m REASON) and make this call again. Nothing was changed.",
 )
-def archiving(scene: Scene) -> None:
-    scene.approve(1, "stage:Production")
-    scene.stage(1, "Production")
-    scene.approve(2, "stage:Production")
-    scene.stage(2, "Production", archive=True)
+def archiving(governed: GovernedBench) -> None:
+    governed.approve(1, "stage:Production")
+    governed.stage(1, "Production")
+    governed.approve(2, "stage:Production")
+    governed.stage(2, "Production", archive=True)
 
 
 @case(
@@ -163,10 +163,10 @@ def archiving(scene: Scene) -> None:
     "of another policy than making it stage 'Staging'. Nothing was changed. Move it to stage 'None' "
     "first, then to stage 'Staging'.",
 )
-def two_policies(scene: Scene) -> None:
-    scene.approve(1, "stage:Production")
-    scene.stage(1, "Production")
-    scene.stage(1, "Staging")
+def two_policies(governed: GovernedBench) -> None:
+    governed.approve(1, "stage:Production")
+    governed.stage(1, "Production")
+    governed.stage(1, "Staging")
 
 
 @case(
@@ -174,9 +174,9 @@ def two_policies(scene: Scene) -> None:
     "alias 'PROD' of 'gov-a' differs from the protected alias 'prod' of policy 'prod' only in case "
     "or form, and could be taken for it. Use 'prod'. Nothing was changed.",
 )
-def lookalike(scene: Scene) -> None:
+def lookalike(governed: GovernedBench) -> None:
     with signed_in("erin"):
-        scene.store.set_registered_model_alias("gov-a", "PROD", 1)
+        governed.store.set_registered_model_alias("gov-a", "PROD", 1)
 
 
 @case(
@@ -185,9 +185,9 @@ def lookalike(scene: Scene) -> None:
     "only. Nothing was changed. Load a version that is approved, such as the one behind a protected "
     "alias.",
 )
-def consumer(scene: Scene) -> None:
+def consumer(governed: GovernedBench) -> None:
     with signed_in("svc-web"):
-        scene.store.get_model_version("gov-a", 2)
+        governed.store.get_model_version("gov-a", 2)
 
 
 @case(
@@ -197,8 +197,8 @@ def consumer(scene: Scene) -> None:
     "server --app-name basic-auth), signed in; a direct connection to the database, a job process "
     "or an open server has no identity.",
 )
-def nobody(scene: Scene) -> None:
-    scene.store.set_registered_model_alias("gov-a", "prod", 1)
+def nobody(governed: GovernedBench) -> None:
+    governed.store.set_registered_model_alias("gov-a", "prod", 1)
 
 
 @case(
@@ -206,12 +206,12 @@ def nobody(scene: Scene) -> None:
     "version 1 of 'gov-a' may not become alias 'prod': policy 'prod' requires the tag 'tests' to be "
     "'passed', and it is 'failed'. Nothing was changed. Put this right, then make this call again.",
 )
-def failed_tests(scene: Scene) -> None:
-    scene.tag("svc-ci", 1, "tests", "failed")
-    scene.say("erin", "request", 1)
-    scene.say("bob", "approve", 1)
-    scene.say("dave", "approve", 1)
-    scene.set_alias(1)
+def failed_tests(governed: GovernedBench) -> None:
+    governed.tag("svc-ci", 1, "tests", "failed")
+    governed.say("erin", "request", 1)
+    governed.say("bob", "approve", 1)
+    governed.say("dave", "approve", 1)
+    governed.set_alias(1)
 
 
 @case(
@@ -220,10 +220,10 @@ def failed_tests(scene: Scene) -> None:
     "the window '* * * * FRI' (UTC). Nothing was changed. The approval is kept; make this call again "
     "after that.",
 )
-def frozen(scene: Scene) -> None:
-    scene.approve(1)
-    scene.edit("    break_glass", '    freeze: [{cron: "* * * * FRI"}]\n    break_glass')
-    scene.set_alias(1)
+def frozen(governed: GovernedBench) -> None:
+    governed.approve(1)
+    governed.edit("    break_glass", '    freeze: [{cron: "* * * * FRI"}]\n    break_glass')
+    governed.set_alias(1)
 
 
 @case(
@@ -231,9 +231,9 @@ def frozen(scene: Scene) -> None:
     "'bob' made the request, and may not approve request ID for alias 'prod' of 'gov-a'. Nothing "
     "was changed. Somebody else must approve it.",
 )
-def own_request(scene: Scene) -> None:
-    scene.say("bob", "request", 1)
-    scene.say("bob", "approve", 1)
+def own_request(governed: GovernedBench) -> None:
+    governed.say("bob", "request", 1)
+    governed.say("bob", "approve", 1)
 
 
 @case(
@@ -241,9 +241,9 @@ def own_request(scene: Scene) -> None:
     "'erin' has no vote on alias 'prod' of 'gov-a': policy 'prod' counts 'leads', 'risk'. Nothing "
     "was changed. Ask somebody of these groups, or have the policy changed.",
 )
-def no_vote(scene: Scene) -> None:
-    scene.say("bob", "request", 1)
-    scene.say("erin", "approve", 1)
+def no_vote(governed: GovernedBench) -> None:
+    governed.say("bob", "request", 1)
+    governed.say("erin", "approve", 1)
 
 
 @case(
@@ -251,9 +251,9 @@ def no_vote(scene: Scene) -> None:
     "request ID was made by 'bob', who alone may cancel it; an approver may reject it. Nothing was "
     "changed.",
 )
-def anothers_request(scene: Scene) -> None:
-    scene.say("bob", "request", 1)
-    scene.say("erin", "cancel", 1)
+def anothers_request(governed: GovernedBench) -> None:
+    governed.say("bob", "request", 1)
+    governed.say("erin", "cancel", 1)
 
 
 @case(
@@ -261,8 +261,8 @@ def anothers_request(scene: Scene) -> None:
     "'erin' may not make a version alias 'prod' of 'gov-a' without approval: by policy 'prod' only "
     "'oncall' may. Nothing was changed. Ask them, or ask for approval.",
 )
-def no_glass(scene: Scene) -> None:
-    scene.say("erin", "break_glass", 1, "prod: now")
+def no_glass(governed: GovernedBench) -> None:
+    governed.say("erin", "break_glass", 1, "prod: now")
 
 
 @case(
@@ -271,11 +271,11 @@ def no_glass(scene: Scene) -> None:
     "since. The request was closed as STALE; alias 'prod' was not changed. To have the version "
     f"approved as it is now, {REQUEST}.",
 )
-def changed_files(scene: Scene) -> None:
-    scene.approve(1)
-    source = Path(scene.store.get_model_version_download_uri("gov-a", 1))
+def changed_files(governed: GovernedBench) -> None:
+    governed.approve(1)
+    source = Path(governed.store.get_model_version_download_uri("gov-a", 1))
     (source / "weights").write_text("evil")
-    scene.set_alias(1)
+    governed.set_alias(1)
 
 
 @case(
@@ -284,14 +284,14 @@ def changed_files(scene: Scene) -> None:
     "version 2. The request was closed as STALE; alias 'prod' was not changed. If version 1 is still "
     f"wanted, {REQUEST}.",
 )
-def moved_behind_the_back(scene: Scene) -> None:
-    scene.approve(1)
-    with scene.store.engine.begin() as connection:
+def moved_behind_the_back(governed: GovernedBench) -> None:
+    governed.approve(1)
+    with governed.store.engine.begin() as connection:
         connection.exec_driver_sql(
             "INSERT INTO registered_model_aliases (workspace, name, alias, version) "
             "VALUES ('default', 'gov-a', 'prod', 2)"
         )
-    scene.set_alias(1)
+    governed.set_alias(1)
 
 
 @case(
@@ -300,10 +300,10 @@ def moved_behind_the_back(scene: Scene) -> None:
     "take that away. Nothing was changed. Move the alias or stage to another version, or have it "
     "taken away, first.",
 )
-def deleted(scene: Scene) -> None:
-    scene.promote(1)
+def deleted(governed: GovernedBench) -> None:
+    governed.promote(1)
     with signed_in("erin"):
-        scene.store.delete_model_version("gov-a", 1)
+        governed.store.delete_model_version("gov-a", 1)
 
 
 @case(
@@ -312,10 +312,10 @@ def deleted(scene: Scene) -> None:
     "'prod' (version 1). Nothing was changed. Have these taken away before, and approved again "
     "after.",
 )
-def renamed(scene: Scene) -> None:
-    scene.promote(1)
+def renamed(governed: GovernedBench) -> None:
+    governed.promote(1)
     with signed_in("erin"):
-        scene.store.rename_registered_model("gov-a", "other")
+        governed.store.rename_registered_model("gov-a", "other")
 
 
 @case(
@@ -324,8 +324,8 @@ def renamed(scene: Scene) -> None:
     "alone. Nothing was changed. To take part, set approvals.request, .approve, .reject, .cancel or "
     '.comment on a model version, with the value "TARGET: text".',
 )
-def forged(scene: Scene) -> None:
-    scene.tag("erin", 1, "mlflow_approvals.prod", "APPROVED")
+def forged(governed: GovernedBench) -> None:
+    governed.tag("erin", 1, "mlflow_approvals.prod", "APPROVED")
 
 
 @case(
@@ -333,8 +333,8 @@ def forged(scene: Scene) -> None:
     "the tag 'tests' is a check of policy 'prod' on 'gov-a', and 'erin' may not write it: only "
     "group:ci may. Nothing was changed. Let one of them set it.",
 )
-def anothers_check(scene: Scene) -> None:
-    scene.tag("erin", 1, "tests", "passed")
+def anothers_check(governed: GovernedBench) -> None:
+    governed.tag("erin", 1, "tests", "passed")
 
 
 @case(
@@ -343,14 +343,14 @@ def anothers_check(scene: Scene) -> None:
     "approval as alias 'prod', or was approved. Nothing was changed. Register a new version with the "
     "new text and have that approved.",
 )
-def rewritten(scene: Scene) -> None:
+def rewritten(governed: GovernedBench) -> None:
     with signed_in("erin"):
-        scene.store.create_prompt("say-a")
-        scene.store.create_prompt_version("say-a", "Be kind.")
+        governed.store.create_prompt("say-a")
+        governed.store.create_prompt_version("say-a", "Be kind.")
         tag = ModelVersionTag("approvals.request", "prod")
-        scene.store.set_model_version_tag("say-a", 1, tag)
+        governed.store.set_model_version_tag("say-a", 1, tag)
         tag = ModelVersionTag("mlflow.prompt.text", "Be evil.")
-        scene.store.set_model_version_tag("say-a", 1, tag)
+        governed.store.set_model_version_tag("say-a", 1, tag)
 
 
 @case(
@@ -358,10 +358,10 @@ def rewritten(scene: Scene) -> None:
     "there is no open request for version 1 and alias 'prod' of 'gov-a'. The last one is CANCELLED "
     f"(by erin: later). Nothing was changed. To make one, {REQUEST}.",
 )
-def nothing_open(scene: Scene) -> None:
-    scene.say("erin", "request", 1)
-    scene.say("erin", "cancel", 1, "prod: later")
-    scene.say("bob", "approve", 1)
+def nothing_open(governed: GovernedBench) -> None:
+    governed.say("erin", "request", 1)
+    governed.say("erin", "cancel", 1, "prod: later")
+    governed.say("bob", "approve", 1)
 
 
 @case(
@@ -369,9 +369,9 @@ def nothing_open(scene: Scene) -> None:
     "'carol' has no vote on request ID for alias 'prod' of 'gov-a'. Nothing was changed. There is "
     "nothing to withdraw.",
 )
-def nothing_to_withdraw(scene: Scene) -> None:
-    scene.say("erin", "request", 1)
-    scene.say("carol", "withdraw", 1)
+def nothing_to_withdraw(governed: GovernedBench) -> None:
+    governed.say("erin", "request", 1)
+    governed.say("carol", "withdraw", 1)
 
 
 @case(
@@ -379,8 +379,8 @@ def nothing_to_withdraw(scene: Scene) -> None:
     'approvals.approve takes "TARGET: text", such as "prod: looks good" or "stage:Production: looks '
     "good\"; 'a b' is neither an alias nor stage:<stage>. Nothing was changed. Set the tag again.",
 )
-def malformed(scene: Scene) -> None:
-    scene.say("bob", "approve", 1, "a b: c")
+def malformed(governed: GovernedBench) -> None:
+    governed.say("bob", "approve", 1, "a b: c")
 
 
 @case(
@@ -388,17 +388,17 @@ def malformed(scene: Scene) -> None:
     "no policy protects alias 'dev' of 'gov-a', so nobody needs to approve it. Nothing was changed. "
     "Set it directly, or check the spelling.",
 )
-def unprotected(scene: Scene) -> None:
-    scene.say("bob", "request", 1, "dev: please")
+def unprotected(governed: GovernedBench) -> None:
+    governed.say("bob", "request", 1, "dev: please")
 
 
 @case(
     errors.InvalidCommandError,
     "version 1 of 'gov-a' is alias 'prod' already. Nothing was changed. There is nothing to do.",
 )
-def there_already(scene: Scene) -> None:
-    scene.promote(1)
-    scene.say("bob", "request", 1)
+def there_already(governed: GovernedBench) -> None:
+    governed.promote(1)
+    governed.say("bob", "request", 1)
 
 
 @case(
@@ -406,9 +406,9 @@ def there_already(scene: Scene) -> None:
     f"request ID for alias 'prod' of 'gov-a' is APPROVED, and its votes stand. Nothing was changed. "
     f"To stop it, {HOW.format('reject')}.",
 )
-def too_late(scene: Scene) -> None:
-    scene.approve(1)
-    scene.say("bob", "withdraw", 1)
+def too_late(governed: GovernedBench) -> None:
+    governed.approve(1)
+    governed.say("bob", "withdraw", 1)
 
 
 @case(
@@ -416,8 +416,8 @@ def too_late(scene: Scene) -> None:
     "break-glass for alias 'prod' needs a reason: approvals.break_glass = \"prod: your "
     'reason". Nothing was changed. Say why.',
 )
-def no_reason(scene: Scene) -> None:
-    scene.say("zoe", "break_glass", 1, "prod")
+def no_reason(governed: GovernedBench) -> None:
+    governed.say("zoe", "break_glass", 1, "prod")
 
 
 @case(
@@ -426,10 +426,10 @@ def no_reason(scene: Scene) -> None:
     "''), so no approval can be bound to them. Nothing was changed. Store the artifacts where the "
     "server can read them and register the version again.",
 )
-def unreadable(scene: Scene) -> None:
+def unreadable(governed: GovernedBench) -> None:
     with signed_in("alice"):
-        scene.store.create_model_version("gov-a", "/no/such/folder")
-    scene.set_alias(3)
+        governed.store.create_model_version("gov-a", "/no/such/folder")
+    governed.set_alias(3)
 
 
 @case(
@@ -438,7 +438,7 @@ def unreadable(scene: Scene) -> None:
     "alias 'prod' or be approved for it. Nothing was changed. Make this call again when they are "
     "read; `mlflow-pack approvals apply models:/gov-a/1 prod` waits for that by itself.",
 )
-def being_read(scene: Scene) -> None:
+def being_read(governed: GovernedBench) -> None:
     ends, stopped = threading.Event(), threading.Event()
 
     def read(*_: Any) -> Any:
@@ -450,8 +450,8 @@ def being_read(scene: Scene) -> None:
         patch.setenv("MLFLOW_PACK_APPROVALS_DIGEST_SECONDS", "0")
         patch.setattr(digest, "hash_files", read)
         try:
-            scene.say("erin", "request", 1, "prod: please")
-            scene.say("bob", "approve", 1, "prod: fine")
+            governed.say("erin", "request", 1, "prod: please")
+            governed.say("bob", "approve", 1, "prod: fine")
         finally:
             ends.set()
             stopped.wait(90)
@@ -463,39 +463,39 @@ def being_read(scene: Scene) -> None:
     "without a policy file: everything would be allowed. Nothing was opened. Set it to the path of "
     "a policy file.",
 )
-def no_policy(scene: Scene) -> None:
+def no_policy(governed: GovernedBench) -> None:
     from mlflow_plugins_pack.approvals.plugin import build_store
 
     with pytest.MonkeyPatch.context() as patch:
         patch.delenv("MLFLOW_PACK_APPROVALS_POLICY")
-        build_store(scene.uri)
+        build_store(governed.uri)
 
 
 @case(
     errors.RegistryBusyError,
     "'gov-a' kept changing while it was looked at. Nothing was changed. Try again.",
 )
-def busy(scene: Scene) -> None:
+def busy(governed: GovernedBench) -> None:
     with pytest.MonkeyPatch.context() as patch:
 
         def look_again(*_: Any) -> None:
             raise enforcer.EvidenceOutdatedError
 
-        patch.setattr(scene.store.enforcer, "_decide", look_again)
-        scene.set_alias(1)
+        patch.setattr(governed.store.enforcer, "_decide", look_again)
+        governed.set_alias(1)
 
 
 @pytest.mark.parametrize(
     ("kind", "text", "come_about"), CASES, ids=lambda c: getattr(c, "__name__", "")
 )
 def test_the_whole_text(
-    scene: Scene,
+    governed: GovernedBench,
     kind: type[errors.ApprovalError],
     text: str,
-    come_about: Callable[[Scene], Any],
+    come_about: Callable[[GovernedBench], Any],
 ) -> None:
     with pytest.raises(MlflowException) as caught:
-        come_about(scene)
+        come_about(governed)
     assert type(caught.value) is kind
     said = re.sub(r"\b[Rr]equest [0-9a-f]{8}\b", lambda m: m[0][:8] + "ID", caught.value.message)
     assert said == f"{kind.code}: {text}"

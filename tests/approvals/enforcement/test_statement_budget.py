@@ -1,4 +1,4 @@
-"""How many statements a protected change may take, so that it stays at most twice stock's time.
+"""The number of statements that a protected change may take: at most twice stock's time.
 
 Counted, not timed: time depends on the machine. docs/approvals.md lists the statements.
 """

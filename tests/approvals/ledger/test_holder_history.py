@@ -1,4 +1,4 @@
-"""Who held what, told from the log."""
+"""Holders at any time, derived from the log."""
 
 from __future__ import annotations
 

@@ -83,13 +83,13 @@ def test_going_back_counts_as_that_for_as_long_as_this_policy_says() -> None:
         "refused",
         "0 of 1 approvals (leads 0/1)",
     )
-    # What was called a rollback then is none by a policy that knows none, nor with other bytes.
+    # A recorded rollback is not one under a policy without rollbacks, nor with other bytes.
     called = (*acts[:2], replace(back, basis=Basis(BasisKind.ROLLBACK)))
     assert told(policy(), *called)[2] == NOBODY
     changed = (*acts[:2], replace(back, digest="sha256:other"))
     assert told(policy("rollback: {approvals: 0, within: 4h}"), *changed)[2] == NOBODY
-    anew = (*acts[:2], replace(back, uid="made anew"))
-    assert told(policy("rollback: {approvals: 0, within: 4h}"), *anew)[2] == NOBODY
+    again = (*acts[:2], replace(back, uid="made again"))
+    assert told(policy("rollback: {approvals: 0, within: 4h}"), *again)[2] == NOBODY
     # Taken away and set again.
     away = act(1, at=HOUR, action="demote")
     acts = (act(1), away, replace(back, ts=START + 2 * HOUR, requested_at=START + 2 * HOUR))
@@ -153,7 +153,7 @@ def test_who_was_in_a_group_by_role_or_claim() -> None:
     assert told(writers, tested) == [("unknown", "who had role:ci")]
 
 
-def test_a_broken_glass_is_nothing_to_go_back_to_unless_it_was_reviewed() -> None:
+def test_a_break_glass_is_a_rollback_target_only_after_its_review() -> None:
     back = act(1, at=2 * HOUR, votes=())
     broken = act(1, basis=Basis(BasisKind.BREAK_GLASS), votes=(), actor="zoe")
     acts = (broken, act(2, at=HOUR), back)

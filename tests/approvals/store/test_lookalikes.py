@@ -74,7 +74,7 @@ class Site:
         with self.store.engine.begin() as connection:
             connection.execute(sa.text(statement), values)
 
-    def strays(self) -> list[drift.DriftFinding]:
+    def findings(self) -> list[drift.DriftFinding]:
         policy = self.store.governance.policy()
         found: list[drift.DriftFinding] = self.store._transactions.read(
             lambda s: drift.find(s, policy)
@@ -139,7 +139,7 @@ def test_a_model_is_governed_however_its_name_is_written(like_mysql: Site, name:
         refused(kind, call)
     refused(errors.ApprovalRequiredError, lambda: store.get_model_version(name, 2), "svc-web")
     assert site.aliases(real) == {"prod": 1}
-    assert site.strays() == []
+    assert site.findings() == []
 
 
 # Letters that this order takes for those of "prod", and no Unicode form does.
@@ -158,7 +158,7 @@ def test_a_protected_alias_is_not_deleted_as_another(like_mysql: Site, alias: st
     with signed_in("erin"):
         site.store.delete_registered_model_alias(name, alias)
     assert site.aliases(name) == {}
-    assert [stray for stray in site.strays() if stray.model == name] == []
+    assert [finding for finding in site.findings() if finding.model == name] == []
 
 
 def test_other_aliases_with_other_letters_can_be_deleted(like_mysql: Site) -> None:
@@ -172,7 +172,7 @@ def test_other_aliases_with_other_letters_can_be_deleted(like_mysql: Site) -> No
     )
     with signed_in("erin"):
         like_mysql.store.delete_registered_model_alias(name, "bühne")
-        like_mysql.store.delete_registered_model_alias(name, "käse")  # there is none
+        like_mysql.store.delete_registered_model_alias(name, "käse")  # it does not exist
     assert like_mysql.aliases(name) == {}
 
 
@@ -198,7 +198,7 @@ def before_the_write(
     site: Site, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
 ) -> None:
     """Let something happen once between a call's first look and its write."""
-    gate, real = site.store.enforcer, site.store.enforcer.transactions.read
+    enforcer, real = site.store.enforcer, site.store.enforcer.transactions.read
     looked = itertools.count()
 
     def read(work: Any) -> Any:
@@ -207,7 +207,7 @@ def before_the_write(
             meanwhile()
         return found
 
-    monkeypatch.setattr(gate.transactions, "read", read)
+    monkeypatch.setattr(enforcer.transactions, "read", read)
 
 
 def test_a_version_that_comes_while_its_alias_is_set(
@@ -222,7 +222,7 @@ def test_a_version_that_comes_while_its_alias_is_set(
             before_the_write(sqlite, patch, lambda: sqlite.version("gov-a") and None)
             refused(errors.ApprovalRequiredError, call)
     assert sqlite.aliases("gov-a") == {}
-    assert sqlite.strays() == []
+    assert sqlite.findings() == []
 
 
 def test_a_version_that_never_comes_is_not_there(sqlite: Site) -> None:

@@ -87,7 +87,7 @@ def kill_at(store: Any, step: int, report: int) -> None:
     def _commit(conn: Any) -> None:
         reached("before a commit")
 
-    @sa.event.listens_for(store.engine, "checkin")
+    @sa.event.listens_for(store.engine, "checkin")  # codespell:ignore checkin
     def _checkin(dbapi_connection: Any, record: Any) -> None:
         reached("after a commit or a rollback")
 
@@ -126,7 +126,7 @@ def main(url: str) -> None:
         state = left(store, name)
         assert state in (BEFORE, AFTER), f"between, at step {step} ({what}): {state}"
         found.append([step, what, "before" if state == BEFORE else "after"])
-        promote(store, name)  # whoever comes next goes on from there
+        promote(store, name)  # the next server continues from there
         assert left(store, name) == AFTER
     with store.engine.connect() as connection:
         assert audit_log.verify(connection).is_intact

@@ -122,7 +122,7 @@ def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
     states = {request["id"]: request["state"] for request in requests}
     assert set(applied) == {key for key, state in states.items() if state == State.APPLIED.value}
 
-    # Whoever was told that the vote counts is in the log, and with the request.
+    # Each user whose vote was accepted is in the log, and with the request.
     logged = {(e["actor"], e["name"], e["version"]) for e in entries if e["action"] == "VOTED"}
     assert voted <= logged
     kept = {(row.request_id, row.approver) for row in decisions}
@@ -138,8 +138,8 @@ def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
 
     # What MLflow has is what the log says, and what was approved.
     policy = store.governance.policy()
-    strays = store._transactions.read(lambda s: drift.find(s, policy))
-    assert [stray for stray in strays if stray.model in MODELS] == []
+    findings = store._transactions.read(lambda s: drift.find(s, policy))
+    assert [finding for finding in findings if finding.model in MODELS] == []
     by_log = {(h.model, h.target, h.version) for h in holder_history.holders_at(entries)}
     now = set()
     for name in MODELS:

@@ -242,6 +242,6 @@ def create_workspace(server: servers.MlflowServer, name: str, people: Sequence[s
 def by_client(site: Site, client: MlflowClient, user: str | None, call: Any) -> tuple[int, str]:
     """Make a call that must be refused; return the status and what reached the caller."""
     method, *arguments = call
-    with site.as_user(user or "nobody"), pytest.raises(MlflowException) as caught:
+    with site.as_user(user or "unsigned"), pytest.raises(MlflowException) as caught:
         getattr(client, method)(*arguments)
     return caught.value.get_http_status_code(), caught.value.message

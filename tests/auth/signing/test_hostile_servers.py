@@ -102,7 +102,7 @@ def test_netrc_does_not_take_over_after_a_redirect(
 
 
 class OtherProvider:
-    """Somebody else's way to sign in: as a request_auth_provider and in SigV4's place."""
+    """Another plugin's sign-in: as a request_auth_provider and in SigV4's place."""
 
     def get_name(self) -> str:
         return "other"

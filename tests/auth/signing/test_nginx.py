@@ -50,7 +50,7 @@ class Nginx:
         """Make the configuration last written the only one that serves."""
         old = self._workers()
         subprocess.run([*self.command, "-s", "reload"], check=True, timeout=30)
-        # Until they are gone the old workers accept connections beside the new ones.
+        # Until they are gone the old workers accept connections as well as the new ones.
         servers.wait_until(lambda: old.isdisjoint(self._workers()), "the new configuration")
 
     def _workers(self) -> set[int]:

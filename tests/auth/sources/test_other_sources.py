@@ -37,7 +37,7 @@ def get(url: str, path: str = API, **kwargs: object) -> requests.Response:
 
 
 def forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Begin anew, as the next process does: a source that failed rests for half a second."""
+    """Start again, as the next process does: a source that failed rests for half a second."""
     monkeypatch.setattr(manager, "_manager", Manager())
 
 
@@ -159,7 +159,7 @@ def test_the_cloud_libraries_are_asked_and_their_failure_is_told(
     """Neither cloud is here: the libraries find no credentials, and say so."""
     pytest.importorskip("azure.identity")
     monkeypatch.setenv("PATH", str(tmp_path))  # no `az`, no `gcloud`
-    # An endpoint that nobody serves, so that no metadata service is looked for.
+    # An endpoint without a server, so that no metadata service is looked for.
     for name in ("AZURE_TENANT_ID", "AZURE_CLIENT_ID"):
         monkeypatch.setenv(name, "x")
     monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
@@ -336,7 +336,7 @@ def test_mutual_tls_with_a_separate_key_and_a_private_authority(
     with recording(certificate=server, clients=authority.ca) as secure:
         tls = f'tls = {{ ca = "{authority.ca}", cert = "{client[0]}", key = "{client[1]}" }}\n'
         profiles(profile(secure.url, "env", f'env = "T"\n{tls}'))
-        for auth in (None, "plugins-pack"):  # both doors
+        for auth in (None, "plugins-pack"):  # automatic and opt-in signing
             answer = http_request(MlflowHostCreds(secure.url, auth=auth), API, "GET")
             assert answer.status_code == 200
         assert len(secure.seen) == 2

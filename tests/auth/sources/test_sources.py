@@ -270,6 +270,6 @@ def test_a_child_forked_while_a_source_is_asked_can_ask_too(
         while (done := os.waitpid(child, os.WNOHANG))[0] == 0:
             if time.monotonic() > deadline:
                 os.kill(child, 9)
-                pytest.fail("the child waits for a lock that nobody holds")
+                pytest.fail("the child waits for a lock that no thread holds")
             time.sleep(0.02)
     assert os.waitstatus_to_exitcode(done[1]) == 0

@@ -1,4 +1,4 @@
-"""Whether a profile's host covers a URL."""
+"""Profiles' hosts and the URLs that they cover."""
 
 from __future__ import annotations
 

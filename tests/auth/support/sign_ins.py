@@ -37,7 +37,7 @@ def opened() -> OidcSource:
 
 @contextlib.contextmanager
 def in_the_background(action: Callable[[str], object]) -> Iterator[Callable[[str], None]]:
-    """Give a function that hands its argument to a thread that acts on it."""
+    """Yield a function that passes its argument to a thread that acts on it."""
     given: queue.Queue[str | None] = queue.Queue()
     failed: list[BaseException] = []
 

@@ -1,4 +1,4 @@
-"""Tokens between processes: never half a file, never somebody else's, one renewer at a time."""
+"""Tokens between processes: never half a file, never another user's, one renewer at a time."""
 
 from __future__ import annotations
 

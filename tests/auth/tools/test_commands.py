@@ -126,7 +126,7 @@ def planted_proxy(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
     return ""
 
 
-def planted_other_door(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
+def planted_other_provider(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -> str:
     monkeypatch.setenv("MLFLOW_TRACKING_AUTH", "other")
     return ""
 
@@ -162,7 +162,7 @@ def planted_open_folder(monkeypatch: pytest.MonkeyPatch, home: Path, url: str) -
     ("plant", "said", "level"),
     [
         (planted_proxy, "a proxy of the environment would read the credential", "error"),
-        (planted_other_door, "MLFLOW_TRACKING_AUTH=other is set as well", "error"),
+        (planted_other_provider, "MLFLOW_TRACKING_AUTH=other is set as well", "error"),
         (planted_rival_that_is_refused, "so requests to the profile's hosts are refused", "error"),
         (planted_credentials_file, "~/.mlflow/credentials is set as well", "warning"),
         (planted_password_in_the_uri, "carries a user name or password", "error"),

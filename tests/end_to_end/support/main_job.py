@@ -41,7 +41,7 @@ policies:
 
 @contextlib.contextmanager
 def acting_as(name: str) -> Iterator[None]:
-    """Sign in as somebody while the block runs."""
+    """Sign in as a user while the block runs."""
     before = os.environ.get("MLFLOW_TRACKING_USERNAME", "")
     # Everybody has the same password here; it is in the environment from the start.
     os.environ["MLFLOW_TRACKING_USERNAME"] = name
@@ -104,7 +104,7 @@ def do_job(measurements: Path, diagnoses: Path) -> dict[str, str]:
     read = {Path(entry["u"]).name for entry in json.loads(tags["lineage.inputs"])}
     assert read == {measurements.name, diagnoses.name}, read
 
-    # Nobody reaches production alone.
+    # No user reaches production alone.
     client.set_model_version_tag(MODEL, "1", "reviewed-notebook", "yes")
     refused("APPROVAL_REQUIRED", lambda: client.set_registered_model_alias(MODEL, "prod", "1"))
     for name in ("bob", "carol"):

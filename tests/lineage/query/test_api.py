@@ -25,7 +25,7 @@ from tests.support import servers
 
 @dataclass
 class Chain:
-    """The runs of the story, and where it lies."""
+    """The runs of the story, and its folder."""
 
     url: str
     folder: Path

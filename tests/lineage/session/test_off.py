@@ -93,7 +93,7 @@ def test_unreadable_switch_means_off_and_says_so(
         """,
         server.url,
         warns=True,
-        MLFLOW_PACK_LINEAGE_ENABLED="flase",
+        MLFLOW_PACK_LINEAGE_ENABLED="flase",  # codespell:ignore flase
     )
     assert not any(tag.startswith("lineage") for tag in outcome.value)
     assert outcome.output.count("expected true or false") == 1

@@ -317,10 +317,10 @@ CELLS_OF_KINDS = [
 ]
 
 
-class Gate:
+class Link:
     """A way to a server that a script closes by saying ``SHUT``; connections are refused then.
 
-    The port stays taken while it is shut, so nobody else can be given it.
+    The port stays taken while it is shut, so no other process can be given it.
     """
 
     def __init__(self, target: int) -> None:
@@ -393,12 +393,12 @@ class Done:
     Attributes:
         outcome: Of its process.
         runs: Its runs' ids by their names in the table.
-        gate: The way to the server that it closed.
+        link: The way to the server that it closed.
     """
 
     outcome: Outcome
     runs: dict[str, str]
-    gate: Gate | None
+    link: Link | None
 
 
 class Trainings:
@@ -414,11 +414,11 @@ class Trainings:
         (folder / "runs").mkdir(parents=True)
         for name in "abc":
             (folder / f"{name}.txt").write_text(f"{name} of {kind}, {cell}")
-        uri, gate = {"database": self.database}.get(cell, self.server.url), None
+        uri, link = {"database": self.database}.get(cell, self.server.url), None
         if cell == AWAY:
-            gate = Gate(int(self.server.url.rpartition(":")[2]))
-            gate.open()
-            uri = f"http://127.0.0.1:{gate.port}"
+            link = Link(int(self.server.url.rpartition(":")[2]))
+            link.open()
+            uri = f"http://127.0.0.1:{link.port}"
         settings = {**CELLS[cell], **KINDS[kind].settings, **environment}
         outcome = run_in(
             folder,
@@ -433,7 +433,7 @@ class Trainings:
             **settings,
         )
         runs = {path.name[1:]: path.read_text() for path in (folder / "runs").iterdir()}
-        return Done(outcome, runs, gate)
+        return Done(outcome, runs, link)
 
 
 @pytest.fixture(scope="module")
@@ -468,22 +468,22 @@ def test_run_has_its_record(
     cell: str,
 ) -> None:
     what, training = KINDS[kind], done[kind, cell].result()
-    outcome, gate = training.outcome, training.gate
-    assert outcome.code == (what.code if gate is None else what.code_away), outcome.output
+    outcome, link = training.outcome, training.link
+    assert outcome.code == (what.code if link is None else what.code_away), outcome.output
     expected = {
         name: {f"{letter}.txt" for letter in letters}
         for name, letters in what.inputs.items()
-        if gate is None or name not in what.only_up
+        if link is None or name not in what.only_up
     }
     assert set(training.runs) == set(expected), outcome.output
-    if gate is not None:
+    if link is not None:
         assert "could not be written" in outcome.output
         monkeypatch.setenv("XDG_STATE_HOME", str(outcome.folder / "state"))
-        gate.open()
+        link.open()
         try:
             pushed = CliRunner().invoke(lineage, ["push", "--json"])
         finally:
-            gate.close()
+            link.close()
         assert pushed.exit_code == 0, pushed.output
         rows = json.loads(pushed.stdout)
         assert {row["run"]: row["result"] for row in rows} == dict.fromkeys(
@@ -493,7 +493,7 @@ def test_run_has_its_record(
     uri = trainings.database if cell == "database" else trainings.server.url
     records = {name: RunRecord(uri, run_id) for name, run_id in training.runs.items()}
     assert {name: record.inputs() for name, record in records.items()} == expected
-    if gate is None and kind not in ("crashed", "killed"):
+    if link is None and kind not in ("crashed", "killed"):
         # Asynchronous logging ended as it should; at a crash stock itself gives up what waits, and
         # what is logged to runs that have ended.
         own = [record for name, record in records.items() if name not in what.only_up]
@@ -506,5 +506,5 @@ if os.environ.get("MLFLOW_PACK_STOCK_EXIT_CODES"):  # all scripts again, without
     def test_exit_codes_are_stocks_own(trainings: Trainings, kind: str) -> None:
         stock = trainings.run(kind, AWAY, MLFLOW_PACK_LINEAGE_ENABLED="false")
         assert stock.outcome.code == KINDS[kind].code_away, stock.outcome.output
-        assert stock.gate is not None
-        stock.gate.close()
+        assert stock.link is not None
+        stock.link.close()

@@ -1,4 +1,4 @@
-"""Reads runs back with the stock client, as anybody else would."""
+"""Reads runs back with the stock client, as any other user would."""
 
 from __future__ import annotations
 
