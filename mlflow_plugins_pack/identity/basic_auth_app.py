@@ -1,10 +1,10 @@
-"""Let MLflow's own basic-auth app accept verified tokens beside passwords.
+"""Lets MLflow's basic-auth app accept verified tokens in addition to passwords.
 
 In its configuration file::
 
     authorization_function = mlflow_plugins_pack.identity.basic_auth_app:authenticate_request
 
-and the settings ``MLFLOW_PACK_JWT_*`` say whose tokens. Permissions stay MLflow's.
+The settings ``MLFLOW_PACK_JWT_*`` name the issuer. Permissions stay MLflow's.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _logger = logging.getLogger(__name__)
 
 
 def authenticate_request() -> Any:
-    """Authenticate the Flask request in hand, as an ``authorization_function``.
+    """Authenticate the current Flask request, as an ``authorization_function``.
 
     Returns:
         werkzeug's `Authorization` with the caller's name, or a 401 response.
@@ -50,7 +50,7 @@ def authenticate_request() -> Any:
         return auth.authenticate_request_basic_auth()
     if not _is_known(auth.store, caller):
         return _unauthorized(
-            f"The token of {caller.user!r} is valid, and there is no such user here. An admin "
+            f"The token of {caller.user!r} is valid, but this user does not exist here. An admin "
             f"must create one, or set MLFLOW_PACK_JWT_CREATE_USERS=true on the server."
         )
     return Authorization("bearer", {"username": caller.user})
@@ -64,10 +64,10 @@ def _is_known(store: Any, caller: Caller) -> bool:
     from mlflow.exceptions import MlflowException
 
     try:
-        # Nobody is told the password: this user signs in by token.
+        # The password is not kept: this user signs in by token.
         store.create_user(caller.user, secrets.token_urlsafe(32))
     except MlflowException:
-        # Another request of the same new person was faster, or the name is none for MLflow.
+        # Another request of the same new user was faster, or MLflow refuses the name.
         return bool(store.has_user(caller.user))
     return True
 
@@ -85,7 +85,7 @@ def _settings(issuer: str, audience: str, jwks_uri: str, user_claim: str) -> Jwt
         pass
     raise ConfigurationError(
         "MLFLOW_PACK_JWT_ISSUER (https) and MLFLOW_PACK_JWT_AUDIENCE must be set for this server's "
-        "authorization_function. Nobody was let in."
+        "authorization_function. The request was refused."
     )
 
 

@@ -1,11 +1,11 @@
-"""Why a caller is not known; neither text ever holds a token."""
+"""Why a caller cannot be identified; no text contains a token."""
 
 from __future__ import annotations
 
 
 class TokenRefusedError(Exception):
-    """A token was presented and does not hold; the text says why."""
+    """A token was presented and is not valid; the text says why."""
 
 
 class KeysUnavailableError(Exception):
-    """An issuer's keys cannot be had, so nothing of it can be verified."""
+    """An issuer's keys cannot be fetched, so its tokens cannot be verified."""

@@ -1,7 +1,7 @@
-"""Verify a signed token (RFC 7519) against its issuer's published keys.
+"""Verifies a signed token (RFC 7519) against its issuer's published keys.
 
-Only asymmetric algorithms are known here: neither ``none`` nor an HMAC keyed with a public key
-gets as far as a comparison.
+Only asymmetric algorithms are accepted: ``none``, or an HMAC keyed with a public key, is refused
+before any signature is compared.
 """
 
 from __future__ import annotations
@@ -29,22 +29,22 @@ def verify(
     algorithms: Sequence[str] = ALGORITHMS,
     now: float | None = None,
 ) -> Mapping[str, Any]:
-    """Return a token's claims once its signature and its circumstances hold.
+    """Return a token's claims if its signature, issuer, audience and times are valid.
 
     Args:
         token: In compact form (RFC 7515, section 7.1).
-        keys: The issuer's.
-        issuer: What ``iss`` must be, exactly.
-        audience: What ``aud`` must be or contain.
-        algorithms: Which signatures count.
+        keys: The issuer's keys.
+        issuer: The exact value of ``iss``.
+        audience: The value that ``aud`` must be or contain.
+        algorithms: The signature algorithms to accept.
         now: Seconds since the epoch; the clock by default.
 
     Returns:
         All claims.
 
     Raises:
-        TokenRefusedError: If anything does not hold.
-        KeysUnavailableError: If the issuer's keys cannot be had.
+        TokenRefusedError: If the token is not valid.
+        KeysUnavailableError: If the issuer's keys cannot be fetched.
     """
     from joserfc import errors
     from joserfc import jwt as jose
@@ -64,7 +64,7 @@ def verify(
         aud={"essential": True, "value": audience},
         exp={"essential": True},
     )
-    reason = "its signature does not hold"
+    reason = "its signature is not valid"
     for candidate in keys.find(key_id):
         if candidate.get("alg", algorithm) != algorithm:
             continue
@@ -85,7 +85,7 @@ def verify(
 
 
 def _header(token: str) -> Mapping[str, Any]:
-    """Read the header, which nothing vouches for yet."""
+    """Return the header, which is not verified yet."""
     parts = token.split(".")
     header: Any = None
     if len(parts) == 3 and len(token) <= _LARGEST_CHARACTERS:
@@ -94,5 +94,5 @@ def _header(token: str) -> Mapping[str, Any]:
         except (ValueError, RecursionError):
             header = None
     if not isinstance(header, dict):
-        raise TokenRefusedError("it is no signed token")
+        raise TokenRefusedError("it is not a signed token")
     return header

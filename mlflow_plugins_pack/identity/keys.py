@@ -1,4 +1,4 @@
-"""An issuer's public keys: fetched once, kept while the issuer is down, refetched sparingly."""
+"""Caches an issuer's public keys; keeps them while the issuer is down and limits fetches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _logger = logging.getLogger(__name__)
 _LARGEST_BYTES = 1 << 20
 KEEP_SECONDS = 3600.0
 FORCED_PAUSE_SECONDS = 30.0
-"""An unknown key ID, which anybody can send, makes at most one fetch in this time."""
+"""Any client can send an unknown key ID; it causes at most one fetch in this time."""
 FAILED_PAUSE_SECONDS = 5.0
 
 
@@ -49,7 +49,7 @@ class KeyCache:
 
         Raises:
             TokenRefusedError: If the issuer has no such key.
-            KeysUnavailableError: If the keys were never to be had.
+            KeysUnavailableError: If the keys could never be fetched.
         """
         now = self._clock()
         if self._keys is None or now - self._fetched_at > KEEP_SECONDS:
@@ -66,7 +66,7 @@ class KeyCache:
         return [key for key in keys if key_id is None or key.get("kid") == key_id]
 
     def _refresh(self, now: float, *, forced: bool = False) -> None:
-        """Fetch the keys, one thread at a time; what is there stays if that fails."""
+        """Fetch the keys, one thread at a time; keep the old ones if that fails."""
         before = self._fetched_at
         with self._lock:
             if self._fetched_at != before or (forced and now < self._next_forced_at):
@@ -98,7 +98,7 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
     """Get a JSON object over HTTP, without any credential and without following redirects.
 
     Raises:
-        KeysUnavailableError: If there is no such answer.
+        KeysUnavailableError: If the answer is not a JSON object.
     """
     import requests
 
@@ -113,7 +113,7 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
         raise KeysUnavailableError(f"{url} does not answer ({type(exc).__name__})") from None
     if answer.status_code != requests.codes.ok or document is None:
         raise KeysUnavailableError(
-            f"{url} answered {answer.status_code} with something else than a JSON object"
+            f"{url} answered {answer.status_code} with something other than a JSON object"
         )
     return document
 
@@ -121,7 +121,7 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
 def _keys_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     keys = document.get("keys")
     if not isinstance(keys, list):
-        raise KeysUnavailableError("the issuer's answer is no JWK set")
+        raise KeysUnavailableError("the issuer's answer is not a JWK set")
     return [key for key in keys if isinstance(key, dict)]
 
 
@@ -138,5 +138,5 @@ def _parse(body: bytes) -> Mapping[str, Any] | None:
 
 
 def _no_credentials(request: Any) -> Any:
-    """Keep ~/.netrc out."""
+    """Return the request as it is, so that ~/.netrc is not read."""
     return request

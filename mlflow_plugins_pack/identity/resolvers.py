@@ -1,7 +1,7 @@
-"""Find the caller of the request in hand: what somebody verified, from the sources configured.
+"""Identifies the caller of the current request from the configured sources.
 
-A source either has nothing to say (the next is asked), names the caller, or refuses what was
-presented to it. A refusal ends the search: what one source refuses must not count as another's.
+A source finds no credentials (the next one is asked), names the caller, or refuses what was
+presented. A refusal ends the search: another source must not accept what one has refused.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ _LONGEST_NAME = 256
 
 @dataclass(frozen=True)
 class Caller:
-    """Who is calling.
+    """The identified caller.
 
     Attributes:
-        user: The name.
-        groups: Groups that the same source vouches for.
-        source: Which source that was.
+        user: the user's name.
+        groups: the user's groups, according to the same source.
+        source: the name of the source.
     """
 
     user: str
@@ -40,13 +40,13 @@ class Caller:
 
 
 class RefusedError(Exception):
-    """Something was presented that does not hold; the text says why, without it."""
+    """The credentials presented are not valid; the text says why, without them."""
 
 
 def resolve(settings: Identity) -> Caller | None:
-    """Return the caller of the Flask request in hand, or None for nobody.
+    """Return the caller of the current Flask request, or None if there is no valid one.
 
-    What is refused is logged with its reason and counts as nobody.
+    A refusal is logged with its reason; the caller is then anonymous.
     """
     import flask
 
@@ -65,7 +65,7 @@ def _search(settings: Identity) -> Caller | None:
             if (caller := _ask(name, settings)) is not None:
                 return caller
     except RefusedError as exc:
-        _logger.warning("The caller counts as nobody: %s.", exc)
+        _logger.warning("The caller is treated as anonymous: %s.", exc)
     return None
 
 
@@ -84,13 +84,13 @@ def _ask(name: str, settings: Identity) -> Caller | None:
 
 
 def _from_basic_auth(context: Any) -> Caller | None:
-    """Read what MLflow's basic-auth app, or any `authorization_function` under it, verified."""
+    """Return the user whom MLflow's basic-auth app, or its `authorization_function`, verified."""
     user = getattr(context, "mlflow_authenticated_user", None)
     return Caller(user, source="basic_auth") if isinstance(user, str) and user else None
 
 
 def _from_oidc(environ: Mapping[str, Any]) -> Caller | None:
-    """Read the context that mlflow-oidc-auth leaves with the request."""
+    """Return the user from the context that mlflow-oidc-auth adds to the request."""
     context = environ.get("mlflow_oidc_auth")
     if context is None:
         return None
@@ -105,14 +105,14 @@ def from_jwt(headers: Mapping[str, str], settings: JwtSettings) -> Caller | None
     """Verify the token of a request.
 
     Args:
-        headers: The request's.
-        settings: What must hold.
+        headers: The request's headers.
+        settings: The issuer, audience and claims to accept.
 
     Returns:
-        The caller; None if there is no token.
+        The caller; None if no token was sent.
 
     Raises:
-        RefusedError: If there is one and it does not hold.
+        RefusedError: If the token is not valid.
     """
     text = headers.get(settings.header)
     if not text:
@@ -133,7 +133,7 @@ def from_jwt(headers: Mapping[str, str], settings: JwtSettings) -> Caller | None
         raise RefusedError(f"the token was refused: {exc}") from None
     user = claims.get(settings.user_claim)
     if not isinstance(user, str) or not is_name(user):
-        raise RefusedError(f"the token's {settings.user_claim} is no name")
+        raise RefusedError(f"the token's {settings.user_claim} is not a user name")
     groups = _texts(claims.get(settings.groups_claim)) if settings.groups_claim else frozenset()
     return Caller(user, groups, "jwt")
 
@@ -141,17 +141,17 @@ def from_jwt(headers: Mapping[str, str], settings: JwtSettings) -> Caller | None
 def from_trusted_header(
     environ: Mapping[str, Any], settings: TrustedHeaderSettings
 ) -> Caller | None:
-    """Read the name that a reverse proxy vouches for.
+    """Return the user whom a trusted reverse proxy names.
 
     Args:
         environ: The request's WSGI environment.
-        settings: Which proxy, and where it says so.
+        settings: The proxy, and its headers.
 
     Returns:
-        The caller; None if no name is there.
+        The caller; None if the header is absent.
 
     Raises:
-        RefusedError: If one is there and did not come from the proxy, or could be two.
+        RefusedError: If the header did not come from the proxy, or was sent twice.
     """
     user = _header(environ, settings.user_header)
     if not user:
@@ -163,16 +163,16 @@ def from_trusted_header(
         raise RefusedError(f"{settings.user_header} came without the proxy's secret")
     # Servers join a doubled header with a comma: one of the two is the client's.
     if "," in user or not is_name(user):
-        raise RefusedError(f"{settings.user_header} is no single name")
+        raise RefusedError(f"{settings.user_header} is not a single name")
     groups = _header(environ, settings.groups_header) if settings.groups_header else ""
     if "," in groups:
-        raise RefusedError(f"{settings.groups_header} is there twice, or has a comma")
+        raise RefusedError(f"{settings.groups_header} was sent twice, or contains a comma")
     parts = (part.strip() for part in groups.split(settings.groups_separator))
     return Caller(user, frozenset(part for part in parts if part), "trusted_header")
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text can be somebody's name: not blank, of one line, not endless."""
+    """Return whether a text can be a user name: one line without outer blanks, not too long."""
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
 
 
@@ -191,7 +191,7 @@ def _is_peer(address: object, networks: list[str]) -> bool:
 
 
 def _secret(settings: TrustedHeaderSettings) -> bytes:
-    """Read the secret anew each time, so that it can be rotated."""
+    """Return the secret; it is read each time, so that it can be rotated."""
     secret = ""
     try:
         if settings.secret_file is not None:

@@ -1,4 +1,4 @@
-"""Members of a policy's groups that others name: basic-auth's roles, and claims of tokens."""
+"""Expands group members that stand for users: basic-auth's roles, and claims of tokens."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ KEEP_SECONDS = 3.0
 
 
 def members_of_role(role: str) -> frozenset[str]:
-    """Return the names of the users who have a role; nobody outside the basic-auth app.
+    """Return the names of the users who have a role; empty outside the basic-auth app.
 
     Args:
-        role: Its name, or ``WORKSPACE/NAME``: an admin of another workspace may make a role of
-            the same name, which must not count here.
+        role: The role's name, or ``WORKSPACE/NAME``: an admin of another workspace may make a
+            role of the same name, which must not count here.
     """
     app = sys.modules.get("mlflow.server.auth")
     store = getattr(app, "store", None)
@@ -47,7 +47,7 @@ def members_of_role(role: str) -> frozenset[str]:
 class Directory:
     """Expands ``role:NAME`` and ``claim:NAME`` among a group's members.
 
-    What was read of roles is kept for 3 seconds.
+    The members of a role are cached for 3 seconds.
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Directory:
         groups: Mapping[str, Iterable[str]],
         claims: Mapping[str, frozenset[str]] | None = None,
     ) -> dict[str, list[str]]:
-        """Return the groups with people only.
+        """Return the groups with users only.
 
         Args:
-            groups: As the policy has them.
-            claims: What a source vouches for, by person.
+            groups: The policy's groups.
+            claims: The users' claims, by user.
         """
         known = claims or {}
         return {
@@ -93,7 +93,7 @@ class Directory:
 
 
 def has_roles(groups: Mapping[str, Iterable[str]]) -> bool:
-    """Tell whether any group's members depend on the basic-auth database."""
+    """Return whether any group's members depend on the basic-auth database."""
     return any(member.startswith(ROLE) for members in groups.values() for member in members)
 
 

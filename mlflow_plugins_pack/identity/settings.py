@@ -1,4 +1,4 @@
-"""Where a server's caller is looked for, as people write it; pure."""
+"""The settings that say how a server's caller is identified; pure."""
 
 from __future__ import annotations
 
@@ -48,13 +48,13 @@ class JwtSettings(StrictModel):
     """A token that the caller, or a proxy on its behalf, presents.
 
     Attributes:
-        issuer: Must equal ``iss``; its discovery document names the keys.
-        audience: Must be in ``aud``.
-        jwks_uri: Where the keys are, if the issuer has no discovery document.
-        header: Where the token is: behind ``Bearer`` in Authorization, alone in any other.
-        algorithms: Which signatures count.
-        user_claim: Who the caller is.
-        groups_claim: The caller's groups, a list of texts; none if absent.
+        issuer: the value of ``iss``; its discovery document names the keys.
+        audience: the value that ``aud`` must be or contain.
+        jwks_uri: the address of the keys, if the issuer has no discovery document.
+        header: the header with the token: after ``Bearer`` in Authorization, alone in any other.
+        algorithms: the signature algorithms to accept.
+        user_claim: the claim with the user's name.
+        groups_claim: the claim with the user's groups, a list of texts.
     """
 
     issuer: Url
@@ -67,16 +67,16 @@ class JwtSettings(StrictModel):
 
 
 class TrustedHeaderSettings(StrictModel):
-    """A name that a reverse proxy has put on the request, after it signed the caller in.
+    """A user name that a reverse proxy adds to a request after it signed the user in.
 
     Attributes:
-        peers: Networks that the proxy connects from.
-        secret_header: Where the proxy proves itself.
-        secret_file: What it must say there; or
-        secret_env: the variable that holds it.
-        user_header: Who the caller is.
-        groups_header: The caller's groups.
-        groups_separator: Between them; never a comma, which joins doubled headers.
+        peers: the networks that the proxy connects from.
+        secret_header: the header with the proxy's secret.
+        secret_file: the file with that secret; or
+        secret_env: the environment variable with it.
+        user_header: the header with the user's name.
+        groups_header: the header with the user's groups.
+        groups_separator: the text between groups; never a comma, which joins doubled headers.
     """
 
     peers: Annotated[list[Network], Field(min_length=1)]
@@ -95,7 +95,7 @@ class TrustedHeaderSettings(StrictModel):
 
 
 class Identity(StrictModel):
-    """Where the caller's name comes from: these sources in order, and no others."""
+    """The sources of the caller's name, in order; no others are asked."""
 
     sources: Annotated[list[SourceName], Field(min_length=1)] = ["basic_auth"]
     jwt: JwtSettings | None = None
@@ -110,12 +110,12 @@ class Identity(StrictModel):
                     f"{name!r} must be among the sources and have settings, or neither"
                 )
         if len(set(self.sources)) != len(self.sources):
-            raise ValueError("a source is there twice")
+            raise ValueError("a source is listed twice")
         return self
 
     @property
     def gives_groups(self) -> bool:
-        """Whether any source vouches for groups besides the name."""
+        """Whether any source provides groups in addition to the name."""
         return (
             "oidc" in self.sources
             or (self.jwt is not None and self.jwt.groups_claim is not None)

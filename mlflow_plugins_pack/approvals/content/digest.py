@@ -1,6 +1,6 @@
-"""Fingerprint of what a version consists of, the thing an approval is bound to.
+"""Computes the digest of a version's content, to which approvals are bound.
 
-It is the digest of `folder_digest`. A repository that keeps content addresses answers from its
+The digest is that of `folder_digest`. A repository that keeps content addresses answers from its
 manifest (`content_digest`); for any other the bytes are read once. A version whose bytes cannot be
 read cannot be approved.
 """
@@ -52,8 +52,8 @@ def version_digest(version: Version, tags: Mapping[str, str | None]) -> str:
     """Return the digest of a version as it is now, however long that takes.
 
     Args:
-        version: Which one.
-        tags: Its tags; a prompt's content is there.
+        version: The version.
+        tags: Its tags; they are a prompt's content.
 
     Raises:
         DigestUnavailableError: If it has no content, or the content cannot be read.
@@ -81,16 +81,16 @@ def whole_digest(version: Version, tags: Mapping[str, str | None], files: str | 
 
 
 class Files:
-    """A version's files, where they are now; to be read in any thread.
+    """A version's files where they are now; any thread may read them.
 
     Args:
-        version: Whose.
+        version: The version.
     """
 
     def __init__(self, version: Version) -> None:
         self.version = version
         self.problem: DigestUnavailableError | None = None
-        """Why their place cannot be reached."""
+        """Why the files cannot be reached."""
         self._location = version.storage_location or version.source
         self._repository: Any = None
         self._path: str | None = None
@@ -104,7 +104,7 @@ class Files:
 
     @functools.cached_property
     def is_quick(self) -> bool:
-        """Whether to read them takes less than to have somebody else read them."""
+        """Whether reading them takes less time than looking for a running job."""
         if not self.version.has_files or self._has_digest:
             return True
         try:
@@ -117,7 +117,7 @@ class Files:
 
     @property
     def can_lock(self) -> bool:
-        """Whether the repository can keep them as they are; see `locks`."""
+        """Whether the repository can keep them as they are; see `file_locks`."""
         return callable(getattr(self._repository, "lock", None))
 
     @property

@@ -1,6 +1,6 @@
-"""Reads what decisions rest on and what is too slow to read in a transaction.
+"""Reads what a decision needs and what is too slow to read in a transaction.
 
-That is a version's bytes, its run, and the files in which they say something about themselves.
+That is a version's files, its run, and what the run and the model recorded about themselves.
 What cannot be read is left out of the facts; the checks count it as lacking.
 """
 
@@ -30,7 +30,7 @@ from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage, Need
 _logger = logging.getLogger(__name__)
 
 _LONGEST_NAME = 256
-"""Of a person: what is longer is nobody's, and fits no column."""
+"""Longest user name: a longer one is not a user's, and does not fit the columns."""
 _NEEDS_RUN = frozenset({Need.MEASUREMENTS, Need.LINEAGE})
 _LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-zA-Z]+)/?")
 
@@ -40,13 +40,13 @@ class Evidence:
     """What was read of one version.
 
     Attributes:
-        uid: Of which.
-        digest: Of its bytes, or of its text; None while they are being read.
-        run_user: Whom its run names as its user; the client says so, hence it only bans.
-        knows_user: Whether that was read.
-        facts: For the checks.
-        holder_uid: The holder that ``holder`` is about; None where nobody else holds the target.
-        holder: That version's facts.
+        uid: the version's identity.
+        digest: the digest of its content; None while it is computed.
+        run_user: the user whom its run names; the client says so, hence it can only ban a vote.
+        knows_user: whether that was read.
+        facts: what the checks need.
+        holder_uid: the version that holds the target now, if that is another one.
+        holder: the facts of that version.
         progress: How far the reading of the bytes is, where it goes on.
         since_ms: Bytes that were read before do not count.
         can_lock: Whether the repository can keep the bytes as they are.
@@ -76,9 +76,9 @@ def gather(
     """Read a version's bytes and what the checks will ask; slow, so never inside a transaction.
 
     Args:
-        version: Which one.
-        tags: A prompt's, which are its content.
-        checks: What will be asked.
+        version: The version to read.
+        tags: A prompt's tags, which are its content.
+        checks: The checks that will be made.
         holder: The version that holds the target now.
         digest_of: Reads the bytes, or tells how far their reading is.
         with_user: Whether the run's user is asked for; without, the run is read for checks only.
@@ -174,7 +174,7 @@ def _has_signature(version: Version) -> bool | None:
 
 
 def _lineage(run: Any) -> Lineage | None:
-    """Read what ``lineage.*`` tags say; where they are shortened, the file beside them."""
+    """Read what ``lineage.*`` tags say; where they are shortened, also ``lineage.json``."""
     tags = run.data.tags
     inputs = _json(tags.get("lineage.inputs"), list)
     if inputs is None:

@@ -1,7 +1,7 @@
-"""Has an approved version's files kept as they are, where the artifact repository can do that.
+"""Locks the files of approved versions where the artifact repository can lock files.
 
-A repository that can has ``lock(reason, path)`` and ``unlock(reason, path)``; others are left
-alone, and their files are found changed when they are read the next time. A lock is set after the
+Such a repository has ``lock(reason, path)`` and ``unlock(reason, path)``. Elsewhere a change is
+found when the files are read the next time. A lock is set after the
 approval is committed, and never decides anything: the digest does.
 """
 
@@ -18,14 +18,14 @@ _logger = logging.getLogger(__name__)
 
 
 def sync(version: Version, target: Target, is_approved: Callable[[], bool]) -> None:
-    """Lock the files of an approved version, or let go of those of one that is not.
+    """Lock the files of an approved version, or unlock those of one that is not approved.
 
     What cannot be locked or unlocked is logged: the registry has decided already.
 
     Args:
-        version: Whose files.
-        target: For which it is approved or not.
-        is_approved: Tells whether it is; asked only where files can be locked.
+        version: The version.
+        target: The target for which it is approved or not.
+        is_approved: Returns whether it is approved; called only where files can be locked.
     """
     if not version.has_files:
         return
@@ -43,7 +43,7 @@ def sync(version: Version, target: Target, is_approved: Callable[[], bool]) -> N
 
 
 def _reason(version: Version, target: Target) -> str:
-    # The identity is in it, so that a version made anew has no say about the locks of the old one.
+    # With the identity, so that a version created again does not share locks with the old one.
     return (
         f"approved as {target}: models:/{version.name}/{version.version} "
         f"(workspace {version.workspace}, {version.uid[:12]})"

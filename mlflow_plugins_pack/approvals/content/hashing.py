@@ -16,15 +16,15 @@ FEW_BYTES = 1 << 20
 
 
 class ReadingStoppedError(Exception):
-    """Somebody has told the reading to stop."""
+    """The digest job was told to stop."""
 
 
 class Progress:
-    """How far a reading has come; written by one thread, read by others.
+    """The progress of a digest job; written by one thread, read by others.
 
     Attributes:
-        bytes_done: Read so far.
-        bytes_total: Of all files, as their repository says; 0 while that is not known.
+        bytes_done: bytes read so far.
+        bytes_total: size of all files as their repository lists it; 0 until it is known.
     """
 
     def __init__(self) -> None:
@@ -33,14 +33,14 @@ class Progress:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Have the reading end at its next block."""
+        """Stop the job at its next block."""
         self._stopped.set()
 
     def add(self, count: int) -> None:
-        """Note that so many bytes were read.
+        """Add to the bytes that were read.
 
         Raises:
-            ReadingStoppedError: If the reading is to end.
+            ReadingStoppedError: If the job was stopped.
         """
         if self._stopped.is_set():
             raise ReadingStoppedError
@@ -51,8 +51,8 @@ def hash_files(repository: Any, path: str | None, progress: Progress) -> list[tu
     """Return (path, size in bytes, sha256 in hex) of every file under a path of a repository.
 
     Raises:
-        FileNotFoundError: If there are none.
-        ReadingStoppedError: If the reading was stopped.
+        FileNotFoundError: If no files are there.
+        ReadingStoppedError: If the job was stopped.
     """
     root = on_disk(repository, path)
     if root is not None:
@@ -82,7 +82,7 @@ def on_disk(repository: Any, path: str | None) -> Path | None:
 
 
 def are_few(root: Path) -> bool:
-    """Tell whether a folder has but a few small files: to read them takes some milliseconds."""
+    """Return whether a folder holds only a few small files, which take milliseconds to read."""
     count, size, left = 0, 0, [os.fspath(root)]
     while left:
         with os.scandir(left.pop()) as entries:
@@ -93,7 +93,7 @@ def are_few(root: Path) -> bool:
                 elif entry.is_file():
                     size += entry.stat().st_size
                 else:
-                    return False  # whatever it is, to read it may wait for ever
+                    return False  # reading a pipe or device may block for ever
                 if count > FEW_FILES or size > FEW_BYTES:
                     return False
     return True

@@ -2,7 +2,7 @@
 
 PostgreSQL runs several writes as one statement (data-modifying ``WITH``), MariaDB too (a compound
 statement); elsewhere they go one after the other, many rows of one kind at once. A write that
-nobody collects is made at once.
+no caller collects is made at once.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def write(session: Session, statement: Any, rows: Rows, *, expected: int | None 
     """Make a write, now or when the surrounding `together` ends.
 
     Args:
-        session: Of the transaction.
+        session: The session of the transaction.
         statement: INSERT, UPDATE or DELETE, built once and kept: it is a key of caches.
         rows: Its parameters, one mapping for each time it runs.
         expected: How many rows it must touch each time, where that tells whether all is as it was

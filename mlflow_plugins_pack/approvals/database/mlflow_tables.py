@@ -52,9 +52,9 @@ class Version:
     """A registered version as the database has it.
 
     Attributes:
-        is_prompt: Whether the model is flagged as a prompt, so that its text can be loaded.
-        has_files: Whether it has a real source, so that it can be loaded as a model. A version
-            may be both: no flag makes a real model something else.
+        is_prompt: whether the model is flagged as a prompt, so that its text can be loaded.
+        has_files: whether it has a real source, so that it can be loaded as a model. A version
+            may be both: the flag does not make the files unreachable.
     """
 
     workspace: str
@@ -73,7 +73,7 @@ def version_number(version: Any) -> int:
     """Return a version's number, however the caller wrote it.
 
     Raises:
-        MlflowException: If it is none, or none that a database could hold.
+        MlflowException: If it is not a number, or too large for the database.
     """
     _validate_model_version(version)  # which returns the number since MLflow 3.16 only
     number = int(version)
@@ -86,7 +86,7 @@ def lock_model(session: Session, workspace: str, name: str) -> None:
     """Lock a model against other approvals until the transaction ends.
 
     Must be the transaction's first statement: in MySQL a snapshot taken before would stay old.
-    Nor may it read anything beside the row: PostgreSQL, having waited for the lock, looks again at
+    Nor may it read anything but the row: PostgreSQL, having waited for the lock, looks again at
     that row only. In SQLite the transaction began with the one lock there is.
     """
     if session.get_bind().dialect.name != "sqlite":
@@ -94,7 +94,7 @@ def lock_model(session: Session, workspace: str, name: str) -> None:
 
 
 def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
-    """Tell whether the registered model is flagged as a prompt."""
+    """Return whether the registered model is flagged as a prompt."""
     value = session.execute(
         sa.select(_model_tags.c.value).where(
             _model_tags.c.workspace == workspace,
@@ -108,7 +108,7 @@ def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
 # Statements are built once: to build one takes Python longer than most databases take to answer.
 _WORKSPACE: sa.BindParameter[str] = sa.bindparam("workspace")
 _NAME: sa.BindParameter[str] = sa.bindparam("name")
-# FOR NO KEY UPDATE where there is such a thing: new versions and tags need not wait.
+# FOR NO KEY UPDATE where it exists: new versions and tags need not wait.
 _LOCK = (
     sa.select(_models.c.name)
     .where(_models.c.workspace == _WORKSPACE, _models.c.name == _NAME)
@@ -157,7 +157,7 @@ BESIDE_ALIAS = (
     .where(_versions.c.version.in_([sa.bindparam("number"), _ALIASED]))
     .order_by(None)
 )
-"""A version and the one that an alias points at, in no order; for `scene`, as the next."""
+"""A version and the one that an alias points at, in no order; see `ledger.snapshot`."""
 BESIDE_STAGE = _OF_MODEL.where(
     sa.or_(
         _versions.c.version == sa.bindparam("number"),
@@ -220,7 +220,7 @@ def to_version(row: object, *, is_prompt_model: bool) -> Version:
 def find_version(
     session: Session | sa.Connection, workspace: str, name: str, version: int
 ) -> Version | None:
-    """Return a version, or None if it is not there or deleted."""
+    """Return a version, or None if it does not exist or is deleted."""
     found = _read_versions(session, _BY_NUMBER, workspace, name, number=version)
     return found[0] if found else None
 
@@ -250,7 +250,7 @@ _COPIED = re.compile(r"models:/(?P<name>[^/@]+)/(?P<version>[1-9][0-9]{0,8})")
 
 
 def names_a_version(source: str | None) -> bool:
-    """Tell whether a source is that of a copy: another registered version."""
+    """Return whether a source is another registered version, as that of a copy is."""
     return _COPIED.fullmatch(source or "") is not None
 
 

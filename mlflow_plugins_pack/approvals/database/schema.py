@@ -26,12 +26,12 @@ def head_revision() -> str:
 
     head = ScriptDirectory(_folder()).get_current_head()
     if head is None:
-        raise AssertionError("the package holds no migrations")
+        raise AssertionError("the package has no migrations")
     return head
 
 
 def current_revision(connection: Connection) -> str | None:
-    """Return the database's revision, or None where the tables were never made."""
+    """Return the database's revision, or None if the tables do not exist."""
     if not sa.inspect(connection).has_table(VERSION_TABLE):
         return None
     found: str | None = connection.execute(
@@ -41,7 +41,7 @@ def current_revision(connection: Connection) -> str | None:
 
 
 def missing_triggers(connection: Connection) -> list[str]:
-    """Return the triggers of the audit table that are not there."""
+    """Return the names of the audit table's triggers that are missing."""
     there = triggers(connection)
     # Only PostgreSQL fires triggers for TRUNCATE.
     more = ("mpp_audit_no_truncate",) if connection.dialect.name == "postgresql" else ()
@@ -80,7 +80,7 @@ def first_start(db_uri: str, get_engine: Callable[[str], Engine]) -> Iterator[No
 
 
 def upgrade(engine: Engine) -> None:
-    """Bring the tables to the newest revision, once, whoever else tries at the same time.
+    """Upgrade the tables to the newest revision, even if other processes try at the same time.
 
     Raises:
         ConfigurationError: If the database is newer than this version of the pack, or its account

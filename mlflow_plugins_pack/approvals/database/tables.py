@@ -1,7 +1,7 @@
-"""The plugin's own tables, beside MLflow's in the registry's database.
+"""The plugin's own tables in the registry's database, next to MLflow's.
 
-No foreign key points at MLflow's tables: its SQLite migrations rebuild them. The definitions here
-are what queries use; what a database really has is made by the migrations.
+No foreign key points at MLflow's tables: its SQLite migrations rebuild them. Queries use these
+definitions; the migrations make the tables. All times are in milliseconds since the epoch.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ requests = Table(
     Column("digest", String(71)),
     Column("holder_version", Integer),
     Column("holder_uid", String(64)),
-    # What the stock call asked for besides: the stage to move to, whether to archive the others.
+    # Arguments of the stock call: the stage to move to, whether to archive the others.
     Column("stage", String(20)),
     Column("archive_existing", Integer, nullable=False),
     Column("policy", String(256), nullable=False),
@@ -102,7 +102,7 @@ grants = Table(
     Column("request_id", String(32), nullable=False),
     Column("granted_by", String(256), nullable=False),
     Column("granted_at", BigInteger, nullable=False),
-    # After a broken glass: when the grant ends unless somebody has reviewed it.
+    # After a break-glass change: when the grant ends unless it was reviewed before.
     Column("review_by", BigInteger),
 )
 
@@ -126,7 +126,7 @@ check_tags = Table(
     Column("set_at", BigInteger, nullable=False),
 )
 
-# What the database guards know; see `mlflow_plugins_pack.approvals.guards.install`.
+# What the database guards read; see `mlflow_plugins_pack.approvals.guards.install`.
 guard = Table(
     "mpp_guard",
     metadata,
@@ -185,7 +185,7 @@ leases = Table(
     Column("expires_at", BigInteger, nullable=False),
 )
 
-# Files that take longer to read than a call may: who reads them, and what came of it.
+# Digests that take longer than a call may: who computes them, and the result.
 digest_jobs = Table(
     "mpp_digest_job",
     metadata,

@@ -40,8 +40,8 @@ class Transactions:
     """Write transactions of one store.
 
     Args:
-        engine: Of the registry's database.
-        prepare: Called before each write transaction, outside of it.
+        engine: The registry's database.
+        prepare: Called before each write transaction, outside it.
     """
 
     def __init__(self, engine: Engine, prepare: Callable[[], None] = lambda: None) -> None:
@@ -76,7 +76,7 @@ class Transactions:
         return make_managed_session
 
     def is_writing(self, session: Session) -> bool:
-        """Tell whether the session is that of the open write transaction, which is repeatable."""
+        """Return whether the session is that of the open write transaction."""
         return self._current.get() is session
 
     @contextlib.contextmanager
@@ -138,7 +138,7 @@ class Transactions:
 
     @staticmethod
     def may_be_bold(session: Session) -> bool:
-        """Tell whether to go by rows read without a lock: not where that has failed before."""
+        """Return whether rows read without a lock may be relied on: not after that has failed."""
         return session.info.get(_ATTEMPT) == 0
 
     def _once(self, work: Callable[[Session], T], attempt: int) -> T:

@@ -1,7 +1,7 @@
-"""The life of a request and the counting of votes; pure, the clock is an argument.
+"""The states of a request and the counting of votes; pure, the clock is an argument.
 
 One person counts for one rule only: with a lead in both groups, "one lead and one of risk" still
-takes two people. Which person counts where is a maximum matching, so nobody's vote is wasted.
+takes two people. Votes are assigned to rules by a maximum matching, so no vote is wasted.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ TRANSITIONS: Mapping[State, AbstractSet[State]] = {
 
 
 class IllegalTransition(ValueError):  # noqa: N818 - a programming error, never shown to users
-    """A request was asked to take a step its state does not have."""
+    """A request cannot go from its state to the one asked for."""
 
 
 def check_transition(before: State, after: State) -> None:
@@ -58,9 +58,9 @@ class Rule:
     """How many people of which group must approve.
 
     Attributes:
-        group: The group's name, for display.
-        count: How many.
-        members: Who is in the group now.
+        group: the group's name, for display.
+        count: how many members must approve.
+        members: the group's members now.
     """
 
     group: str
@@ -70,11 +70,11 @@ class Rule:
 
 @dataclass(frozen=True)
 class Tally:
-    """How far the votes carry.
+    """How many votes each rule has.
 
     Attributes:
-        counts: For each rule, in order, how many people count for it.
-        rules: The rules counted against.
+        counts: for each rule, in order, how many people count for it.
+        rules: the rules.
     """
 
     rules: tuple[Rule, ...]
@@ -97,7 +97,7 @@ class Tally:
 
     @property
     def missing_groups(self) -> tuple[str, ...]:
-        """Groups that still owe a vote, in the policy's order."""
+        """Groups whose votes are missing, in the policy's order."""
         pairs = zip(self.rules, self.counts, strict=True)
         return tuple(rule.group for rule, count in pairs if count < rule.count)
 
@@ -110,7 +110,7 @@ def tally(rules: Sequence[Rule], voters: Iterable[str]) -> Tally:
     """Count votes against rules, each voter for at most one rule.
 
     Args:
-        rules: All must hold.
+        rules: The rules, all of which must hold.
         voters: Names of the people whose approval counts.
 
     Returns:
@@ -141,7 +141,7 @@ def tally(rules: Sequence[Rule], voters: Iterable[str]) -> Tally:
 
 
 def is_satisfiable(rules: Sequence[Rule]) -> bool:
-    """Tell whether the rules would hold if every member approved."""
+    """Return whether the rules would hold if every member approved."""
     return tally(rules, {member for rule in rules for member in rule.members}).is_complete
 
 

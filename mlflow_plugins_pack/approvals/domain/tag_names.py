@@ -24,7 +24,7 @@ PROMPT_FLAG_TAG = "mlflow.prompt.is_prompt"
 # What MLflow writes as a prompt's source, which must not be empty and leads nowhere.
 PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
 PROMPT_CONTENT_PREFIXES = ("mlflow.prompt.", "_mlflow_prompt_")
-# MLflow itself appends to this one whenever a run uses the prompt; it is no content.
+# MLflow itself appends to this one whenever a run uses the prompt; it is not content.
 PROMPT_BOOKKEEPING_TAGS = frozenset({"mlflow.prompt.associatedRunIds"})
 
 

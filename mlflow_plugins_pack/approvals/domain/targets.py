@@ -18,7 +18,7 @@ class Target:
 
     Attributes:
         kind: ``alias`` or ``stage``.
-        name: As the policy spells it.
+        name: the name as the policy spells it.
     """
 
     kind: Kind
@@ -42,7 +42,7 @@ def parse_target(text: str) -> Target:
     """Read ``prod``, ``alias:prod`` or ``stage:Production``.
 
     Raises:
-        ValueError: If the text is none of them.
+        ValueError: If the text is not a target.
     """
     kind, colon, name = text.strip().partition(":")
     if not colon:

@@ -1,8 +1,8 @@
-"""Opt-in triggers that keep other clients of the database off protected targets.
+"""Installs and removes the database guards: opt-in triggers against other database clients.
 
-The server checks every call, but whoever has the database's URI can open it with the stock store
-or with SQL. With the guards installed, the database itself refuses what the policy protects unless
-the transaction is one of this store's. See `guard_sql` for what exactly is refused.
+The server checks every call, but a client with the database's URI can open it with the stock store
+or with SQL. With the guards installed, the database itself refuses changes of what the policy
+protects unless this store makes the transaction. `triggers` has the conditions.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Status:
-    """What a database has of the guards.
+    """The state of the guards in a database.
 
     Attributes:
-        installed_at: When they were asked for, in milliseconds since the epoch; None: never.
-        policy_sha256: The policy they enforce.
-        missing: Triggers that should be there and are not.
-        left_over: Triggers that are there although nobody asked for them.
-        open_models: (workspace, name) of models whose guard somebody has opened for good.
+        installed_at: when they were installed, in milliseconds since the epoch; None: never.
+        policy_sha256: the digest of the policy they enforce.
+        missing: triggers that should exist and do not.
+        left_over: triggers that exist although the guards were never installed, or were removed.
+        open_models: (workspace, name) of models whose guard is turned off for good.
     """
 
     installed_at: int | None
@@ -51,7 +51,7 @@ class Status:
 
     @property
     def is_installed(self) -> bool:
-        """Whether somebody asked for the guards."""
+        """Whether the guards were installed."""
         return self.installed_at is not None
 
     def problems(self, policy: Policy | None) -> list[str]:
@@ -60,12 +60,13 @@ class Status:
         found = []
         if self.missing:
             found.append(
-                f"the triggers {', '.join(self.missing)} are gone, as a migration of MLflow's "
-                f"tables in SQLite leaves it; {again}"
+                f"the triggers {', '.join(self.missing)} are missing, as after a migration of "
+                f"MLflow's tables in SQLite; {again}"
             )
         if self.left_over:
             found.append(
-                f"the triggers {', '.join(self.left_over)} are there and nobody asked for them; "
+                f"the triggers {', '.join(self.left_over)} exist although the guards are not "
+                "installed; "
                 "run: mlflow-pack approvals guards remove"
             )
         if self.is_installed and policy is not None and policy.sha256 != self.policy_sha256:
@@ -83,7 +84,7 @@ class Status:
 
 
 def status(connection: Connection) -> Status:
-    """Read what a database has of the guards."""
+    """Return the state of the guards in a database."""
     row = connection.execute(sa.select(guard)).first()
     there = schema.triggers(connection)
     names = triggers.trigger_names()
@@ -124,7 +125,7 @@ def install(engine: Engine, policy: Policy, now_ms: int) -> None:
 
 
 def remove(engine: Engine) -> None:
-    """Take the guards away; the server goes on to check its own calls."""
+    """Remove the guards; the server continues to check its own calls."""
     with schema.exclusive(engine) as connection:
         _run(connection, triggers.remove_statements(engine.dialect.name))
         for table in (guard_exemptions, guard_patterns, guard_targets, guard):
@@ -132,13 +133,13 @@ def remove(engine: Engine) -> None:
 
 
 def refresh(engine: Engine, policy: Policy) -> None:
-    """Bring installed guards to the policy in force, and put back what a migration dropped."""
+    """Update installed guards to the policy in force, and restore triggers that are missing."""
     with engine.connect() as connection:
         found = status(connection)
     if not found.is_installed or not (found.missing or found.policy_sha256 != policy.sha256):
         return
     if found.missing:
-        _logger.warning("Some database guards were gone and are put back: %s", found.missing)
+        _logger.warning("Some database guards were missing and are restored: %s", found.missing)
     with schema.exclusive(engine) as connection:
         if found.missing:
             _run(connection, triggers.install_statements(engine.dialect.name))
@@ -147,7 +148,7 @@ def refresh(engine: Engine, policy: Policy) -> None:
 
 
 def are_installed(session: Session) -> bool:
-    """Tell whether somebody asked for the guards."""
+    """Return whether the guards were installed."""
     return session.execute(_GUARD_ID).first() is not None
 
 
@@ -160,13 +161,13 @@ def admitted(
 ) -> Iterator[None]:
     """Let this transaction, and no other, change what is protected of the models.
 
-    The rows are taken back before anybody could see them.
+    The rows that say so are deleted before the transaction commits.
 
     Args:
-        session: Inside a write transaction.
-        workspace: Of the models.
-        names: Of the models.
-        installed: Whether there are guards, where the transaction has seen that already.
+        session: The session of a write transaction.
+        workspace: The models' workspace.
+        names: The models' names.
+        installed: Whether the guards are installed, if the transaction has read that already.
     """
     if not (are_installed(session) if installed is None else installed):
         yield
@@ -224,8 +225,8 @@ class GuardedPolicy:
     """Keeps installed guards at the policy in force, for one store.
 
     Args:
-        engine: Of the registry's database.
-        policies: Where the policy in force comes from.
+        engine: The registry's database.
+        policies: Provides the policy in force.
     """
 
     def __init__(self, engine: Engine, policies: PolicySource) -> None:
@@ -235,9 +236,9 @@ class GuardedPolicy:
         self.refresh()
 
     def refresh(self) -> None:
-        """Bring the guards up to date if the policy has changed since the last call.
+        """Update the guards if the policy has changed since the last call.
 
-        Never inside a transaction: it takes one of its own.
+        Never call it inside a transaction: it opens its own.
         """
         policy = self._policies.current()
         if policy.sha256 != self._written:

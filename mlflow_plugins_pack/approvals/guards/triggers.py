@@ -1,4 +1,4 @@
-"""The triggers that keep other database clients off protected targets, for each database; pure.
+"""The SQL of the database guards, for each database; pure.
 
 A trigger cannot read the policy file, so the policy is also kept as rows of LIKE patterns
 (`pattern_rows`), and a trigger asks three questions of the row it is about:
@@ -37,7 +37,7 @@ REFUSAL = (
     f"{GUARD_CODE}an approval policy protects this; change it through the MLflow server "
     "(see: mlflow-pack approvals guards)"
 )
-"""At most 128 characters, MySQL's limit for a signal; it starts with the word others look for."""
+"""At most 128 characters, MySQL's limit for a signal; it starts with the code others look for."""
 
 # Any other integrity error would do: a driver then raises IntegrityError, as the other databases'
 # drivers do, and stock MLflow answers 400. Errors without a number known to the driver become
@@ -116,7 +116,7 @@ def install_statements(dialect: str) -> Iterator[str]:
 
 
 def remove_statements(dialect: str) -> Iterator[str]:
-    """Yield the statements that drop the triggers; they do no harm where there are none."""
+    """Yield the statements that drop the triggers; they succeed where the triggers do not exist."""
     for trigger in _triggers(dialect):
         if dialect == "postgresql":
             yield f"DROP TRIGGER IF EXISTS {trigger.name} ON {trigger.table}"
@@ -167,7 +167,7 @@ def _triggers(dialect: str) -> Iterator[_Trigger]:
         return refused(row, ask.joined("'stage:'", f"COALESCE({row}.current_stage, 'None')"))
 
     def content(row: str) -> str:
-        # Of prompts: what `names.is_prompt_content` says, as far as SQL can.
+        # Of prompts: the rule of `tag_names.is_prompt_content`, as far as SQL can express it.
         key = f"lower({row}.{ask.quoted('key')})"
         return (
             f"((substr({key}, 1, 14) = 'mlflow.prompt.' OR substr({key}, 1, 15) = "
@@ -205,7 +205,7 @@ def _triggers(dialect: str) -> Iterator[_Trigger]:
     )
     yield _Trigger(table, "DELETE", f"({content('OLD')} AND {held('OLD')})")
 
-    # A prompt that is called none is out of the prompts' policies: its alias would be free.
+    # Without the flag a prompt would leave the prompts' policies, and its alias would be free.
     table = "registered_model_tags"
     quoted = ask.quoted("key")
 

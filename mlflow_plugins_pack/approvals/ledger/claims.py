@@ -38,4 +38,4 @@ def note(session: Session, person: str, claims: Iterable[str], now_ms: int) -> N
 def everybody(session: Session) -> dict[str, frozenset[str]]:
     """Return each person's claims."""
     rows = session.execute(sa.select(user_claims.c.username, user_claims.c.claims))
-    return {row.person: frozenset(json.loads(row.claims)) for row in rows}
+    return {row.username: frozenset(json.loads(row.claims)) for row in rows}

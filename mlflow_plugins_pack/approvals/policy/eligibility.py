@@ -1,4 +1,4 @@
-"""Who counts; pure."""
+"""Decides which votes count towards an approval; pure."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mlflow_plugins_pack.approvals.policy.models import Defaults
 
 
 class Asked(Protocol):
-    """What is known about who stands behind a request."""
+    """The people behind a request."""
 
     @property
     def action(self) -> str:
-        """``promote``, ``demote``, or ``review`` of a broken glass."""
+        """``promote``, ``demote``, or ``review`` of a break-glass change."""
 
     @property
     def requester(self) -> str:
@@ -26,7 +26,7 @@ class Asked(Protocol):
 
     @property
     def run_user(self) -> str | None:
-        """Whom the version's run names as its user; the client says so, hence it only bans."""
+        """The user whom the version's run names; the client says so, hence it can only ban."""
 
 
 class Vote(Protocol):
@@ -34,7 +34,7 @@ class Vote(Protocol):
 
     @property
     def approver(self) -> str:
-        """Whose."""
+        """The user who voted."""
 
     @property
     def verdict(self) -> str:
@@ -45,7 +45,7 @@ def ban(defaults: Defaults, request: Asked, user: str) -> str | None:
     """Return why a person may not approve a request, or None."""
     themselves = fold(user) == fold(request.requester)
     if themselves and request.action == "review":
-        return "broke the glass"
+        return "made the break-glass change"
     if themselves and not defaults.allow_self_approval:
         return "made the request"
     if defaults.prevent_creator_approval:

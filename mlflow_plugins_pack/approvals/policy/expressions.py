@@ -23,7 +23,7 @@ def _program(text: str) -> Any:
     """Compile an expression.
 
     Raises:
-        ValueError: If it is not one, or the extra is missing.
+        ValueError: If it does not compile, or the extra is missing.
     """
     try:
         with warnings.catch_warnings():
@@ -36,14 +36,14 @@ def _program(text: str) -> Any:
         return environment.program(environment.compile(text))
     except celpy.CELParseError as exc:
         where = f" at column {exc.column}" if getattr(exc, "column", None) else ""
-        raise ValueError(f"{text!r} is no CEL expression{where}") from exc
+        raise ValueError(f"{text!r} is not a CEL expression{where}") from exc
 
 
 def check_expression(text: str) -> str:
-    """Return the expression if it can be compiled, and names only what there is.
+    """Return the expression if it compiles and names only variables that exist.
 
     Raises:
-        ValueError: With what is wrong.
+        ValueError: If it does not.
     """
     _program(text)
     # Evaluated once over nothing: a name that does not exist is told apart from a missing member.
@@ -59,7 +59,7 @@ def evaluate(text: str, values: Mapping[str, Any]) -> bool | str:
 
     Args:
         text: CEL.
-        values: Of the variables; numbers, texts, mappings of these, None.
+        values: The variables: numbers, texts, mappings of these, None.
 
     Returns:
         True or False, or why it has no value.

@@ -1,4 +1,4 @@
-"""Times at which nothing is promoted; pure, the clock is an argument."""
+"""Freeze windows: times at which no promotion is made; pure, the clock is an argument."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Freeze(StrictModel):
 
     Attributes:
         cron: Minute, hour, day, month, weekday; ``* * * * FRI`` is all of Friday.
-        tz: IANA name of the time zone whose clock on the wall counts.
+        tz: IANA name of the time zone whose local time counts.
     """
 
     cron: str
@@ -35,7 +35,7 @@ class Freeze(StrictModel):
         try:
             next(_matches(value, datetime(2000, 1, 1)), None)  # noqa: DTZ001 - only parsed
         except CronSimError as exc:
-            raise ValueError(f"{value!r} is no cron expression: {exc}") from exc
+            raise ValueError(f"{value!r} is not a cron expression: {exc}") from exc
         return value
 
     @field_validator("tz")
@@ -45,17 +45,17 @@ class Freeze(StrictModel):
             ZoneInfo(value)
         except (OSError, ValueError, KeyError) as exc:
             raise ValueError(
-                f"{value!r} is no time zone; expected a name such as Europe/Berlin"
+                f"{value!r} is not a time zone; expected a name such as Europe/Berlin"
             ) from exc
         return value
 
     def is_closed(self, now_ms: int) -> bool:
-        """Tell whether the window is closed at a moment, in milliseconds since the epoch."""
+        """Return whether the window is closed at a moment, in milliseconds since the epoch."""
         wall = self._wall(now_ms)
         return next(_matches(self.cron, wall), None) == wall
 
     def reopens(self, now_ms: int) -> int | None:
-        """Return the first moment after one in the window that is not; None: not for a month."""
+        """Return when the window that is closed now opens again; None: not within a month."""
         wall = self._wall(now_ms)
         end = wall
         for minute in _matches(self.cron, wall):
@@ -68,7 +68,7 @@ class Freeze(StrictModel):
         return int(local.timestamp() * 1000)
 
     def _wall(self, now_ms: int) -> datetime:
-        """Return what a clock on the wall shows, to the minute."""
+        """Return the local time, to the minute."""
         now = datetime.fromtimestamp(now_ms // 1000, timezone.utc).astimezone(ZoneInfo(self.tz))
         return now.replace(second=0, microsecond=0, tzinfo=None)
 

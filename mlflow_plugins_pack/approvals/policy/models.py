@@ -1,7 +1,7 @@
 """The policy as strict models, and what it asks of whom; pure.
 
 A key that nothing would enforce is an error, never ignored: a policy that looks stricter than it
-is would be worse than none.
+is would be worse than no policy.
 """
 
 from __future__ import annotations
@@ -84,40 +84,40 @@ class Targets(StrictModel):
 
 
 class ApprovalRule(StrictModel):
-    """So many people of a group."""
+    """How many people of a group must approve."""
 
     group: Name
     count: int = Field(default=1, ge=0, le=100)
 
 
 class Demote(StrictModel):
-    """What taking a protected alias or stage away needs."""
+    """What removing a protected alias or stage needs."""
 
     approvals: int = Field(ge=0, le=100)
 
 
 class Rollback(StrictModel):
-    """What going back to a version needs that held the target not longer ago than ``within``."""
+    """What going back to a version that held the target within a time needs."""
 
     approvals: int = Field(ge=0, le=100)
     within: Seconds
 
 
 class Consume(StrictModel):
-    """Who gets approved versions only."""
+    """Consumers that get approved versions only."""
 
     principals: list[Name] = Field(min_length=1)
     require: Literal["approved"]
 
 
 class PostReview(StrictModel):
-    """How many people must look at a broken glass afterwards."""
+    """How many people must review a break-glass change afterwards."""
 
     approvals: int = Field(default=1, ge=1, le=100)
 
 
 class BreakGlass(StrictModel):
-    """Who may promote without approval in an emergency, and what must follow."""
+    """Who may promote without approval in an emergency, and which review must follow."""
 
     group: Name
     require_reason: bool = True
@@ -146,7 +146,7 @@ class PolicyRule(StrictModel):
         return [check for check in self.checks if check.watches(key)]
 
     def governs(self, workspace: str, name: str, *, is_prompt: bool) -> bool:
-        """Tell whether this policy is about the model or prompt."""
+        """Return whether this policy governs the model or prompt."""
         patterns = self.match.prompts if is_prompt else self.match.models
         return (
             any(matches(pattern, name) for pattern in patterns)
@@ -184,9 +184,9 @@ class Policy:
     """A policy file in force.
 
     Attributes:
-        file: Its content.
-        text: As written; kept with the requests made under it.
-        sha256: Of the text.
+        file: its content.
+        text: the text as written; stored with the requests made under it.
+        sha256: the digest of the text.
     """
 
     file: PolicyFile
@@ -221,7 +221,7 @@ class Policy:
         return self.rules_about(workspace, name, is_prompt=True, has_files=True)
 
     def may_govern(self, workspace: str, name: str) -> bool:
-        """Tell, without knowing whether it is a prompt, if any policy could govern the name."""
+        """Return whether any policy could govern the name, as a model or as a prompt."""
         return bool(self.rules_that_may(workspace, name))
 
     def promote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
@@ -232,7 +232,7 @@ class Policy:
         )
 
     def demote_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
-        """Return the approvals that taking the target away needs; the promotion's by default."""
+        """Return the approvals that removing the target needs; the promotion's by default."""
         if rule.demote is None:
             return self.promote_rules(rule)
         return self._any_of_the_groups(rule, rule.demote.approvals)
@@ -244,7 +244,7 @@ class Policy:
         return self._any_of_the_groups(rule, rule.rollback.approvals)
 
     def review_rules(self, rule: PolicyRule) -> tuple[Rule, ...]:
-        """Return the approvals that a broken glass needs afterwards."""
+        """Return the approvals that a break-glass change needs afterwards."""
         if rule.break_glass is None:
             return self.promote_rules(rule)
         return self._any_of_the_groups(rule, rule.break_glass.post_review.approvals)
@@ -260,12 +260,12 @@ class Policy:
         return by_action.get(action, self.promote_rules)(rule)
 
     def may_break_glass(self, rule: PolicyRule, user: str | None) -> bool:
-        """Tell whether the user may promote without approval."""
+        """Return whether the user may promote without approval."""
         glass = rule.break_glass
         return glass is not None and user in self.file.groups.get(glass.group, ())
 
     def is_consumer(self, rule: PolicyRule, user: str | None) -> bool:
-        """Tell whether the user gets approved versions only; ``*`` is everybody, and nobody."""
+        """Return whether the user gets approved versions only; ``*`` includes anonymous callers."""
         if rule.consume is None:
             return False
         return any(who == "*" or user in self._people(who) for who in rule.consume.principals)

@@ -57,7 +57,7 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
     """Turn a YAML node into plain values, noting each one's line and refusing doubled keys."""
     lines.setdefault(path, node.start_mark.line + 1)
     if len(lines) > _MAX_NODES:  # anchors can make much of little text
-        raise yaml.MarkedYAMLError(problem="it says too much", problem_mark=node.start_mark)
+        raise yaml.MarkedYAMLError(problem="it has too many values", problem_mark=node.start_mark)
     if len(path) > _MAX_DEPTH:
         raise yaml.MarkedYAMLError(problem="nested too deeply", problem_mark=node.start_mark)
     if isinstance(node, yaml.SequenceNode):
@@ -68,7 +68,7 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
             key = key_node.value
             if key in result:
                 raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} is there twice", problem_mark=key_node.start_mark
+                    problem=f"the key {key!r} is listed twice", problem_mark=key_node.start_mark
                 )
             at = (*path, key)
             lines[at] = key_node.start_mark.line + 1
@@ -84,7 +84,7 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
 def _explain(exc: ValidationError, lines: dict[tuple[Any, ...], int]) -> list[str]:
     problems = []
     for error in exc.errors():
-        # What stands in brackets is pydantic's word for a kind of check, and no key.
+        # What stands in brackets names a kind of check for pydantic; it is not a key.
         path = tuple(part for part in error["loc"] if not str(part).startswith("("))
         at = path
         while at and at not in lines:
@@ -107,15 +107,15 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
         if claims_in({group: members}) and not content.identity.gives_groups:
             yield (
                 f"line {lines.get(('groups', group), 1)}: groups.{group}: no source under "
-                f"'identity' gives groups, so nobody could be a '{CLAIM}' member; set "
+                f"'identity' gives groups, so a '{CLAIM}' member matches no one; set "
                 "jwt.groups_claim or trusted_header.groups_header, or use the source oidc"
             )
     for group, members in content.groups.items():
         for member in members:
             if member.startswith("group:"):
                 yield (
-                    f"line {lines.get(('groups', group), 1)}: groups.{group}: {member!r} is no "
-                    "person: name the people of that group here too"
+                    f"line {lines.get(('groups', group), 1)}: groups.{group}: {member!r} is not "
+                    "a user: list the users of that group here too"
                 )
     names: set[str] = set()
     for index, rule in enumerate(content.policies):
@@ -165,7 +165,7 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
                 yield line(key) + "the groups have too few people for this count"
         glass = rule.break_glass
         if glass is not None and not content.groups[glass.group]:
-            yield line("break_glass") + f"the group {glass.group!r} has nobody in it"
+            yield line("break_glass") + f"the group {glass.group!r} has no members"
 
 
 def _invalid(origin: str, problems: list[str]) -> PolicyInvalidError:

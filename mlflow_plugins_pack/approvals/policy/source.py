@@ -59,7 +59,7 @@ def _text(path: Path) -> str:
 
 
 class PolicySource:
-    """Gives the policy in force; one per store and process.
+    """Provides the policy in force; one per store and process.
 
     The file is small, so it is simply read again once a second of use and compared: no timestamp
     granularity, renamed file or mounted secret can hide a change.
@@ -77,8 +77,8 @@ class PolicySource:
         """Return the policy in force, at most a second behind the file.
 
         Args:
-            claims: What sources vouched for when others were last seen, by person. Of the caller
-                only what their own request says counts.
+            claims: The claims of users when they were last seen, by user. For the caller, only
+                the claims of their own request count.
         """
         if time.monotonic() - self._looked_at >= _LOOK_AGAIN_SECONDS:
             with self._lock:
@@ -122,7 +122,7 @@ class PolicySource:
                 return
         self._complained = (message, now)
         _logger.error(
-            "THE EDITED APPROVALS POLICY IS NOT IN FORCE. The one with sha256 %s still is. %s",
+            "The edited approvals policy is NOT in force; the one with sha256 %s still is. %s",
             self._policy.sha256,
             message,
         )

@@ -25,7 +25,7 @@ Event = Literal[
 
 
 class Secret(StrictModel):
-    """Where the key of the signature is; never in the policy file, whose text is kept."""
+    """Where the signing key is; never the policy file, whose text is stored with requests."""
 
     env: str | None = None
     file: str | None = None
@@ -38,13 +38,13 @@ class Secret(StrictModel):
 
 
 class Webhook(StrictModel):
-    """Somebody to be told.
+    """A receiver of events.
 
     Attributes:
-        url: https, or http on this machine.
-        secret: Key of the signature.
-        events: Which; by default all.
-        allow_private: Whether plain http and addresses that are not public are fine too.
+        url: the receiver's address: https, or http on this machine.
+        secret: where the signing key is.
+        events: the events to send; by default all.
+        allow_private: whether plain http and addresses that are not public are allowed.
     """
 
     url: Annotated[str, Field(max_length=1000)]
@@ -61,14 +61,14 @@ class Webhook(StrictModel):
             raise ValueError(f"{self.url!r} is not an https URL")
         if parts.scheme == "http" and not (self.allow_private or self.is_local):
             raise ValueError(
-                "plain http lets anybody on the way read and drop events: use https, or say "
+                "plain http lets everyone on the way read and drop events: use https, or set "
                 "allow_private: true"
             )
         return self
 
     @property
     def is_local(self) -> bool:
-        """Whether it is on this machine by its very name."""
+        """Whether its host name means this machine."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(host).is_loopback

@@ -1,7 +1,7 @@
-"""Events that wait to be delivered: written in the transaction of what they tell of.
+"""The outbox: events are written in the transaction of the change that they report.
 
-Whatever happens to the process, an event that is committed is delivered at least once, and one
-that is rolled back never. One process at a time delivers: it holds a lease that it renews.
+An event that is committed is delivered at least once, even if the process dies; one that is rolled
+back never. One process at a time delivers: it holds a lease (`database.lease`).
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from mlflow_plugins_pack.approvals.webhooks import payload
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 KEPT_MS = 30 * 86_400_000
-"""For how long deliveries that were made are listed; the log keeps what they told."""
+"""How long finished deliveries are listed; the audit log keeps their content."""
 _MAX_ERROR_LENGTH = 500
 
 
@@ -29,17 +29,17 @@ class Delivery:
     """One event for one webhook.
 
     Attributes:
-        id: The delivery's id, the same for each attempt.
-        seq: Of the audit entry.
-        event: Its name.
-        url: Whom to tell.
-        body: What to tell.
+        id: the delivery's id, the same for each attempt.
+        seq: the sequence number of the audit entry.
+        event: the event's name.
+        url: the webhook's address.
+        body: the request's body.
         state: pending, delivered or failed.
-        attempts: How many were made.
-        created_at: In milliseconds since the epoch, as the other times.
-        next_attempt_at: Not to be attempted before.
-        delivered_at: When it was, if it was.
-        last_error: Of the last attempt.
+        attempts: how many attempts were made.
+        created_at: when it was queued, in milliseconds since the epoch, as the other times.
+        next_attempt_at: the earliest time of the next attempt.
+        delivered_at: when it was delivered, if it was.
+        last_error: why the last attempt failed.
     """
 
     id: str
@@ -81,7 +81,7 @@ def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
 
 
 def due(session: Session, now_ms: int, limit: int) -> list[Delivery]:
-    """Return what is to be attempted now, in the order of the log."""
+    """Return the deliveries that are due, in the order of the log."""
     query = (
         sa.select(outbox)
         .where(outbox.c.state == PENDING, outbox.c.next_attempt_at <= now_ms)
@@ -100,13 +100,13 @@ def deliveries(connection: sa.Connection, state: str | None, limit: int) -> list
 
 
 def note_success(session: Session, delivery: Delivery, now_ms: int) -> None:
-    """Keep that a delivery was made, and forget those made long ago."""
+    """Record that a delivery was made, and delete those made long ago."""
     _update(session, delivery, state=DELIVERED, delivered_at=now_ms, last_error=None)
     long_ago = now_ms - KEPT_MS
     session.execute(
         sa.delete(outbox).where(
             outbox.c.state == DELIVERED,
-            outbox.c.next_attempt_at < long_ago,  # which was before, and has an index
+            outbox.c.next_attempt_at < long_ago,  # earlier than delivered_at, and indexed
             outbox.c.delivered_at < long_ago,
         )
     )
@@ -115,7 +115,7 @@ def note_success(session: Session, delivery: Delivery, now_ms: int) -> None:
 def note_failure(
     session: Session, delivery: Delivery, now_ms: int, luck: float, problem: str
 ) -> None:
-    """Keep that an attempt failed, and when the next one is due, if any."""
+    """Record that an attempt failed, and when the next one is due, if any."""
     attempts = delivery.attempts + 1
     _update(
         session,
@@ -135,15 +135,15 @@ def _update(session: Session, delivery: Delivery, **values: Any) -> None:
 
 
 def retry(connection: sa.Connection, ids: list[str] | None, now_ms: int) -> int:
-    """Make deliveries that are not made yet due at once.
+    """Make undelivered deliveries due at once.
 
     Args:
-        connection: To write with.
-        ids: Beginnings of their ids; None: all of them.
+        connection: The connection to write with.
+        ids: The beginnings of their ids; None: all.
         now_ms: Milliseconds since the epoch.
 
     Returns:
-        How many.
+        The number of deliveries.
     """
     query = sa.update(outbox).where(outbox.c.state != DELIVERED)
     if ids is not None:

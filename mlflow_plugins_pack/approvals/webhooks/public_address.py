@@ -25,7 +25,7 @@ class PrivateAddressError(Exception):
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether an address is one of the public Internet, also when it carries an IPv4 one."""
+    """Return whether an address is public, also when it embeds an IPv4 address."""
     if isinstance(address, ipaddress.IPv6Address):
         carried = address.ipv4_mapped or address.sixtofour
         if carried is None and address.teredo is not None:

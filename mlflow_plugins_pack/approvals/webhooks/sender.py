@@ -35,7 +35,7 @@ def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
         "X-MLflow-Signature": payload.signature(secret, delivery.id, timestamp, delivery.body),
     }
     try:
-        # The answer's body is never read: nobody needs it, and it might never end.
+        # The answer's body is not needed and might never end, so it is not read.
         with (
             _session(webhook) as session,
             session.post(
@@ -48,7 +48,7 @@ def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
             ) as answer,
         ):
             status = answer.status_code
-    except Exception as exc:  # noqa: BLE001 - whatever it is, the attempt failed and is repeated
+    except Exception as exc:  # noqa: BLE001 - any failure is recorded and the attempt is repeated
         return f"{type(exc).__name__}: {exc}"
     return None if 200 <= status < 300 else f"answered {status}"
 
@@ -68,7 +68,7 @@ def _session(webhook: Webhook) -> requests.Session:
     session = requests.Session()
     if webhook.allow_private:
         return session
-    # A proxy would make the connection to anywhere for us.
+    # A proxy would connect to any address for us.
     session.trust_env = False
     if not webhook.is_local:
         adapter = PublicOnlyAdapter()

@@ -461,7 +461,7 @@ def test_a_broken_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
     bench.say("bob", "break_glass", one, "prod: the fraud wave")
     assert bench.holder() == one
     assert bench.state(one) == "BREAK-GLASS REVIEW PENDING 0/1"
-    with pytest.raises(errors.SelfApprovalError, match="'bob' broke the glass"):
+    with pytest.raises(errors.SelfApprovalError, match="'bob' made the break-glass change"):
         bench.say("bob", "approve", one)
     with pytest.raises(errors.NotAnApproverError):
         bench.say("bob", "cancel", one)
@@ -543,7 +543,7 @@ def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None
     assert bench.holder() is None
     assert bench.state(one) == "BREAK-GLASS REVIEW PENDING 0/1"
     assert drift(bench) == []
-    with pytest.raises(errors.SelfApprovalError, match="'bob' broke the glass"):
+    with pytest.raises(errors.SelfApprovalError, match="'bob' made the break-glass change"):
         bench.say("bob", "approve", one)
     bench.say("carol", "approve", one, "prod: was right")
     assert bench.state(one) == "BREAK-GLASS REVIEWED 1/1 (carol)"

@@ -20,7 +20,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_plugins_pack.approvals.database import schema
+from mlflow_plugins_pack.approvals.database import schema, tables
 from mlflow_plugins_pack.approvals.guards import install, triggers
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy.parse import parse_policy
@@ -430,7 +430,7 @@ def test_a_migration_that_rebuilds_the_tables_passes_and_is_healed(guarded: Guar
     done = call("guards", "status", "--registry-store-uri", registry)
     if guarded.engine.dialect.name == "sqlite":
         assert done.exit_code == 1
-        assert "are gone" in done.output
+        assert "are missing" in done.output
         assert "mlflow-pack approvals guards install" in done.output
         build_store(registry)._dispose_engine()  # a server that starts puts them back
         done = call("guards", "status", "--registry-store-uri", registry)

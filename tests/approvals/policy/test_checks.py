@@ -189,7 +189,7 @@ def test_expressions(text: str, holder: Subject | None, says: str) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("metrics.auc >=", "'metrics.auc >=' is no CEL expression"),
+        ("metrics.auc >=", "'metrics.auc >=' is not a CEL expression"),
         ("metric.auc > 0.5", "there is no 'metric'; an expression has metrics, params, tags"),
     ],
 )
@@ -257,10 +257,10 @@ def test_a_window_without_an_end_says_so() -> None:
     [
         ({"cron": "* * * *"}, "a cron expression has five fields"),
         ({"cron": "* * * * * *"}, "a cron expression has five fields"),
-        ({"cron": "61 * * * *"}, "'61 \\* \\* \\* \\*' is no cron expression: Bad minute"),
-        ({"cron": "0 0 31 2 *"}, "is no cron expression"),
-        ({"cron": "* * * * *", "tz": "Mars/Base"}, "'Mars/Base' is no time zone"),
-        ({"cron": "* * * * *", "tz": "../etc"}, "is no time zone"),
+        ({"cron": "61 * * * *"}, "'61 \\* \\* \\* \\*' is not a cron expression: Bad minute"),
+        ({"cron": "0 0 31 2 *"}, "is not a cron expression"),
+        ({"cron": "* * * * *", "tz": "Mars/Base"}, "'Mars/Base' is not a time zone"),
+        ({"cron": "* * * * *", "tz": "../etc"}, "is not a time zone"),
     ],
 )
 def test_windows_that_are_none(values: dict[str, str], says: str) -> None:

@@ -105,9 +105,9 @@ def test_policies_apply_in_the_order_of_the_file(
             "    from: {stages: [staging]}\n    demote:",
             "line 14: policies.0.from.stages: 'staging' is not one of",
         ),
-        ("[dave]", '["group:ci"]', "line 3: groups.risk: 'group:ci' is no person"),
+        ("[dave]", '["group:ci"]', "line 3: groups.risk: 'group:ci' is not a user"),
         ('"user:root", zoe', '"role:x"', "line 12: policy 'prod': put 'role:x' into a group"),
-        ("version: 1\n", "version: 1\nversion: 1\n", "line 2: the key 'version' is there twice"),
+        ("version: 1\n", "version: 1\nversion: 1\n", "line 2: the key 'version' is listed twice"),
         ("version: 1", "version: [", "line 3: expected"),
     ],
 )
@@ -124,7 +124,7 @@ def test_what_is_no_policy(text: str) -> None:
 def test_a_small_text_that_says_very_much_is_no_policy() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 9)]
-    assert "it says too much" in problems("\n".join(lines))
+    assert "too many values" in problems("\n".join(lines))
 
 
 @given(st.text(max_size=200))

@@ -95,7 +95,7 @@ def test_a_broken_edit_keeps_the_old_policy_and_says_so(
     bench.edit("approvals:", "aprovals:")
     with caplog.at_level(logging.ERROR):
         refused(errors.ApprovalRequiredError, lambda: bench.set_alias(version))
-    loud = [r.getMessage() for r in caplog.records if "NOT IN FORCE" in r.getMessage()]
+    loud = [r.getMessage() for r in caplog.records if "NOT in force" in r.getMessage()]
     assert len(loud) == 1
     assert "line 9: policies.0.aprovals: unknown key" in loud[0]
     bench.file.unlink()
