@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.background import drift
-from mlflow_plugins_pack.approvals.content.digest_jobs import Readings
+from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.database import lease
 from mlflow_plugins_pack.approvals.database.tables import audit
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
@@ -63,7 +63,7 @@ class Worker:
         transactions: Transactions,
         policy: Callable[[], Policy],
         now_ms: Callable[[], int],
-        readings: Readings | None = None,
+        readings: DigestJobs | None = None,
     ) -> None:
         self._transactions = transactions
         self._readings = readings

@@ -42,15 +42,15 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 LEASE_MS = 20_000
 RENEW_SECONDS = 3.0
 FRESH_MS = 10 * 60_000
-"""For how long calls may go by what a reading found."""
+"""How long calls may use the result of a job."""
 LONGEST_SECONDS = 24 * 3600
 AT_ONCE_SECONDS = 0.5
 PARALLEL = 2
-"""So many readings per process go on behind calls; one more waits until one ends."""
+"""Background jobs per process; further ones wait until one ends."""
 
 
 class _Job:
-    """One reading in a thread of its own."""
+    """Computes one digest in a thread of its own."""
 
     def __init__(self, files: digest.Files) -> None:
         self.progress = Progress()
@@ -63,7 +63,7 @@ class _Job:
     def _run(self) -> None:
         try:
             self.digest = self._read(self.progress)
-        except Exception as exc:  # noqa: BLE001 - whoever waits raises it
+        except Exception as exc:  # noqa: BLE001 - the thread that waits raises it
             self.error = exc
         finally:
             self._ended.set()
@@ -72,13 +72,13 @@ class _Job:
         return self._ended.wait(seconds)
 
 
-class Readings:
-    """The readings of one store.
+class DigestJobs:
+    """The digest jobs of one store.
 
     Args:
-        transactions: Of the store.
+        transactions: The store's transactions.
         now_ms: The clock.
-        told: Called, in some thread, when a reading that outlasted its call has come on or ended.
+        told: Called, in any thread, when a background job has made progress or ended.
     """
 
     def __init__(
@@ -96,12 +96,12 @@ class Readings:
     def digest_of(
         self, files: digest.Files, tags: Mapping[str, str | None], since_ms: int = 0
     ) -> str | DigestProgress:
-        """Return a version's digest, or how far the reading of its files is.
+        """Return a version's digest, or the progress of the job that computes it.
 
         Args:
-            files: The version's.
+            files: The version's files.
             tags: A prompt's content.
-            since_ms: What was read before does not count.
+            since_ms: Results of jobs that started before do not count.
 
         Raises:
             DigestUnavailableError: If the files cannot be read.
@@ -112,7 +112,7 @@ class Readings:
         if files.problem is not None:
             raise files.problem
         now, patience = self._now_ms(), APPROVALS_DIGEST_SECONDS.get()
-        # What is read at once, as most is, needs no look at who else reads it.
+        # Most digests are computed at once and need no look for a running job.
         job = _Job(files) if patience else None
         if job is None or not job.wait(AT_ONCE_SECONDS):
             row = self._transactions.read(lambda s: _row(s, version))
@@ -129,12 +129,12 @@ class Readings:
             if job.error is not None:
                 raise job.error
             return digest.whole_digest(version, tags, job.digest)
-        return self._go_on(version, job, now)
+        return self._continue(version, job, now)
 
     def by_now(self, session: Session, version: Version, found: Evidence) -> Evidence:
-        """Return evidence with what its reading has come to meanwhile.
+        """Return evidence with the progress or the result of its digest job.
 
-        Under the model's lock: a reading that ends later finds what this transaction wrote.
+        Call it under the model's lock: a job that ends later finds what this transaction wrote.
         """
         row = _row(session, version)
         if row is None or row.started_at < found.since_ms:
@@ -145,7 +145,7 @@ class Readings:
         return replace(found, digest=digest.whole_digest(version, tags, row.digest), progress=None)
 
     def resume(self) -> int:
-        """Take over readings whose processes are dead; return how many."""
+        """Take over jobs whose processes are dead; return how many."""
         now = self._now_ms()
         lost = self._transactions.read(
             lambda s: s.execute(
@@ -169,13 +169,13 @@ class Readings:
             return False
         with caller.for_server(), WorkspaceContext(version.workspace):
             job = _Job(digest.Files(version))
-        self._go_on(version, job, self._now_ms())
+        self._continue(version, job, self._now_ms())
         return True
 
-    # --- behind the call ----------------------------------------------------------------------
+    # --- in the background ----------------------------------------------------------------------
 
-    def _go_on(self, version: Version, job: _Job, started_at: int) -> DigestProgress:
-        """Let a reading go on behind its call, unless another process has one already."""
+    def _continue(self, version: Version, job: _Job, started_at: int) -> DigestProgress:
+        """Continue a job in the background, unless another process has one already."""
         if not self._room.acquire(blocking=False):
             job.progress.stop()
             self._transactions.write(lambda s: self._queue(s, version))
@@ -186,12 +186,15 @@ class Readings:
             row = self._transactions.read(lambda s: _row(s, version))
             return _how_far(row) if row else DigestProgress(0, 0)
         threading.Thread(
-            target=self._mind, args=(version, job), name="mlflow-pack-digest-minder", daemon=True
+            target=self._supervise,
+            args=(version, job),
+            name="mlflow-pack-digest-lease",
+            daemon=True,
         ).start()
         return _progress(job)
 
     def _queue(self, session: Session, version: Version) -> None:
-        """Leave a reading to whichever process has room first."""
+        """Leave a job to the first process that has room."""
         if (row := _row(session, version)) is None or row.state != RUNNING:
             _put(session, version, row, _values(self._now_ms(), "", 0))
 
@@ -199,7 +202,7 @@ class Readings:
         now, row = self._now_ms(), _row(session, version)
         if row is not None and row.state == RUNNING and row.lease_expires_at > now:
             return False
-        _forget_ended(session, now - FRESH_MS, version)
+        _delete_ended(session, now - FRESH_MS, version)
         values = _values(now, self._name, now + LEASE_MS)
         values |= {
             "bytes_done": job.progress.bytes_done,
@@ -208,8 +211,8 @@ class Readings:
         }
         return _put(session, version, row, values)
 
-    def _mind(self, version: Version, job: _Job) -> None:
-        """Renew a reading's row until it ends, then keep what came of it."""
+    def _supervise(self, version: Version, job: _Job) -> None:
+        """Renew a job's lease until it ends, then store its result."""
         ends = time.monotonic() + LONGEST_SECONDS
         shown = _progress(job)
         try:
@@ -219,7 +222,7 @@ class Readings:
                     job.progress.stop()
                     break
                 if not self._note(version, job, RUNNING):
-                    job.progress.stop()  # somebody has taken it over
+                    job.progress.stop()  # another process has taken it over
                     return
                 if shown.text != _progress(job).text:
                     shown = _progress(job)
@@ -227,7 +230,7 @@ class Readings:
             if self._note(version, job, DONE if job.error is None else FAILED):
                 self._tell(version, job.digest, _progress(job))
         except Exception:
-            _logger.warning("The reading of %s was given up", version.name, exc_info=True)
+            _logger.warning("The digest job of %s was given up", version.name, exc_info=True)
             job.progress.stop()
         finally:
             self._room.release()
@@ -254,8 +257,8 @@ class Readings:
         try:
             self._told(version, found, how_far)
         except Exception:
-            # Whoever asks next is told the same.
-            _logger.warning("Requests of %s were not told", version.name, exc_info=True)
+            # The next call for the version finds the same.
+            _logger.warning("Requests of %s were not updated", version.name, exc_info=True)
 
 
 def _progress(job: _Job) -> DigestProgress:
@@ -268,7 +271,7 @@ def _how_far(row: Any) -> DigestProgress:
 
 
 def _values(now_ms: int, owner: str, lease_expires_at: int) -> dict[str, Any]:
-    """Return the columns of a reading that begins."""
+    """Return the columns of a job that starts."""
     values: dict[str, Any] = {"state": RUNNING, "digest": None, "error": None}
     values |= {
         "bytes_done": 0,
@@ -280,7 +283,7 @@ def _values(now_ms: int, owner: str, lease_expires_at: int) -> dict[str, Any]:
 
 
 def _put(session: Session, version: Version, row: Any, values: dict[str, Any]) -> bool:
-    """Write a reading, unless another process has written it since it was read."""
+    """Write a job, unless another process has written it since it was read."""
     if row is None:
         about = {"version_uid": version.uid, "workspace": version.workspace}
         about |= {"name": version.name}
@@ -298,8 +301,8 @@ def _put(session: Session, version: Version, row: Any, values: dict[str, Any]) -
     return bool(done.rowcount == 1)  # type: ignore[attr-defined]
 
 
-def _forget_ended(session: Session, before_ms: int, besides: Version) -> None:
-    """Remove readings that have ended and serve no call any more."""
+def _delete_ended(session: Session, before_ms: int, besides: Version) -> None:
+    """Delete jobs that have ended and are too old to use."""
     ended = session.execute(
         sa.select(digest_jobs.c.version_uid).where(
             digest_jobs.c.state != RUNNING,
@@ -307,7 +310,7 @@ def _forget_ended(session: Session, before_ms: int, besides: Version) -> None:
             digest_jobs.c.version_uid != besides.uid,
         )
     ).scalars()
-    # By key: a search would lock, in MySQL, the rows of readings that go on.
+    # By key: a search would lock, in MySQL, the rows of running jobs.
     for uid in ended.all():
         session.execute(
             sa.delete(digest_jobs).where(

@@ -16,7 +16,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.content import digest, evidence
-from mlflow_plugins_pack.approvals.content.digest_jobs import Readings
+from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
@@ -52,7 +52,7 @@ class DecisionLoop:
     """
 
     def __init__(
-        self, transactions: Transactions, workspace: Callable[[], str], digest_jobs: Readings
+        self, transactions: Transactions, workspace: Callable[[], str], digest_jobs: DigestJobs
     ) -> None:
         self._transactions = transactions
         self._workspace = workspace

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import file_locks
 from mlflow_plugins_pack.approvals.content.digest import whole_digest
-from mlflow_plugins_pack.approvals.content.digest_jobs import Readings
+from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
@@ -66,7 +66,7 @@ class Enforcer:
     def __init__(self, transactions: Transactions, governance: Governance) -> None:
         self.transactions = transactions
         self.governance = governance
-        self.digest_jobs = Readings(transactions, lambda: clock.now_ms(), self.note_digest)
+        self.digest_jobs = DigestJobs(transactions, lambda: clock.now_ms(), self.note_digest)
         self.loop = DecisionLoop(transactions, governance.workspace, self.digest_jobs)
         self._refusals = RefusalLog(
             lambda **values: transactions.write(

@@ -20,7 +20,7 @@ from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 from mlflow.utils.workspace_context import WorkspaceContext
 
-from mlflow_plugins_pack.approvals.database import schema, tables
+from mlflow_plugins_pack.approvals.database import schema
 from mlflow_plugins_pack.approvals.guards import install, triggers
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy.parse import parse_policy
