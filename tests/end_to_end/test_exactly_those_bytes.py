@@ -10,7 +10,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import RestException
 from requests.exceptions import HTTPError
 
-from mlflow_plugins_pack.approvals.reports.listings import connected, requests_in
+from mlflow_plugins_pack.approvals.reports.databases import connected
+from mlflow_plugins_pack.approvals.reports.listings import requests_in
 from mlflow_plugins_pack.artifacts.plugin import CasArtifactRepository
 from tests.support import servers
 
