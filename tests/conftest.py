@@ -1,16 +1,19 @@
-"""Fixtures that every test may use: a clean environment, and each real server once a session."""
+"""Fixtures that every test may use: a clean environment, and each real server once a run."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import hypothesis
 import pytest
 
 from tests.support import servers
+from tests.support.needs import needs_of
 from tests.support.oidc import OidcProvider, oidc_provider
+from tests.support.shared_servers import address_of, stop_all
 
 # What lands must not depend on luck; a person's runs look further each time.
 hypothesis.settings.register_profile("ci", derandomize=True)
@@ -20,6 +23,14 @@ if os.environ.get("CI"):
 # Read once, inside `import mlflow`: lineage is tested in processes of its own, and what other
 # tests log from this one is compared with stock, file by file.
 os.environ["MLFLOW_PACK_LINEAGE_ENABLED"] = "false"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by what it needs besides this process, see tests/support/needs.py."""
+    for item in items:
+        if isinstance(item, pytest.Function) and (needs := needs_of(item)):
+            item.add_marker(needs)
 
 
 @pytest.fixture(autouse=True)
@@ -58,31 +69,46 @@ def _clean_environment(
 
 
 @pytest.fixture(scope="session")
-def postgresql() -> Iterator[servers.DatabaseServer]:
-    """A PostgreSQL server; ``.new_database()`` gives an empty database's URL."""
-    with servers.postgresql() as server:
-        yield server
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that all workers of this run share."""
+    return _run_folder(tmp_path_factory)
+
+
+def _run_folder(factory: pytest.TempPathFactory) -> Path:
+    base = factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    return shared / "shared"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the servers that the run has started, once all its workers are done."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        factory: pytest.TempPathFactory = config._tmp_path_factory  # type: ignore[attr-defined]
+        stop_all(_run_folder(factory))
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[servers.DatabaseServer]:
-    """A MariaDB server; ``.new_database()`` gives an empty database's URL."""
-    with servers.mariadb() as server:
-        yield server
+def postgresql(run_folder: Path) -> servers.DatabaseServer:
+    """The run's PostgreSQL server; ``.new_database()`` gives an empty database's URL."""
+    return servers.DatabaseServer(**address_of("postgresql", run_folder))
 
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[servers.ObjectStore]:
-    """An S3 server; ``.new_root()`` gives an empty bucket's URI, ``.environment`` the settings."""
-    with servers.moto() as store:
-        yield store
+def mariadb(run_folder: Path) -> servers.DatabaseServer:
+    """The run's MariaDB server; ``.new_database()`` gives an empty database's URL."""
+    return servers.DatabaseServer(**address_of("mariadb", run_folder))
 
 
 @pytest.fixture(scope="session")
-def azurite() -> Iterator[servers.ObjectStore]:
-    """An Azure Blob server; ``.new_root()`` gives an empty container's URI."""
-    with servers.azurite() as store:
-        yield store
+def moto(run_folder: Path) -> servers.ObjectStore:
+    """The run's S3 server; ``.new_root()`` gives an empty bucket's URI."""
+    return servers.ObjectStore(**address_of("moto", run_folder))
+
+
+@pytest.fixture(scope="session")
+def azurite(run_folder: Path) -> servers.ObjectStore:
+    """The run's Azure Blob server; ``.new_root()`` gives an empty container's URI."""
+    return servers.ObjectStore(**address_of("azurite", run_folder))
 
 
 @pytest.fixture(scope="session")
