@@ -34,6 +34,9 @@ _KINDS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     "azurite": servers.azurite,
 }
 
+# Kept, since Python warns of a child that is forgotten while it runs.
+_holders: list[subprocess.Popen[bytes]] = []
+
 
 def address_of(name: str, folder: Path) -> dict[str, Any]:
     """Return what a client needs to reach the run's server, which is started if it is not running.
@@ -91,6 +94,7 @@ def _start(name: str, folder: Path, told: Path) -> None:
             cwd=ROOT,
             start_new_session=True,
         )
+    _holders.append(holder)
     deadline = time.monotonic() + START_SECONDS
     while not told.exists():
         if holder.poll() is not None or time.monotonic() > deadline:
