@@ -28,17 +28,6 @@ def tracking_options(command: F) -> F:
     )(command)
 
 
-def registry_options(command: F) -> F:
-    """Add ``--registry-store-uri`` and ``--tracking-uri``."""
-    with_registry = click.option(
-        "--registry-store-uri",
-        envvar="MLFLOW_REGISTRY_URI",
-        metavar="URI",
-        help="Registry server or approval- database; MLFLOW_REGISTRY_URI if not given.",
-    )(command)
-    return tracking_options(with_registry)
-
-
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output."""
     click.echo(json.dumps(value, indent=2, sort_keys=False, default=str, ensure_ascii=False))

@@ -13,8 +13,8 @@ from mlflow_plugins_pack.approvals.domain.basis import Basis
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
-from mlflow_plugins_pack.cli.approvals.arguments import database_of
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
 from mlflow_plugins_pack.cli.parameters import MOMENT
 from mlflow_plugins_pack.errors import AuditBrokenError
 from mlflow_plugins_pack.settings import APPROVALS_AUDIT_KEY
@@ -61,13 +61,7 @@ def _key_option(command: F) -> F:
 @_key_option
 @json_option
 @registry_options
-def audit_verify(
-    against: str | None,
-    key: Path | None,
-    as_json: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-) -> None:
+def audit_verify(against: str | None, key: Path | None, as_json: bool, registry: Registry) -> None:
     """Check that no entry was changed, removed or added; needs the database's URI.
 
     With --against also that the log goes on from an exported head, which shows a log that was
@@ -76,7 +70,7 @@ def audit_verify(
     from mlflow_plugins_pack.approvals.ledger import audit_log, signed_heads
     from mlflow_plugins_pack.approvals.reports import databases
 
-    uri = database_of(tracking_uri, registry_store_uri)
+    uri = registry.database
     with databases.connected(uri) as connection:
         found = audit_log.verify(connection)
     if as_json and not (found.is_intact and against):
@@ -106,9 +100,7 @@ def audit_verify(
 @click.argument("destination", default="-")
 @_key_option
 @registry_options
-def audit_export_head(
-    destination: str, key: Path | None, tracking_uri: str | None, registry_store_uri: str | None
-) -> None:
+def audit_export_head(destination: str, key: Path | None, registry: Registry) -> None:
     """Sign the log's head and write it to DESTINATION: a file, an s3:// URI, or - for the output.
 
     Keep heads where who runs the database cannot write. A DESTINATION that ends in a slash gets a
@@ -120,7 +112,7 @@ def audit_export_head(
     if key is None:
         raise click.UsageError(f"Which key signs? Give --key or set {APPROVALS_AUDIT_KEY.name}.")
     signing = signed_heads.read_key(key)
-    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(registry.database) as connection:
         head = signed_heads.make_head(connection, signing, now_ms())
     if destination == "-":
         print_json(head)
@@ -140,14 +132,13 @@ def audit_holders(
     workspace: str | None,
     target: str | None,
     as_json: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
+    registry: Registry,
 ) -> None:
     """Show which version held a protected alias or stage at a TIME, and who approved it."""
     from mlflow_plugins_pack.approvals.ledger import holder_history
     from mlflow_plugins_pack.approvals.reports import databases, listings
 
-    uri = database_of(tracking_uri, registry_store_uri)
+    uri = registry.database
     with databases.connected(uri) as connection:
         entries = listings.audit_entries(connection, workspace=workspace, name=name)
     found = [h for h in holder_history.holders_at(entries, at) if target in (None, h.target)]
@@ -170,18 +161,12 @@ def audit_holders(
 @click.option("--until", type=MOMENT, metavar="TIME", help="Not after this time.")
 @json_option
 @registry_options
-def audit_list(
-    limit: int,
-    as_json: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-    **where: Any,
-) -> None:
+def audit_list(limit: int, as_json: bool, registry: Registry, **where: Any) -> None:
     """List what happened, the newest last; needs the database's URI."""
     from mlflow_plugins_pack.approvals.ledger.requests import SHORT_ID
     from mlflow_plugins_pack.approvals.reports import databases, listings
 
-    uri = database_of(tracking_uri, registry_store_uri)
+    uri = registry.database
     with databases.connected(uri) as connection:
         rows = listings.audit_entries(connection, limit, **where)
     shown = [
@@ -213,7 +198,7 @@ def _what(entry: dict[str, Any]) -> str:
 @click.command()
 @json_option
 @registry_options
-def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
+def drift(as_json: bool, registry: Registry) -> None:
     """List what holds a protected target without approval, or lost it; needs the database's URI."""
     from sqlalchemy.orm import Session
 
@@ -221,7 +206,7 @@ def drift(as_json: bool, tracking_uri: str | None, registry_store_uri: str | Non
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
     from mlflow_plugins_pack.approvals.reports import databases
 
-    uri = database_of(tracking_uri, registry_store_uri)
+    uri = registry.database
     in_force = read_policy(policy_path())
     with databases.connected(uri) as connection, Session(bind=connection) as session:
         findings = drift_check.find(session, in_force)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mlflow_plugins_pack.cli.approvals.arguments import database_of
-from mlflow_plugins_pack.cli.output import registry_options
+from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
 
 
 @click.group()
@@ -20,13 +19,7 @@ def db() -> None:
     "--from", "revision", metavar="REVISION", help="With --sql: start here, not at nothing."
 )
 @registry_options
-def upgrade(
-    uri: str | None,
-    sql: bool,
-    revision: str | None,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-) -> None:
+def upgrade(uri: str | None, sql: bool, revision: str | None, registry: Registry) -> None:
     """Bring the tables in the database at URI, plain or approval-, to what this version needs.
 
     A server does it when it starts; this is for accounts that may not create tables, and for
@@ -40,7 +33,7 @@ def upgrade(
 
     if revision and not sql:
         raise click.UsageError("--from goes with --sql.")
-    place = uri or database_of(tracking_uri, registry_store_uri)
+    place = uri or registry.database
     plain = plain_uri(place)
     if sql:
         steps = f"{revision}:head" if revision else "head"

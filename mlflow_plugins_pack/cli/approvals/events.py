@@ -6,8 +6,8 @@ import click
 
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
-from mlflow_plugins_pack.cli.approvals.arguments import database_of
-from mlflow_plugins_pack.cli.output import json_option, print_rows, registry_options
+from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
+from mlflow_plugins_pack.cli.output import json_option, print_rows
 
 
 @click.group()
@@ -20,18 +20,12 @@ def events() -> None:
 @click.option("--limit", default=100, show_default=True, help="At most so many, the newest.")
 @json_option
 @registry_options
-def list_events(
-    state: str | None,
-    limit: int,
-    as_json: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-) -> None:
+def list_events(state: str | None, limit: int, as_json: bool, registry: Registry) -> None:
     """List deliveries, the newest last."""
     from mlflow_plugins_pack.approvals.reports import databases
     from mlflow_plugins_pack.approvals.webhooks import outbox
 
-    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(registry.database) as connection:
         found = outbox.deliveries(connection, state, limit)
     rows = [
         {
@@ -50,12 +44,7 @@ def list_events(
 @click.argument("delivery", nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="All that were not delivered.")
 @registry_options
-def retry(
-    delivery: tuple[str, ...],
-    everything: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-) -> None:
+def retry(delivery: tuple[str, ...], everything: bool, registry: Registry) -> None:
     """Have each DELIVERY attempted again at once; an id, or how it begins."""
     from mlflow_plugins_pack.approvals.reports import databases
     from mlflow_plugins_pack.approvals.webhooks import outbox
@@ -64,7 +53,7 @@ def retry(
         raise click.UsageError("Name deliveries (see `events list`), or give --all.")
     now = now_ms()
     ids = None if everything else list(delivery)
-    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(registry.database) as connection:
         count = outbox.retry(connection, ids, now)
         connection.commit()
     click.echo(f"{count} will be attempted by a server within seconds.")

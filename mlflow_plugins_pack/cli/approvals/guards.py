@@ -8,8 +8,8 @@ import click
 
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
-from mlflow_plugins_pack.cli.approvals.arguments import database_of
-from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
+from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
+from mlflow_plugins_pack.cli.output import json_option, print_json
 
 
 @click.group()
@@ -19,14 +19,14 @@ def guards() -> None:
 
 @guards.command()
 @registry_options
-def install(tracking_uri: str | None, registry_store_uri: str | None) -> None:
+def install(registry: Registry) -> None:
     """Install the guards for the policy in force, or put them back after a migration."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
     from mlflow_plugins_pack.approvals.reports import databases
 
     policy = read_policy(policy_path())
-    uri = database_of(tracking_uri, registry_store_uri)
+    uri = registry.database
     with databases.served(uri) as engine:
         database_guards.install(engine, policy, now_ms())
     click.echo(
@@ -37,12 +37,12 @@ def install(tracking_uri: str | None, registry_store_uri: str | None) -> None:
 
 @guards.command()
 @registry_options
-def remove(tracking_uri: str | None, registry_store_uri: str | None) -> None:
+def remove(registry: Registry) -> None:
     """Take the guards away; servers go on to check their own calls."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
     from mlflow_plugins_pack.approvals.reports import databases
 
-    with databases.served(database_of(tracking_uri, registry_store_uri)) as engine:
+    with databases.served(registry.database) as engine:
         database_guards.remove(engine)
     click.echo("The guards are gone: the database refuses other clients nothing.")
 
@@ -50,12 +50,12 @@ def remove(tracking_uri: str | None, registry_store_uri: str | None) -> None:
 @guards.command()
 @json_option
 @registry_options
-def status(as_json: bool, tracking_uri: str | None, registry_store_uri: str | None) -> None:
+def status(as_json: bool, registry: Registry) -> None:
     """Show whether the guards are installed and complete; ends with 1 if they are incomplete."""
     from mlflow_plugins_pack.approvals.guards import install as database_guards
     from mlflow_plugins_pack.approvals.reports import databases
 
-    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(registry.database) as connection:
         found = database_guards.status(connection)
     problems = found.problems(_policy_here())
     if as_json:

@@ -16,16 +16,15 @@ from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.domain.projection import TargetState, TargetStatus
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import (
-    client_of,
+    Registry,
     is_prompt_of,
-    is_server,
     parse_version,
-    registry_of,
+    registry_options,
     target_argument,
     version_of,
 )
 from mlflow_plugins_pack.cli.approvals.projections import approval_of, status_of
-from mlflow_plugins_pack.cli.output import json_option, print_json, registry_options
+from mlflow_plugins_pack.cli.output import json_option, print_json
 from mlflow_plugins_pack.cli.parameters import DURATION
 from mlflow_plugins_pack.errors import (
     ApprovalRequiredError,
@@ -49,8 +48,7 @@ def wait(
     target: str,
     timeout: int,
     interval: int,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
+    registry: Registry,
 ) -> None:
     """Wait until the request of MODEL_VERSION for TARGET is decided.
 
@@ -58,7 +56,7 @@ def wait(
     expired, stale or superseded, with 3 when the time is up before a decision.
     """
     name, version = model_version
-    client = client_of(registry_of(tracking_uri, registry_store_uri))
+    client = registry.client()
     deadline, shown = time.monotonic() + timeout, ""
     while True:
         status = status_of(version_of(client, name, version).tags, target)
@@ -104,8 +102,7 @@ def apply(
     target: str,
     archive_existing: bool,
     timeout: int,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
+    registry: Registry,
 ) -> None:
     """Make MODEL_VERSION the TARGET: the stock call, which goes through once it is approved.
 
@@ -116,7 +113,7 @@ def apply(
     deadline, shown = time.monotonic() + timeout, ""
     while True:
         try:
-            _apply(model_version, target, archive_existing, tracking_uri, registry_store_uri)
+            _apply(model_version, target, archive_existing, registry)
         except MlflowException as exc:
             fields = _fields_of(exc)
             if fields.get("pack_code") != DigestingError.code:
@@ -144,11 +141,10 @@ def _apply(
     model_version: tuple[str, int],
     target: str,
     archive_existing: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
+    registry: Registry,
 ) -> None:
     name, version = model_version
-    client = client_of(registry_of(tracking_uri, registry_store_uri))
+    client = registry.client()
     wanted = parse_target(target)
     if wanted.kind == "stage":
         with warnings.catch_warnings():
@@ -169,21 +165,14 @@ def _apply(
 @click.argument("target", callback=target_argument, required=False)
 @json_option
 @registry_options
-def verify(
-    model: str,
-    target: str | None,
-    as_json: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-) -> None:
+def verify(model: str, target: str | None, as_json: bool, registry: Registry) -> None:
     """Check that MODEL holds TARGET by an approval of exactly the bytes that are there now.
 
     MODEL is models:/NAME/VERSION, or models:/NAME@ALIAS, whose TARGET is the alias. Run it in the
     step that deploys: it downloads the files and compares their digest with the approved one. Ends
     with 0 if all is well, with 1 if not.
     """
-    uri = registry_of(tracking_uri, registry_store_uri)
-    client = client_of(uri)
+    client = registry.client()
     name, version, target = _which(client, model, target)
     found = version_of(client, name, version)
     wanted = parse_target(target)
@@ -202,7 +191,7 @@ def verify(
             "Nothing was changed. Do not deploy it; have it approved and applied first."
         )
     approved = approval.digest
-    now = _digest(client, uri, name, version, found)
+    now = _digest(registry, name, version, found)
     if now != approved:
         raise StaleApprovalError(
             f"the bytes of {what} are not those approved as {target}: approved was {approved}, "
@@ -232,17 +221,18 @@ def _which(client: Any, model: str, target: str | None) -> tuple[str, int, str]:
     return name, int(number), target
 
 
-def _digest(client: Any, uri: str, name: str, version: int, found: Any) -> str:
+def _digest(registry: Registry, name: str, version: int, found: Any) -> str:
     """Read the version's bytes as its consumers do."""
     import mlflow
 
     from mlflow_plugins_pack.approvals.content import digest
     from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 
+    client = registry.client()
     is_prompt = is_prompt_of(client, name)
     location = None if is_prompt else client.get_model_version_download_uri(name, str(version))
-    if is_server(uri):
-        mlflow.set_tracking_uri(uri)
+    if registry.is_server:
+        mlflow.set_tracking_uri(registry.uri)
     elif location is not None and location.startswith("mlflow-artifacts:"):
         raise ConfigurationError(
             f"The files are reached through a server, and {sys.argv[0]} was given a database. "

@@ -9,8 +9,8 @@ import click
 
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
-from mlflow_plugins_pack.cli.approvals.arguments import database_of, target_argument
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options, target_argument
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.approvals.policy.models import Policy
@@ -87,13 +87,7 @@ def policy_explain(
 @click.option("--all", "also_allowed", is_flag=True, help="Also list what would be allowed.")
 @json_option
 @registry_options
-def policy_test(
-    file: str,
-    also_allowed: bool,
-    as_json: bool,
-    tracking_uri: str | None,
-    registry_store_uri: str | None,
-) -> None:
+def policy_test(file: str, also_allowed: bool, as_json: bool, registry: Registry) -> None:
     """Try the policy in FILE on every approved change so far: what would it have refused?
 
     Needs the database's URI. It judges what is recorded: votes, their times and who had them,
@@ -104,7 +98,7 @@ def policy_test(
     from mlflow_plugins_pack.approvals.reports.replay import not_judged, replay
 
     _, found = _read(file)
-    with databases.connected(database_of(tracking_uri, registry_store_uri)) as connection:
+    with databases.connected(registry.database) as connection:
         changes, known_claims = (
             past_changes.past_changes(connection),
             past_changes.known_claims(connection),

@@ -13,14 +13,13 @@ import click
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
 from mlflow_plugins_pack.cli.approvals.arguments import (
-    client_of,
+    Registry,
     is_prompt_of,
-    is_server,
     parse_version,
-    registry_of,
+    registry_options,
 )
 from mlflow_plugins_pack.cli.approvals.projections import as_row, statuses_of
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, registry_options
+from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
 from mlflow_plugins_pack.errors import NoOpenRequestError
 
 
@@ -28,20 +27,17 @@ from mlflow_plugins_pack.errors import NoOpenRequestError
 @click.option("--all", "also_closed", is_flag=True, help="Closed requests too.")
 @json_option
 @registry_options
-def list_requests(
-    also_closed: bool, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
-) -> None:
+def list_requests(also_closed: bool, as_json: bool, registry: Registry) -> None:
     """List requests; by default the open ones."""
-    uri = registry_of(tracking_uri, registry_store_uri)
     none = "There are no requests." if also_closed else "No request waits."
-    if is_server(uri):
-        rows = _projections(uri, also_closed=also_closed)
+    if registry.is_server:
+        rows = _projections(registry, also_closed=also_closed)
         columns = ["model", "version", "target", "status"]
         print_rows(rows, columns, as_json=as_json, if_none=none)
         return
     from mlflow_plugins_pack.approvals.reports import databases, listings
 
-    with databases.connected(uri) as connection:
+    with databases.connected(registry.uri) as connection:
         rows = listings.requests_in(connection, only_open=not also_closed)
     for row in rows:
         row["approved_by"] = ", ".join(
@@ -51,9 +47,9 @@ def list_requests(
     print_rows(rows, [*columns, "approved_by"], as_json=as_json, if_none=none)
 
 
-def _projections(uri: str, *, also_closed: bool) -> list[dict[str, Any]]:
+def _projections(registry: Registry, *, also_closed: bool) -> list[dict[str, Any]]:
     """Return a row for each request that the tags of a server's versions show."""
-    client = client_of(uri)
+    client = registry.client()
     rows: list[dict[str, Any]] = []
     # A search leaves prompts out unless it asks for them.
     for wanted in (None, f"tags.`{PROMPT_FLAG_TAG}` = 'true'"):
@@ -77,14 +73,11 @@ def _projections(uri: str, *, also_closed: bool) -> list[dict[str, Any]]:
 @click.argument("model_version", callback=parse_version)
 @json_option
 @registry_options
-def show(
-    model_version: Any, as_json: bool, tracking_uri: str | None, registry_store_uri: str | None
-) -> None:
+def show(model_version: Any, as_json: bool, registry: Registry) -> None:
     """Show where MODEL_VERSION (models:/NAME/VERSION) stands for each target."""
     name, version = model_version
-    uri = registry_of(tracking_uri, registry_store_uri)
-    if is_server(uri):
-        client = client_of(uri)
+    if registry.is_server:
+        client = registry.client()
         is_prompt = is_prompt_of(client, name)
         if is_prompt:
             found = client.get_prompt_version(name, version)
@@ -107,7 +100,7 @@ def show(
         return
     from mlflow_plugins_pack.approvals.reports import databases, listings
 
-    with databases.connected(uri) as connection:
+    with databases.connected(registry.uri) as connection:
         requests = listings.requests_in(connection, name=name, version=version)
         uids = listings.uids_of(connection, name, version)
         comments = listings.comments_of(connection, uids)

@@ -11,16 +11,14 @@ from typing import Any
 import click
 
 from mlflow_plugins_pack.cli.approvals.arguments import (
-    client_of,
+    Registry,
     is_prompt_of,
-    is_server,
     parse_version,
-    registry_of,
+    registry_options,
     target_argument,
     version_of,
 )
 from mlflow_plugins_pack.cli.approvals.projections import status_of
-from mlflow_plugins_pack.cli.output import registry_options
 from mlflow_plugins_pack.errors import ConfigurationError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 
@@ -31,21 +29,14 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
     @click.argument("target", callback=target_argument)
     @click.option("-m", "--message", default="", help="Why; kept with the request.")
     @registry_options
-    def run(
-        model_version: Any,
-        target: str,
-        message: str,
-        tracking_uri: str | None,
-        registry_store_uri: str | None,
-    ) -> None:
+    def run(model_version: Any, target: str, message: str, registry: Registry) -> None:
         model, version = model_version
-        uri = registry_of(tracking_uri, registry_store_uri)
-        if not is_server(uri) and not is_pack_uri(REGISTRY_WORD, uri):
+        if not registry.is_server and not is_pack_uri(REGISTRY_WORD, registry.uri):
             raise ConfigurationError(
-                f"{without_credentials(uri)!r} opens the stock registry, which knows no approvals. "
-                "Nothing was changed. Give a server's address, where you are signed in."
+                f"{without_credentials(registry.uri)!r} opens the stock registry, which has no "
+                "approvals. Nothing was changed. Give a server's address, where you are signed in."
             )
-        client = client_of(uri)
+        client = registry.client()
         key, value = f"approvals.{tag or name}", f"{target}: {message}"
         if is_prompt_of(client, model):
             client.set_prompt_version_tag(model, version, key, value)
