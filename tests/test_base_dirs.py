@@ -10,7 +10,7 @@ import pytest
 from mlflow_plugins_pack import base_dirs
 from mlflow_plugins_pack.artifacts.store import index_cache
 from mlflow_plugins_pack.auth.profiles import paths
-from mlflow_plugins_pack.lineage.delivery import writer
+from mlflow_plugins_pack.lineage.delivery import local_queue
 from mlflow_plugins_pack.lineage.fingerprints import hashing
 
 VARIABLES = ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME")
@@ -21,7 +21,7 @@ def in_use() -> list[str]:
     return [
         paths.user_config(),
         paths.token_folder(),
-        str(writer.spool_folder()),
+        str(local_queue.folder()),
         str(index_cache.cache_folder()),
         hashing.cache_folder(),
     ]

@@ -308,12 +308,12 @@ class Runner:
     def _graphs(self, experiment: str) -> Iterator[Any]:
         import mlflow
 
-        from mlflow_plugins_pack.lineage.delivery import writer
+        from mlflow_plugins_pack.lineage.document import stored
 
         client = mlflow.MlflowClient(self._tracking)
         found = client.get_experiment_by_name(experiment)
         for run in client.search_runs([found.experiment_id], max_results=1000):
-            if graph := writer.read(client, run):
+            if graph := stored.read(client, run):
                 yield graph
 
     def _places(self, patterns: tuple[str, ...], work: Path, service: Service) -> set[str]:

@@ -14,8 +14,10 @@ import stat
 from collections.abc import Callable
 from itertools import islice
 
-from mlflow_plugins_pack.lineage.capture.event import MORE_PER_LISTED, FileState, packed
+from mlflow_plugins_pack.lineage.files import FileState, packed
 
+MORE_PER_LISTED = 9
+"""How many files are noted, by size and time only, for each one that a run may list."""
 UNKNOWN = -1
 """State of a file that was not looked at yet."""
 EXACT = 1_000

@@ -11,15 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from mlflow_plugins_pack.lineage.capture.event import (
-    DATABASE,
-    MORE_PER_LISTED,
-    MOVE,
-    READ,
-    WRITE,
-    Event,
-    packed,
-)
+from mlflow_plugins_pack.lineage.attribution.seen_places import MORE_PER_LISTED
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, Event
+from mlflow_plugins_pack.lineage.files import packed
 
 _WRITERS_LIMIT = 100_000
 
@@ -255,6 +249,3 @@ class Recorder:
             seen.add(parent)
             yield parent
             parent = self._runs[parent].parent if parent in self._runs else None
-
-
-__all__ = ["DATABASE", "MOVE", "READ", "WRITE", "Recorder", "Scope", "Window"]

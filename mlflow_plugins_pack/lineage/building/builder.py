@@ -13,8 +13,7 @@ from mlflow_plugins_pack import download_registry
 from mlflow_plugins_pack.lineage.attribution.windows import Window
 from mlflow_plugins_pack.lineage.building import environment
 from mlflow_plugins_pack.lineage.capture import import_hooks
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
-from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, Event, FileState, unpacked
+from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.document.graph import (
     INTERMEDIATE,
@@ -25,6 +24,7 @@ from mlflow_plugins_pack.lineage.document.graph import (
     object_uri,
     role_of,
 )
+from mlflow_plugins_pack.lineage.files import FileState, file_state, is_same_content, unpacked
 from mlflow_plugins_pack.lineage.fingerprints import folders as fold
 from mlflow_plugins_pack.lineage.fingerprints.hashing import (
     NOTHING,
@@ -139,7 +139,7 @@ class GraphBuilder:
             role=role,
             via=event.via,
             coverage=made.coverage if made else STAT,
-            changed=not _same_content(event.state, file_state(event.where)),
+            changed=not is_same_content(event.state, file_state(event.where)),
             shared=shared,
         )
 
@@ -250,11 +250,3 @@ def _object_entry(event: Event, role: str, *, shared: bool) -> Entry:
         via=event.via,
         shared=shared,
     )
-
-
-def _same_content(before: FileState, after: FileState | None) -> bool:
-    """Tell whether a file that was read is still the same; its change time says nothing of that."""
-    return after is not None and before[:4] == after[:4]
-
-
-__all__ = ["DATABASE", "GraphBuilder", "coverage"]

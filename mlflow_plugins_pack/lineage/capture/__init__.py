@@ -1,1 +1,5 @@
-"""The layers that see reads and writes; each hands `Event` values to the session."""
+"""Sees reads and writes, and emits each into the sink.
+
+May import: document, files, sink, mlflow_internals.
+Must never import: any other room; a library that the user has not imported.
+"""

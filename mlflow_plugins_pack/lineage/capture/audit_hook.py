@@ -7,14 +7,14 @@ opens nothing, and its answer to any trouble is to see nothing. An audit hook ca
 from __future__ import annotations
 
 import os
-import stat
 import sys
 from collections.abc import Callable
 from typing import Any
 
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
-from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, FileState
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
+from mlflow_plugins_pack.lineage.files import file_state
 
 _ACCESS = os.O_WRONLY | os.O_RDWR
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -23,18 +23,6 @@ _CHANGES = frozenset({"os.remove", "os.truncate"})
 
 Claim = Callable[[str, bool], Any]
 Emit = Callable[..., None]
-
-
-def file_state(path: str) -> FileState | None:
-    """Return a regular file's state, or None if there is no such file."""
-    try:
-        found = os.stat(path)  # noqa: PTH116  # this is the hot path
-    except (OSError, ValueError):
-        return None
-    if not stat.S_ISREG(found.st_mode):
-        return None
-    values = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    return tuple.__new__(FileState, values)  # the class's own way takes twice the time
 
 
 _STARTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.system", "os.spawn"})

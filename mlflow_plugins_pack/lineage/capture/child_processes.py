@@ -14,12 +14,13 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture import child_spool
 from mlflow_plugins_pack.lineage.capture.event import Event
 
 _START = """
 try:
-    from mlflow_plugins_pack.lineage import session
+    from mlflow_plugins_pack.lineage.session import session
     session.begin_child({folder!r}, {owners!r})
 except Exception:
     pass
@@ -122,9 +123,7 @@ def wrap(module: ModuleType) -> None:
     def get_preparation_data(*args: Any, **kwargs: Any) -> Any:
         data = original(*args, **kwargs)
         with contextlib.suppress(Exception):
-            from mlflow_plugins_pack.lineage.session import session
-
-            code = session.current().child_start_code()
+            code = sink.current().child_start_code()
             if code:
                 data["mlflow_pack_lineage"] = _Start(code)
         return data

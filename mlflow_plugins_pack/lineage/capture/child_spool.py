@@ -15,7 +15,8 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.event import Event, FileState
+from mlflow_plugins_pack.lineage.capture.event import Event
+from mlflow_plugins_pack.lineage.files import FileState
 
 VARIABLE = "_MLFLOW_PACK_LINEAGE_SPOOL"
 RANK_VARIABLE = "_MLFLOW_PACK_LINEAGE_RANK"

@@ -4,40 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from mlflow_plugins_pack.lineage.files import FileState
+
 READ = "r"
 WRITE = "w"
 MOVE = "m"
 DATABASE = "d"
-MORE_PER_LISTED = 9
-"""How many files are noted, by size and time only, for each one that a run may list."""
-
-
-class FileState(NamedTuple):
-    """What tells one content of a file from another without reading it."""
-
-    device: int
-    inode: int
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-
-
-_SIZE_BITS = 64
-_SIZES = (1 << _SIZE_BITS) - 1
-
-
-def packed(size: int, mtime_ns: int) -> int:
-    """Return size and time of change in one number.
-
-    A hundred thousand tuples would have the garbage collector go through the whole program's
-    objects again and again; numbers do not concern it.
-    """
-    return mtime_ns << _SIZE_BITS | size
-
-
-def unpacked(state: int) -> tuple[int, int]:
-    """Return size and time of change in nanoseconds."""
-    return state & _SIZES, state >> _SIZE_BITS
 
 
 class Event(NamedTuple):
@@ -48,7 +20,7 @@ class Event(NamedTuple):
         kind: `READ`, `WRITE`, `MOVE` (``source`` was renamed to ``where``), or `DATABASE` (a
             database file was opened; which of the two it was shows later).
         where: Absolute path of a local file, or the URI of anything else.
-        via: Layer that saw it: ``audit``, ``wrap``, ``boto``.
+        via: The layer that saw it, one of `layers.LAYERS`.
         owners: Innermost active runs it belongs to; empty if none was active.
         thread: Identifier of the thread.
         state: A local file's state at the event; None if it was not there yet, or is not local.

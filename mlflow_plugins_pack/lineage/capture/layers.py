@@ -6,19 +6,20 @@ The modules on the right are loaded when one of theirs is; each has a function `
 from __future__ import annotations
 
 _CAPTURE = "mlflow_plugins_pack.lineage.capture"
+_LIBRARIES = f"{_CAPTURE}.libraries"
 
 LAYERS = ("audit", "wrap", "boto", "azure", "http", "sql", "mlflow", "spool")
 
 _ARROW = ("", ".parquet.core", ".dataset", ".csv", ".json", ".feather", ".orc")
 WAITS: dict[str, dict[str, tuple[str, ...]]] = {
     "wrap": {
-        f"{_CAPTURE}.readers": (
+        f"{_LIBRARIES}.tables": (
             *(f"pyarrow{name}" for name in _ARROW),
             "pandas.io.parquet",
             "polars",
             "duckdb",
         ),
-        f"{_CAPTURE}.arrays": (
+        f"{_LIBRARIES}.arrays": (
             "h5py",
             "tables.file",
             "cv2",
@@ -33,14 +34,14 @@ WAITS: dict[str, dict[str, tuple[str, ...]]] = {
             "datasets.load",
         ),
     },
-    "boto": {f"{_CAPTURE}.boto": ("botocore.session",)},
-    "azure": {f"{_CAPTURE}.azure": ("azure.storage.blob", "azure.storage.blob.aio")},
+    "boto": {f"{_LIBRARIES}.s3": ("botocore.session",)},
+    "azure": {f"{_LIBRARIES}.azure": ("azure.storage.blob", "azure.storage.blob.aio")},
     "http": {
-        f"{_CAPTURE}.http": ("requests.sessions", "urllib.request", "httpx", "aiohttp.client")
+        f"{_LIBRARIES}.http": ("requests.sessions", "urllib.request", "httpx", "aiohttp.client")
     },
-    "sql": {f"{_CAPTURE}.sql": ("sqlalchemy",)},
+    "sql": {f"{_LIBRARIES}.sql": ("sqlalchemy",)},
     "mlflow": {
-        f"{_CAPTURE}.upstream": (
+        f"{_LIBRARIES}.mlflow": (
             "mlflow.store.artifact.runs_artifact_repo",
             "mlflow.store.artifact.models_artifact_repo",
             "mlflow.tracking.client",
@@ -48,7 +49,7 @@ WAITS: dict[str, dict[str, tuple[str, ...]]] = {
         )
     },
     "spool": {
-        f"{_CAPTURE}.children": (
+        f"{_CAPTURE}.child_processes": (
             "multiprocessing.spawn",
             "joblib.externals.loky.backend.spawn",
             "loky.backend.spawn",

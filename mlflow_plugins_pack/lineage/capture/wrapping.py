@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
-from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, WRITE, FileState
-from mlflow_plugins_pack.lineage.session import session
+from mlflow_plugins_pack.lineage.capture.event import DATABASE, READ, WRITE
+from mlflow_plugins_pack.lineage.files import FileState, file_state
 
 _OBJECT_SCHEMES = {"s3": "s3", "s3a": "s3", "gcs": "gs", "gs": "gs"}
 _LOCAL = "local"
@@ -172,8 +172,8 @@ def _files_below(folder: str, suffixes: Any) -> list[str]:
 
 def record_file(kind: str, path: str, state: FileState | None = None) -> None:
     """Record one local file by its absolute path; the caller has judged the call stack."""
-    current = session.current()
-    claimed = current.claim(path, kind == WRITE) if current.noise.is_data(path) else None
+    current = sink.current()
+    claimed = current.claim(path, kind == WRITE) if current.is_data(path) else None
     if claimed is None:
         return
     state = state or file_state(path)
@@ -187,7 +187,7 @@ def record_object(kind: str, scheme: str, path: str, *, version: str | None = No
 
     bucket, _, key = path.partition("://")[2 if "://" in path else 0].partition("/")
     uri = object_uri(scheme, bucket.rpartition("@")[2], key.partition("?")[0])
-    session.current().emit_object(kind, uri, "wrap", version=version)
+    sink.current().emit_object(kind, uri, "wrap", version=version)
 
 
 def record_database(path: Any, state: FileState | None) -> None:
@@ -197,8 +197,8 @@ def record_database(path: Any, state: FileState | None) -> None:
     name = os.fsdecode(path)
     if not name or name.startswith(":memory:") or "://" in name:
         return
-    local, current = _plain(name), session.current()
-    claimed = current.claim(local, False) if current.noise.is_data(local) else None
+    local, current = _plain(name), sink.current()
+    claimed = current.claim(local, False) if current.is_data(local) else None
     if claimed is not None:
         current.emit_file(claimed, DATABASE, local, state, via="wrap")
 

@@ -99,10 +99,10 @@ class Delivery:
         interim: bool = False,
         status: str | None = None,
     ) -> None:
-        from mlflow_plugins_pack.lineage.delivery import writer as flush
+        from mlflow_plugins_pack.lineage.delivery import writer
 
         base = self._bases.get(run_id)
-        merged, remembered = flush.deliver(
+        merged, remembered = writer.write(
             run_id,
             graph,
             tracking_uri=tracking_uri,
@@ -115,10 +115,10 @@ class Delivery:
             self._bases.popitem(last=False)
 
     def _keep(self, run_id: str, graph: Graph, tracking_uri: str, problem: Any) -> None:
-        from mlflow_plugins_pack.lineage.delivery import writer as flush
+        from mlflow_plugins_pack.lineage.delivery import local_queue
 
         self._paused_until = time.monotonic() + _PAUSE_SECONDS
-        kept = flush.keep_locally(run_id, graph, tracking_uri)
+        kept = local_queue.keep(run_id, graph, tracking_uri)
         if self._warned:
             return
         self._warned = True

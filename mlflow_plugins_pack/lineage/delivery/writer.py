@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow_plugins_pack import base_dirs
 from mlflow_plugins_pack.lineage.delivery import openlineage
 from mlflow_plugins_pack.lineage.document.graph import DATA, MODEL, Entry, Graph, last_name
+from mlflow_plugins_pack.lineage.document.stored import ARTIFACT, graph_from_tags, read
 from mlflow_plugins_pack.lineage.document.tags import PREFIX, to_tags
 
-ARTIFACT = "lineage/lineage.json"
 CONTEXT = "read"
 _DATASET_LIMIT = 100
 _DIGEST_CHARACTERS = 36
@@ -27,7 +23,7 @@ _NAME_CHARACTERS = 500
 _SOURCE_CHARACTERS = 65_000
 
 
-def deliver(
+def write(
     run_id: str,
     graph: Graph,
     *,
@@ -99,10 +95,42 @@ def _tag_versions(client: Any, run_id: str, tags: dict[str, str]) -> None:
     """Give the run's lineage to the versions that were registered while the run went on."""
     if "mlflow.tracking._model_registry.client" not in sys.modules:
         return
-    from mlflow_plugins_pack.lineage.capture.libraries.mlflow import copy_tags
-
     for version in client.search_model_versions(f"run_id='{run_id}'"):
-        copy_tags(client, version, tags)
+        _tag_version(client, version, tags)
+
+
+TAGS_OF_VERSIONS = tuple(
+    PREFIX + name for name in ("inputs", "truncated", "upstream.runs", "upstream.models", "digest")
+)
+"""What a model version is given: what it was made from. The rest stays at its run."""
+
+
+def _tag_version(client: Any, version: Any, tags: dict[str, str]) -> None:
+    if f"{PREFIX}digest" in tags and f"{PREFIX}digest" not in (version.tags or {}):
+        # The digest comes last: where it is, the others are.
+        for key in TAGS_OF_VERSIONS:
+            if key in tags:
+                client.set_model_version_tag(version.name, version.version, key, tags[key])
+
+
+def tag_new_version(registry_uri: str, version: Any) -> None:
+    """Give a model version the lineage of the run that made it, if that run has ended.
+
+    Args:
+        registry_uri: Where the version is.
+        version: As MLflow's registry client returned it.
+
+    Raises:
+        Exception: Whatever MLflow raises.
+    """
+    from mlflow import MlflowClient
+
+    client = MlflowClient(registry_uri=registry_uri)
+    run_id = version.run_id
+    if not run_id and getattr(version, "model_id", None):
+        run_id = client.get_logged_model(version.model_id).source_run_id
+    if run_id:
+        _tag_version(client, version, client.get_run(run_id).data.tags)
 
 
 def _resolve(client: Any, run: Any, graph: Graph) -> Graph:
@@ -200,97 +228,3 @@ def _write_artifact(client: Any, run_id: str, graph: Graph) -> None:
         path = Path(temporary) / name
         path.write_text(json.dumps(graph.to_json()) + "\n", encoding="ascii")
         client.log_artifact(run_id, str(path), folder)
-
-
-def read(client: Any, run: Any) -> Graph | None:
-    """Return the record that a run has.
-
-    Args:
-        client: An `MlflowClient` of the server that has the run.
-        run: The run, as `get_run` gives it.
-
-    Returns:
-        The full document's graph, or the tags' if there is none; None if the run has neither.
-    """
-    tags = {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
-    if "inputs" not in tags:
-        return None
-    from_tags = graph_from_tags(tags)
-    if not (from_tags.inputs or from_tags.outputs):
-        return from_tags
-    if document := _read_artifact(client, run.info.run_id):
-        # Tags may be newer: a run that was killed has them from its last interim writing.
-        with contextlib.suppress(KeyError, TypeError, ValueError):
-            return Graph.from_json(document)
-    return from_tags
-
-
-def graph_from_tags(tags: dict[str, str]) -> Graph:
-    """Return what tags tell, given without their prefix; what is broken counts as absent."""
-
-    def parsed(name: str, default: Any) -> Any:
-        try:
-            value = json.loads(tags.get(name, "")) if name in tags else default
-        except ValueError:
-            return default
-        return value if isinstance(value, type(default)) else default
-
-    def entries(name: str) -> tuple[Entry, ...]:
-        found = []
-        for value in parsed(name, []):
-            with contextlib.suppress(KeyError, TypeError):
-                found.append(Entry.from_json(value))
-        return tuple(found)
-
-    return Graph(
-        inputs=entries("inputs"),
-        outputs=entries("outputs"),
-        upstream_runs=tuple(map(str, parsed("upstream.runs", []))),
-        upstream_models=tuple(map(str, parsed("upstream.models", []))),
-        dropped=int(parsed("truncated", {}).get("dropped", 0)),
-        facts={k: parsed(k, {}) for k in ("code", "env", "coverage") if k in tags},
-    )
-
-
-def _read_artifact(client: Any, run_id: str) -> dict[str, Any] | None:
-    with tempfile.TemporaryDirectory(prefix="lineage-") as temporary:
-        try:
-            folder = ARTIFACT.split("/")[0]
-            if ARTIFACT not in [file.path for file in client.list_artifacts(run_id, folder)]:
-                return None
-            path = client.download_artifacts(run_id, ARTIFACT, temporary)
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
-        except Exception:  # noqa: BLE001  # the tags remain
-            return None
-    return document if isinstance(document, dict) else None
-
-
-def keep_locally(run_id: str, graph: Graph, tracking_uri: str) -> Path | None:
-    """Keep a record that could not be written, for `mlflow-pack lineage push`.
-
-    Returns:
-        The file, or None if it cannot be kept either.
-    """
-    from mlflow_plugins_pack.lineage.document.graph import without_secrets
-
-    # A run that is resumed may leave several, each of other reads: none replaces another.
-    path = spool_folder() / f"{run_id}-{time.time_ns()}-{os.getpid()}.json"
-    document = {
-        "run_id": run_id,
-        "tracking_uri": without_secrets(tracking_uri),
-        **graph.to_json(),
-    }
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(".part")
-        with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
-            json.dump(document, file)
-        temporary.replace(path)
-    except OSError:
-        return None
-    return path
-
-
-def spool_folder() -> Path:
-    """Return the folder of records that await `mlflow-pack lineage push`."""
-    return Path(base_dirs.state_dir()) / "lineage"

@@ -1,4 +1,8 @@
-"""Lineage in the formats of other tools, each a pure function."""
+"""Lineage in the formats of other tools; pure.
+
+May import: document.
+Must never import: any other room.
+"""
 
 from __future__ import annotations
 

@@ -12,8 +12,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
-from mlflow_plugins_pack.lineage.capture.event import FileState
+from mlflow_plugins_pack.lineage.files import FileState, file_state
 
 _YAML_BYTES = 1 << 20
 _LISTING_BYTES = 32 << 20

@@ -13,7 +13,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from mlflow_plugins_pack.lineage.capture.event import Event, unpacked
+from mlflow_plugins_pack.lineage.capture.event import Event
+from mlflow_plugins_pack.lineage.files import unpacked
 
 File = tuple[str, int | None, int | str | None]
 """A file of a folder: name, bytes, and time of change in nanoseconds or an object's version."""

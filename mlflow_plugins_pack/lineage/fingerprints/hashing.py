@@ -14,8 +14,8 @@ from collections import OrderedDict
 from typing import Any, BinaryIO, NamedTuple
 
 from mlflow_plugins_pack import base_dirs, download_registry
-from mlflow_plugins_pack.lineage.capture.event import FileState
 from mlflow_plugins_pack.lineage.document.graph import FULL, SAMPLED
+from mlflow_plugins_pack.lineage.files import FileState
 
 _BLOCK_BYTES = 1 << 20
 _SAMPLE_BLOCKS = 64

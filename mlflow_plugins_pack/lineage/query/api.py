@@ -6,7 +6,6 @@ a local file, a URI as the records have it, or a digest (``sha256:`` and 12 digi
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass
@@ -78,11 +77,11 @@ def run_lineage(run_id: str, *, tracking_uri: str | None = None) -> RunLineage:
     from mlflow import MlflowClient
 
     from mlflow_plugins_pack.errors import LineageNotRecordedError
-    from mlflow_plugins_pack.lineage.delivery import writer
+    from mlflow_plugins_pack.lineage.document import stored
 
     client = MlflowClient(tracking_uri)
     run = client.get_run(run_id)
-    graph = writer.read(client, run)
+    graph = stored.read(client, run)
     if graph is None:
         began = "lineage.schema" in run.data.tags
         raise LineageNotRecordedError(
@@ -131,7 +130,7 @@ def place_of(target: str) -> Place | None:
     local = target.removeprefix("file://") if target.startswith("file://") else target
     if "://" not in local:
         from mlflow_plugins_pack import settings
-        from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
+        from mlflow_plugins_pack.lineage.files import file_state
         from mlflow_plugins_pack.lineage.fingerprints.hashing import (
             Fingerprinter,
             cache_folder,
@@ -334,16 +333,15 @@ def push_kept(*, tracking_uri: str | None = None) -> list[dict[str, Any]]:
         One row per record: ``run``, ``tracking_uri`` and ``result``, which is ``written`` or says
         why not.
     """
-    from mlflow_plugins_pack.lineage.delivery import writer
+    from mlflow_plugins_pack.lineage.delivery import local_queue, writer
 
     rows = []
-    for path in sorted(writer.spool_folder().glob("*.json")):
-        run_id = path.stem.partition("-")[0]
-        row: dict[str, Any] = {"run": run_id, "tracking_uri": tracking_uri}
+    for path in local_queue.kept():
+        row: dict[str, Any] = {"run": local_queue.run_id_of(path), "tracking_uri": tracking_uri}
         try:
-            document = json.loads(path.read_text(encoding="utf-8"))
-            row["tracking_uri"] = target = tracking_uri or str(document["tracking_uri"])
-            writer.deliver(run_id, Graph.from_json(document), tracking_uri=target, base=None)
+            kept = local_queue.load(path)
+            row["tracking_uri"] = target = tracking_uri or kept.tracking_uri
+            writer.write(kept.run_id, kept.graph, tracking_uri=target, base=None)
             path.unlink()
             row["result"] = "written"
         except Exception as exc:  # noqa: BLE001  # each record is tried; the row tells

@@ -13,8 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from typing import Any
 
-from mlflow_plugins_pack.lineage.delivery import writer
-from mlflow_plugins_pack.lineage.document import network
+from mlflow_plugins_pack.lineage.document import network, stored
 from mlflow_plugins_pack.lineage.document.graph import (
     INTERMEDIATE,
     Entry,
@@ -116,7 +115,7 @@ class Explorer:
 
     def _from_tags(self, run: Any, tag: str) -> tuple[Entry, ...]:
         tags = {PREFIX + tag: run.data.tags.get(PREFIX + tag, "[]")}
-        graph = writer.graph_from_tags({k.removeprefix(PREFIX): v for k, v in tags.items()})
+        graph = stored.graph_from_tags({k.removeprefix(PREFIX): v for k, v in tags.items()})
         entries: tuple[Entry, ...] = getattr(graph, tag)
         return entries
 
@@ -135,7 +134,7 @@ class Explorer:
             if run.info.run_id not in known and holds:
                 runs.append(run)
         chosen = runs[:_DOCUMENTS]
-        graphs = self.each(lambda run: writer.read(self.client, run), chosen)
+        graphs = self.each(lambda run: stored.read(self.client, run), chosen)
         for run, graph in zip(chosen, graphs, strict=True):
             if graph is not None:
                 yield run, graph
@@ -234,7 +233,7 @@ class Explorer:
 
     def _followers(self, run: Any, answer: Network) -> list[Any]:
         run_id = run.info.run_id
-        graph = writer.read(self.client, run) or Graph()
+        graph = stored.read(self.client, run) or Graph()
         outputs = [e for e in graph.outputs if e.digest][:_SEARCHES]
         if len(graph.outputs) > len(outputs):
             answer.note(f"Not every output of run {run_id} was searched for.")
@@ -275,7 +274,7 @@ class Explorer:
 
     def _makers(self, run: Any, answer: Network) -> list[Any]:
         run_id = run.info.run_id
-        graph = writer.read(self.client, run) or Graph()
+        graph = stored.read(self.client, run) or Graph()
         inputs = [entry for entry in graph.inputs if entry.role != INTERMEDIATE]
         for entry in inputs:
             answer.join(add_data(entry, answer), run_id, network.READ)

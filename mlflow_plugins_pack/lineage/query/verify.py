@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
 from mlflow_plugins_pack.lineage.document.graph import FULL, SAMPLED, Entry, path_of
+from mlflow_plugins_pack.lineage.files import file_state
 from mlflow_plugins_pack.lineage.fingerprints import folders
 from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
 

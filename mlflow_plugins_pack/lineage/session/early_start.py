@@ -14,8 +14,8 @@ from mlflow_plugins_pack.lineage.capture.child_spool import VARIABLE
 NAME = "mlflow_plugins_pack_early.pth"
 # One line that begins with `import`, or Python takes it for a folder.
 LINE = (
-    f"import os; exec('try:\\n    from mlflow_plugins_pack.lineage import early\\n"
-    f"    early.start()\\nexcept Exception:\\n    pass')"
+    f"import os; exec('try:\\n    from mlflow_plugins_pack.lineage.session import early_start\\n"
+    f"    early_start.start()\\nexcept Exception:\\n    pass')"
     f" if os.environ.get('MLFLOW_PACK_LINEAGE_EARLY') or os.environ.get('{VARIABLE}') else None\n"
 )
 

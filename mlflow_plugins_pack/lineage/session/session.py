@@ -20,15 +20,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.attribution.ownership import Claim, Ownership
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
-from mlflow_plugins_pack.lineage.capture.event import (
-    READ,
-    Event,
-    FileState,
-)
+from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.capture.layers import LAYERS, targets
 from mlflow_plugins_pack.lineage.delivery.delivery import Delivery
+from mlflow_plugins_pack.lineage.files import FileState
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.attribution.windows import Recorder
@@ -103,6 +101,8 @@ class Session:
             exclude=excluded,
         )
         self._ownership.data_of = self.noise.data_of
+        self.is_data = self.noise.is_data
+        sink.install(self)
         spools = "spool" in self.layers
         if spools:
             self._children.start()
@@ -217,6 +217,14 @@ class Session:
         self.start()
         if self._started and "spool" in self.layers:
             self._children.begin(folder, owners)
+
+    def version_created(self, registry_uri: str, version: Any) -> None:
+        """Give a model version that was just registered the lineage of its run."""
+        if self.is_on() and not self.is_muted():
+            from mlflow_plugins_pack.lineage.delivery import writer
+
+            with self.muted():
+                writer.tag_new_version(registry_uri, version)
 
     # --- what MLflow calls ------------------------------------------------------------------------
 
@@ -347,9 +355,9 @@ class Session:
         with self._lock:
             if self._builder is None:
                 with self._importing:
-                    # The second for whoever writes the record.
+                    # The second is for the thread that writes the record.
                     from mlflow_plugins_pack.lineage.building.builder import GraphBuilder
-                    from mlflow_plugins_pack.lineage.delivery import writer as flush  # noqa: F401
+                    from mlflow_plugins_pack.lineage.delivery import writer  # noqa: F401
 
                 self._builder = GraphBuilder(
                     limit=self._limit,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
-from mlflow_plugins_pack.lineage.capture.event import unpacked
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
+from mlflow_plugins_pack.lineage.files import unpacked
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
 from tests.support import servers

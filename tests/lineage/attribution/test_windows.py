@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder
-from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, WRITE, Event, FileState
+from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, WRITE, Event
+from mlflow_plugins_pack.lineage.files import FileState
 
 STATE = FileState(1, 1, 1, 1, 1)
 _sequence = itertools.count(1)

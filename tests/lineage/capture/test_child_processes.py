@@ -231,7 +231,7 @@ def test_spool_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     assert not child_spool.make(str(tmp_path / "absent" / "folder"))
 
 
-@pytest.mark.parametrize("module", ["record", "fingerprint"])
+@pytest.mark.parametrize("module", ["building.builder", "fingerprints.hashing"])
 def test_a_fork_while_the_worker_imports_leaves_no_hung_child(
     run_script: RunScript, database: str, module: str
 ) -> None:

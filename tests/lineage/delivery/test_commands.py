@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from mlflow_plugins_pack.cli.lineage.group import lineage
 from mlflow_plugins_pack.errors import LineageNotRecordedError
-from mlflow_plugins_pack.lineage.delivery import writer
+from mlflow_plugins_pack.lineage.delivery import local_queue, writer
+from mlflow_plugins_pack.lineage.document import stored
 from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
 
 
@@ -49,7 +50,7 @@ def run_id(database: str) -> str:
             "coverage": {"layers": ["audit"], "blind": ["polars"]},
         },
     )
-    writer.deliver(run.info.run_id, graph, tracking_uri=database, base=None)
+    writer.write(run.info.run_id, graph, tracking_uri=database, base=None)
     return str(run.info.run_id)
 
 
@@ -90,7 +91,7 @@ def test_show_for_scripts_has_everything_in_full(database: str, run_id: str) -> 
 def test_show_without_the_artifact_falls_back_to_the_tags(database: str, run_id: str) -> None:
     client = mlflow.MlflowClient(database)
     uri = client.get_run(run_id).info.artifact_uri.removeprefix("file://")
-    (Path(uri) / writer.ARTIFACT).unlink()
+    (Path(uri) / stored.ARTIFACT).unlink()
     result = invoke("show", run_id, "--json", "--tracking-uri", database)
     assert len(json.loads(result.stdout)["inputs"]) == 4
 
@@ -106,9 +107,9 @@ def test_run_without_lineage_is_explained(database: str) -> None:
 def test_writing_again_changes_nothing(database: str, run_id: str) -> None:
     client = mlflow.MlflowClient(database)
     before = client.get_run(run_id)
-    graph = writer.read(client, before)
+    graph = stored.read(client, before)
     assert graph is not None
-    writer.deliver(run_id, graph, tracking_uri=database, base=None)
+    writer.write(run_id, graph, tracking_uri=database, base=None)
     after = client.get_run(run_id)
     unchanged = {k: v for k, v in before.data.tags.items() if k != "lineage.truncated"}
     assert unchanged.items() <= after.data.tags.items()
@@ -121,7 +122,7 @@ def test_kept_records_are_pushed_once(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     run = mlflow.MlflowClient(database).create_run(experiment(database))
     graph = Graph(inputs=(Entry("file:///data/a.csv", "sha256:" + "12" * 32),))
-    path = writer.keep_locally(run.info.run_id, graph, "http://alice:hunter2@127.0.0.1:9/?t=x")
+    path = local_queue.keep(run.info.run_id, graph, "http://alice:hunter2@127.0.0.1:9/?t=x")
     assert path is not None
     assert "hunter2" not in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
@@ -141,7 +142,7 @@ def test_records_kept_for_one_run_are_all_pushed(
     client = mlflow.MlflowClient(database)
     run_id = client.create_run(experiment(database)).info.run_id
     for name in "ab":
-        writer.keep_locally(run_id, Graph(inputs=(Entry(f"file:///data/{name}.csv"),)), database)
+        local_queue.keep(run_id, Graph(inputs=(Entry(f"file:///data/{name}.csv"),)), database)
     pushed = json.loads(invoke("push", "--json").stdout)
     assert [(row["run"], row["result"]) for row in pushed] == [(run_id, "written")] * 2
     inputs = json.loads(client.get_run(run_id).data.tags["lineage.inputs"])
@@ -152,7 +153,7 @@ def test_record_of_a_run_that_is_gone_is_kept(
     database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
-    path = writer.keep_locally("0" * 32, Graph(), database)
+    path = local_queue.keep("0" * 32, Graph(), database)
     assert path is not None
     result = invoke("push", "--json")
     assert result.exit_code == 1

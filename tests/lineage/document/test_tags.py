@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.lineage.delivery.writer import graph_from_tags
 from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
+from mlflow_plugins_pack.lineage.document.stored import graph_from_tags
 from mlflow_plugins_pack.lineage.document.tags import LIMIT_BYTES, PREFIX, fit, to_tags
 from tests.lineage.support.strategies import entries, graphs, names
 

@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder
-from mlflow_plugins_pack.lineage.capture.event import READ, Event, FileState, packed, unpacked
+from mlflow_plugins_pack.lineage.capture.event import READ, Event
+from mlflow_plugins_pack.lineage.files import FileState, packed, unpacked
 from mlflow_plugins_pack.lineage.fingerprints import folders
 from mlflow_plugins_pack.lineage.query import api
 from tests.lineage.support.reading import RunRecord
@@ -122,7 +123,8 @@ MEMORY = """
 import sys, tracemalloc
 import mlflow
 from mlflow_plugins_pack.lineage.session import session
-from mlflow_plugins_pack.lineage.capture.event import READ, FileState
+from mlflow_plugins_pack.lineage.capture.event import READ
+from mlflow_plugins_pack.lineage.files import FileState
 current = session.current()
 names = [f"/data/images/{index:07}.png" for index in range(150_000)]
 tracemalloc.start()

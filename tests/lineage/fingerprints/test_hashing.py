@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
-from mlflow_plugins_pack.lineage.capture.event import FileState
+from mlflow_plugins_pack.lineage.files import FileState, file_state
 from mlflow_plugins_pack.lineage.fingerprints import hashing
 from mlflow_plugins_pack.lineage.fingerprints.hashing import (
     BLOB,

@@ -15,9 +15,9 @@ from click.testing import CliRunner
 from mlflow_plugins_pack.cli.lineage.group import lineage
 from mlflow_plugins_pack.lineage.attribution.windows import Scope, Window
 from mlflow_plugins_pack.lineage.building.builder import GraphBuilder
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
+from mlflow_plugins_pack.lineage.files import file_state
 from mlflow_plugins_pack.lineage.fingerprints import git
 from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
 from mlflow_plugins_pack.lineage.query.compare import compare

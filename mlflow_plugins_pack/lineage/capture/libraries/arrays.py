@@ -8,9 +8,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
-from mlflow_plugins_pack.lineage.capture.event import READ, WRITE, FileState
+from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
 from mlflow_plugins_pack.lineage.capture.wrapping import (
     Call,
     look,
@@ -20,7 +20,7 @@ from mlflow_plugins_pack.lineage.capture.wrapping import (
     where,
     writes,
 )
-from mlflow_plugins_pack.lineage.session import session
+from mlflow_plugins_pack.lineage.files import FileState, file_state
 
 
 def wrap(module: ModuleType) -> None:
@@ -119,7 +119,7 @@ def _delta_writer(module: Any) -> None:
 
         target = call.get(0, "table_or_uri")
         if not isinstance(target, DeltaTable):
-            with session.current().muted():
+            with sink.current().muted():
                 target = DeltaTable(target, storage_options=call.kwargs.get("storage_options"))
         _delta(WRITE, target)
 
@@ -133,9 +133,9 @@ def _delta(kind: str, table: Any) -> None:
     if not is_users(sys._getframe(1)):
         return
     uri = without_secrets(str(table.table_uri)).rstrip("/") + "/"
-    current = session.current()
+    current = sink.current()
     if uri.startswith("file://") or "://" not in uri:
-        if not current.noise.is_data(uri.removeprefix("file://") + "_delta_log"):
+        if not current.is_data(uri.removeprefix("file://") + "_delta_log"):
             return
     else:
         scheme, _, rest = uri.partition("://")
@@ -171,9 +171,9 @@ def _hub_file(source: str) -> None:
         place, at, rest = source.partition("@")
         revision, _, path = rest.partition("/")
         uri = f"{place}/{path}" if at else source
-        session.current().emit_object(READ, uri, "wrap", version=revision or None)
+        sink.current().emit_object(READ, uri, "wrap", version=revision or None)
     elif source.startswith(("http://", "https://")):
-        session.current().emit_object(READ, without_secrets(source), "wrap")
+        sink.current().emit_object(READ, without_secrets(source), "wrap")
     elif "://" not in source or source.startswith("file://"):
         record(READ, source)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.session import session
 
 MODULES = ("azure.storage.blob", "azure.storage.blob.aio")
 _OPERATIONS = {
@@ -61,7 +61,7 @@ def _look(owner: Any, name: str, kind: str, *, is_async: bool) -> None:
 
 
 def _is_users() -> bool:
-    return not session.current().is_muted() and is_users(sys._getframe(2))
+    return not sink.current().is_muted() and is_users(sys._getframe(2))
 
 
 def _record(kind: str, client: Any, kwargs: dict[str, Any], result: Any) -> None:
@@ -76,7 +76,7 @@ def _record(kind: str, client: Any, kwargs: dict[str, Any], result: Any) -> None
         answer = getattr(result, "properties", result)
         version = _of(answer, "version_id") or kwargs.get("version_id")
         version = version or str(_of(answer, "etag") or "").strip('"') or None
-        session.current().emit_object(
+        sink.current().emit_object(
             kind,
             object_uri("wasbs", container, client.blob_name),
             "azure",

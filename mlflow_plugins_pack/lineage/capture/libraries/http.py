@@ -15,10 +15,10 @@ from types import ModuleType
 from typing import Any
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users, passes_through
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
 from mlflow_plugins_pack.lineage.capture.wrapping import Call, look
-from mlflow_plugins_pack.lineage.session import session
 
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 # Their own layers see them, and name objects rather than addresses.
@@ -36,7 +36,7 @@ def _seen(method: Any, url: Any, status: Any, headers: Any) -> None:
     if kind is None or not 200 <= int(status) < 300:
         return
     frame = sys._getframe(1)
-    if session.current().is_muted() or not is_users(frame) or passes_through(frame, _OBJECT_STORES):
+    if sink.current().is_muted() or not is_users(frame) or passes_through(frame, _OBJECT_STORES):
         return
     _emit(kind, url, headers)
 
@@ -51,7 +51,7 @@ def _emit(kind: str, url: Any, headers: Any) -> None:
     size = _size(headers) if kind == READ and not encoded else None
     etag = headers.get("ETag") if kind == READ else None
     version = str(etag).removeprefix("W/").strip('"') if etag else None
-    session.current().emit_object(kind, without_secrets(text), "http", size=size, version=version)
+    sink.current().emit_object(kind, without_secrets(text), "http", size=size, version=version)
 
 
 def _is_tracking_server(url: str) -> bool:

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.event import READ
 from mlflow_plugins_pack.lineage.capture.wrapping import Call, look
-from mlflow_plugins_pack.lineage.session import session
 
 
 def wrap(module: ModuleType) -> None:
@@ -51,46 +51,15 @@ def _client(module: Any) -> None:
 
 
 def _emit(uri: str) -> None:
-    session.current().emit_object(READ, uri, "mlflow")
+    sink.current().emit_object(READ, uri, "mlflow")
 
 
 def _registry(module: Any) -> None:
-    def registered(call: Call) -> None:
-        current = session.current()
-        if current.is_on() and not current.is_muted():
-            with current.muted():
-                _copy_tags(call.args[0], call.result)
-
-    look(module.ModelRegistryClient, "create_model_version", registered)
-
-
-def _copy_tags(registry: Any, version: Any) -> None:
-    """Give a version the lineage of the run that made it, if that run has ended."""
-    from mlflow import MlflowClient
-
-    client = MlflowClient(registry_uri=registry.registry_uri)
-    run_id = version.run_id
-    if not run_id and getattr(version, "model_id", None):
-        run_id = client.get_logged_model(version.model_id).source_run_id
-    if run_id:
-        tags = client.get_run(run_id).data.tags
-        copy_tags(client, version, {k: v for k, v in tags.items() if k.startswith("lineage.")})
-
-
-ON_VERSIONS = tuple(
-    f"lineage.{name}"
-    for name in ("inputs", "truncated", "upstream.runs", "upstream.models", "digest")
-)
-"""What a version is given: what it was made from. The rest is one click away, at its run."""
-
-
-def copy_tags(client: Any, version: Any, tags: dict[str, str]) -> None:
-    """Set on a model version that has no lineage those of a run's tags that concern it."""
-    if "lineage.digest" in tags and "lineage.digest" not in (version.tags or {}):
-        # The digest comes last: where it is, the others are.
-        for key in ON_VERSIONS:
-            if key in tags:
-                client.set_model_version_tag(version.name, version.version, key, tags[key])
+    look(
+        module.ModelRegistryClient,
+        "create_model_version",
+        lambda call: sink.current().version_created(call.args[0].registry_uri, call.result),
+    )
 
 
 _WRAPPERS: dict[str, Callable[[Any], None]] = {

@@ -12,9 +12,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.session import session
 
 _READS = ("GetObject", "SelectObjectContent")
 _WRITES = ("PutObject", "CompleteMultipartUpload", "CopyObject")
@@ -40,7 +40,7 @@ def _new_session(botocore_session: Any) -> None:
 
 
 def _creating_client(base_classes: list[type], **_: Any) -> None:
-    if session.current().is_muted() or not is_users(sys._getframe(1)):
+    if sink.current().is_muted() or not is_users(sys._getframe(1)):
         base_classes.insert(0, _Unseen)
 
 
@@ -64,7 +64,7 @@ def _answered(parsed: dict[str, Any], context: dict[str, Any], model: Any, **_: 
         from mlflow_plugins_pack.lineage.document.graph import object_uri
 
         bucket, key, version = context.get(_KEY) or (None, None, None)
-        current = session.current()
+        current = sink.current()
         failed = parsed.get("ResponseMetadata", {}).get("HTTPStatusCode", 500) >= 300
         if not bucket or not key or failed or current.is_muted():
             return

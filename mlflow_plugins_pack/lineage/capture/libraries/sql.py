@@ -11,9 +11,9 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import quote
 
+from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.session import session
 
 MODULES = ("sqlalchemy",)
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
@@ -32,7 +32,7 @@ def _executed(
 ) -> None:
     try:
         dialect = connection.dialect
-        current = session.current()
+        current = sink.current()
         if dialect.name in _FILE_DATABASES or current.is_muted():
             return
         if not is_users(sys._getframe(1)):

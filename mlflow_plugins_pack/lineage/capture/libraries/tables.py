@@ -7,7 +7,6 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.audit_hook import file_state
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
 from mlflow_plugins_pack.lineage.capture.wrapping import (
     Call,
@@ -19,6 +18,7 @@ from mlflow_plugins_pack.lineage.capture.wrapping import (
     where,
     writes,
 )
+from mlflow_plugins_pack.lineage.files import file_state
 
 _PARQUET = (".parquet", ".pq", ".parq")
 
