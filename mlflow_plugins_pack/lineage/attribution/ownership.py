@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
+from mlflow_plugins_pack.lineage.attribution.runs import OPEN, Runs
 from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
 
 
@@ -62,22 +63,18 @@ class Ownership:
     """Which runs are active in which thread, and which files are known for each.
 
     Attributes:
-        parents: Each run that is open here, and its parent.
-        threads: The thread of each run that is or was active in one of ours.
-        finished: Runs whose record was written for good.
-        attached: Attached runs and their tracking URIs.
-        secondary: Runs of another process that this one continues, as a later rank of it.
         is_later_rank: This is a rank above 0 of a distributed training.
         data_of: Returns those of some absolute paths that may be a person's data.
         limit: Most places that a run may list.
+
+    Args:
+        runs: The runs of this process.
+        limit: Most places that a run may list.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.parents: dict[str, str | None] = {}
-        self.threads: dict[str, int] = {}
-        self.finished: set[str] = set()
-        self.attached: dict[str, str | None] = {}
-        self.secondary: set[str] = set()
+    def __init__(self, runs: Runs, limit: int) -> None:
+        self._runs = runs
+        self._attached: tuple[str, ...] = ()
         self.is_later_rank = False
         self.limit = limit
         self.data_of: Callable[[list[str]], list[str]] = list
@@ -109,7 +106,7 @@ class Ownership:
     def owners(self) -> tuple[str, ...]:
         """Return the runs that the calling thread works for now."""
         attached = self._local.attached
-        if attached and attached[-1] in self.attached:
+        if attached and attached[-1] in self._attached:
             return (attached[-1],)
         run = adapter.active_run()
         if run is not None:
@@ -120,12 +117,12 @@ class Ownership:
     def active_runs(self) -> tuple[str, ...]:
         """Return the innermost active run of each thread, and those attached."""
         others = adapter.other_threads_runs()
-        if not others and not self.attached:
+        if not others and not self._attached:
             return ()
         sighted = [self.sight(other, None) for other in others]
         if self._foreign:
             sighted = [run_id for run_id in sighted if run_id not in self._foreign]
-        return tuple(dict.fromkeys((*sighted, *self.attached)))
+        return tuple(dict.fromkeys((*sighted, *self._attached)))
 
     def sight(self, run: Any, thread: int | None) -> str:
         """Learn of an active run; return its id.
@@ -135,14 +132,15 @@ class Ownership:
             thread: The thread in which it is active, if that is the calling one.
         """
         run_id = adapter.run_id_of(run)
-        if run_id not in self.parents and (thread is not None or run_id not in self._foreign):
-            self.parents[run_id] = adapter.parent_of(run)
-            self.finished.discard(run_id)
+        state = self._runs.find(run_id)
+        is_known = state is not None and state.is_open
+        if not is_known and (thread is not None or run_id not in self._foreign):
+            state = self._runs.sight(run_id, adapter.parent_of(run))
             if self.is_later_rank and not self._local.creates:
-                self.secondary.add(run_id)
+                state.is_secondary = True
             self._local.creates = False
-        if thread is not None:
-            self.threads[run_id] = thread
+        if thread is not None and state is not None:
+            state.thread = thread
         return run_id
 
     def will_create(self) -> None:
@@ -152,26 +150,16 @@ class Ownership:
     def attach(self, run_id: str, tracking_uri: str | None) -> None:
         """Make a run the owner of what the calling thread reads and writes."""
         self._local.attached = (*self._local.attached, run_id)
-        self.attached[run_id] = tracking_uri
-        self.parents.setdefault(run_id, None)
-        self.threads[run_id] = threading.get_ident()
-        self.finished.discard(run_id)
+        state = self._runs.sight(run_id)
+        state.phase = OPEN
+        state.is_attached, state.tracking_uri = True, tracking_uri
+        state.thread = threading.get_ident()
+        self._attached = tuple(self._runs.attached())
         self._generation += 1
 
-    def ancestors(self, run_id: str) -> set[str]:
-        """Return the open runs that a run is nested in."""
-        above: set[str] = set()
-        parent = self.parents.get(run_id)
-        while parent is not None and parent not in above:
-            above.add(parent)
-            parent = self.parents.get(parent)
-        return above
-
     def forget(self, run_id: str, thread: int) -> None:
-        """Forget a run that has ended, and what was seen for it."""
-        self.parents.pop(run_id, None)
-        self.attached.pop(run_id, None)
-        self.secondary.discard(run_id)
+        """Forget what was seen for a run that has ended."""
+        self._attached = tuple(self._runs.attached())
         self._local.attached = tuple(other for other in self._local.attached if other != run_id)
         for key in list(self._seen):
             if run_id in key[0] if isinstance(key[0], tuple) else key[0] == thread:
@@ -181,13 +169,13 @@ class Ownership:
     def forked(self) -> None:
         """Become that of a forked child: the runs are the parent process's."""
         self._foreign = frozenset(
-            {*self.parents, *map(adapter.run_id_of, adapter.other_threads_runs())}
+            {
+                *(state.run_id for state in self._runs.open()),
+                *map(adapter.run_id_of, adapter.other_threads_runs()),
+            }
         )
         self._seen.clear()
-        self.parents.clear()
-        self.threads.clear()
-        self.attached.clear()
-        self._local.attached = ()
+        self._attached = self._local.attached = ()
         self._generation += 1
 
     # --- claims -----------------------------------------------------------------------------------

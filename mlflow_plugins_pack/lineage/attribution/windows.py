@@ -8,44 +8,15 @@ have in common. Pure bookkeeping; the caller holds the lock.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from mlflow_plugins_pack.lineage.attribution.runs import ENDED, Runs
+from mlflow_plugins_pack.lineage.attribution.scope import Scope
 from mlflow_plugins_pack.lineage.attribution.seen_places import MORE_PER_LISTED
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, Event
 from mlflow_plugins_pack.lineage.files import packed
 
 _WRITERS_LIMIT = 100_000
-
-
-@dataclass
-class Scope:
-    """Reads and writes of one owner, the first of each place.
-
-    Attributes:
-        reads: As many as a run may list.
-        more: Further local files that were read, with their `event.packed` state.
-        writes: As many as a run may list.
-        dropped: Further reads and writes.
-    """
-
-    reads: dict[str, Event] = field(default_factory=dict)
-    more: dict[str, int] = field(default_factory=dict)
-    writes: dict[str, Event] = field(default_factory=dict)
-    dropped: int = 0
-
-    def read_only(self) -> Scope:
-        """Return what was read, without what was written."""
-        return Scope(self.reads, self.more)
-
-    def merge(self, other: Scope) -> None:
-        """Take in another scope; what is here already stays."""
-        for place, event in other.reads.items():
-            self.reads.setdefault(place, event)
-        for place, event in other.writes.items():
-            self.writes.setdefault(place, event)
-        self.more = other.more | self.more
-        self.dropped += other.dropped
 
 
 @dataclass(frozen=True)
@@ -74,52 +45,30 @@ class Window:
         )
 
 
-@dataclass
-class _Run:
-    scope: Scope = field(default_factory=Scope)
-    nested: Scope = field(default_factory=Scope)
-    parent: str | None = None
-
-
 class Recorder:
     """Sorts events into the windows of runs.
 
     Args:
+        runs: The runs of this process.
         limit: Most places to keep per owner; the rest is counted.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, runs: Runs, limit: int) -> None:
         self._limit = limit
-        self._runs: dict[str, _Run] = {}
+        self._runs = runs
         self._idle: dict[int, Scope] = {}
         self._preamble: Scope | None = None
         self._writers: dict[str, tuple[str, int]] = {}
 
-    def sight(self, run_id: str, parent: str | None) -> None:
-        """Learn of an active run."""
-        run = self._runs.get(run_id)
-        if run is None:
-            self._runs[run_id] = _Run(parent=parent)
-        elif parent:
-            run.parent = parent
-
-    def is_open(self, run_id: str) -> bool:
-        """Tell whether the run was seen and has not been closed."""
-        return run_id in self._runs
-
-    def open_runs(self) -> list[str]:
-        """Return the runs seen and not closed."""
-        return list(self._runs)
-
     def is_crowded(self) -> bool:
         """Tell whether some run has read as much as it may list."""
-        return any(len(run.scope.reads) >= self._limit for run in self._runs.values())
+        return any(len(run.scope.reads) >= self._limit for run in self._runs.open())
 
     def add(self, event: Event) -> None:
         """Sort one event in."""
         if event.owners:
             for owner in event.owners:
-                self._put(self._runs.setdefault(owner, _Run()).scope, event, owner)
+                self._put(self._runs.state(owner).scope, event, owner)
         else:
             self._put(self._idle.setdefault(event.thread, Scope()), event, "")
 
@@ -131,7 +80,7 @@ class Recorder:
             thread: The thread, if none was active.
             states: `event.packed` state of each local file.
         """
-        scopes = [self._runs.setdefault(owner, _Run()).scope for owner in owners]
+        scopes = [self._runs.state(owner).scope for owner in owners]
         for scope in scopes or (self._idle.setdefault(thread, Scope()),):
             scope.more = states | scope.more
 
@@ -171,23 +120,22 @@ class Recorder:
             run_id: The run, whether it was seen before or not.
             thread: The thread that it runs in.
         """
-        run = self._runs.get(run_id, _Run())
+        run = self._runs.state(run_id)
         own, shared = Scope(), Scope()
         own.merge(run.scope)
         own.merge(run.nested)
         family = {run_id}
-        for other_id, other in self._runs.items():
-            if run_id in self._ancestors(other_id):
+        for other in self._runs.open():
+            if run_id in self._runs.ancestors(other.run_id):
                 own.merge(other.scope)
                 own.merge(other.nested)
-                family.add(other_id)
+                family.add(other.run_id)
         idle = self._idle.get(thread, Scope())
         before = own if run.parent is None else shared
         before.merge(Scope(idle.reads, idle.more, dropped=idle.dropped))
-        for ancestor in self._ancestors(run_id):
+        for ancestor in self._runs.ancestors(run_id):
             family.add(ancestor)
-            if ancestor in self._runs:
-                shared.merge(self._runs[ancestor].scope.read_only())
+            shared.merge(self._runs.state(ancestor).scope.read_only())
         for other_thread, scope in self._idle.items():
             if other_thread != thread:
                 shared.merge(scope.read_only())
@@ -219,11 +167,13 @@ class Recorder:
 
     def close(self, run_id: str, thread: int) -> None:
         """End a run: its reads go to its parent, and the next run's window begins."""
-        run = self._runs.pop(run_id, _Run())
-        parent = self._runs.get(run.parent) if run.parent else None
-        if parent is not None:
-            parent.nested.merge(run.scope)
-            parent.nested.merge(run.nested)
+        run = self._runs.state(run_id)
+        parent = self._runs.find(run.parent) if run.parent else None
+        scopes = run.scope, run.nested
+        self._runs.end(run_id)
+        if parent is not None and parent.phase != ENDED:
+            for scope in scopes:
+                parent.nested.merge(scope)
             return
         if self._preamble is None:
             self._preamble = Scope()
@@ -236,16 +186,8 @@ class Recorder:
     def forked(self) -> None:
         """Forget the runs, which belong to the parent process; what is in memory stays read."""
         preamble = self._preamble or Scope()
-        for scope in (*self._idle.values(), *(run.scope for run in self._runs.values())):
+        for scope in (*self._idle.values(), *(run.scope for run in self._runs.open())):
             preamble.merge(scope.read_only())
         self._preamble = preamble
         self._idle.clear()
-        self._runs.clear()
-
-    def _ancestors(self, run_id: str) -> Iterator[str]:
-        seen = {run_id}
-        parent = self._runs[run_id].parent if run_id in self._runs else None
-        while parent is not None and parent not in seen:
-            seen.add(parent)
-            yield parent
-            parent = self._runs[parent].parent if parent in self._runs else None
+        self._runs.forked()

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
 
@@ -21,7 +20,22 @@ WAIT_SECONDS = 10.0
 """Longest that the end of a run waits for its record to be written."""
 _PAUSE_SECONDS = 60.0
 """After a failure, records go to the local folder at once for this long."""
-_MEMORY_RUNS = 1_000
+
+
+class RecordedRun(Protocol):
+    """What is known of a run whose record is delivered.
+
+    Attributes:
+        run_id: MLflow's.
+        base: The record that it has on the server, if known; the delivery keeps it up to date.
+    """
+
+    run_id: str
+    base: Graph | None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the final record was written, or is being written."""
 
 
 class Delivery:
@@ -35,7 +49,6 @@ class Delivery:
         self._muted = muted
         self._paused_until = 0.0
         self._warned = False
-        self._bases: OrderedDict[str, Graph] = OrderedDict()
         self.forked()
 
     def forked(self) -> None:
@@ -48,9 +61,9 @@ class Delivery:
         return time.monotonic() < self._paused_until
 
     def deliver(
-        self, run_id: str, graph: Graph, tracking_uri: str, status: str | None = None
+        self, run: RecordedRun, graph: Graph, tracking_uri: str, status: str | None = None
     ) -> None:
-        """Write a record for good, or keep it locally and warn once."""
+        """Write the final record of a run, or keep it locally and warn once."""
         problem: BaseException | str | None
         if self.is_paused:
             problem = "the tracking server did not answer a moment ago"
@@ -61,7 +74,7 @@ class Delivery:
                 with self._muted():
                     try:
                         with self._lock:
-                            self._write(run_id, graph, tracking_uri, status=status)
+                            self._write(run, graph, tracking_uri, status=status)
                         outcome.append(None)
                     except BaseException as exc:  # noqa: BLE001  # reported to the waiting thread
                         outcome.append(exc)
@@ -76,23 +89,21 @@ class Delivery:
                     work()
             problem = outcome[0] if outcome else f"no answer within {WAIT_SECONDS:.0f} seconds"
         if problem is not None:
-            self._keep(run_id, graph, tracking_uri, problem)
+            self._keep(run.run_id, graph, tracking_uri, problem)
 
-    def deliver_interim(
-        self, run_id: str, graph: Graph, tracking_uri: str, still_wanted: Callable[[], bool]
-    ) -> None:
+    def deliver_interim(self, run: RecordedRun, graph: Graph, tracking_uri: str) -> None:
         """Write a running run's tags, in case it is killed, unless it ended while we waited.
 
         Raises:
             Exception: Whatever MLflow raises.
         """
         with self._lock:
-            if still_wanted():
-                self._write(run_id, graph, tracking_uri, interim=True)
+            if not run.is_finished:
+                self._write(run, graph, tracking_uri, interim=True)
 
     def _write(
         self,
-        run_id: str,
+        run: RecordedRun,
         graph: Graph,
         tracking_uri: str,
         *,
@@ -101,18 +112,15 @@ class Delivery:
     ) -> None:
         from mlflow_plugins_pack.lineage.delivery import writer
 
-        base = self._bases.get(run_id)
-        merged, remembered = writer.write(
-            run_id,
+        merged, before = writer.write(
+            run.run_id,
             graph,
             tracking_uri=tracking_uri,
-            base=base,
+            base=run.base,
             interim=interim,
             status=status,
         )
-        self._bases[run_id] = remembered if interim else merged
-        while len(self._bases) > _MEMORY_RUNS:
-            self._bases.popitem(last=False)
+        run.base = before if interim else merged
 
     def _keep(self, run_id: str, graph: Graph, tracking_uri: str, problem: Any) -> None:
         from mlflow_plugins_pack.lineage.delivery import local_queue

@@ -7,8 +7,10 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_plugins_pack.lineage.attribution.runs import Runs
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder
 from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, WRITE, Event
+from mlflow_plugins_pack.lineage.document.graph import Graph
 from mlflow_plugins_pack.lineage.files import FileState
 
 STATE = FileState(1, 1, 1, 1, 1)
@@ -20,7 +22,8 @@ def event(kind: str, where: str, *owners: str, thread: int = 1, source: str | No
 
 
 def test_preamble_is_the_first_runs_own_and_shared_with_the_rest() -> None:
-    recorder = Recorder(10)
+    runs = Runs()
+    recorder = Recorder(runs, 10)
     recorder.add(event(READ, "/pre"))
     first = recorder.window("r1", 1)
     assert set(first.own.reads) == {"/pre"}
@@ -36,23 +39,25 @@ def test_preamble_is_the_first_runs_own_and_shared_with_the_rest() -> None:
 
 
 def test_parent_has_the_union_and_children_their_parents_reads() -> None:
-    recorder = Recorder(10)
-    recorder.sight("parent", None)
+    runs = Runs()
+    recorder = Recorder(runs, 10)
+    runs.sight("parent", None)
     recorder.add(event(READ, "/parent", "parent"))
-    recorder.sight("child", "parent")
+    runs.sight("child", "parent")
     recorder.add(event(READ, "/child", "child", thread=2))
     assert set(recorder.window("parent", 1).own.reads) == {"/parent", "/child"}
     child = recorder.window("child", 2)
     assert set(child.own.reads) == {"/child"}
     assert set(child.shared.reads) == {"/parent"}
     recorder.close("child", 2)
-    recorder.sight("sibling", "parent")
+    runs.sight("sibling", "parent")
     assert "/child" not in recorder.window("sibling", 2).shared.reads
     assert set(recorder.window("parent", 1).own.reads) == {"/parent", "/child"}
 
 
 def test_written_then_read_is_intermediate_or_comes_from_another_run() -> None:
-    recorder = Recorder(10)
+    runs = Runs()
+    recorder = Recorder(runs, 10)
     recorder.add(event(WRITE, "/prepared"))
     recorder.add(event(WRITE, "/stage", "r1"))
     for path in ("/stage", "/prepared"):
@@ -68,14 +73,16 @@ def test_written_then_read_is_intermediate_or_comes_from_another_run() -> None:
 
 
 def test_rename_moves_the_write() -> None:
-    recorder = Recorder(10)
+    runs = Runs()
+    recorder = Recorder(runs, 10)
     recorder.add(event(WRITE, "/a.tmp", "r"))
     recorder.add(event(MOVE, "/a", "r", source="/a.tmp"))
     assert set(recorder.window("r", 1).own.writes) == {"/a"}
 
 
 def test_beyond_the_limit_is_counted() -> None:
-    recorder = Recorder(3)
+    runs = Runs()
+    recorder = Recorder(runs, 3)
     for index in range(3 * 10 + 2):
         recorder.add(event(READ, f"/{index}", "r"))
         recorder.add(event(READ, f"/{index}", "r"))
@@ -85,11 +92,12 @@ def test_beyond_the_limit_is_counted() -> None:
 
 
 def test_a_forked_child_knows_what_is_in_memory_but_not_the_runs() -> None:
-    recorder = Recorder(10)
-    recorder.sight("r", None)
+    runs = Runs()
+    recorder = Recorder(runs, 10)
+    runs.sight("r", None)
     recorder.add(event(READ, "/a", "r"))
     recorder.forked()
-    assert recorder.open_runs() == []
+    assert runs.open() == []
     assert set(recorder.window("new", 1).shared.reads) == {"/a"}
 
 
@@ -105,14 +113,15 @@ def test_a_forked_child_knows_what_is_in_memory_but_not_the_runs() -> None:
     )
 )
 def test_what_a_run_reads_is_never_lost(steps: list[tuple[str, str, int, int]]) -> None:
-    recorder = Recorder(100)
+    runs = Runs()
+    recorder = Recorder(runs, 100)
     parents = {"a": None, "b": "a", "c": "b"}
     reads: dict[str, set[str]] = {run: set() for run in parents}
     for action, run, number, thread in steps:
         place = f"/{number}"
         if action == "read":
             if run:
-                recorder.sight(run, parents[run])
+                runs.sight(run, parents[run])
             recorder.add(event(READ, place, *([run] if run else []), thread=thread))
             if run:
                 reads[run].add(place)
@@ -122,3 +131,21 @@ def test_what_a_run_reads_is_never_lost(steps: list[tuple[str, str, int, int]]) 
             assert not set(window.own.reads) & set(window.shared.reads)
             recorder.close(run, thread)
             reads[run].clear()
+
+
+def test_a_resumed_run_goes_on_where_it_was_and_ended_ones_are_forgotten() -> None:
+    runs = Runs()
+    first = runs.sight("first", "parent")
+    first.base = Graph(dropped=1)
+    runs.end("first")
+    assert runs.is_finished("first")
+    assert not runs.open()
+    assert runs.sight("first").base == Graph(dropped=1)
+    assert not runs.is_finished("first")
+    assert [state.run_id for state in runs.open()] == ["first"]
+    for number in range(2_000):
+        runs.sight(f"{number}")
+        runs.end(f"{number}")
+    assert runs.find("1999") is not None
+    assert runs.find("0") is None
+    assert runs.find("first") is first

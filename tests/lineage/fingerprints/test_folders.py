@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlflow_plugins_pack.lineage.attribution.runs import Runs
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.files import FileState, packed, unpacked
@@ -41,7 +42,7 @@ def test_listing_fits_loses_nothing_and_knows_no_order(
     files: list[tuple[str, int]], limit: int, shuffle: random.Random
 ) -> None:
     def listing(order: list[tuple[str, int]]) -> folders.Split:
-        recorder = Recorder(limit)
+        recorder = Recorder(Runs(), limit)
         for folder, number in order:
             recorder.add(event(f"/{folder}/{number}", number))
         scope = recorder.window("r", 1).own
@@ -133,8 +134,8 @@ for index, name in enumerate(names):
     if claimed is not None:
         current.emit_file(claimed, READ, name, FileState(1, index, 1000 + index, index, index))
     if index % 5000 == 0:
-        current._drain()
-current._drain()
+        current._records._sort()
+current._records._sort()
 print(tracemalloc.get_traced_memory()[0] >> 20)
 """
 

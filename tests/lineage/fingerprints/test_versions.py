@@ -13,7 +13,8 @@ import pytest
 from click.testing import CliRunner
 
 from mlflow_plugins_pack.cli.lineage.group import lineage
-from mlflow_plugins_pack.lineage.attribution.windows import Scope, Window
+from mlflow_plugins_pack.lineage.attribution.scope import Scope
+from mlflow_plugins_pack.lineage.attribution.windows import Window
 from mlflow_plugins_pack.lineage.building.builder import GraphBuilder
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri

@@ -1,0 +1,235 @@
+"""From the events of a process to the records of its runs.
+
+Events are appended by the audit hook, without a lock. They are sorted into the runs' windows by the
+worker and whenever a run begins or ends, holding the lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import deque
+from typing import Any
+
+from mlflow_plugins_pack import settings
+from mlflow_plugins_pack.lineage import mlflow_internals
+from mlflow_plugins_pack.lineage.attribution.ownership import Ownership
+from mlflow_plugins_pack.lineage.attribution.runs import ENDING, Runs
+from mlflow_plugins_pack.lineage.attribution.windows import Recorder, Window
+from mlflow_plugins_pack.lineage.capture.child_processes import Children
+from mlflow_plugins_pack.lineage.capture.event import Event
+from mlflow_plugins_pack.lineage.delivery.delivery import Delivery
+from mlflow_plugins_pack.lineage.session.options import Options
+
+_FORK_SECONDS = 10.0
+"""Longest that a fork waits for an import of the worker."""
+_HASHED_AHEAD = 1_000
+"""Most files to hash at a time while a run goes on: one that opens many may list none of them."""
+_WAITING_LIMIT = 100_000
+"""Most events that wait to be sorted; reached only where no run, and so no worker, is started."""
+
+
+class Records:
+    """The events of a process and the records that they become.
+
+    Args:
+        runs: The runs of the process.
+        ownership: Which run each event belongs to.
+        children: What child processes report.
+        options: The settings.
+        layers: The capture layers that are on.
+    """
+
+    def __init__(
+        self,
+        runs: Runs,
+        ownership: Ownership,
+        children: Children,
+        options: Options,
+        layers: tuple[str, ...],
+    ) -> None:
+        self._runs = runs
+        self._ownership = ownership
+        self._children = children
+        self._options = options
+        self._layers = layers
+        self._events: deque[Event] = deque()
+        self._unhashed: deque[Event] = deque()
+        self._recorder = Recorder(runs, ownership.limit)
+        self._delivery = Delivery(ownership.muted)
+        self._builder: Any = None
+        self._fork_owners: tuple[str, ...] = ()
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._lock = threading.Lock()
+        self._collect_lock = threading.Lock()
+        # A module that a thread was importing at a fork can never be imported in the child, so
+        # a fork waits until the worker's imports are over.
+        self._importing = threading.Lock()
+        self._holds_forks = False
+
+    # --- in ---------------------------------------------------------------------------------------
+
+    def add(self, event: Event) -> None:
+        """Take in an event; called from the audit hook."""
+        if len(self._events) < _WAITING_LIMIT:
+            self._events.append(event)
+        writer = self._children.writer
+        if writer is not None and self._is_others(event.owners):
+            with self._ownership.muted():
+                writer.write(event)
+
+    def _is_others(self, owners: tuple[str, ...]) -> bool:
+        """Tell whether another process writes the records of these runs."""
+        states = map(self._runs.find, owners)
+        return all(state is not None and state.is_secondary for state in states)
+
+    def collect(self, ending: str | None = None) -> None:
+        """Take in what child processes reported: it belongs to the runs that are active now.
+
+        Called whenever a run begins or ends, so what is active now was active when it happened.
+
+        Args:
+            ending: The run that ends, if one does.
+        """
+        with self._collect_lock, self._ownership.muted(), contextlib.suppress(Exception):
+            state = self._runs.find(ending or "")
+            thread = state.thread if state is not None else None
+            reported = list(self._children.events(thread or threading.main_thread().ident or 0))
+            if not reported:
+                return
+            active: tuple[str, ...] = self._ownership.active_runs()
+            if ending is not None:
+                # Not of the parents of an ending child run, which get all that it has anyway.
+                above = set(self._runs.ancestors(ending))
+                others = (run_id for run_id in active if run_id not in above)
+                active = tuple(dict.fromkeys((ending, *others)))
+            known = {*active, *(state.run_id for state in self._runs.open())}
+            for event in reported:
+                named = tuple(owner for owner in event.owners if owner in known)
+                self._events.append(event._replace(owners=named or active))
+
+    def _sort(self, *, more: bool = True) -> None:
+        """Sort the waiting events into the windows.
+
+        Args:
+            more: Also the files of which only size and time are kept.
+        """
+        with self._lock:
+            while self._events:
+                self._recorder.add(self._events.popleft())
+            if more:
+                for owners, thread, seen in self._ownership.many():
+                    self._recorder.add_more(owners, thread, seen.look_at_all())
+
+    # --- out --------------------------------------------------------------------------------------
+
+    def finish(self, run_id: str) -> None:
+        """Write the final record of a run; never raises."""
+        with self._ownership.muted(), contextlib.suppress(Exception):
+            state = self._runs.state(run_id)
+            state.phase = ENDING
+            thread = state.thread or threading.get_ident()
+            try:
+                self.collect(run_id)
+                self._sort()
+                if state.is_secondary:
+                    return
+                with self._lock:
+                    window = self._recorder.window(run_id, thread)
+                dropped = window.own.dropped + self._ownership.dropped(run_id, thread)
+                graph = self._build(window, dropped)
+                tracking_uri = state.tracking_uri or mlflow_internals.tracking_uri()
+                status = mlflow_internals.status_being_set()
+                self._delivery.deliver(state, graph, tracking_uri, status)
+            finally:
+                with self._lock:
+                    self._recorder.close(run_id, thread)
+                self._ownership.forget(run_id, thread)
+
+    def write_interim(self) -> None:
+        """Write the tags of the open runs, so that one that is killed leaves something."""
+        self._sort()
+        for state in self._runs.open():
+            with self._lock:
+                window = self._recorder.window(state.run_id, state.thread or 0)
+            own, shared = window.own, window.shared
+            count = len(own.reads) + len(own.more) + len(own.writes) + len(shared.reads)
+            if not count or state.interim_places == count or self._delivery.is_paused:
+                continue
+            if state.is_secondary:
+                continue
+            state.interim_places = count
+            graph = self._build(window, window.own.dropped)
+            uri = state.tracking_uri or mlflow_internals.tracking_uri()
+            self._delivery.deliver_interim(state, graph, uri)
+
+    def _build(self, window: Window, dropped: int) -> Any:
+        return self._made_builder().build(window, dropped=dropped, layers=self._layers)
+
+    def _made_builder(self) -> Any:
+        with self._lock:
+            if self._builder is None:
+                with self._importing:
+                    # The second is for the thread that writes the record.
+                    from mlflow_plugins_pack.lineage.building.builder import GraphBuilder
+                    from mlflow_plugins_pack.lineage.delivery import writer  # noqa: F401
+
+                redact = self._options.get(settings.LINEAGE_REDACT, broken=True)
+                self._builder = GraphBuilder(
+                    limit=self._ownership.limit,
+                    hash_files=self._options.get(settings.LINEAGE_HASH),
+                    full_bytes=self._options.get(settings.LINEAGE_HASH_MAX_BYTES),
+                    home=os.path.expanduser("~") if redact else "",  # noqa: PTH111
+                )
+            return self._builder
+
+    # --- ahead of a run's end ---------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Import what the end of a run needs, and gather the facts about code and packages."""
+        self._made_builder().prepare()
+
+    def work_ahead(self) -> None:
+        """Sort in what waits, and hash files that were read."""
+        self.collect()
+        self._unhashed.extend(self._events)
+        self._ownership.look()
+        self._sort(more=False)
+        seen = [seen for _, _, seen in self._ownership.many()]
+        if self._recorder.is_crowded() or any(one.is_crowded() for one in seen):
+            # Most of so many files will not be listed, so they need no digest.
+            self._unhashed.clear()
+            return
+        count = min(len(self._unhashed), _HASHED_AHEAD)
+        some = [self._unhashed.popleft() for _ in range(count)]
+        more = [file for one in seen for file in one.ahead(_HASHED_AHEAD - len(some))]
+        self._made_builder().prefetch(some, more)
+
+    # --- forks ------------------------------------------------------------------------------------
+
+    def before_fork(self) -> None:
+        """Wait until no thread of ours imports a module."""
+        if self._importing.acquire(timeout=_FORK_SECONDS):
+            self._holds_forks = True
+        self._children.before_child()
+        self._fork_owners = self._ownership.owners()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the worker import again."""
+        if self._holds_forks:
+            self._holds_forks = False
+            self._importing.release()
+
+    def after_fork_in_child(self) -> None:
+        """Become the records of a forked child, whose runs are its own."""
+        self._make_locks()
+        if self._builder is not None:
+            self._builder.forked()
+        self._delivery.forked()
+        self._children.forked(self._fork_owners)
+        self._sort()
+        self._ownership.forked()
+        self._recorder.forked()
