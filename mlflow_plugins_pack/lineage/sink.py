@@ -67,11 +67,19 @@ class Sink(Protocol):
     ) -> None:
         """Record a read or write of anything else."""
 
+    def emit_statement(self, statement: str, database: str) -> None:
+        """Record that SQL was run.
+
+        Args:
+            statement: Its text.
+            database: ``dialect://host:port/database/default schema``.
+        """
+
     def child_start_code(self) -> str | None:
         """Return the code with which a process that is about to be spawned begins its capture."""
 
-    def version_created(self, registry_uri: str, version: Any) -> None:
-        """Learn that a model version was registered."""
+    def version_created(self, registry_uri: str, name: str) -> None:
+        """Learn that a version of a registered model was created."""
 
 
 _installed: Sink | None = None

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from mlflow_plugins_pack.lineage.attribution.runs import ENDED, Runs
 from mlflow_plugins_pack.lineage.attribution.scope import Scope
 from mlflow_plugins_pack.lineage.attribution.seen_places import MORE_PER_LISTED
-from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE, Event
+from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, Event
 from mlflow_plugins_pack.lineage.files import packed
 
 _WRITERS_LIMIT = 100_000
@@ -97,9 +97,6 @@ class Recorder:
         if kind == MOVE:
             scope.writes.pop(event.source or "", None)
             self._writers.pop(event.source or "", None)
-        elif kind == DATABASE:
-            # A database that was not there is made by this process; one that was, is read.
-            kind = READ if event.state is not None else WRITE
         places = scope.reads if kind == READ else scope.writes
         if event.where in places:
             return

@@ -14,7 +14,9 @@ from mlflow_plugins_pack.lineage.attribution.windows import Window
 from mlflow_plugins_pack.lineage.building import environment
 from mlflow_plugins_pack.lineage.capture import import_hooks
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
-from mlflow_plugins_pack.lineage.capture.layers import NOT_SEEN_INTO, SEEN_INTO
+from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import not_parsed
+from mlflow_plugins_pack.lineage.capture.libraries.table import NOT_SEEN_INTO, SEEN_INTO
+from mlflow_plugins_pack.lineage.capture.observing import unobserved
 from mlflow_plugins_pack.lineage.document.graph import (
     INTERMEDIATE,
     STAT,
@@ -235,7 +237,14 @@ def coverage(layers: tuple[str, ...]) -> dict[str, Any]:
     unseen = [*NOT_SEEN_INTO, *(SEEN_INTO if "wrap" not in layers else ())]
     for layer, library in (("boto", "botocore"), ("azure", "azure.storage.blob")):
         unseen += [library] if layer not in layers else []
-    blind = sorted({*(name for name in unseen if name in sys.modules), *import_hooks.failures})
+    blind = sorted(
+        {
+            *(name for name in unseen if name in sys.modules),
+            *import_hooks.failures,
+            *unobserved,
+            *not_parsed,
+        }
+    )
     if blind:
         facts["blind"] = blind
     return facts

@@ -115,7 +115,7 @@ class _Start:
         return exec, (self._code, {})
 
 
-def wrap(module: ModuleType) -> None:
+def prepare_children(module: ModuleType) -> None:
     """Have each spawned child begin its capture before it loads anything of the person's."""
     original = module.get_preparation_data
 
@@ -129,10 +129,3 @@ def wrap(module: ModuleType) -> None:
         return data
 
     module.get_preparation_data = get_preparation_data  # type: ignore[attr-defined]
-
-
-MODULES = (
-    "multiprocessing.spawn",
-    "joblib.externals.loky.backend.spawn",
-    "loky.backend.spawn",
-)

@@ -10,6 +10,8 @@ READ = "r"
 WRITE = "w"
 MOVE = "m"
 DATABASE = "d"
+EITHER = "e"
+STATEMENT = "s"
 
 
 class Event(NamedTuple):
@@ -17,8 +19,10 @@ class Event(NamedTuple):
 
     Attributes:
         seq: Grows with each event of the process.
-        kind: `READ`, `WRITE`, `MOVE` (``source`` was renamed to ``where``), or `DATABASE` (a
-            database file was opened; which of the two it was shows later).
+        kind: `READ`, `WRITE`, or `MOVE` (``source`` was renamed to ``where``). Of three, which of
+            the two they are shows later: `DATABASE` (a database file was opened), `EITHER` (a file
+            was opened), `STATEMENT` (SQL was run; ``where`` is its text, ``source`` the URI of the
+            database).
         where: Absolute path of a local file, or the URI of anything else.
         via: The layer that saw it, one of `layers.LAYERS`.
         owners: Innermost active runs it belongs to; empty if none was active.

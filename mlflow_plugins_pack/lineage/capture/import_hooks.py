@@ -1,21 +1,20 @@
 """Runs a function right after a module has been imported; costs one look-up per import.
 
-No module is imported for it: what is wrapped is what the person's program loads by itself.
+No module is imported for it: what is observed is what the user's program loads by itself.
 """
 
 from __future__ import annotations
 
 import contextlib
-import importlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
 failures: list[str] = []
-"""Modules that could not be wrapped, because a new version of theirs is made otherwise."""
-_wanted: dict[str, tuple[str, str]] = {}
+"""Modules that could not be observed, because a new version of theirs is made otherwise."""
+_wanted: dict[str, Callable[[ModuleType], None]] = {}
 
 
 class _Finder(MetaPathFinder):
@@ -50,22 +49,24 @@ def _notify_after(loader: Loader, name: str) -> None:
 
 
 def _call(name: str, module: ModuleType) -> None:
-    target = _wanted.pop(name, None)
-    if target is not None:
+    imported = _wanted.pop(name, None)
+    if imported is not None:
         try:
-            getattr(importlib.import_module(target[0]), target[1])(module)
-        except Exception:  # noqa: BLE001  # the person's import succeeded
+            imported(module)
+        except Exception:  # noqa: BLE001  # the user's import succeeded
             failures.append(name)
 
 
-def when_imported(targets: Mapping[str, tuple[str, str]]) -> None:
-    """Call functions with modules after their import, or now for those imported already.
+def when_imported(names: Iterable[str], imported: Callable[[ModuleType], None]) -> None:
+    """Call a function with each of some modules after its import, or now if it is imported.
 
     Args:
-        targets: From the module's name to the module and name of the function.
+        names: The modules.
+        imported: The function.
     """
-    _wanted.update(targets)
-    for name in targets:
+    names = list(names)
+    _wanted.update(dict.fromkeys(names, imported))
+    for name in names:
         module = sys.modules.get(name)
         # A module whose import is under way is in sys.modules too.
         if module is not None and not getattr(module.__spec__, "_initializing", False):

@@ -113,12 +113,12 @@ def _tag_version(client: Any, version: Any, tags: dict[str, str]) -> None:
                 client.set_model_version_tag(version.name, version.version, key, tags[key])
 
 
-def tag_new_version(registry_uri: str, version: Any) -> None:
-    """Give a model version the lineage of the run that made it, if that run has ended.
+def tag_newest_version(registry_uri: str, name: str) -> None:
+    """Give the newest version of a model the lineage of the run that made it, if it has ended.
 
     Args:
-        registry_uri: Where the version is.
-        version: As MLflow's registry client returned it.
+        registry_uri: Where the model is.
+        name: The registered model.
 
     Raises:
         Exception: Whatever MLflow raises.
@@ -126,11 +126,16 @@ def tag_new_version(registry_uri: str, version: Any) -> None:
     from mlflow import MlflowClient
 
     client = MlflowClient(registry_uri=registry_uri)
-    run_id = version.run_id
-    if not run_id and getattr(version, "model_id", None):
-        run_id = client.get_logged_model(version.model_id).source_run_id
-    if run_id:
-        _tag_version(client, version, client.get_run(run_id).data.tags)
+    quoted = '"' if "'" in name else "'"
+    found = client.search_model_versions(
+        f"name={quoted}{name}{quoted}", max_results=1, order_by=["version_number DESC"]
+    )
+    for version in found:
+        run_id = version.run_id
+        if not run_id and getattr(version, "model_id", None):
+            run_id = client.get_logged_model(version.model_id).source_run_id
+        if run_id:
+            _tag_version(client, version, client.get_run(run_id).data.tags)
 
 
 def _resolve(client: Any, run: Any, graph: Graph) -> Graph:

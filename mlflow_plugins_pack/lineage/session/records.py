@@ -10,6 +10,7 @@ import contextlib
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from mlflow_plugins_pack import settings
@@ -18,7 +19,8 @@ from mlflow_plugins_pack.lineage.attribution.ownership import Ownership
 from mlflow_plugins_pack.lineage.attribution.runs import ENDING, Runs
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder, Window
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
-from mlflow_plugins_pack.lineage.capture.event import Event
+from mlflow_plugins_pack.lineage.capture.event import STATEMENT, Event
+from mlflow_plugins_pack.lineage.capture.resolving import resolved
 from mlflow_plugins_pack.lineage.delivery.delivery import Delivery
 from mlflow_plugins_pack.lineage.session.options import Options
 
@@ -39,6 +41,7 @@ class Records:
         children: What child processes report.
         options: The settings.
         layers: The capture layers that are on.
+        is_excluded: Tells whether a URI is not to be recorded.
     """
 
     def __init__(
@@ -48,14 +51,16 @@ class Records:
         children: Children,
         options: Options,
         layers: tuple[str, ...],
+        is_excluded: Callable[[str], bool],
     ) -> None:
         self._runs = runs
         self._ownership = ownership
         self._children = children
         self._options = options
         self._layers = layers
+        self._is_excluded = is_excluded
         self._events: deque[Event] = deque()
-        self._unhashed: deque[Event] = deque()
+        self._unhashed: deque[Event] = deque(maxlen=_WAITING_LIMIT)
         self._recorder = Recorder(runs, ownership.limit)
         self._delivery = Delivery(ownership.muted)
         self._builder: Any = None
@@ -79,7 +84,7 @@ class Records:
         writer = self._children.writer
         if writer is not None and self._is_others(event.owners):
             with self._ownership.muted():
-                writer.write(event)
+                writer.write(_without_literals(event))
 
     def _is_others(self, owners: tuple[str, ...]) -> bool:
         """Tell whether another process writes the records of these runs."""
@@ -111,6 +116,15 @@ class Records:
                 named = tuple(owner for owner in event.owners if owner in known)
                 self._events.append(event._replace(owners=named or active))
 
+    def _is_a_run_ending(self) -> bool:
+        """Tell whether MLflow is ending a run, which is not active any more but has no record yet.
+
+        What its children reported is collected by its end.
+        """
+        active = set(self._ownership.active_runs())
+        active.update(*(self._runs.ancestors(run_id) for run_id in list(active)))
+        return any(state.run_id not in active for state in self._runs.open())
+
     def _sort(self, *, more: bool = True) -> None:
         """Sort the waiting events into the windows.
 
@@ -119,7 +133,9 @@ class Records:
         """
         with self._lock:
             while self._events:
-                self._recorder.add(self._events.popleft())
+                for event in resolved(self._events.popleft(), self._is_excluded):
+                    self._recorder.add(event)
+                    self._unhashed.append(event)
             if more:
                 for owners, thread, seen in self._ownership.many():
                     self._recorder.add_more(owners, thread, seen.look_at_all())
@@ -194,8 +210,8 @@ class Records:
 
     def work_ahead(self) -> None:
         """Sort in what waits, and hash files that were read."""
-        self.collect()
-        self._unhashed.extend(self._events)
+        if not self._is_a_run_ending():
+            self.collect()
         self._ownership.look()
         self._sort(more=False)
         seen = [seen for _, _, seen in self._ownership.many()]
@@ -233,3 +249,12 @@ class Records:
         self._sort()
         self._ownership.forked()
         self._recorder.forked()
+
+
+def _without_literals(event: Event) -> Event:
+    """Return an event that may be written to a file: a statement's values stay in memory."""
+    if event.kind != STATEMENT:
+        return event
+    from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import shape
+
+    return event._replace(where=shape(event.where, (event.source or "").partition("://")[0]))

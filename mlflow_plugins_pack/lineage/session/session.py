@@ -12,19 +12,21 @@ import os
 import sys
 import threading
 from time import monotonic_ns
-from typing import Any
 
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.attribution.ownership import Claim, Ownership
 from mlflow_plugins_pack.lineage.attribution.runs import Runs
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
-from mlflow_plugins_pack.lineage.capture.event import READ, WRITE, Event
-from mlflow_plugins_pack.lineage.capture.layers import LAYERS, targets
+from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, WRITE, Event
+from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS
 from mlflow_plugins_pack.lineage.files import FileState
 from mlflow_plugins_pack.lineage.session.options import Options
 from mlflow_plugins_pack.lineage.session.records import Records
 from mlflow_plugins_pack.lineage.session.worker import Worker
+
+_STATEMENTS_LIMIT = 10_000
+"""How many distinct statements are remembered, so that each is recorded once."""
 
 
 class Session:
@@ -37,6 +39,7 @@ class Session:
         self._runs = Runs()
         self._ownership = Ownership(self._runs, int(settings.LINEAGE_MAX_INPUTS.default))
         self._children = Children()
+        self._statements: set[int] = set()
         self.is_muted, self.muted = self._ownership.is_muted, self._ownership.muted
         self.claim = self._ownership.claim
 
@@ -48,12 +51,18 @@ class Session:
             return
         self._started = True
         from mlflow_plugins_pack.lineage.capture import audit_hook, import_hooks
+        from mlflow_plugins_pack.lineage.capture.libraries import install
 
         self._layers = self._wanted_layers()
         self._make_filter()
         self._ownership.limit = self._options.get(settings.LINEAGE_MAX_INPUTS)
         self._records = Records(
-            self._runs, self._ownership, self._children, self._options, self._layers
+            self._runs,
+            self._ownership,
+            self._children,
+            self._options,
+            self._layers,
+            self._noise.is_excluded,
         )
         self._worker = Worker(self._records, self._ownership, self._options)
         sink.install(self)
@@ -71,8 +80,7 @@ class Session:
                 self.emit_file,
                 self._children.before_child if follows_children else None,
             )
-        if wanted_modules := targets(self._layers):
-            import_hooks.when_imported(wanted_modules)
+        import_hooks.when_imported(install.modules(self._layers), install.imported)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(
@@ -145,6 +153,21 @@ class Session:
             Event(monotonic_ns(), kind, uri, via, owners, thread, size=size, version=version)
         )
 
+    def emit_statement(self, statement: str, database: str) -> None:
+        """Record that SQL was run; which tables it names is found out later."""
+        owners = self._ownership.owners()
+        key = hash((statement, database, owners))
+        if key in self._statements:
+            return
+        if len(self._statements) >= _STATEMENTS_LIMIT:
+            self._statements.clear()
+        self._statements.add(key)
+        self._watch_run_ends()
+        thread = threading.get_ident()
+        self._records.add(
+            Event(monotonic_ns(), STATEMENT, statement, "sql", owners, thread, source=database)
+        )
+
     def child_start_code(self) -> str | None:
         """Return the code with which a process that is about to be spawned begins its capture."""
         if not self.is_on() or self.is_muted():
@@ -158,13 +181,13 @@ class Session:
         if self._started and "spool" in self._layers:
             self._children.begin(folder, owners)
 
-    def version_created(self, registry_uri: str, version: Any) -> None:
-        """Give a model version that was just registered the lineage of its run."""
+    def version_created(self, registry_uri: str, name: str) -> None:
+        """Give the newest version of a model, which was just registered, its run's lineage."""
         if self.is_on() and not self.is_muted():
             from mlflow_plugins_pack.lineage.delivery import writer
 
             with self.muted():
-                writer.tag_new_version(registry_uri, version)
+                writer.tag_newest_version(registry_uri, name)
 
     # --- what MLflow calls ------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ import pytest
 
 from mlflow_plugins_pack.lineage.capture import child_spool
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
-from mlflow_plugins_pack.lineage.capture.layers import LAYERS, WAITS, targets
+from mlflow_plugins_pack.lineage.capture.libraries import install
+from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, TABLE
 from mlflow_plugins_pack.lineage.session import early_start
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
@@ -199,12 +200,11 @@ def test_each_layer_can_be_switched_off(run_script: RunScript, database: str, la
     assert record.own() == {"cancer.csv", "cancer.parquet", "settings.yaml"} - missing
 
 
-@pytest.mark.parametrize("layer", sorted(WAITS))
+@pytest.mark.parametrize("layer", sorted(TABLE))
 def test_a_layer_that_is_off_waits_for_nothing(layer: str) -> None:
-    others = targets(tuple(other for other in LAYERS if other != layer))
-    waited = {name for names in WAITS[layer].values() for name in names}
-    assert not waited & set(others)
-    assert waited == set(targets((layer,)))
+    others = install.modules(tuple(other for other in LAYERS if other != layer))
+    assert not set(TABLE[layer]) & set(others)
+    assert list(TABLE[layer]) == install.modules((layer,))
 
 
 def test_spool_survives_whatever_lies_in_its_folder(tmp_path: Path) -> None:

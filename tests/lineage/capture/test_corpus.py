@@ -18,9 +18,6 @@ from benchmarks.cases.lineage_coverage import (
     scripts,
     total,
 )
-from mlflow_plugins_pack.lineage.capture import child_processes
-from mlflow_plugins_pack.lineage.capture.layers import WAITS
-from mlflow_plugins_pack.lineage.capture.libraries import arrays, azure, http, s3, sql, tables
 
 CROSS_SECTION = (
     "azure_blob",
@@ -69,9 +66,3 @@ def test_figures_are_what_they_are_called() -> None:
     table = markdown([Outcome(script, one, other), Outcome(script, problem="skipped: x")])
     assert "| `pandas_csv` | 1 of 2 | 1 of 1 | 1 |" in table
     assert "skipped: x" in table
-
-
-def test_each_layer_waits_for_the_modules_that_it_wraps() -> None:
-    for module in (arrays, azure, s3, child_processes, http, tables, sql):
-        waited = {name for layer in WAITS.values() for name in layer.get(module.__name__, ())}
-        assert waited == set(module.MODULES), module.__name__

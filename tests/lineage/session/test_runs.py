@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mlflow_plugins_pack.lineage.capture.layers import LAYERS
+from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
 from tests.support import servers

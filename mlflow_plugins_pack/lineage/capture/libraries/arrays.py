@@ -1,129 +1,61 @@
-"""Arrays, images, weights and models: libraries that open files in native code."""
+"""What a row of the table cannot say of arrays, models, Delta tables and hub data sets."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.capture.wrapping import (
-    Call,
-    look,
-    reads,
-    record,
-    record_database,
-    where,
-    writes,
-)
-from mlflow_plugins_pack.lineage.files import FileState, file_state
+from mlflow_plugins_pack.lineage.capture.observing import Arguments
+from mlflow_plugins_pack.lineage.capture.recording import record, record_database, where
+from mlflow_plugins_pack.lineage.files import file_state
+
+_READ_WRITE = ("a", "r+")
 
 
-def wrap(module: ModuleType) -> None:
-    """Wrap the readers and writers of a module that was just imported."""
-    _WRAPPERS[module.__name__](module)
+def _hdf5_path(arguments: Arguments) -> Any:
+    return arguments.get("name", arguments.get("filename"))
 
 
-def _state_before(args: tuple[Any, ...], kwargs: dict[str, Any]) -> FileState | None:
-    path = args[1] if len(args) > 1 else kwargs.get("name", kwargs.get("filename", ""))
-    return file_state(path)
-
-
-def _hdf5_opened(call: Call, name: str, default: str) -> None:
-    """Tell from the mode: r reads, w and x write, r+ and a do what was there to do."""
-    path, mode = call.get(1, name), call.get(2, "mode") or default
+def hdf5_opens(arguments: Arguments) -> None:
+    """Record what is read of an HDF5 file: r reads, r+ and a read what exists already."""
+    path, mode = _hdf5_path(arguments), arguments.get("mode") or "r"
     if mode == "r":
         record(READ, path)
-    elif mode[:1] in ("w", "x") or call.before is None:
-        record(WRITE, path)
-    else:
-        record_database(path, call.before)
-        record(WRITE, path)
+    elif mode in _READ_WRITE and where(path) and (state := file_state(path)):
+        record_database(path, state)
 
 
-def _h5py(module: Any) -> None:
-    look(module.File, "__init__", lambda call: _hdf5_opened(call, "name", "r"), _state_before)
+def hdf5_wrote(arguments: Arguments, _: Any) -> None:
+    """Record a file that was opened for writing."""
+    if (arguments.get("mode") or "r") != "r":
+        record(WRITE, _hdf5_path(arguments))
 
 
-def _pytables(module: Any) -> None:
-    look(module.File, "__init__", lambda call: _hdf5_opened(call, "filename", "r"), _state_before)
+def xgboost_matrix(arguments: Arguments) -> None:
+    """Record the file of a matrix, named such as ``train.svm?format=libsvm#cache``."""
+    data: Any = arguments.get("data")
+    if where(data):
+        record(READ, os.fsdecode(data).partition("#")[0].partition("?")[0])
 
 
-def _cv2(module: Any) -> None:
-    for name in ("imread", "imreadmulti", "imcount", "imreadanimation"):
-        look(module, name, _cv2_read)
-    for name in ("imwrite", "imwritemulti", "imwriteanimation"):
-        look(module, name, _cv2_wrote)
+def delta_opened(arguments: Arguments, _: Any) -> None:
+    """Record a Delta table that was opened, in the version that was opened."""
+    _delta(READ, arguments["self"])
 
 
-def _cv2_read(call: Call) -> None:
-    # A file that is no image gives None and no exception.
-    if call.result is not None:
-        record(READ, call.get(0, "filename"))
+def delta_wrote(arguments: Arguments, _: Any) -> None:
+    """Record a Delta table that was written, in the version that it has now."""
+    from deltalake import DeltaTable
 
-
-def _cv2_wrote(call: Call) -> None:
-    if call.result:
-        record(WRITE, call.get(0, "filename"))
-
-
-def _safetensors(module: Any) -> None:
-    reads(module, "safe_open", 0, "filename")
-
-
-def _safetensors_files(module: Any) -> None:
-    for name in ("load_file", "load_model"):
-        index = 0 if name == "load_file" else 1
-        reads(module, name, index, "filename")
-    for name in ("save_file", "save_model"):
-        writes(module, name, 1, "filename")
-
-
-def _torch(module: Any) -> None:
-    # `load` with mmap=True and `save` open the file in C++.
-    reads(module, "load", 0, "f")
-    writes(module, "save", 1, "f")
-
-
-def _xgboost(module: Any) -> None:
-    def matrix_made(call: Call) -> None:
-        data = call.get(1, "data")
-        if where(data):
-            # "train.svm?format=libsvm#cache"
-            record(READ, os.fsdecode(data).partition("#")[0].partition("?")[0])
-
-    look(module.DMatrix, "__init__", matrix_made)
-    reads(module.Booster, "load_model", 1, "fname")
-    look(module.Booster, "__init__", lambda call: record(READ, call.get(3, "model_file")))
-    writes(module.Booster, "save_model", 1, "fname")
-
-
-def _lightgbm(module: Any) -> None:
-    reads(module.Dataset, "__init__", 1, "data")
-    look(module.Booster, "__init__", lambda call: record(READ, call.get(3, "model_file")))
-    writes(module.Booster, "save_model", 1, "filename")
-    writes(module.Dataset, "save_binary", 1, "filename")
-
-
-def _delta_table(module: Any) -> None:
-    look(module.DeltaTable, "__init__", lambda call: _delta(READ, call.args[0]))
-
-
-def _delta_writer(module: Any) -> None:
-    def wrote(call: Call) -> None:
-        from deltalake import DeltaTable
-
-        target = call.get(0, "table_or_uri")
-        if not isinstance(target, DeltaTable):
-            with sink.current().muted():
-                target = DeltaTable(target, storage_options=call.kwargs.get("storage_options"))
-        _delta(WRITE, target)
-
-    look(module, "write_deltalake", wrote)
+    target = arguments["table_or_uri"]
+    if not isinstance(target, DeltaTable):
+        with sink.current().muted():
+            target = DeltaTable(target, storage_options=arguments.get("storage_options"))
+    _delta(WRITE, target)
 
 
 def _delta(kind: str, table: Any) -> None:
@@ -144,23 +76,10 @@ def _delta(kind: str, table: Any) -> None:
     current.emit_object(kind, uri, "wrap", version=f"delta:{table.version()}")
 
 
-def _datasets(module: Any) -> None:
-    def loaded(call: Call) -> None:
-        result = call.result
-        parts = result.values() if isinstance(result, dict) else [result]
-        for part in parts:
-            # A warm cache opens none of them.
-            for source in getattr(part.info, "download_checksums", None) or ():
-                _hub_file(str(source))
-
-    def loaded_from_disk(call: Call) -> None:
-        result = call.result
-        parts = result.values() if isinstance(result, dict) else [result]
-        for part in parts:
-            record(READ, [file["filename"] for file in part.cache_files])
-
-    look(module, "load_dataset", loaded)
-    look(module, "load_from_disk", loaded_from_disk)
+def hub_dataset(arguments: Arguments) -> None:
+    """Record the files that a data set was made of; a warm cache opens none of them."""
+    for source in getattr(arguments["self"].info, "download_checksums", None) or ():
+        _hub_file(str(source))
 
 
 def _hub_file(source: str) -> None:
@@ -176,20 +95,3 @@ def _hub_file(source: str) -> None:
         sink.current().emit_object(READ, without_secrets(source), "wrap")
     elif "://" not in source or source.startswith("file://"):
         record(READ, source)
-
-
-_WRAPPERS: dict[str, Callable[[Any], None]] = {
-    "h5py": _h5py,
-    "tables.file": _pytables,
-    "cv2": _cv2,
-    "safetensors": _safetensors,
-    "safetensors.numpy": _safetensors_files,
-    "safetensors.torch": _safetensors_files,
-    "torch.serialization": _torch,
-    "xgboost.core": _xgboost,
-    "lightgbm.basic": _lightgbm,
-    "deltalake.table": _delta_table,
-    "deltalake.writer.writer": _delta_writer,
-    "datasets.load": _datasets,
-}
-MODULES = tuple(_WRAPPERS)

@@ -6,29 +6,20 @@ host, port and path; no header is kept but the entity tag and the length.
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import re
 import sys
-from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users, passes_through
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.capture.wrapping import Call, look
+from mlflow_plugins_pack.lineage.capture.observing import Arguments
 
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 # Their own layers see them, and name objects rather than addresses.
 _OBJECT_STORES = ("/azure/core/", "/azure/storage/", "/botocore/", "/aiobotocore/")
 _KINDS = {"GET": READ, "PUT": WRITE}
-
-
-def wrap(module: ModuleType) -> None:
-    """Wrap the client of a module that was just imported."""
-    _WRAPPERS[module.__name__](module)
 
 
 def _seen(method: Any, url: Any, status: Any, headers: Any) -> None:
@@ -66,60 +57,26 @@ def _size(headers: Any) -> int | None:
     return int(length) if length.isdigit() else None
 
 
-def _requests(module: Any) -> None:
-    def sent(call: Call) -> None:
-        answer = call.result
+def requests_answered(arguments: Arguments) -> None:
+    """Record an answer of requests: each is given to the hooks of its session."""
+    answer = arguments["hook_data"]
+    if not answer.is_redirect:
         _seen(answer.request.method, answer.url, answer.status_code, answer.headers)
 
-    # `send` follows redirections itself, by calling itself.
-    look(module.Session, "send", lambda call: None if call.result.is_redirect else sent(call))
+
+def urllib_answered(arguments: Arguments) -> None:
+    """Record an answer of urllib: each passes the processor of HTTP errors."""
+    request, answer = arguments["request"], arguments["response"]
+    _seen(request.get_method(), request.full_url, answer.status, answer.headers)
 
 
-def _urllib(module: Any) -> None:
-    def opened(call: Call) -> None:
-        request, answer = call.get(1, "fullurl"), call.result
-        method = request.get_method() if hasattr(request, "get_method") else None
-        method = method or ("GET" if call.get(2, "data") is None else "POST")
-        _seen(method, answer.url, answer.status, answer.headers)
-
-    look(module.OpenerDirector, "open", opened)
+def httpx_answered(arguments: Arguments) -> None:
+    """Record an answer of httpx: cookies are taken from each."""
+    answer = arguments["response"]
+    _seen(answer.request.method, answer.url, answer.status_code, answer.headers)
 
 
-def _httpx(module: Any) -> None:
-    def sent(answer: Any) -> None:
-        _seen(answer.request.method, answer.url, answer.status_code, answer.headers)
-
-    look(module.Client, "send", lambda call: sent(call.result))
-    _look_async(module.AsyncClient, "send", sent)
-
-
-def _aiohttp(module: Any) -> None:
-    _look_async(
-        module.ClientSession,
-        "_request",
-        lambda answer: _seen(answer.method, answer.url, answer.status, answer.headers),
-    )
-
-
-def _look_async(owner: Any, name: str, after: Callable[[Any], None]) -> None:
-    original = getattr(owner, name, None)
-    if original is None:
-        return
-
-    @functools.wraps(original)
-    async def call(*args: Any, **kwargs: Any) -> Any:
-        result = await original(*args, **kwargs)
-        with contextlib.suppress(Exception):
-            after(result)
-        return result
-
-    setattr(owner, name, call)
-
-
-_WRAPPERS: dict[str, Callable[[Any], None]] = {
-    "requests.sessions": _requests,
-    "urllib.request": _urllib,
-    "httpx": _httpx,
-    "aiohttp.client": _aiohttp,
-}
-MODULES = tuple(_WRAPPERS)
+def aiohttp_answered(arguments: Arguments, _: Any) -> None:
+    """Record an answer of aiohttp, whose headers have come."""
+    answer = arguments["self"]
+    _seen(answer.method, answer.url, answer.status, answer.headers)

@@ -22,10 +22,7 @@ _KEY = "mlflow_pack_lineage"
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 
 
-MODULES = ("botocore.session",)
-
-
-def wrap(_module: ModuleType) -> None:
+def register(_module: ModuleType) -> None:
     """Have every botocore session from now on report what it reads and writes."""
     import botocore
 

@@ -1,15 +1,18 @@
-"""Which tables a SQL statement reads and writes; pure.
+"""Which tables a SQL statement reads and writes; pure, and slow enough to run in the background.
 
-With sqlglot installed its parser answers. Without it, or where it gives up, a modest scanner does:
-it drops comments and literals and looks at what follows FROM, JOIN, INTO, UPDATE and the like.
-Neither keeps anything of a statement but the names of tables.
+A statement is first reduced to its shape, without literals and comments. That is linear in its
+length, keeps nothing secret, and has statements that differ in values alone parsed once.
 """
 
 from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from mlflow_plugins_pack.lineage.capture.event import READ, WRITE, Event
 
 
 class Table(NamedTuple):
@@ -27,9 +30,67 @@ class Tables(NamedTuple):
     written: tuple[Table, ...] = ()
 
 
+not_parsed: set[str] = set()
+"""Databases, by SQLAlchemy's names, that were sent a statement which cannot be parsed."""
+
+_DIALECTS = {"postgresql": "postgres", "mssql": "tsql", "mariadb": "mysql"}
 _SYSTEM_SCHEMAS = frozenset(
     {"information_schema", "pg_catalog", "pg_toast", "mysql", "performance_schema", "sys"}
 )
+# Everything else that the parser keeps as text touches no table, or only looks at the catalog.
+_OPAQUE = frozenset({"CALL", "DO", "EXEC", "EXECUTE"})
+
+_BACKSLASHES = frozenset({"mysql", "mariadb", "bigquery", "databricks", "hive", "snowflake"})
+_PATTERN = r"""
+    (?P<comment> --[^\n]* | /\*.*?\*/ )
+    | (?P<literal> [eE]'(?:[^'\\]|''|\\.)*' | {text} | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
+        | %\(\w+\)s | %s | \b\d+(?:\.\d+)?\b )
+    | (?P<name> "(?:[^"]|"")*" | `[^`]*` | \[[^\]\n']*\] )
+"""
+_PATTERNS = {
+    escapes: re.compile(
+        _PATTERN.replace("{text}", r"'(?:[^'\\]|''|\\.)*'" if escapes else r"'(?:[^']|'')*'"),
+        re.VERBOSE | re.DOTALL,
+    )
+    for escapes in (False, True)
+}
+_LIST = re.compile(r"''(?:\s*,\s*'')+")
+_REPLACED = {"comment": " ", "literal": "''"}
+
+
+def shape(statement: str, dialect: str = "") -> str:
+    """Return a statement with an empty text for each literal and each list of literals.
+
+    Args:
+        statement: SQL text, with or without a driver's placeholders (``%s``, ``%(name)s``).
+        dialect: SQLAlchemy's name of the database: in some, a backslash escapes a quote.
+    """
+    tokens = _PATTERNS[dialect in _BACKSLASHES]
+    text = tokens.sub(lambda match: _REPLACED.get(match.lastgroup or "", match[0]), statement)
+    return _LIST.sub("''", text)
+
+
+def events_of(event: Event) -> Iterator[Event]:
+    """Return the reads and writes of a `STATEMENT` event.
+
+    What cannot be parsed gives none, and its database's name in `not_parsed`.
+    """
+    dialect = (event.source or "").partition("://")[0]
+    found = tables_of(shape(event.where, dialect), dialect)
+    for kind, tables in ((READ, found.read), (WRITE, found.written)):
+        for table in tables:
+            where = _uri(event.source or "", table)
+            yield event._replace(kind=kind, where=where, source=None)
+
+
+def _uri(database_uri: str, table: Table) -> str:
+    """Return ``dialect://host:port/database.schema.table``."""
+    place, database, schema = database_uri.rsplit("/", 2)
+    said = [quote(part, safe="-_$") for part in table]
+    database, schema = said[0] or database, said[1] or schema
+    if place.startswith(("mysql://", "mariadb://")) and schema:
+        database, schema = schema, ""
+    return f"{place}/{'.'.join(part for part in (database, schema, said[2]) if part)}"
 
 
 @functools.lru_cache(maxsize=2_000)
@@ -37,13 +98,14 @@ def tables_of(statement: str, dialect: str = "") -> Tables:
     """Return the tables that a statement reads and writes, system tables left out.
 
     Args:
-        statement: SQL text.
+        statement: A statement's `shape`.
         dialect: SQLAlchemy's name of the database, such as ``postgresql``.
     """
     try:
         found = _parsed(statement, dialect)
-    except Exception:  # noqa: BLE001  # no sqlglot, or SQL that it does not know
-        found = scan(statement)
+    except Exception:  # noqa: BLE001  # SQL that the parser does not know
+        not_parsed.add(dialect)
+        return Tables()
     return Tables(*(tuple(t for t in tables if not _is_system(t)) for tables in found))
 
 
@@ -53,26 +115,23 @@ def _is_system(table: Table) -> bool:
     )
 
 
-# --- with sqlglot ---------------------------------------------------------------------------------
-
-
 def _parsed(statement: str, dialect: str) -> Tables:
+    # Half a second to import, so not before there is a statement to parse.
     import logging
 
     import sqlglot
     from sqlglot import exp
 
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
-    names = {"postgresql": "postgres", "mariadb": "mysql", "mssql": "tsql"}
-    # Placeholders of the drivers are no SQL: %(name)s, %s, :name.
-    text = re.sub(r"%\(\w+\)s|%s", "NULL", statement)
     read: dict[Table, None] = {}
     written: dict[Table, None] = {}
-    for tree in sqlglot.parse(text, dialect=names.get(dialect, dialect) or None):
+    for tree in sqlglot.parse(statement, dialect=_DIALECTS.get(dialect, dialect) or None):
         if tree is None:
             continue
         if isinstance(tree, exp.Command):
-            raise NotImplementedError("a statement that the parser keeps as text")
+            if str(tree.this).upper() in _OPAQUE:
+                raise NotImplementedError(tree.this)
+            continue
         ctes = {cte.alias_or_name for cte in tree.find_all(exp.CTE)}
         target = _target(tree, exp)
         for table in tree.find_all(exp.Table):
@@ -82,7 +141,7 @@ def _parsed(statement: str, dialect: str) -> Tables:
                     written[named] = None
             elif named.name and (named.schema or named.name not in ctes):
                 read[named] = None
-    # What a statement changes it also looks at; that is no data from elsewhere.
+    # What a statement changes it also looks at; that is not data from elsewhere.
     return Tables(tuple(t for t in read if t not in written), tuple(written))
 
 
@@ -94,118 +153,3 @@ def _target(tree: Any, exp: Any) -> Any:
         return into.find(exp.Table) if into is not None else None
     target = tree.this
     return target if isinstance(target, exp.Table) else target.find(exp.Table)
-
-
-# --- without --------------------------------------------------------------------------------------
-
-_TOKEN = re.compile(
-    r"""
-    (?P<skip> --[^\n]* | /\*.*?\*/ | \s+ )
-    | (?P<text> '(?:[^']|'')*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$ )
-    | (?P<quoted> "(?:[^"]|"")*" | `[^`]*` | \[[^\]\n]*\] )
-    | (?P<word> [^\W\d]\w* )
-    | (?P<other> . )
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_NO_NAME = frozenset(
-    ("select", "values", "lateral", "unnest", "set", "where", "group", "on", "order", "using")
-) | frozenset(
-    ("only", "table", "if", "not", "exists", "as", "into", "overwrite", "ignore", "default", "with")
-)
-_NO_ALIAS = _NO_NAME | {"join", "left", "right", "inner", "full", "cross", "natural"}
-
-
-def scan(statement: str) -> Tables:
-    """Return the tables of a statement without a parser; what is no plain name is left out."""
-    tokens = [
-        (kind, match[0])
-        for match in _TOKEN.finditer(statement)
-        if (kind := match.lastgroup or "") not in ("skip", "tag")
-    ]
-    words = [value.lower() if kind == "word" else "" for kind, value in tokens]
-    read: dict[Table, None] = {}
-    written: dict[Table, None] = {}
-    ctes: set[str] = set()
-    depths: list[str] = []
-    first = next((word for word in words if word), "")
-    for index, word in enumerate(words):
-        value = tokens[index][1]
-        if value == "(":
-            depths.append(words[index - 1] if index else "")
-        elif value == ")" and depths:
-            depths.pop()
-        if index + 2 < len(tokens) and words[index + 1] == "as" and _opens(tokens, index + 2):
-            # name AS ( ... ) makes a common table expression.
-            ctes.add(_bare(value))
-        # EXTRACT(year FROM day), SUBSTRING(x FROM 2), TRIM(' ' FROM x)
-        in_call = bool(depths) and depths[-1] in ("extract", "substring", "trim", "overlay")
-        if word in ("from", "join") and not in_call:
-            target = written if first == "delete" and word == "from" and not written else read
-            _take_list(tokens, index + 1, target, several=word == "from")
-        elif _names_target(words, index, first, bool(written)):
-            _take_list(tokens, index + 1, written, several=False)
-        elif word == "using" and first in ("merge", "delete"):
-            _take_list(tokens, index + 1, read, several=False)
-    kept = [t for t in read if t not in written and (t.schema or t.name not in ctes)]
-    return Tables(tuple(kept), tuple(written))
-
-
-def _names_target(words: list[str], index: int, first: str, has_target: bool) -> bool:
-    """Tell whether the name of a written table follows this word."""
-    word = words[index]
-    if word == "into":
-        return first in ("insert", "merge", "select", "with", "replace")
-    if word == "update":
-        return index == 0 or words[index - 1] not in ("for", "do", "key")
-    return word in ("table", "view") and first == "create" and not has_target
-
-
-def _opens(tokens: list[tuple[str, str]], index: int) -> bool:
-    """Tell whether a parenthesis opens here, after [NOT] MATERIALIZED if that is there."""
-    while index < len(tokens) and tokens[index][1].lower() in ("not", "materialized"):
-        index += 1
-    return index < len(tokens) and tokens[index][1] == "("
-
-
-def _take_list(
-    tokens: list[tuple[str, str]], index: int, into: dict[Table, None], *, several: bool
-) -> None:
-    """Read a name, and with ``several`` the names behind commas."""
-    while True:
-        while index < len(tokens) and tokens[index][1].lower() in (
-            *("only", "table", "if", "not", "exists", "lateral", "ignore", "overwrite"),
-        ):
-            index += 1
-        parts = []
-        while index < len(tokens) and tokens[index][0] in ("word", "quoted"):
-            if tokens[index][0] == "word" and tokens[index][1].lower() in _NO_NAME:
-                break
-            parts.append(_bare(tokens[index][1]))
-            index += 1
-            if index < len(tokens) and tokens[index][1] == ".":
-                index += 1
-                continue
-            break
-        called = index < len(tokens) and tokens[index][1] == "(" and several
-        if parts and len(parts) <= 3 and not called:
-            into[Table(*([""] * (3 - len(parts)) + parts))] = None
-        if not several or not parts:
-            return
-        # An alias may stand before the comma.
-        for _ in range(2):
-            if index >= len(tokens) or tokens[index][0] not in ("word", "quoted"):
-                break
-            word = tokens[index][1].lower()
-            if word != "as" and word in _NO_ALIAS:
-                return
-            index += 1
-        if index >= len(tokens) or tokens[index][1] != ",":
-            return
-        index += 1
-
-
-def _bare(name: str) -> str:
-    if name[:1] == '"':
-        return name[1:-1].replace('""', '"')
-    return name[1:-1] if name[:1] in "`[" else name

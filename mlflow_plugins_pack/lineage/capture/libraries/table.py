@@ -1,0 +1,195 @@
+"""Every library that the capture knows, declared once; plain data, since the start loads it.
+
+For each layer and each module that the user's program may import: what is observed in it. A row
+names a function, the parameter that holds a path, and what is done with it. What a row cannot say
+is a function of a module of this package: ``"arrays.hdf5_opened"``.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from mlflow_plugins_pack.lineage.capture.event import EITHER, READ, WRITE
+
+LAYERS = ("audit", "wrap", "boto", "azure", "http", "sql", "mlflow", "spool")
+
+
+class Call(NamedTuple):
+    """One function of a library that reads or writes.
+
+    Attributes:
+        function: Its name in the module, such as ``File.__init__``.
+        kind: `READ` when it begins, `WRITE` when it has ended, or `EITHER`, which shows later.
+        parameter: Its parameter that holds a path or several; alternatives are split by ``|``.
+        filesystem: Its parameter that holds the file system of the paths, if it has one.
+        suffixes: Of the files that a folder stands for, only those that end so.
+        at_start: Instead of ``kind``: the function that is given the arguments at the beginning.
+        at_end: The function that is given them, and what ``at_start`` returned, at the end.
+    """
+
+    function: str
+    kind: str = ""
+    parameter: str = ""
+    filesystem: str = ""
+    suffixes: tuple[str, ...] = ()
+    at_start: str = ""
+    at_end: str = ""
+
+
+class Install(NamedTuple):
+    """A library with hooks of its own: the function that registers them, given the module."""
+
+    function: str
+
+
+def _reads(*names: str, parameter: str, suffixes: tuple[str, ...] = ()) -> tuple[Call, ...]:
+    return tuple(Call(name, READ, parameter, suffixes=suffixes) for name in names)
+
+
+def _writes(*names: str, parameter: str) -> tuple[Call, ...]:
+    return tuple(Call(name, WRITE, parameter) for name in names)
+
+
+_PARQUET = (".parquet", ".pq", ".parq")
+_POLARS_FRAMES = ("csv", "parquet", "ipc", "ipc_stream", "ndjson", "json", "avro", "excel")
+_SAFETENSORS = (
+    *_reads("load_file", "load_model", parameter="filename"),
+    *_writes("save_file", "save_model", parameter="filename"),
+)
+_HDF5 = "arrays.hdf5_opens"
+_SPAWN = Install("child_processes.prepare_children")
+
+TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
+    "wrap": {
+        # Called by the native readers and writers of pyarrow's CSV, JSON, Feather, ORC, streams.
+        "pyarrow.util": (Call("_stringify_path", EITHER, "path"),),
+        "pyarrow.parquet.core": (
+            Call("ParquetDataset.__init__", READ, "path_or_paths", "filesystem"),
+            Call("ParquetFile.__init__", READ, "source", "filesystem"),
+            Call("ParquetWriter.__init__", WRITE, "where", "filesystem"),
+        ),
+        "pyarrow.dataset": (
+            Call("dataset", READ, "source", "filesystem"),
+            Call("write_dataset", WRITE, "base_dir", "filesystem"),
+        ),
+        "pyarrow.orc": (
+            Call("ORCFile.__init__", READ, "source"),
+            Call("read_table", READ, "source", "filesystem"),
+            Call("ORCWriter.__init__", WRITE, "where"),
+        ),
+        # pandas opens the file in C++ and gives pyarrow no name.
+        "pandas.io.parquet": (Call("to_parquet", WRITE, "path", "filesystem"),),
+        "polars": (
+            *_reads("read_parquet", "scan_parquet", parameter="source", suffixes=_PARQUET),
+            *_reads(
+                *(
+                    f"{verb}_{kind}"
+                    for kind in ("csv", "ipc", "ndjson", "lines")
+                    for verb in ("read", "scan")
+                ),
+                *(f"read_{kind}" for kind in ("json", "avro", "excel", "ods", "ipc_stream")),
+                parameter="source",
+            ),
+            *_writes(
+                *(f"DataFrame.write_{kind}" for kind in _POLARS_FRAMES),
+                *(f"LazyFrame.sink_{kind}" for kind in _POLARS_FRAMES),
+                parameter="file|path|workbook",
+            ),
+        ),
+        "duckdb._relation": (
+            Call("sql", at_start="duckdb.statement_begins", at_end="duckdb.statement_ends"),
+            *_reads("read_csv", "read_json", "read_parquet", parameter="path_or_buffer"),
+            *_writes(
+                "DuckDBPyRelation.write_csv",
+                "DuckDBPyRelation.write_parquet",
+                "DuckDBPyRelation.to_csv",
+                "DuckDBPyRelation.to_parquet",
+                parameter="file_name",
+            ),
+        ),
+        # Native functions, which cannot be observed: the coverage names them.
+        "duckdb": tuple(
+            Call(name, at_start="duckdb.statement_begins", at_end="duckdb.statement_ends")
+            for name in ("sql", "execute", "connect")
+        ),
+        "h5py": (Call("File.__init__", at_start=_HDF5, at_end="arrays.hdf5_wrote"),),
+        "tables.file": (Call("File.__init__", at_start=_HDF5, at_end="arrays.hdf5_wrote"),),
+        "cv2": (
+            *_reads("imread", "imreadmulti", parameter="filename"),
+            *_writes("imwrite", "imwritemulti", parameter="filename"),
+        ),
+        "safetensors": _reads("safe_open", parameter="filename"),
+        "safetensors.numpy": _SAFETENSORS,
+        "safetensors.torch": _SAFETENSORS,
+        # `load` with mmap=True and `save` open the file in C++.
+        "torch.serialization": (Call("load", READ, "f"), Call("save", WRITE, "f")),
+        "xgboost.core": (
+            Call("DMatrix.__init__", at_start="arrays.xgboost_matrix"),
+            Call("Booster.__init__", READ, "model_file"),
+            Call("Booster.load_model", READ, "fname"),
+            Call("Booster.save_model", WRITE, "fname"),
+        ),
+        "lightgbm.basic": (
+            Call("Dataset.__init__", READ, "data"),
+            Call("Booster.__init__", READ, "model_file"),
+            Call("Booster.save_model", WRITE, "filename"),
+            Call("Dataset.save_binary", WRITE, "filename"),
+        ),
+        "deltalake.table": (Call("DeltaTable.__init__", at_end="arrays.delta_opened"),),
+        "deltalake.writer.writer": (Call("write_deltalake", at_end="arrays.delta_wrote"),),
+        "datasets.builder": (Call("DatasetBuilder.as_dataset", at_start="arrays.hub_dataset"),),
+        "datasets.load": _reads("load_from_disk", parameter="dataset_path", suffixes=(".arrow",)),
+    },
+    "boto": {"botocore.session": Install("s3.register")},
+    "azure": {
+        "azure.storage.blob._shared.response_handlers": (
+            Call("return_response_headers", at_start="azure.uploaded"),
+        ),
+        "azure.storage.blob._deserialize": (
+            Call("deserialize_blob_stream", at_end="azure.downloaded"),
+        ),
+    },
+    "http": {
+        "requests.hooks": (Call("dispatch_hook", at_start="http.requests_answered"),),
+        "urllib.request": (
+            Call("HTTPErrorProcessor.http_response", at_start="http.urllib_answered"),
+        ),
+        "httpx._models": (Call("Cookies.extract_cookies", at_start="http.httpx_answered"),),
+        "aiohttp.client_reqrep": (Call("ClientResponse.start", at_end="http.aiohttp_answered"),),
+    },
+    "sql": {"sqlalchemy": Install("sql.listen")},
+    "mlflow": {
+        "mlflow.store.artifact.runs_artifact_repo": (
+            Call("RunsArtifactRepository.download_artifacts", at_end="mlflow.run_fetched"),
+        ),
+        "mlflow.store.artifact.models_artifact_repo": (
+            Call("ModelsArtifactRepository.download_artifacts", at_end="mlflow.model_fetched"),
+        ),
+        "mlflow.tracking.client": (
+            Call("MlflowClient.download_artifacts", at_end="mlflow.client_fetched"),
+        ),
+        "mlflow.tracking._model_registry.client": (
+            Call("ModelRegistryClient.create_model_version", at_end="mlflow.version_created"),
+        ),
+    },
+    "spool": {
+        "multiprocessing.spawn": _SPAWN,
+        "joblib.externals.loky.backend.spawn": _SPAWN,
+        "loky.backend.spawn": _SPAWN,
+    },
+}
+
+SEEN_INTO = tuple(dict.fromkeys(name.partition(".")[0] for name in TABLE["wrap"]))
+"""Libraries that open files in native code and that the layer `wrap` covers."""
+
+NOT_SEEN_INTO = (
+    "adbc_driver_manager",
+    "catboost",
+    "cudf",
+    "connectorx",
+    "pymongo",
+    "pyspark",
+    "ray",
+    "tensorflow",
+)
+"""Libraries that read data where no layer looks."""

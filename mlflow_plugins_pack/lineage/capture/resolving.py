@@ -1,0 +1,37 @@
+"""What an event was, where that shows only after it: done by the worker, not by the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from mlflow_plugins_pack.lineage.capture.event import (
+    DATABASE,
+    EITHER,
+    READ,
+    STATEMENT,
+    WRITE,
+    Event,
+)
+from mlflow_plugins_pack.lineage.files import file_state, is_same_content
+
+
+def resolved(event: Event, is_excluded: Callable[[str], bool]) -> Iterator[Event]:
+    """Return the reads, writes and moves that an event stands for.
+
+    Args:
+        event: As it was emitted.
+        is_excluded: Tells whether a URI is not to be recorded; asked where it shows only now.
+    """
+    if event.kind == EITHER:
+        # Who opens a file to write it cuts it first.
+        is_read = event.state is not None and is_same_content(event.state, file_state(event.where))
+        yield event._replace(kind=READ if is_read else WRITE)
+    elif event.kind == DATABASE:
+        # One that was not there is made by this process; one that was, is read.
+        yield event._replace(kind=READ if event.state is not None else WRITE)
+    elif event.kind == STATEMENT:
+        from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import events_of
+
+        yield from (e for e in events_of(event) if not is_excluded(e.where))
+    else:
+        yield event
