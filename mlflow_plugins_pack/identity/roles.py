@@ -8,11 +8,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 
+from cachetools import TTLCache
+
 _logger = logging.getLogger(__name__)
 ROLE = "role:"
 CLAIM = "claim:"
 DEFAULT_WORKSPACE = "default"
 KEEP_SECONDS = 3.0
+MAX_ROLES = 1024
 
 
 def members_of_role(role: str) -> frozenset[str]:
@@ -55,8 +58,8 @@ class Directory:
         members: Callable[[str], frozenset[str]] = members_of_role,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._members, self._clock = members, clock
-        self._kept: dict[str, tuple[float, frozenset[str]]] = {}
+        self._members = members
+        self._cached: TTLCache[str, frozenset[str]] = TTLCache(MAX_ROLES, KEEP_SECONDS, clock)
         self._lock = threading.Lock()
 
     def expand(
@@ -82,14 +85,13 @@ class Directory:
             return [person for person, has in claims.items() if wanted in has]
         if not member.startswith(ROLE):
             return (member,)
-        now = self._clock()
         with self._lock:
-            kept = self._kept.get(member)
-        if kept is None or now - kept[0] > KEEP_SECONDS:
-            kept = now, self._members(member.removeprefix(ROLE))
+            people = self._cached.get(member)
+        if people is None:
+            people = self._members(member.removeprefix(ROLE))
             with self._lock:
-                self._kept[member] = kept
-        return kept[1]
+                self._cached[member] = people
+        return people
 
 
 def has_roles(groups: Mapping[str, Iterable[str]]) -> bool:

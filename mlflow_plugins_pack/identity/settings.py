@@ -115,7 +115,7 @@ class Identity(StrictModel):
 
     @property
     def gives_groups(self) -> bool:
-        """Whether any source provides groups in addition to the name."""
+        """True if any source provides groups in addition to the name."""
         return (
             "oidc" in self.sources
             or (self.jwt is not None and self.jwt.groups_claim is not None)

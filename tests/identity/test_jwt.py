@@ -117,11 +117,11 @@ def tampered() -> str:
             (signed({key: value for key, value in CLAIMS.items() if key != missing}), missing)
             for missing in ("iss", "aud", "exp")
         ),
-        ("", "no signed token"),
-        ("a.b", "no signed token"),
-        ("a.b.c.d.e", "no signed token"),
-        ("W10.e30.x", "no signed token"),
-        ("x" * 50_000 + ".b.c", "no signed token"),
+        ("", "not a signed token"),
+        ("a.b", "not a signed token"),
+        ("a.b.c.d.e", "not a signed token"),
+        ("W10.e30.x", "not a signed token"),
+        ("x" * 50_000 + ".b.c", "not a signed token"),
     ],
 )
 def test_tokens_that_do_not_hold(token: str, said: str) -> None:

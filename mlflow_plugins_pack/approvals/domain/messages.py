@@ -1,8 +1,8 @@
-"""The words of every refusal; pure.
+"""The text of every refusal; pure.
 
-Each says what happened and why, what was not changed, and what to do next, in plain sentences that
-reach the stock client as they are. They point at what exists for everybody: a version tag that the
-stock client and UI can set, and the command line.
+Each text says what happened and why, what was not changed, and what to do next. It reaches the
+stock client as it is, so it names only what every client has: a version tag that the stock client
+and UI can set, and the command line.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def moment(ms: int) -> str:
 
 
 def how_to(command: str, name: str, version: int, target: Target) -> str:
-    """Say the two ways to give a command."""
+    """Return the two ways to give a command, as part of a sentence."""
     return (
         f'set the tag approvals.{command} = "{target.tag}: your reason" on version {version}, '
         f"or run: mlflow-pack approvals {command} models:/{name}/{version} {target.tag} -m REASON"
@@ -106,13 +106,13 @@ def two_policies(*, left: Target, entered: Target, name: str, version: int) -> s
 
 
 def archives_into_protected(*, entered: Target, others: Sequence[int], name: str) -> str:
-    """Text of APPROVAL_REQUIRED for archiving by the way, where being archived needs approval."""
+    """Text of APPROVAL_REQUIRED for a call that would archive versions, which needs approval."""
     which = ", ".join(map(str, others))
     return (
         f"making a version {entered} of '{name}' with archive_existing_versions would also make "
-        f"version {which} stage 'Archived', which is protected, and approval of one is none of the "
-        f"other. {UNCHANGED} Make the call without archive_existing_versions, and move what is "
-        "there in calls of its own."
+        f"version {which} stage 'Archived', which is protected, and needs an approval of its "
+        f"own. {UNCHANGED} Make the call without archive_existing_versions, and move the others "
+        "in calls of their own."
     )
 
 
@@ -145,10 +145,10 @@ def not_an_approver(
     *, user: str, target: Target, name: str, policy: str, groups: Sequence[str]
 ) -> str:
     """Text of NOT_AN_APPROVER."""
-    listed = ", ".join(f"'{group}'" for group in groups) or "nobody"
+    listed = ", ".join(f"'{group}'" for group in groups) or "no group"
     return (
         f"'{user}' has no vote on {target} of '{name}': policy '{policy}' counts {listed}. "
-        f"{UNCHANGED} Ask somebody of these groups, or have the policy changed."
+        f"{UNCHANGED} Ask a member of these groups, or have the policy changed."
     )
 
 
@@ -156,13 +156,13 @@ def self_approval(*, user: str, role: str, target: Target, name: str, request_id
     """Text of SELF_APPROVAL."""
     return (
         f"'{user}' {role}, and may not approve request {request_id} for {target} of '{name}'. "
-        f"{UNCHANGED} Somebody else must approve it."
+        f"{UNCHANGED} Another approver must approve it."
     )
 
 
 def no_break_glass(*, user: str, target: Target, name: str, policy: str, group: str | None) -> str:
     """Text of NOT_AN_APPROVER for who may not promote without approval."""
-    who = f"only '{group}' may" if group else "nobody may"
+    who = f"only '{group}' may" if group else "no one may"
     return (
         f"'{user}' may not make a version {target} of '{name}' without approval: by policy "
         f"'{policy}' {who}. {UNCHANGED} Ask them, or ask for approval."
@@ -181,7 +181,7 @@ def nothing_to_withdraw(*, user: str, target: Target, name: str, request_id: str
     """Text of NO_OPEN_REQUEST for who has not voted."""
     return (
         f"'{user}' has no vote on request {request_id} for {target} of '{name}'. {UNCHANGED} "
-        "There is nothing to withdraw."
+        "Only a vote can be withdrawn."
     )
 
 
@@ -212,7 +212,7 @@ def no_comment(*, comment_id: str, user: str | None) -> str:
 
 
 def no_own_comment(*, user: str, target: Target, name: str, version: int) -> str:
-    """Text of NO_OPEN_REQUEST for somebody who has not commented."""
+    """Text of NO_OPEN_REQUEST for a user who has not commented."""
     return (
         f"'{user}' has written no comment on version {version} of '{name}' and {target} that is "
         f"there still. {UNCHANGED} Only its author may edit or delete a comment."
@@ -220,7 +220,7 @@ def no_own_comment(*, user: str, target: Target, name: str, version: int) -> str
 
 
 def no_holder(*, target: Target, name: str, version: int) -> str:
-    """Text of INVALID_COMMAND for a target that is to be taken from who does not hold it."""
+    """Text of INVALID_COMMAND for removing a target from a version that does not hold it."""
     return f"version {version} of '{name}' is not {target}. {UNCHANGED} Name the version that is."
 
 
@@ -347,7 +347,7 @@ def command_malformed(command: str, problem: str) -> str:
 def nothing_protected(*, target: Target, name: str) -> str:
     """Text of INVALID_COMMAND where no approval is needed."""
     return (
-        f"no policy protects {target} of '{name}', so nobody needs to approve it. {UNCHANGED} "
+        f"no policy protects {target} of '{name}', so no approval is needed. {UNCHANGED} "
         "Set it directly, or check the spelling."
     )
 
@@ -372,4 +372,4 @@ def kept_changing(name: str) -> str:
 
 def already_holder(*, target: Target, name: str, version: int) -> str:
     """Text of INVALID_COMMAND for asking for what is so already."""
-    return f"version {version} of '{name}' is {target} already. {UNCHANGED} There is nothing to do."
+    return f"version {version} of '{name}' is {target} already. {UNCHANGED} No request is needed."

@@ -18,11 +18,11 @@ class Asked(Protocol):
 
     @property
     def requester(self) -> str:
-        """Who made the request."""
+        """The user who made the request."""
 
     @property
     def creator(self) -> str | None:
-        """Who registered the version, if that was seen."""
+        """The user who registered the version, if the server saw it."""
 
     @property
     def run_user(self) -> str | None:

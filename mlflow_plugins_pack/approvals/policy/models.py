@@ -84,7 +84,7 @@ class Targets(StrictModel):
 
 
 class ApprovalRule(StrictModel):
-    """How many people of a group must approve."""
+    """The number of people of a group who must approve."""
 
     group: Name
     count: int = Field(default=1, ge=0, le=100)
@@ -111,13 +111,13 @@ class Consume(StrictModel):
 
 
 class PostReview(StrictModel):
-    """How many people must review a break-glass change afterwards."""
+    """The review that a break-glass change needs afterwards."""
 
     approvals: int = Field(default=1, ge=1, le=100)
 
 
 class BreakGlass(StrictModel):
-    """Who may promote without approval in an emergency, and which review must follow."""
+    """Promotion without approval in an emergency: by whom, and the review that must follow."""
 
     group: Name
     require_reason: bool = True
@@ -252,7 +252,7 @@ class Policy:
     def _any_of_the_groups(self, rule: PolicyRule, count: int) -> tuple[Rule, ...]:
         groups = [part.group for part in rule.approvals]
         members = frozenset().union(*(self.file.groups.get(group, ()) for group in groups))
-        return (Rule(" or ".join(groups) or "nobody", count, members),)
+        return (Rule(" or ".join(groups) or "no group", count, members),)
 
     def rules_of(self, rule: PolicyRule, action: str) -> tuple[Rule, ...]:
         """Return the approvals that an action, ``promote``, ``demote`` or ``review``, needs."""
@@ -261,8 +261,8 @@ class Policy:
 
     def may_break_glass(self, rule: PolicyRule, user: str | None) -> bool:
         """Return whether the user may promote without approval."""
-        glass = rule.break_glass
-        return glass is not None and user in self.file.groups.get(glass.group, ())
+        allowed = rule.break_glass
+        return allowed is not None and user in self.file.groups.get(allowed.group, ())
 
     def is_consumer(self, rule: PolicyRule, user: str | None) -> bool:
         """Return whether the user gets approved versions only; ``*`` includes anonymous callers."""

@@ -163,9 +163,9 @@ def _contradictions(content: PolicyFile, lines: dict[tuple[Any, ...], int]) -> I
         ):
             if getattr(rule, key) is not None and not is_satisfiable(rules):
                 yield line(key) + "the groups have too few people for this count"
-        glass = rule.break_glass
-        if glass is not None and not content.groups[glass.group]:
-            yield line("break_glass") + f"the group {glass.group!r} has no members"
+        emergency = rule.break_glass
+        if emergency is not None and not content.groups[emergency.group]:
+            yield line("break_glass") + f"the group {emergency.group!r} has no members"
 
 
 def _invalid(origin: str, problems: list[str]) -> PolicyInvalidError:

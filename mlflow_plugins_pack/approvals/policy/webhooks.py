@@ -25,7 +25,7 @@ Event = Literal[
 
 
 class Secret(StrictModel):
-    """Where the signing key is; never the policy file, whose text is stored with requests."""
+    """The place of the signing key; never the policy file, whose text is stored with requests."""
 
     env: str | None = None
     file: str | None = None
@@ -68,7 +68,7 @@ class Webhook(StrictModel):
 
     @property
     def is_local(self) -> bool:
-        """Whether its host name means this machine."""
+        """True if its host name means this machine."""
         host = urlsplit(self.url).hostname or ""
         try:
             return ipaddress.ip_address(host).is_loopback

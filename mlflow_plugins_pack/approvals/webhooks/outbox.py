@@ -20,7 +20,7 @@ from mlflow_plugins_pack.approvals.webhooks import payload
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 KEPT_MS = 30 * 86_400_000
-"""How long finished deliveries are listed; the audit log keeps their content."""
+"""Time for which finished deliveries are listed; the audit log keeps their content."""
 _MAX_ERROR_LENGTH = 500
 
 

@@ -229,7 +229,7 @@ def frozen(governed: GovernedBench) -> None:
 @case(
     errors.SelfApprovalError,
     "'bob' made the request, and may not approve request ID for alias 'prod' of 'gov-a'. Nothing "
-    "was changed. Somebody else must approve it.",
+    "was changed. Another approver must approve it.",
 )
 def own_request(governed: GovernedBench) -> None:
     governed.say("bob", "request", 1)
@@ -239,7 +239,7 @@ def own_request(governed: GovernedBench) -> None:
 @case(
     errors.NotAnApproverError,
     "'erin' has no vote on alias 'prod' of 'gov-a': policy 'prod' counts 'leads', 'risk'. Nothing "
-    "was changed. Ask somebody of these groups, or have the policy changed.",
+    "was changed. Ask a member of these groups, or have the policy changed.",
 )
 def no_vote(governed: GovernedBench) -> None:
     governed.say("bob", "request", 1)
@@ -366,8 +366,8 @@ def nothing_open(governed: GovernedBench) -> None:
 
 @case(
     errors.NoOpenRequestError,
-    "'carol' has no vote on request ID for alias 'prod' of 'gov-a'. Nothing was changed. There is "
-    "nothing to withdraw.",
+    "'carol' has no vote on request ID for alias 'prod' of 'gov-a'. Nothing was changed. Only a "
+    "vote can be withdrawn.",
 )
 def nothing_to_withdraw(governed: GovernedBench) -> None:
     governed.say("erin", "request", 1)
@@ -385,7 +385,7 @@ def malformed(governed: GovernedBench) -> None:
 
 @case(
     errors.InvalidCommandError,
-    "no policy protects alias 'dev' of 'gov-a', so nobody needs to approve it. Nothing was changed. "
+    "no policy protects alias 'dev' of 'gov-a', so no approval is needed. Nothing was changed. "
     "Set it directly, or check the spelling.",
 )
 def unprotected(governed: GovernedBench) -> None:
@@ -394,7 +394,7 @@ def unprotected(governed: GovernedBench) -> None:
 
 @case(
     errors.InvalidCommandError,
-    "version 1 of 'gov-a' is alias 'prod' already. Nothing was changed. There is nothing to do.",
+    "version 1 of 'gov-a' is alias 'prod' already. Nothing was changed. No request is needed.",
 )
 def there_already(governed: GovernedBench) -> None:
     governed.promote(1)
