@@ -75,14 +75,14 @@ class UploadSession:
             self._operations.setdefault(scope, []).append(Folder(inner))
 
     def add_file(self, path: str, local_file: str | os.PathLike[str]) -> None:
-        """Take a local file.
+        """Take a local file as it was when this began: what is appended meanwhile is left out.
 
         Args:
             path: Where it goes, relative to the store's root.
             local_file: The file; links are followed.
 
         Raises:
-            ArtifactChangedError: If it changed while it was being read.
+            ArtifactChangedError: If it was cut or rewritten while it was being read.
             OSError: If it cannot be read.
         """
         with Path(local_file).open("rb", buffering=0) as file:
@@ -92,7 +92,9 @@ class UploadSession:
                 return
             entry = self._entry_of_file(path, file, before.st_size)
             after = os.fstat(file.fileno())
-            if _identity(before) != _identity(after) or entry.size != before.st_size:
+            # Only what grew may have another time: a log goes on while it is logged.
+            is_rewritten = after.st_mtime_ns != before.st_mtime_ns
+            if entry.size != before.st_size or (is_rewritten and after.st_size <= before.st_size):
                 raise _changed(os.fspath(local_file))
         self.put(path, replace(entry, mtime_ns=max(0, before.st_mtime_ns)))
 
@@ -113,10 +115,11 @@ class UploadSession:
 
     def _entry_of_file(self, path: str, file: IO[bytes], size: int) -> FileEntry | PendingFile:
         if size <= self.inline_limit(path):
-            return _inline_entry(file.read(size + 1))
+            return _inline_entry(file.read(size))
         sink = self.open_sink()
-        while block := file.read(self.block_bytes):
+        while size and (block := file.read(min(size, self.block_bytes))):
             sink.feed(block)
+            size -= len(block)
         return sink.finish()
 
     def inline_limit(self, path: str) -> int:
@@ -321,12 +324,9 @@ def _inline_entry(data: bytes) -> FileEntry:
     return FileEntry("", len(data), hashlib.sha256(data).digest(), 0, inline=data)
 
 
-def _identity(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-
-
 def _changed(name: str) -> ArtifactChangedError:
     return ArtifactChangedError(
-        f"The file {name!r} changed while it was being read, so what was read may be neither its "
-        f"old nor its new content. Nothing was committed. Log it again once it is complete."
+        f"The file {name!r} was cut or rewritten while it was being read, so what was read may be "
+        f"neither its old nor its new content. Nothing was committed. Log it again once it is "
+        f"complete."
     )

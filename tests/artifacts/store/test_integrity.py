@@ -324,21 +324,43 @@ def test_store_is_found_from_below_and_made_once(tmp_path):
 
 
 @pytest.mark.parametrize("size", [10_000, 3 * MIB])
-def test_file_that_changes_while_it_is_read(repository, tmp_path, size, monkeypatch):
+@pytest.mark.parametrize("missing", [0, 10])
+def test_file_that_is_rewritten_while_it_is_read(repository, tmp_path, size, missing, monkeypatch):
     path = tmp_path / "f"
     path.write_bytes(random_bytes(size))
+    # Time stamps are a few milliseconds coarse.
+    os.utime(path, (1, 1))
     original = session.UploadSession._entry_of_file
 
     def read_and_change(self, *arguments):
         entry = original(self, *arguments)
-        with path.open("ab") as file:
-            file.write(b"more")
+        with path.open("r+b") as file:
+            file.write(b"other")
+            file.truncate(size - missing)
         return entry
 
     monkeypatch.setattr(session.UploadSession, "_entry_of_file", read_and_change)
     with pytest.raises(ArtifactChangedError, match="while it was being read"):
         repository.log_artifact(str(path))
     assert listing(repository) == []
+
+
+@pytest.mark.parametrize("size", [0, 100, 400_000])
+def test_file_that_grows_is_stored_as_it_was_at_the_start(
+    repository, tmp_path, target, size, monkeypatch
+):
+    path = tmp_path / "train.log"
+    path.write_bytes(b"x" * size)
+    original = session.UploadSession._entry_of_file
+
+    def grow_and_read(self, *arguments):
+        with path.open("ab") as file:
+            file.write(b"a line that came later\n")
+        return original(self, *arguments)
+
+    monkeypatch.setattr(session.UploadSession, "_entry_of_file", grow_and_read)
+    repository.log_artifact(str(path))
+    assert Path(repository.download_artifacts("train.log", str(target))).read_bytes() == b"x" * size
 
 
 def test_file_and_folder_of_one_name_on_disk(repository, tmp_path):
