@@ -19,7 +19,11 @@ from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.opening import find_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import Location
-from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
+from mlflow_plugins_pack.errors import (
+    ArtifactConflictError,
+    ArtifactNotFoundError,
+    ArtifactPathError,
+)
 from mlflow_plugins_pack.folder_digest import digest_files
 
 
@@ -69,6 +73,26 @@ class PathView:
         """Return whether there is a folder at the path; the repository's root always is one."""
         return not self.path or self.view.has_folder(self.full)
 
+    def entries(self) -> list[FileEntry]:
+        """Return the files of the folder at the path, sorted.
+
+        A file of the folder's own name, which object stores allow, is left out as stock does.
+
+        Raises:
+            ArtifactConflictError: If it holds a file and a folder of one name.
+        """
+        files = sorted(self.view.under(self.full), key=lambda entry: entry.path)
+        folders = self.view.all_folders()
+        both = [e.path for e in files if e.path in folders and e.path != self.full]
+        if both:
+            raise ArtifactConflictError(
+                f"{self.path or 'The artifact root'!r} has both a file and a folder "
+                f"{self.outside(both[0])!r}, which no disk can have. Nothing was written. Download "
+                f"{self.outside(both[0])!r} to get the folder, read the file with `open_artifact`, "
+                f"or delete one of them."
+            )
+        return [entry for entry in files if entry.path != self.full]
+
     def missing(self) -> ArtifactNotFoundError:
         """Return the error for a path at which nothing is stored."""
         return ArtifactNotFoundError(f"No such artifact: {self.path!r}. Nothing was written.")
@@ -76,7 +100,7 @@ class PathView:
 
 def list_files(location: Location, path: str | None) -> list[FileInfo]:
     """List what is directly in a folder, sorted by path; nothing for a file or what is missing."""
-    found = PathView(location, object_keys.normalize_path(path))
+    found = PathView(location, object_keys.requested_path(path))
     return [
         FileInfo(found.outside(child), entry is None, None if entry is None else entry.size)
         for child, entry in found.view.children(found.full)
@@ -94,14 +118,14 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
         ArtifactPathError: If the destination is not a folder.
         ArtifactCorruptError: If a stored byte is missing or wrong; then nothing was written.
     """
-    wanted = object_keys.normalize_path(path)
+    wanted = object_keys.requested_path(path)
     folder = _destination(dst_path)
     found = PathView(location, wanted)
     file = found.file
     if file is None and not found.is_folder():
         raise found.missing()
     if found.store is not None:
-        entries = [file] if file else sorted(found.view.under(found.full), key=_path_of)
+        entries = [file] if file else found.entries()
         files = [(entry, found.outside(entry.path)) for entry in entries]
         with ArtifactProgressBar.files(desc="Downloading artifacts", total=len(files)) as bar:
             download(found.store, files, folder, bar.update)
@@ -114,10 +138,6 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
     if not file:
         _make_folder(folder, wanted)
     return os.path.join(folder, os.path.normpath(wanted))
-
-
-def _path_of(entry: FileEntry) -> str:
-    return entry.path
 
 
 def _destination(dst_path: str | None) -> str:
@@ -146,7 +166,7 @@ def _make_folder(folder: str, path: str) -> None:
 
 def download_file(location: Location, path: str, local_path: str) -> None:
     """Download one file to a local path, whose folder exists."""
-    found = PathView(location, object_keys.normalize_path(path))
+    found = PathView(location, object_keys.requested_path(path))
     entry = found.view.files.get(found.full)
     if entry is None or found.store is None:
         raise found.missing()
@@ -161,7 +181,7 @@ def _note(location: Location, entry: FileEntry, place: str, path: str) -> None:
 
 def open_artifact(location: Location, path: str) -> io.BufferedReader:
     """Open one file for reading, without downloading it."""
-    found = PathView(location, object_keys.normalize_path(path))
+    found = PathView(location, object_keys.requested_path(path))
     entry = found.view.files.get(found.full)
     if entry is None or found.store is None:
         raise found.missing()
@@ -173,7 +193,7 @@ def content_digest(location: Location, path: str | None) -> str:
 
     A file alone is digested under its name.
     """
-    found = PathView(location, object_keys.normalize_path(path))
+    found = PathView(location, object_keys.requested_path(path))
     file = found.file
     if file is not None:
         return digest_files([(posixpath.basename(file.path), file.size, file.sha256.hex())])

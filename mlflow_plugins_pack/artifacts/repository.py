@@ -27,6 +27,7 @@ from mlflow_plugins_pack.artifacts.upload.session import (
     MissingPackError,
     StreamWriter,
     UploadSession,
+    refuse_pipe,
 )
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
@@ -56,7 +57,7 @@ def target_folder(artifact_path: str | None) -> str:
     Raises:
         ArtifactPathError: If the path has not its one plain spelling or may lead elsewhere.
     """
-    folder = object_keys.normalize_path(artifact_path)
+    folder = object_keys.storable_path(artifact_path)
     if artifact_path and folder != artifact_path:
         raise ArtifactPathError(
             f"The artifact path {artifact_path!r} is not written plainly; {folder!r} would be. "
@@ -75,7 +76,7 @@ def target_file(name: str, artifact_path: str | None) -> str:
     base = posixpath.basename(name)
     if base in ("", ".", ".."):
         raise ArtifactPathError(f"The file {name!r} has no name. Nothing was written.")
-    return object_keys.join(folder, object_keys.normalize_path(base))
+    return object_keys.join(folder, object_keys.storable_path(base))
 
 
 def _upload(
@@ -157,7 +158,9 @@ def log_folder(location: Location, local_dir: str, artifact_path: str | None) ->
         for name in sorted(file_names):
             path = os.path.join(root, name)
             files.append((_child(folder, inside, name), path))
-            total += os.path.getsize(path)
+            status = os.stat(path)
+            refuse_pipe(path, status)
+            total += status.st_size
     inline = (
         session.INLINE_FILE_BYTES
         if total <= session.INLINE_CALL_BYTES
@@ -175,7 +178,7 @@ def log_folder(location: Location, local_dir: str, artifact_path: str | None) ->
 
 
 def _child(folder: str, inside: str, name: str) -> str:
-    return object_keys.join(folder, object_keys.normalize_path(object_keys.join(inside, name)))
+    return object_keys.join(folder, object_keys.storable_path(object_keys.join(inside, name)))
 
 
 def _open(location: Location) -> tuple[Store, str]:
@@ -192,7 +195,7 @@ def delete(location: Location, path: str | None) -> None:
     Only manifests change: the bytes stay until they are collected, and other runs that hold them
     keep them.
     """
-    wanted = object_keys.normalize_path(path)
+    wanted = object_keys.requested_path(path)
     store = find_store(location)
     if store is None:
         return
@@ -235,7 +238,7 @@ def lock(location: Location, path: str | None, reason: str) -> None:
         raise ArtifactPathError(
             f"A lock needs a reason of 1 to {MAX_REASON_LENGTH} characters. Nothing was locked."
         )
-    reading = PathView(location, object_keys.normalize_path(path))
+    reading = PathView(location, object_keys.requested_path(path))
     if reading.store is None or not any(True for _ in reading.view.under(reading.full)):
         raise reading.missing()
     store, scope, inner = _lockable(location, path)
@@ -273,7 +276,7 @@ def locks(location: Location, path: str | None) -> dict[str, list[str]]:
 
 def _lockable(location: Location, path: str | None) -> tuple[Store, str, str]:
     store, prefix = _open(location)
-    full = object_keys.join(prefix, object_keys.normalize_path(path))
+    full = object_keys.join(prefix, object_keys.requested_path(path))
     scope, inner = object_keys.split_scope(full)
     if not scope and any(store.manifests.scopes_under(full)):
         raise ArtifactPathError(

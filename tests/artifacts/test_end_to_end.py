@@ -259,7 +259,7 @@ def test_missing_artifact_is_a_404(client, served):
     assert "y.txt" in answer.json()["message"]
 
 
-@pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "a//b", "%2e%2e/x"])
+@pytest.mark.parametrize("path", ["../../x", "/etc/passwd", "a//../b", "%2e%2e/x"])
 def test_climbing_path_is_refused_over_http(client, served, path):
     with mlflow.start_run() as run:
         mlflow.log_text("x", "x.txt")

@@ -71,6 +71,38 @@ def normalize_path(path: str | None) -> str:
     return "/".join(part for part in path.split("/") if part not in ("", "."))
 
 
+def requested_path(path: str | None) -> str:
+    """Check the path of an artifact to read or delete and return its one spelling.
+
+    Slashes in a row count as one: a server stores what is put to ``a//b`` at ``a/b``.
+
+    Raises:
+        ArtifactPathError: As `normalize_path` does.
+    """
+    return normalize_path(re.sub("/+", "/", path) if path else path)
+
+
+MAX_NAME_BYTES = 255
+"""Longest name that file systems take: a longer one could be stored and never downloaded."""
+
+
+def storable_path(path: str | None) -> str:
+    """Check the path of an artifact to write and return its one spelling.
+
+    Raises:
+        ArtifactPathError: As `normalize_path` does, and if one of its names is too long.
+    """
+    normalized = normalize_path(path)
+    for part in normalized.split("/"):
+        if len(part.encode()) > MAX_NAME_BYTES:
+            raise ArtifactPathError(
+                f"The artifact path {path!r} has a name of {len(part.encode())} bytes; no more "
+                f"than {MAX_NAME_BYTES} can be written to a disk, so it could not be downloaded. "
+                f"Nothing was written. Use a shorter name."
+            )
+    return normalized
+
+
 def _find_problem(path: str) -> str | None:
     if "\0" in path:
         return "has a NUL character"

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from cachetools import LRUCache
 
@@ -263,6 +264,6 @@ class Manifests:
                 continue
             for entry in view.files.values():
                 full = object_keys.join(found, entry.path)
-                whole.files[full] = entry
+                whole.files[full] = replace(entry, path=full)
             whole.folders.update(object_keys.join(found, folder) for folder in view.folders)
         return whole

@@ -29,6 +29,7 @@ from mlflow_plugins_pack.errors import (
     ArtifactChangedError,
     ArtifactConflictError,
     ArtifactCorruptError,
+    ArtifactPathError,
 )
 
 _MAX_BLOCK_BYTES = 2 * 1024 * 1024
@@ -83,8 +84,10 @@ class UploadSession:
 
         Raises:
             ArtifactChangedError: If it was cut or rewritten while it was being read.
+            ArtifactPathError: If it is a named pipe, which may never be written to.
             OSError: If it cannot be read.
         """
+        refuse_pipe(os.fspath(local_file), os.stat(local_file))
         with Path(local_file).open("rb", buffering=0) as file:
             before = os.fstat(file.fileno())
             if not stat.S_ISREG(before.st_mode):
@@ -322,6 +325,19 @@ def _missing(store: Store, pack: bytes) -> MissingPackError:
 
 def _inline_entry(data: bytes) -> FileEntry:
     return FileEntry("", len(data), hashlib.sha256(data).digest(), 0, inline=data)
+
+
+def refuse_pipe(name: str, status: os.stat_result) -> None:
+    """Refuse a named pipe: opening it would wait for a writer, perhaps for ever.
+
+    Raises:
+        ArtifactPathError: If it is one.
+    """
+    if stat.S_ISFIFO(status.st_mode):
+        raise ArtifactPathError(
+            f"{name!r} is a named pipe, not a file. Nothing was written. Remove it from the "
+            f"folder, or log its content as a stream."
+        )
 
 
 def _changed(name: str) -> ArtifactChangedError:
