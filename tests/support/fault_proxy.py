@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 _HOP_BY_HOP = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade"}
 _SLOW_DOWN = (
@@ -24,6 +24,9 @@ _BUSY = (
 )
 _FAILED = (
     b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>We failed.</Message></Error>'
+)
+_DENIED = (
+    b'<?xml version="1.0"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>'
 )
 _EXPIRED = (
     b'<?xml version="1.0"?><Error><Code>ExpiredToken</Code><Message>The provided token has expired.'
@@ -66,6 +69,8 @@ class FaultProxy:
         done: Path of every request that a fault hit.
         seconds_per_answer: For ``slow``.
         moved: Bytes of bodies that went through, by method.
+        list_prefix: The credentials may list below this prefix only, as an AWS policy can say: then
+            a key that does not exist answers 403, and so does any other listing.
         hold_after: From so many bytes of packs on, requests for packs wait until it is None; then
             they are cut off.
     """
@@ -75,6 +80,7 @@ class FaultProxy:
     done: list[str] = field(default_factory=list)
     seconds_per_answer: float = 1
     moved: Counter[str] = field(default_factory=Counter)
+    list_prefix: str | None = None
     hold_after: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -93,6 +99,15 @@ class FaultProxy:
     def count(self, method: str, length: int) -> None:
         with self._lock:
             self.moved[method] += length
+
+    def denies(self, method: str, path: str, status: int) -> bool:
+        """Return whether credentials with a `list_prefix` are refused a request."""
+        if self.list_prefix is None or method not in ("GET", "HEAD"):
+            return False
+        query = parse_qs(urlsplit(path).query)
+        if "list-type" in query:
+            return not query.get("prefix", [""])[0].startswith(self.list_prefix)
+        return status == 404
 
     def pick(self, method: str, path: str) -> str:
         with self._lock:
@@ -152,6 +167,9 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
             connection.close()
             if what == "no answer":
                 self._hang_up()
+                return
+            if proxy.denies(self.command, self.path, answer.status):
+                self._answer(403, [("Content-Type", "application/xml")], _DENIED)
                 return
             proxy.count(self.command, len(content) if self.command == "GET" else len(body))
             headers = [

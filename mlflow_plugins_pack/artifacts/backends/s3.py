@@ -110,10 +110,9 @@ class S3Backend(Backend):
         try:
             return self._read_body(key, arguments)
         except ClientError as exc:
-            code = _code_of(exc)
-            if code in ("InvalidRange", "416"):
+            if _code_of(exc) in ("InvalidRange", "416"):
                 return b""
-            if code in _ABSENT:
+            if self._is_absent(key, exc):
                 raise ObjectMissingError(
                     f"There is no object {key!r} in {self._bucket!r}."
                 ) from exc
@@ -214,12 +213,28 @@ class S3Backend(Backend):
         try:
             answer = self._client.head_object(Bucket=self._bucket, Key=key, **self._to_read)
         except ClientError as exc:
-            if _code_of(exc) in _ABSENT:
+            if self._is_absent(key, exc):
                 return None
             raise self._translate(exc, key, "read") from exc
         except BotoCoreError as exc:
             raise self._translate(exc, key, "read") from exc
         return int(answer["ContentLength"])
+
+    def _is_absent(self, key: str, exc: ClientError) -> bool:
+        """Return whether a request failed because its key does not exist.
+
+        To credentials that may list only below a prefix S3 answers 403 for that, not 404. A
+        listing of this very key tells which of the two it is.
+        """
+        if _code_of(exc) not in ("AccessDenied", "403"):
+            return _code_of(exc) in _ABSENT
+        try:
+            found = self._client.list_objects_v2(
+                Bucket=self._bucket, Prefix=key, MaxKeys=1, **self._owner
+            )
+        except (ClientError, BotoCoreError):
+            return False
+        return all(listed["Key"] != key for listed in found.get("Contents", ()))
 
     def _pages(self, prefix: str, **arguments: str) -> Iterator[dict[str, Any]]:
         try:

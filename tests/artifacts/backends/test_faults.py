@@ -323,3 +323,20 @@ def test_two_hosts_at_once_store_what_stock_stores(proxy, root, moto, tmp_path):
             assert listing(ours, path) == listing(theirs, path)
             folders += [str(found) for found, is_dir, _ in listing(ours, path) if is_dir]
         assert content(ours.download_artifacts("")) == content(theirs.download_artifacts(""))
+
+
+def test_credentials_that_may_list_below_a_prefix_only(proxy, root, source, tmp_path, monkeypatch):
+    """A key that does not exist then answers 403; what is there and denied still is an error."""
+    proxy.list_prefix = root.split("/", 3)[3] + "/"
+    repository = get_artifact_repository(new_run_uri(root))
+    repository.log_artifacts(str(source))
+    fresh_host(monkeypatch, tmp_path)
+    expect_good(repository)
+    repository.log_artifacts(str(source), "again")
+    repository.delete_artifacts("again")
+    expect_good(repository)
+    assert run_json("gc", root, "--grace", "0s")["removed_packs"] == 0
+    assert run_json("fsck", root, "--read-data")["problems"] == []
+    foreign = get_artifact_repository(new_run_uri(root.rpartition("/")[0] + "/not-ours"))
+    with pytest.raises(StorageDeniedError):
+        foreign.list_artifacts()
