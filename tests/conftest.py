@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,8 +19,9 @@ from tests.support.shared_servers import address_of, stop_all
 
 # What lands must not depend on luck; a person's runs look further each time.
 hypothesis.settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    hypothesis.settings.load_profile("ci")
+hypothesis.settings.register_profile("nightly", max_examples=1000, deadline=None)
+if profile := os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else None):
+    hypothesis.settings.load_profile(profile)
 
 # Read once, inside `import mlflow`: lineage is tested in processes of its own, and what other
 # tests log from this one is compared with stock, file by file.
@@ -31,6 +34,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and (needs := needs_of(item)):
             item.add_marker(needs)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give a worker all tests of a module, or those of one database in it: they share servers."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByModuleAndDatabase(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            module, _, test = nodeid.partition("::")
+            return module + "".join(_DATABASE.findall(test)[:1])
+
+    return ByModuleAndDatabase(config, log)
+
+
+# In a test's id: the first parameter that names a database, and whether workspaces are on.
+_DATABASE = re.compile(r"(?<=[\[-])(?:sqlite|postgresql|mariadb)(?:-workspaces)?(?=[\]-])")
 
 
 @pytest.fixture(autouse=True)

@@ -496,7 +496,7 @@ def moto() -> Iterator[ObjectStore]:
 @contextlib.contextmanager
 def azurite() -> Iterator[ObjectStore]:
     """Start Azurite's blob service."""
-    local = ROOT / "node_modules" / ".bin"
+    local = ROOT / ".programs" / "azurite" / "node_modules" / ".bin"
     program = find_program("azurite", "azurite-blob", folders=[str(local)])
     port = free_port()
     with (

@@ -72,14 +72,14 @@ class OidcProvider:
 
 def _find() -> tuple[str, str]:
     """Return node and the node_modules folder that has oidc-provider; else skip by name."""
-    here = ROOT / "node_modules" / ".bin"
+    here = ROOT / ".programs" / "oidc" / "node_modules" / ".bin"
     for folder in (*os.environ.get("PATH", "").split(os.pathsep), str(here)):
         modules = Path(folder).parent
         if modules.name == "node_modules" and (modules / "oidc-provider").is_dir():
             node = shutil.which("node", path=f"{folder}{os.pathsep}{os.environ.get('PATH', '')}")
             if node is not None:
                 return node, str(modules)
-    message = "oidc-provider is not installed (npm install oidc-provider@9, .bin on PATH, node 20+)"
+    message = "oidc-provider is not installed (scripts/install --programs)"
     if "oidc-provider" in servers.required():
         pytest.fail(f"{message}, and MLFLOW_PACK_REQUIRE names it")
     pytest.skip(message)
