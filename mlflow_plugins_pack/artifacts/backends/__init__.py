@@ -1,6 +1,6 @@
 """One module per storage, and the contract that all of them fulfil (`base`).
 
-May import ``uri`` and what is below it; never a store: a backend knows objects and keys only.
+May import ``uri`` and what is below it. Never imports a store: a backend knows objects and keys.
 A new storage is one module here with ``open_backend`` and one entry in `uri.schemes.SCHEMES`.
 """
 

@@ -43,6 +43,8 @@ class Explorer:
         limit: Most nodes of an answer.
     """
 
+    # Long: walks in both directions share the clients, the limit and what was already read.
+
     def __init__(
         self, tracking_uri: str | None = None, registry_uri: str | None = None, limit: int = 500
     ) -> None:

@@ -1,5 +1,5 @@
-"""The one capture session of a process
+"""The one capture session of a process: starts the layers, follows runs, ends them.
 
-May import:  starts the layers, follows runs, ends them.
-Must never import: every room below it.:query.
+May import: every room below it.
+Must never import: query.
 """
