@@ -1,4 +1,4 @@
-"""The state of a local file: what tells one content from another without reading it."""
+"""The state of a local file: what distinguishes contents without reading them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def file_state(path: str) -> FileState | None:
 
 
 def is_same_content(before: FileState, after: FileState | None) -> bool:
-    """Tell whether a file still has the content that it had; the change time does not matter."""
+    """Return whether a file still has the content that it had; the change time does not matter."""
     return after is not None and before[:4] == after[:4]
 
 

@@ -7,7 +7,7 @@ What is used, and what happens should a later MLflow lack it:
   takes its place. Without it, runs on a database URI are written at the end of the process.
 - ``fluent._active_run_stack``: the active runs of all threads, a list for each that changes in
   place. Without it, reads of threads that have no run of their own are attributed to no run, and
-  each open asks for the active run anew.
+  each open asks for the active run again.
 - ``set_terminated`` and ``update_run_info`` on the call stack: which run is ended, and how.
   Without them, an OpenLineage event says ``OTHER``, and attached runs end with their block.
 - ``fluent._last_active_run_id``: the run that this thread is ending. Without it, records are
@@ -26,7 +26,7 @@ _PARENT_TAG = "mlflow.parentRunId"
 
 
 class ReportingDict(dict):  # type: ignore[type-arg]
-    """A dict that tells which keys it is asked for; the same as a dict in all else."""
+    """A dict that reports which keys it is asked for, and is the same as a dict otherwise."""
 
     def __init__(self, content: dict[str, Any], asked: Callable[[str], None]) -> None:
         super().__init__(content)
@@ -106,7 +106,7 @@ def last_ended_run() -> str | None:
 
 
 def tracking_uri() -> str:
-    """Return the tracking URI in force; empty while nobody has imported mlflow."""
+    """Return the tracking URI in force; empty before mlflow is imported."""
     module = sys.modules.get("mlflow")
     return str(module.get_tracking_uri()) if module is not None else ""
 
@@ -135,7 +135,7 @@ def _locals_of(function: str, variable: str) -> dict[str, Any] | None:
 
 @contextlib.contextmanager
 def impatient_requests() -> Iterator[None]:
-    """Make stock requests give up soon; changes the environment, so only for a process's end."""
+    """Make stock requests give up early; changes the environment, so only for a process's end."""
     wanted = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
     before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)

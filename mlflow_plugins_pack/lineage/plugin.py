@@ -1,4 +1,4 @@
-"""What stock MLflow's entry points name; a leaf, because it is loaded inside ``import mlflow``.
+"""The classes that stock MLflow's entry points name; loaded inside ``import mlflow``.
 
 Neither class can fail when constructed: MLflow catches only ImportError there, so anything else
 would break ``import mlflow``, or every request.
@@ -14,7 +14,7 @@ SCHEMA_TAGS = {"lineage.schema": "1"}
 
 
 class LineageContextProvider:
-    """Run context provider: its construction starts the capture, its one tag says so.
+    """Run context provider: constructing it starts the capture, and its one tag marks the run.
 
     MLflow copies the whole answer of `tags` into the source of autologged datasets and onto logged
     models; therefore it is one constant, and the record itself is written when the run ends.
@@ -26,11 +26,11 @@ class LineageContextProvider:
             session.start()
 
     def in_context(self) -> bool:
-        """Tell whether lineage is on."""
+        """Return whether lineage is on."""
         return session.in_context()
 
     def tags(self) -> dict[str, str]:
-        """Return the tag that says that this run's lineage is being recorded."""
+        """Return the tag that marks a run whose lineage is being recorded."""
         session.resolving_tags()
         return dict(SCHEMA_TAGS)
 
@@ -39,11 +39,11 @@ class LineageFlushTick:
     """Request header provider without headers: it sees each request before it is sent.
 
     The request that ends a run is sent by the run's own thread; the record is written just before,
-    so that whoever sees the run as finished sees its lineage too.
+    so that a run that is seen as finished has its lineage.
     """
 
     def in_context(self) -> bool:
-        """Write the record of a run that is about to end; always answer no."""
+        """Write the record of a run that is about to end; always return False."""
         session.before_request()
         return False
 

@@ -16,7 +16,7 @@ class SeenPlaces(Protocol):
     """The places that are recorded already for some runs."""
 
     def is_full(self) -> bool:
-        """Tell whether only size and time are kept of further files."""
+        """Return whether only size and time are kept of further files."""
 
     def add(self, path: str) -> None:
         """Note a file that is read beyond the first ones."""
@@ -37,16 +37,16 @@ class Sink(Protocol):
     """What a capture layer may ask and tell."""
 
     def is_on(self) -> bool:
-        """Tell whether runs are recorded now."""
+        """Return whether runs are recorded now."""
 
     def is_muted(self) -> bool:
-        """Tell whether the calling thread works for the pack now."""
+        """Return whether the calling thread works for the pack now."""
 
     def muted(self) -> AbstractContextManager[None]:
         """Record nothing that this thread does in the block."""
 
     def is_data(self, path: str) -> bool:
-        """Tell whether an absolute path may be a user's data."""
+        """Return whether an absolute path may be a user's data."""
 
     def claim(self, place: str, writes: bool) -> Claim | None:
         """Return the runs that a read or write belongs to; None if it is not to be recorded."""

@@ -1,4 +1,4 @@
-"""Whose each read and write is: the active runs, the attached ones, and what was seen for each.
+"""Which runs a read or write belongs to: the active ones, the attached ones, and what was seen.
 
 `Ownership.claim` is asked inside every ``open`` of a data file, so it takes no lock, imports
 nothing, and remembers per thread what it found out last.
@@ -17,7 +17,7 @@ from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
 
 
 class Claim(NamedTuple):
-    """Whose a read or write is.
+    """The runs that a read or write belongs to.
 
     Attributes:
         owners: The innermost active runs; empty if none is active.
@@ -31,15 +31,15 @@ class Claim(NamedTuple):
 
 
 class _Memory(NamedTuple):
-    """What a thread found out at its last claim, and what that hung on.
+    """What a thread found out at its last claim, and what that depended on.
 
     Attributes:
         runs: The thread's active runs, as MLflow has them.
         run: The innermost of them.
         others: Other threads' innermost runs, if it works for those.
         generation: Number of the changes that were made here.
-        read: Whose its reads are.
-        written: Whose its writes are.
+        read: The claim of its reads.
+        written: The claim of its writes.
     """
 
     runs: list[Any]
@@ -64,7 +64,7 @@ class Ownership:
 
     Attributes:
         is_later_rank: This is a rank above 0 of a distributed training.
-        data_of: Returns those of some absolute paths that may be a person's data.
+        data_of: Returns those of some absolute paths that may be a user's data.
         limit: Most places that a run may list.
 
     Args:
@@ -83,13 +83,13 @@ class Ownership:
         # By the owning runs, or the thread if there are none, and by whether it is written.
         self._seen: dict[tuple[tuple[str, ...] | int, bool], Seen] = {}
         self._local = _Thread()
-        # Raised whenever what threads remember may be wrong.
+        # Incremented whenever what threads remember may be wrong.
         self._generation = 0
 
     # --- muting -----------------------------------------------------------------------------------
 
     def is_muted(self) -> bool:
-        """Tell whether this thread works for the pack now."""
+        """Return whether this thread works for the pack now."""
         return self._local.muted > 0
 
     @contextlib.contextmanager
@@ -111,7 +111,7 @@ class Ownership:
         run = adapter.active_run()
         if run is not None:
             return (self.sight(run, threading.get_ident()),)
-        # A helper thread without a run works for whichever runs are active.
+        # A thread without a run works for all runs that are active.
         return self.active_runs()
 
     def active_runs(self) -> tuple[str, ...]:
@@ -125,7 +125,7 @@ class Ownership:
         return tuple(dict.fromkeys((*sighted, *self._attached)))
 
     def sight(self, run: Any, thread: int | None) -> str:
-        """Learn of an active run; return its id.
+        """Note an active run, and return its id.
 
         Args:
             run: As MLflow has it.
@@ -167,7 +167,7 @@ class Ownership:
         self._generation += 1
 
     def forked(self) -> None:
-        """Become that of a forked child: the runs are the parent process's."""
+        """Adapt to being in a forked child: the runs belong to the parent process."""
         self._foreign = frozenset(
             {
                 *(state.run_id for state in self._runs.open()),
@@ -181,7 +181,7 @@ class Ownership:
     # --- claims -----------------------------------------------------------------------------------
 
     def claim(self, path: str, writes: bool) -> Claim | None:
-        """Find out whose read or write this is.
+        """Return the runs that a read or write belongs to.
 
         Args:
             path: A local file's path, or what else identifies a place.
@@ -234,7 +234,7 @@ class Ownership:
             seen.look()
 
     def claim_renamed(self, source: str, writes: bool) -> Claim | None:
-        """Find out whose written file is being renamed; None if none of ours."""
+        """Return the claim of a written file that is being renamed; None if it was not ours."""
         if self._local.muted:
             return None
         owners, thread = self.owners(), threading.get_ident()

@@ -99,7 +99,7 @@ class Runs:
         return state
 
     def is_finished(self, run_id: str) -> bool:
-        """Tell whether a run's final record was written, or is being written."""
+        """Return whether a run's final record was written, or is being written."""
         found = self._states.get(run_id)
         return found is not None and found.is_finished
 

@@ -1,10 +1,10 @@
-"""What was recorded already for some runs, and the files that they read beyond the first thousand.
+"""What was recorded already for some runs, and the files that they read beyond the first 1,000.
 
-Of the first files all is kept that can be known of a read. Of further ones only path, size and time
-are, and their recording has to cost next to nothing, for a program that opens so many does little
-else. Two things see to that: a folder of which a person's code has read many files is the person's,
-so that the call stack is not searched again; and size and time are asked for in batches, which
-takes half the time that it takes between two reads.
+Of the first files, everything that can be known of a read is kept. Of further ones, only path, size
+and modification time are, and recording them must cost very little, since a program that opens so
+many files does little else. Two measures ensure that: a folder from which the user's code has read
+many files is trusted, so that the call stack is not searched again; and files are looked at in
+batches, which takes half the time that it takes between two reads.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXACT = 1_000
 """How many places of a run are recorded with all that can be known of them."""
 _BATCH = 256
 _CONVINCING = 32
-"""Files of a folder, each judged by itself, after which the rest of it goes without saying."""
+"""Files of a folder that are judged one by one before the folder is trusted."""
 _KINDS = 0o170000  # the bits of a mode that tell a file's kind, see inode(7)
 
 
@@ -37,12 +37,12 @@ class Seen:
     Attributes:
         exact: Places that are recorded with all that is known of them.
         more: `packed` states by path of files that were read beyond those.
-        folders: Folders of whose files it goes without saying that they are a person's.
-        dropped: How often a place was turned away, there being too many.
+        folders: Folders whose files are the user's without a look at the call stack.
+        dropped: How often a place was not recorded, because there were too many.
 
     Args:
         limit: How many places a run may list.
-        data_of: Returns those of some absolute paths that may be a person's data.
+        data_of: Returns those of some absolute paths that may be a user's data.
         beyond: How many may be kept beyond those, for each that may be listed.
     """
 
@@ -76,7 +76,7 @@ class Seen:
         self._judged: dict[str, int] = {}
 
     def is_new(self, place: str) -> bool:
-        """Tell whether a place is to be recorded; count it if there are too many."""
+        """Return whether a place is to be recorded; count it if there are too many."""
         if place in self.exact or place in self.more:
             return False
         if len(self.exact) + len(self.more) >= self._total:
@@ -85,15 +85,15 @@ class Seen:
         return True
 
     def is_full(self) -> bool:
-        """Tell whether only size and time are to be kept of further files."""
+        """Return whether only size and time are to be kept of further files."""
         return len(self.exact) >= self._exact
 
     def is_crowded(self) -> bool:
-        """Tell whether there are more places than a run may list."""
+        """Return whether there are more places than a run may list."""
         return len(self.exact) + len(self.more) > self._limit
 
     def add(self, path: str) -> None:
-        """Note a local file beyond the first ones that a person's code reads."""
+        """Note a local file beyond the first ones that a user's code reads."""
         more = self.more
         if path in more or path in self.exact:
             return
@@ -107,7 +107,7 @@ class Seen:
             self.look()
 
     def trust(self, path: str) -> None:
-        """Learn that a person's code, to judge by the call stack, reads a file of this folder."""
+        """Count a file of a folder that the user's code, judged by the call stack, reads."""
         folder = path.rpartition("/")[0]
         times = self._judged.get(folder, 0) + 1
         if times < _CONVINCING:
@@ -131,7 +131,7 @@ class Seen:
         return [file for file in found if file[1] != UNKNOWN]
 
     def look(self) -> None:
-        """Find out size and time of the files that wait for it; forget what is no file."""
+        """Look at the files that wait for it; forget what is not a file."""
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             self._look(waiting)

@@ -1,8 +1,8 @@
 """Which run each read and write belongs to: one window per run.
 
 A run's window holds what was read while it was the innermost active run, what its nested runs
-read, and what was read since the run before it ended. Beside it, marked as shared, stands what it
-may have in memory from before: its parents' reads, and the preamble that all runs of the process
+read, and what was read since the previous run ended. Marked as shared is what it may have in
+memory from before: its parents' reads, and the preamble that all runs of the process
 have in common. Pure bookkeeping; the caller holds the lock.
 """
 
@@ -61,7 +61,7 @@ class Recorder:
         self._writers: dict[str, tuple[str, int]] = {}
 
     def is_crowded(self) -> bool:
-        """Tell whether some run has read as much as it may list."""
+        """Return whether some run has read as much as it may list."""
         return any(len(run.scope.reads) >= self._limit for run in self._runs.open())
 
     def add(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""From a window of events to a graph: looks at each file again and fingerprints it."""
+"""Turns a window of events into a graph: looks at each file again and fingerprints it."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class GraphBuilder:
                 }
 
     def forked(self) -> None:
-        """Go on in a forked child: the thread that may have held the lock is not in it."""
+        """Take a new lock in a forked child, where no thread releases the old one."""
         self._facts_lock = threading.Lock()
 
     def prefetch(self, events: Iterable[Event], more: Iterable[tuple[str, int]]) -> None:
@@ -174,7 +174,7 @@ class GraphBuilder:
             return _object_entry(event, role_of(event.where), shared=False)
         state = file_state(event.where)
         if state is None:
-            # Written and deleted: it was temporary.
+            # Written and deleted again: it was temporary.
             return None
         made = self._timely(event.where, state, deadline)
         return Entry(
@@ -188,7 +188,7 @@ class GraphBuilder:
         )
 
     def _also(self, path: str, state: FileState) -> frozenset[str]:
-        """Return what to make beside the sha256 of a file that is hashed in full."""
+        """Return what to make next to the sha256 of a file that is hashed in full."""
         if state.size > self._full_bytes:
             return NOTHING
         return self._tracking.digests(path, state.size)

@@ -1,4 +1,4 @@
-"""What code and which packages a process runs: the facts beside the data, gathered once."""
+"""The code and the packages that a process runs, gathered once."""
 
 from __future__ import annotations
 

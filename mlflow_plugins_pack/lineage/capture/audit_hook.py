@@ -1,7 +1,7 @@
 """The audit-hook layer: every open, rename and database connection of the interpreter.
 
 The hook runs inside each ``open`` of the process, in whatever thread and state: it takes no lock,
-opens nothing, and its answer to any trouble is to see nothing. An audit hook cannot be removed.
+opens nothing, and ignores what it cannot handle. An audit hook cannot be removed.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ def install(
         noise: Judges paths.
         claim: Called with a path and whether it is written; gives what `emit` needs to know of the
             thread's runs, or None if nothing is to be recorded.
-        was_written: Tells the same of a file that is renamed.
+        was_written: The same, for a file that is renamed.
         is_one_of_many: Called first with the path of each file that is read; may record it, and
-            tells whether it did.
+            returns whether it did.
         before_change: Called before a file is written, cut, renamed or removed.
         emit: Takes what was seen: the claim, kind, path, state and, for `MOVE`, the former path.
         before_child: Called before another program is started; may be None.
@@ -126,7 +126,7 @@ def install(
                 before_change()
             elif before_child is not None and event in _STARTS:
                 before_child()
-        except Exception:  # noqa: BLE001, S110  # a hook that raises makes the person's open fail
+        except Exception:  # noqa: BLE001, S110  # a hook that raises makes the user's open fail
             pass
 
     sys.addaudithook(hook)

@@ -1,8 +1,8 @@
-"""On whose account a file is opened: read from the call stack, nearest decisive frame first.
+"""Whether the user's code opens a file, or a library for itself, according to the call stack.
 
-The same function opens a person's data and MLflow's own files; only the callers differ. Frames of
-ordinary libraries decide nothing; the first frame of the person's code says data, the first of a
-library that opens files for itself says noise.
+The same function opens a user's data and MLflow's own files; only the callers differ. From the
+innermost frame outwards, the first that decides counts: a frame of the user's code means data, one
+of a library that opens files for itself means noise, and other libraries decide nothing.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _NOISY_PACKAGE_MODULES = re.compile(
     r"(matplotlib/font_manager\.py|joblib/(memory|_store_backends|_memmapping_reducer)\.py)"
 )
 _SITE = re.compile(r".*/(?:site|dist)-packages/(?P<rest>(?P<package>[^/]+?)(?:\.py|/.*))")
-# Autologging calls the person's function from here; what that opens is theirs, not MLflow's.
+# Autologging calls the user's function from here; what that opens is theirs, not MLflow's.
 _ORIGINAL_CALLED = "/mlflow/utils/autologging_utils/safety.py"
 _OWN = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))  # noqa: PTH100, PTH120
 _STDLIB = tuple(
@@ -43,7 +43,7 @@ _verdicts: dict[str, int] = {}
 
 
 def is_users(frame: FrameType | None) -> bool:
-    """Tell whether a call stack opens something for the person rather than for a library."""
+    """Return whether a call stack opens something for the user rather than for a library."""
     while frame is not None:
         filename = frame.f_code.co_filename
         verdict = _verdicts.get(filename)
@@ -56,7 +56,7 @@ def is_users(frame: FrameType | None) -> bool:
 
 
 def passes_through(frame: FrameType | None, parts: tuple[str, ...]) -> bool:
-    """Tell whether a call stack goes through a file whose path holds one of the texts."""
+    """Return whether a call stack goes through a file whose path holds one of the texts."""
     while frame is not None:
         if any(part in frame.f_code.co_filename for part in parts):
             return True
@@ -66,11 +66,11 @@ def passes_through(frame: FrameType | None, parts: tuple[str, ...]) -> bool:
 
 def _judge(filename: str) -> int:
     if filename.startswith("<"):
-        # Libraries generate code under such names too; only these are typed by a person.
+        # Libraries generate code under such names too; only these are typed by a user.
         return _USER if filename.startswith(("<stdin>", "<console>", "<ipython")) else _NEUTRAL
     filename = filename.replace("\\", "/")
     if filename.startswith(f"{_OWN}/"):
-        # The wrapped readers stand between a person's call and the library.
+        # Observers run between the user's code and the library.
         return _NEUTRAL if filename.startswith(f"{_OWN}/lineage/capture/") else _NOISE
     if filename.endswith(_ORIGINAL_CALLED):
         return _USER

@@ -28,10 +28,10 @@ except Exception:
 
 
 class Children:
-    """This process's place in the family: who reads what it does, and whose reports it reads.
+    """Which process reads this one's reports, and whose reports this one reads.
 
     Attributes:
-        writer: Reports to the parent; None in a process that is nobody's child.
+        writer: Reports to the parent; None in a process that no captured one started.
         is_later_rank: This is a rank above 0 of a distributed training: it reports to rank 0.
     """
 
@@ -44,10 +44,10 @@ class Children:
         self._is_rank_0 = False
 
     def start(self) -> None:
-        """Find out who waits for this process's reports, and invite the children's."""
+        """Find the process that waits for reports, and announce where children report to."""
         inherited = os.environ.get(child_spool.VARIABLE, "")
         ranks = child_spool.rank_folder()
-        # What a rank starts has its environment: only who differs from its parent is a rank.
+        # Children inherit the environment of a rank: only a process that differs from it is one.
         place = f"{ranks}/{os.environ.get('RANK')}"
         is_rank = ranks is not None and os.environ.get(child_spool.RANK_VARIABLE) != place
         if is_rank and ranks and child_spool.make(ranks):
@@ -77,18 +77,18 @@ class Children:
             self._is_made = child_spool.make(self._own)
 
     def begin(self, folder: str, owners: tuple[str, ...]) -> None:
-        """Be the child of a process that said so."""
+        """Report to a parent process that gave its folder."""
         os.environ[child_spool.VARIABLE] = folder
         self.writer = child_spool.Writer(folder, owners)
 
     def forked(self, owners: tuple[str, ...]) -> None:
-        """Become the forked child of what this process was."""
+        """Report to the process that this one was forked from."""
         folder = self._own or (self.writer.folder if self.writer else "")
         self.writer = child_spool.Writer(folder, owners) if folder else None
         self._own, self._readers, self._is_rank_0 = "", [], False
 
     def start_code(self, owners: tuple[str, ...]) -> str | None:
-        """Return the code with which a spawned child begins, or None if nobody waits for it."""
+        """Return the code with which a spawned child begins; None if it needs not report."""
         self.before_child()
         folder = self._own or (self.writer.folder if self.writer else "")
         return _START.format(folder=folder, owners=owners) if folder else None
@@ -116,7 +116,11 @@ class _Start:
 
 
 def prepare_children(module: ModuleType) -> None:
-    """Have each spawned child begin its capture before it loads anything of the person's."""
+    """Have each spawned child begin its capture before it loads the user's code.
+
+    The function is private to multiprocessing, and what it returns is added to: it is the one that
+    is wrapped.
+    """
     original = module.get_preparation_data
 
     @functools.wraps(original)

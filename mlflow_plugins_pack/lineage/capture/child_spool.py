@@ -2,7 +2,7 @@
 
 The folder's name travels by an environment variable, which children inherit; the parent makes the
 folder before the first child and removes it at its end. A child writes each place once, at once,
-because a pool's worker may be killed at any moment. What a child cannot write is lost in silence.
+because a pool's worker may be killed at any moment. What a child cannot write is lost.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BYTES_LIMIT = 64 << 20
 
 
 def new_folder() -> str:
-    """Return the name of a folder that nobody can have guessed; it is not made yet."""
+    """Return an unguessable name for a folder, which is not created yet."""
     base = os.environ.get("TMPDIR") or "/tmp"  # noqa: S108  # made with mkdir, mode 0700
     return f"{base}/{_PREFIX}{os.getpid()}-{os.urandom(8).hex()}"
 

@@ -43,7 +43,7 @@ def _notify_after(loader: Loader, name: str) -> None:
         original(module)
         _call(name, module)
 
-    # On the one loader instance, which stays what it is for everybody who looks at it.
+    # On the one loader instance, which keeps its type and identity.
     with contextlib.suppress(AttributeError):
         loader.exec_module = exec_module  # type: ignore[method-assign]
 

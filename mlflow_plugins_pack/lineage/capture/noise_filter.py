@@ -98,7 +98,7 @@ class NoiseFilter:
 
     Args:
         interpreter: Folders of the interpreter and its library.
-        home: The person's home folder; folders with a dot right below it are noise.
+        home: The user's home folder; folders with a dot right below it are noise.
         include: Patterns that make a path data whatever else is said; a pattern without wildcards
             names a file or a whole folder.
         exclude: Patterns that make a path noise whatever else is said.
@@ -121,7 +121,7 @@ class NoiseFilter:
         self._folders: dict[str, bool] = {}
 
     def is_data(self, path: str) -> bool:
-        """Tell whether the absolute path may be a user's data."""
+        """Return whether the absolute path may be a user's data."""
         if self._include and self._include.match(path):
             # Who includes a package's folder wants its data, not its compiled modules.
             return not path.endswith(_CODE_SUFFIXES) and not self.is_excluded(path)
@@ -149,7 +149,7 @@ class NoiseFilter:
         return [p for p in paths if (p[-3:] not in _ENDS and "/." not in p) or is_data(p)]
 
     def is_excluded(self, uri: str) -> bool:
-        """Tell whether a person's pattern forbids a URI."""
+        """Return whether a user's pattern forbids a URI."""
         return bool(self._exclude and self._exclude.match(uri))
 
     def _judge_folder(self, folder: str) -> bool:

@@ -1,4 +1,4 @@
-"""Gets a record to its run within a bounded time, or keeps it on this machine; never raises."""
+"""Writes a record to its run within a bounded time, or keeps it on this machine; never raises."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Entry:
         """Read what `to_json` wrote.
 
         Raises:
-            KeyError: If there is no URI.
+            KeyError: If the URI is missing.
         """
         return cls(
             uri=str(value["u"]),
@@ -103,7 +103,7 @@ class Entry:
 
     @property
     def content(self) -> str:
-        """What identifies the content as well as is known; the same wherever the bytes lie."""
+        """The best known identity of the content, independent of where it is stored."""
         if self.digest:
             return self.digest
         if self.version:
@@ -140,7 +140,7 @@ class Graph:
         return next((e for e in entries if e.uri == f"{folder}/"), None)
 
     def union(self, newer: Graph) -> Graph:
-        """Return all of both; where both know a content, the newer one's words count."""
+        """Return the entries of both; where both have a content, the newer entry counts."""
         return Graph(
             inputs=_union(self.inputs, newer.inputs),
             outputs=_union(self.outputs, newer.outputs),
@@ -285,7 +285,7 @@ def without_secrets(uri: str) -> str:
 
 
 def role_of(path: str) -> str:
-    """Return the role that a file's name tells."""
+    """Return the role that a file's name suggests."""
     return _ROLES.get(path[path.rfind(".") :].lower(), DATA)
 
 

@@ -1,4 +1,4 @@
-"""How data, runs, models, versions and aliases hang together: nodes and edges; pure.
+"""How data, runs, models, versions and aliases are connected: nodes and edges; pure.
 
 An edge points the way data flows: file -> run -> logged model -> model version -> alias.
 """
@@ -63,12 +63,12 @@ class Network:
         return True
 
     def join(self, source: str, target: str, kind: str) -> None:
-        """Add an edge; one from a node to itself says nothing and is left out."""
+        """Add an edge, unless it leads from a node to itself."""
         if source != target:
             self.edges[Edge(source, target, kind)] = None
 
     def note(self, text: str) -> None:
-        """Say once what the answer leaves out."""
+        """Note, once, what the answer leaves out."""
         if text not in self.notes:
             self.notes.append(text)
 

@@ -45,7 +45,7 @@ class _Out(NamedTuple):
 
 
 class Records:
-    """Looks for ``FILE.dvc`` beside a file and its folders, and for ``dvc.lock`` in these."""
+    """Looks for ``FILE.dvc`` next to a file and its folders, and for ``dvc.lock`` in these."""
 
     def __init__(self) -> None:
         self._near: dict[str, tuple[str, ...]] = {}

@@ -1,8 +1,8 @@
 """Whole folders in place of their files, for a run that read more files than it may list; pure.
 
-A folder's files are told apart by name, size and time of change as they were when they were read:
-reading a hundred thousand small files once more, to hash them, would cost as much as the training's
-own reading. Which folders are folded depends on which files were read, not on their order.
+A folder's digest covers name, size and modification time of its files as they were when they were
+read: reading 100,000 small files again, to hash them, would cost as much as the training's own
+reading. Which folders are folded depends on which files were read, not on their order.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Split(NamedTuple):
     Attributes:
         single: Places that are listed one by one.
         folders: The files of folded folders, by the folder's place without a slash at its end.
-        dropped: How many places are in neither, for want of folders that hold two.
+        dropped: How many places are in neither, because no folder holds two of them.
     """
 
     single: list[str]

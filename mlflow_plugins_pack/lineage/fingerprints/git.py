@@ -1,4 +1,4 @@
-"""Which files git tracks, and as which blob: told by each repository's index, asked for by folder.
+"""Which files git tracks, and as which blob, according to the index of each repository.
 
 One process answers for all new folders of a repository; none is started where no ``.git`` is found
 at or above a file's folder. It is never called from inside an open.
@@ -28,7 +28,7 @@ def run(folder: str, *arguments: str | bytes) -> bytes | None:
     settings.update(GIT_OPTIONAL_LOCKS="0", GIT_NO_LAZY_FETCH="1")
     try:
         done = subprocess.run(  # noqa: S603  # no shell
-            ["git", "-c", "core.fsmonitor=false", *arguments],  # noqa: S607  # the person's git
+            ["git", "-c", "core.fsmonitor=false", *arguments],  # noqa: S607  # the user's git
             cwd=folder,
             env=settings,
             stdin=subprocess.DEVNULL,
@@ -57,7 +57,7 @@ class _Index:
 
 
 class Repositories:
-    """Answers for the files of any repositories; SHA-256 repositories count as none."""
+    """Answers for the files of any repository but those that use SHA-256."""
 
     def __init__(self) -> None:
         self._roots: dict[str, str | None] = {}
@@ -80,7 +80,7 @@ class Repositories:
                 self._ask(root, index, new)
 
     def blob_of(self, path: str) -> str | None:
-        """Return the blob that the index has for a path that `learn` was told of, or None."""
+        """Return the blob that the index has for a path that `learn` was given, or None."""
         root = self.root_of(path.rpartition("/")[0])
         index = self._indexes.get(root) if root is not None else None
         return index.blobs.get(path[len(root) + 1 :]) if index and root is not None else None
@@ -101,7 +101,7 @@ class Repositories:
             specs = [b":(glob)" + _WILDCARDS.sub(rb"\\\1", name) + b"*" for name in names]
         listed = run(root, "ls-files", "--stage", "-z", "--", *specs)
         if listed is None:
-            # Another second of waiting would not help.
+            # Git did not answer in time, or failed; it would again.
             self._silent.add(root)
             return
         for line in listed.split(b"\0"):
@@ -113,7 +113,7 @@ class Repositories:
 
 
 def _index_state(root: str) -> tuple[int, int] | None:
-    """Return what tells one index of a repository from the next; None if it has none."""
+    """Return modification time and size of a repository's index; None if it has no index."""
     place = f"{root}/.git"
     try:
         if os.path.isfile(place):  # noqa: PTH113

@@ -10,8 +10,9 @@ import contextlib
 import hashlib
 import json
 import os
-from collections import OrderedDict
 from typing import Any, BinaryIO, NamedTuple
+
+from cachetools import FIFOCache
 
 from mlflow_plugins_pack import base_dirs, download_registry
 from mlflow_plugins_pack.lineage.document.graph import FULL, SAMPLED
@@ -25,7 +26,7 @@ _LARGE_BYTES = 8 << 20
 """From this size on, a look into the cache's folder pays."""
 
 MD5, BLOB = "md5", "blob"
-"""Digests that may be asked for beside the sha256, made while the same bytes are read."""
+"""Digests that may be asked for next to the sha256, made while the same bytes are read."""
 NOTHING: frozenset[str] = frozenset()
 
 
@@ -45,7 +46,7 @@ class Fingerprint(NamedTuple):
     blob: str | None = None
 
     def has(self, also: frozenset[str]) -> bool:
-        """Tell whether nothing is lacking of what can be had: samples give no further digest."""
+        """Return whether it has these digests too, as far as its coverage allows."""
         return not also or self.coverage != FULL or all(getattr(self, name) for name in also)
 
 
@@ -58,7 +59,7 @@ class Fingerprinter:
 
     def __init__(self, folder: str | None = None) -> None:
         self._folder = folder
-        self._known: OrderedDict[tuple[FileState, bool], Fingerprint] = OrderedDict()
+        self._known: FIFOCache[tuple[FileState, bool], Fingerprint] = FIFOCache(_CACHE_LIMIT)
 
     def cached(
         self, state: FileState, *, full: bool, also: frozenset[str] = NOTHING
@@ -98,8 +99,6 @@ class Fingerprinter:
             return None
         if (after.st_size, after.st_mtime_ns) != (state.size, state.mtime_ns):
             return None
-        while len(self._known) >= _CACHE_LIMIT:
-            self._known.popitem(last=False)
         self._known[state, full] = made
         self._keep(path, state, made, full=full)
         return made

@@ -28,7 +28,7 @@ class Tracking:
         self._git.learn(paths)
 
     def digests(self, path: str, size: int) -> frozenset[str]:
-        """Return which digests beside the sha256 have to be made, to compare a file."""
+        """Return which digests next to the sha256 have to be made, to compare a file."""
         expected = self._expected.get(path)
         if expected is not None:
             same_size = expected.md5 is not None and expected.size in (None, size)

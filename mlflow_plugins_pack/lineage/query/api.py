@@ -1,4 +1,4 @@
-"""The asking side, as Python functions; ``mlflow-pack lineage`` prints their answers.
+"""Questions about lineage as Python functions; ``mlflow-pack lineage`` prints their answers.
 
 A TARGET is a run id, ``runs:/...``, ``models:/name/3``, ``models:/name@alias``, ``models:/m-...``,
 a local file, a URI as the records have it, or a digest (``sha256:`` and 12 digits or more).
@@ -72,7 +72,7 @@ def run_lineage(run_id: str, *, tracking_uri: str | None = None) -> RunLineage:
 
     Raises:
         LineageNotRecordedError: If the run has none.
-        MlflowException: If there is no such run, or the server cannot be reached.
+        MlflowException: If the run does not exist, or the server cannot be reached.
     """
     from mlflow import MlflowClient
 
@@ -144,7 +144,7 @@ def place_of(target: str) -> Place | None:
             return Place(made.digest if made else None, file_uri(path))
         if not target.startswith("file://"):
             raise LineageTargetError(
-                f"{target!r} is no run, no model, no digest, and there is no such file here. "
+                f"{target!r} is not a run, a model or a digest, and the file does not exist here. "
                 f"Nothing was searched. Name a run id, models:/name/3, models:/name@alias, a URI "
                 f"as `mlflow-pack lineage show` prints it, or sha256: and 12 or more digits."
             )
@@ -305,7 +305,7 @@ def diff(first: str, second: str, *, tracking_uri: str | None = None) -> Differe
 
 
 def verify(run_id: str, *, tracking_uri: str | None = None) -> list[Check]:
-    """Look again at each input of a run: is its content still the one that was read?
+    """Compare each input of a run with what is there now.
 
     Objects are looked up with the credentials of the environment, as stock MLflow reads them.
     """

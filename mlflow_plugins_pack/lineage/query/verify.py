@@ -1,4 +1,4 @@
-"""Looks again at what a run read: are the contents still those?"""
+"""Compares what a run read with what is there now."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Check:
 
     Attributes:
         entry: As it was recorded.
-        result: ``same``, ``changed``, ``missing``, or ``unknown`` if nothing can tell.
+        result: ``same``, ``changed``, ``missing``, or ``unknown`` if it cannot be compared.
         reason: Why, in words.
     """
 
@@ -55,7 +55,7 @@ def check(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[str] = (
             return _check_azure(entry)
     except Exception as exc:  # noqa: BLE001  # the answer says so
         return Check(entry, UNKNOWN, f"{type(exc).__name__}: {str(exc)[:200]}")
-    return Check(entry, UNKNOWN, "nothing tells the content of such a place")
+    return Check(entry, UNKNOWN, "the content of such a place cannot be compared")
 
 
 def _check_file(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[str]) -> Check:
@@ -64,7 +64,7 @@ def _check_file(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[st
         return _check_folder(entry, path, members)
     state = file_state(path)
     if state is None:
-        return Check(entry, MISSING, f"there is no such file{_way_back(entry)}")
+        return Check(entry, MISSING, f"the file does not exist{_way_back(entry)}")
     if entry.size is not None and state.size != entry.size:
         words = f"it has {state.size} bytes, not {entry.size}"
         return Check(entry, CHANGED, f"{words}{_way_back(entry)}")
@@ -82,7 +82,7 @@ def _check_file(entry: Entry, fingerprinter: Fingerprinter, members: Sequence[st
 
 
 def _way_back(entry: Entry) -> str:
-    """Return where what was read can be had; by itself, a version says nothing of a file now."""
+    """Return where the content that was read can be fetched from, as the end of a sentence."""
     kind, _, version = (entry.version or "").partition(":")
     if kind == "git":
         return f"; git has what was read as blob {version}"
@@ -93,7 +93,7 @@ def _way_back(entry: Entry) -> str:
 
 def _check_folder(entry: Entry, path: str, members: Sequence[str]) -> Check:
     if not os.path.isdir(path):  # noqa: PTH112
-        return Check(entry, MISSING, "there is no such folder")
+        return Check(entry, MISSING, "the folder does not exist")
     version = (entry.version or "").removeprefix("delta:")
     if version.isdigit() and entry.version != version:
         log = os.path.join(path, "_delta_log", f"{int(version):020}.json")  # noqa: PTH118
@@ -130,7 +130,7 @@ def _check_s3(entry: Entry) -> Check:
         if exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode") != 404:
             raise
         if not entry.version:
-            return Check(entry, MISSING, "there is no such object")
+            return Check(entry, MISSING, "the object does not exist")
     try:
         client.head_object(Bucket=bucket, Key=key, VersionId=entry.version)
     except ClientError:
@@ -165,7 +165,7 @@ def _check_azure(entry: Entry) -> Check:
         try:
             found = blob.get_blob_properties()
         except ResourceNotFoundError:
-            return Check(entry, MISSING, "there is no such blob")
+            return Check(entry, MISSING, "the blob does not exist")
     if not entry.version:
         return Check(entry, UNKNOWN, "no version was recorded")
     now = (found.version_id, str(found.etag or "").strip('"'))

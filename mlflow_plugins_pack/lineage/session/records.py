@@ -87,7 +87,7 @@ class Records:
                 writer.write(_without_literals(event))
 
     def _is_others(self, owners: tuple[str, ...]) -> bool:
-        """Tell whether another process writes the records of these runs."""
+        """Return whether another process writes the records of these runs."""
         states = map(self._runs.find, owners)
         return all(state is not None and state.is_secondary for state in states)
 
@@ -117,7 +117,7 @@ class Records:
                 self._events.append(event._replace(owners=named or active))
 
     def _is_a_run_ending(self) -> bool:
-        """Tell whether MLflow is ending a run, which is not active any more but has no record yet.
+        """Return whether MLflow is ending a run: it is no longer active, but has no record yet.
 
         What its children reported is collected by its end.
         """

@@ -113,7 +113,7 @@ class Session:
         self.is_data = self._noise.is_data
 
     def is_on(self) -> bool:
-        """Tell whether runs are recorded now."""
+        """Return whether runs are recorded now."""
         return self._started and self._options.get(settings.LINEAGE_ENABLED, broken=False)
 
     # --- what the capture layers call -------------------------------------------------------------
@@ -197,7 +197,7 @@ class Session:
             self._watches_run_ends = mlflow_internals.watch_run_ends(self.run_ended)
 
     def in_context(self) -> bool:
-        """Tell whether runs are recorded now; report what is wrong with a setting."""
+        """Return whether runs are recorded now; report what is wrong with a setting."""
         answer = self.is_on()
         self._options.report()
         return answer

@@ -166,7 +166,7 @@ def test_what_nobody_used(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_wrong_targets_are_explained(chain: Chain) -> None:
-    with pytest.raises(LineageTargetError, match="no such file here"):
+    with pytest.raises(LineageTargetError, match="does not exist here"):
         api.who_used("absent.csv", tracking_uri=chain.url)
     with pytest.raises(LineageTargetError, match="downstream"):
         api.who_used(chain.train, tracking_uri=chain.url)

@@ -74,7 +74,7 @@ def _answered(parsed: dict[str, Any], context: dict[str, Any], model: Any, **_: 
         uri = object_uri("s3", str(bucket), str(key))
         size = _size(parsed) if kind == READ else None
         current.emit_object(kind, uri, "boto", size=size, version=version)
-    except Exception:  # noqa: BLE001, S110  # the person's request succeeded; ours may not spoil it
+    except Exception:  # noqa: BLE001, S110  # the user's request succeeded; ours may not spoil it
         pass
 
 
