@@ -1,8 +1,8 @@
-"""Finds what is so without the approvals saying so: raw SQL, imports, restored backups, moves.
+"""Finds protected targets changed without approval: by raw SQL, imports, restored backups, moves.
 
-MLflow's tables say who holds a protected target now; ``mpp_grant`` says who may; the audit log says
-that somebody let them. Wherever the three differ, somebody went around the server, or it was so
-before the policy.
+MLflow's tables say which version holds a protected target; ``mpp_grant`` says which one may; the
+audit log says who approved that. Where the three differ, the server was bypassed, or the target was
+set before the policy.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from mlflow_plugins_pack.errors import DigestUnavailableError
 
 
 class DriftKind(str, Enum):
-    """How a protected target differs from what was approved."""
+    """The kinds of difference from what was approved."""
 
     UNAPPROVED = "unapproved"
-    """A version holds it that nobody approved."""
+    """A version holds it without approval."""
     REMOVED = "removed"
-    """An approved holder holds it no longer, and nobody approved that."""
+    """An approved holder lost it without approval."""
     CHANGED = "changed"
     """The holder is not what was approved."""
     UNAUDITED = "unaudited"
@@ -93,14 +93,13 @@ def find(session: Session, policy: Policy, now_ms: int | None = None) -> list[Dr
     for key, grant in granted.items():
         target = parse_target(grant.target)
         place = (grant.workspace, grant.name, target.tag)
-        # An alias that points elsewhere is reported once, as the holder that nobody approved.
+        # An alias that points elsewhere is reported once, as the holder without approval.
         if key in holders or (target.kind == "alias" and place in replaced):
             continue
         if _could_protect(policy, target, grant.workspace, grant.name):
             there = (grant.workspace, grant.name) in models
-            why = (
-                f"version {grant.version} was approved for it and holds it no more, and nobody "
-                "approved that" + ("" if there else ": the model was deleted, renamed or moved")
+            why = f"version {grant.version} was approved for it and lost it without approval" + (
+                "" if there else ": the model was deleted, renamed or moved"
             )
             findings.append(
                 DriftFinding(*place[:2], grant.version, target.tag, DriftKind.REMOVED, why)
@@ -128,18 +127,16 @@ def _judge(
         return DriftFinding(version.workspace, version.name, version.version, target.tag, kind, why)
 
     if grant is None:
-        return finding(
-            DriftKind.UNAPPROVED, f"version {version.version} holds it and nobody approved that"
-        )
+        return finding(DriftKind.UNAPPROVED, f"version {version.version} holds it without approval")
     if not grant.is_audited:
-        return finding(DriftKind.UNAUDITED, "a grant is there that the audit log knows nothing of")
+        return finding(DriftKind.UNAUDITED, "a grant has no entry in the audit log")
     if grant.version_uid != version.uid:
         return finding(
-            DriftKind.CHANGED, "its source or run was changed, or it was registered anew"
+            DriftKind.CHANGED, "its source or run was changed, or it was registered again"
         )
     if grant.review_by is not None and grant.review_by <= now_ms:
         return finding(
-            DriftKind.UNREVIEWED, "somebody broke the glass, and nobody reviewed that in time"
+            DriftKind.UNREVIEWED, "break-glass was used, and its review was not approved in time"
         )
     if version.is_prompt and not version.has_files:
         try:
@@ -181,9 +178,9 @@ def _unreviewed_demotions(session: Session, policy: Policy, now_ms: int) -> Iter
         state = due_state(State(review.state), now_ms, review.expires_at, None)
         if state is State.PENDING or not _is_protected(policy, target, found):
             continue
-        rejected = f"that was rejected {review.reason or ''}".rstrip()
-        what = rejected if state is State.REJECTED else "nobody reviewed that in time"
-        why = f"{review.requester} broke the glass to take it away, and {what}"
+        rejected = f"its review was rejected {review.reason or ''}".rstrip()
+        what = rejected if state is State.REJECTED else "its review was not approved in time"
+        why = f"{review.requester} took it away by break-glass, and {what}"
         yield DriftFinding(
             found.workspace, found.name, found.version, target.tag, DriftKind.UNREVIEWED, why
         )

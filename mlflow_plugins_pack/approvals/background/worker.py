@@ -1,7 +1,7 @@
-"""What a server does on its own: deliver events, and look for drift. One process at a time does it.
+"""Delivers webhooks and looks for drift, in one server process at a time.
 
-Each server process has a thread that asks now and then for the lease; the one that gets it works.
-When it dies, `kill -9` included, another takes over within the lease's time.
+A thread of each server process asks for the lease every few seconds; the one that holds it works.
+When that process dies, `kill -9` included, another takes over once the lease has expired.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _BATCH = 50
 
 
 def is_server_process() -> bool:
-    """Tell whether this process is one of a server's, whose environment has the server's stores."""
+    """Return whether this is a server process: its environment names the server's stores."""
     from mlflow.server.constants import BACKEND_STORE_URI_ENV_VAR
 
     return BACKEND_STORE_URI_ENV_VAR in os.environ
@@ -52,10 +52,10 @@ class Worker:
     """The background work of one store.
 
     Args:
-        transactions: Of the store.
+        transactions: The store's transactions.
         policy: Gives the policy in force.
         now_ms: The clock.
-        readings: Of the store; those of dead processes are taken over.
+        digest_jobs: The store's digest jobs; those of dead processes are taken over.
     """
 
     def __init__(
@@ -63,10 +63,10 @@ class Worker:
         transactions: Transactions,
         policy: Callable[[], Policy],
         now_ms: Callable[[], int],
-        readings: DigestJobs | None = None,
+        digest_jobs: DigestJobs | None = None,
     ) -> None:
         self._transactions = transactions
-        self._readings = readings
+        self._digest_jobs = digest_jobs
         self._policy = policy
         self._now_ms = now_ms
         self._name = f"{socket.gethostname()[:40]}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -83,9 +83,9 @@ class Worker:
             try:
                 self.step()
             except Exception:
-                # The server must go on, and a database that is away for long fills no log.
+                # The server must go on, and a database that is down for long must not fill the log.
                 seconds = PAUSE_SECONDS
-                _logger.warning("Events and drift were not looked after", exc_info=True)
+                _logger.warning("Delivering events and looking for drift failed", exc_info=True)
             pause.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
 
     def step(self) -> bool:
@@ -99,8 +99,8 @@ class Worker:
         if now - self._looked_for_drift_at >= DRIFT_MS:
             self._looked_for_drift_at = now
             self.record_drift()
-        if self._readings is not None:
-            self._readings.resume()
+        if self._digest_jobs is not None:
+            self._digest_jobs.resume()
         self.deliver()
         return True
 
@@ -126,7 +126,7 @@ class Worker:
     def _attempt(self, delivery: Delivery) -> bool:
         known = {webhook.url: webhook for webhook in self._policy().file.events.webhooks}
         webhook = known.get(delivery.url)
-        problem: str | None = "the policy names this webhook no more"
+        problem: str | None = "the policy no longer names this webhook"
         if webhook is not None:
             problem = sender.send(webhook, delivery, self._now_ms())
         now, luck = self._now_ms(), random.random()  # noqa: S311 - jitter
@@ -141,7 +141,7 @@ class Worker:
     # --- drift --------------------------------------------------------------------------------
 
     def record_drift(self) -> int:
-        """Write what has drifted into the audit log, each thing once; return how many were new."""
+        """Write new drift to the audit log; return how many findings were new."""
         policy = self._policy()
         now = self._now_ms()
         findings = self._transactions.read(lambda s: drift.find(s, policy, now))
@@ -166,7 +166,7 @@ class Worker:
 
 
 def _is_known(session: Session, finding: drift.DriftFinding) -> bool:
-    """Tell whether the log's last word on the target is this very drift."""
+    """Return whether the newest entry about the target is this very drift."""
     target = parse_target(finding.target).key
     query = (
         sa.select(audit.c.action, audit.c.version, audit.c.after)

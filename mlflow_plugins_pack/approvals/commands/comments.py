@@ -1,4 +1,4 @@
-"""The commands about comments: added by anybody, changed and deleted by their authors."""
+"""The commands about comments: added by any caller, changed and deleted by their authors."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Outcome(Generic[T]):
 
 @dataclass(frozen=True)
 class VoteStatus:
-    """How many of the votes that a request needs it has.
+    """The votes that a request has, against those that it needs.
 
     Attributes:
         tally: The votes against the rules that count for it.

@@ -1,4 +1,4 @@
-"""Refusals in the audit log: who tried what, without letting anybody flood it."""
+"""Writes refusals to the audit log, at a rate that no caller can raise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_TARGET = 210
 
 
 class RefusalLog:
-    """Remembers which refusals were written down; each kind at most once a minute per process.
+    """Writes refusals, each kind at most once a minute per process.
 
     Args:
         write: Appends an audit entry REFUSED with the columns given, in its own transaction.
@@ -41,7 +41,7 @@ class RefusalLog:
         version: object,
         target: str | None,
     ) -> None:
-        """Write a refusal down, once, however many callers on its way up ask for it."""
+        """Write a refusal once, however many callers on its way up ask for it."""
         if refusal.is_recorded or isinstance(refusal, RegistryBusyError):
             return
         refusal.is_recorded = True
@@ -61,5 +61,5 @@ class RefusalLog:
         try:
             self._write(after={"code": refusal.code, **refusal.fields}, **about)
         except MlflowException:
-            # The refusal stands; that it could not be written down must not replace it.
+            # The refusal stands; a failure to record it must not replace it.
             _logger.exception("A refusal is not in the audit log: %s", refusal.message)

@@ -1,7 +1,7 @@
 """Decides what a change needs under the policy in force, and what of it is met.
 
-Votes, rollbacks and inherited approvals decide whether it is approved; freeze windows, the place
-it must come from and the checks decide whether it may be made now.
+Votes, rollbacks and inherited approvals decide whether it is approved; freeze windows, the required
+origin and the checks decide whether it may be made now.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def rules_of(
 
 
 def _is_rollback(ledger: Ledger, change: ProposedChange, request: Request) -> bool:
-    """Tell whether the version held the target not long ago, with the same bytes."""
+    """Return whether the version held the target recently, with the same bytes."""
     rollback = change.rule.rollback
     if rollback is None:
         return False
     earlier = held_before(ledger.session, change.version, change.target)
     if earlier is None or request.digest is None or earlier.request.digest != request.digest:
         return False
-    # Where nobody knows until when it held the target, since when is on the safe side.
+    # Where the end of its tenure is unknown, the beginning is the safe choice.
     until = earlier.request.updated_at if earlier.until is None else earlier.until
     return ledger.now_ms - until <= rollback.within * 1000
 
@@ -106,7 +106,7 @@ def obstacle(decision: Decision, basis: Basis) -> ApprovalError | None:
 
 
 def _check_problems(ledger: Ledger, change: ProposedChange, found: Evidence) -> list[str]:
-    """Return what the policy's checks miss, empty if they pass."""
+    """Return the problems that the policy's checks find."""
     rule, version, session = change.rule, change.version, ledger.session
     problems = []
     if rule.from_ is not None:

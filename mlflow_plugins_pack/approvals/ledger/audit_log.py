@@ -48,7 +48,7 @@ class Verification:
 
     @property
     def is_intact(self) -> bool:
-        """Whether the whole chain holds."""
+        """The whole chain holds."""
         return self.broken_at is None
 
 
@@ -96,9 +96,9 @@ _MOVE_HEAD = (
 
 
 def expect(session: Session, seq: int, head_hash: str) -> None:
-    """Go by the head as it was read without a lock, in the transaction that will append to it.
+    """Append after the head as it was read without a lock.
 
-    If somebody else's entry comes first, `RowChangedError` undoes the transaction.
+    If another transaction's entry comes first, `RowChangedError` undoes the transaction.
     """
     session.info[_HEAD] = (session.get_transaction(), seq, head_hash)
 
@@ -107,7 +107,7 @@ def append(session: Session, *, created_at: int, action: str, **values: Any) -> 
     """Add an entry at the end, in the caller's transaction.
 
     Args:
-        session: Inside the transaction of the act itself.
+        session: The session of the recorded change's own transaction.
         created_at: Milliseconds since the epoch.
         action: What happened, such as APPLIED.
         values: Further columns; ``before`` and ``after`` may be mappings and are kept as JSON.
@@ -135,7 +135,7 @@ def append(session: Session, *, created_at: int, action: str, **values: Any) -> 
 def verify(connection: Connection) -> Verification:
     """Check the chain in a database."""
     head_seq, head_hash = connection.execute(sa.select(audit_head.c.seq, audit_head.c.hash)).one()
-    # Up to the head just read: entries that arrive meanwhile are the next check's.
+    # Up to the head just read: entries that arrive later are for the next check.
     rows = connection.execution_options(stream_results=True).execute(
         sa.select(audit).where(audit.c.seq <= head_seq).order_by(audit.c.seq)
     )

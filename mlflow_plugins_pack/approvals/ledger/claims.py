@@ -1,7 +1,7 @@
-"""Which of the policy's ``claim:`` groups somebody had when last seen: votes are counted later.
+"""Records which of the policy's ``claim:`` groups each user had when last seen.
 
 A token says what its bearer is at that moment, and to the process that got it. What a vote or a
-check's tag is worth is asked again when the change is made, by somebody else's call; so the claims
+check's tag is worth is asked again when the change is made, by another user's call; so the claims
 that the policy names are kept for each person who writes, and replaced when they write again.
 """
 
@@ -18,7 +18,7 @@ from mlflow_plugins_pack.approvals.database.tables import user_claims
 
 
 def note(session: Session, person: str, claims: Iterable[str], now_ms: int) -> None:
-    """Keep what a source has just vouched for, in place of what it did before."""
+    """Record the claims of a user, in place of those recorded before."""
     # Not the name itself: databases differ in which names they take for the same.
     key = hashlib.sha256(person.encode()).hexdigest()
     text = json.dumps(sorted(claims))

@@ -40,7 +40,7 @@ def add(
 
 
 def edit(ledger: Ledger, comment_id: str, text: str | None) -> bool:
-    """Change one's own comment, or delete it (None); False if there is none of that id.
+    """Change the actor's comment, or delete it (None); False if they have no such comment.
 
     What it said before stays in the audit log.
     """

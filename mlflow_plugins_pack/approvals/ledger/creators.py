@@ -18,7 +18,7 @@ def creator_of(session: Session, version: Version) -> str | None:
 
 
 def note(session: Session, version: Version, creator: str | None, now_ms: int) -> None:
-    """Record who registered a version, unless that is known; None: nobody is signed in."""
+    """Record who registered a version, unless that is known already or None."""
     if creator is None or creator_of(session, version) is not None:
         return
     session.execute(

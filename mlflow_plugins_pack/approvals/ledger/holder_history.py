@@ -1,4 +1,4 @@
-"""Who held what at which time, told from the audit log alone; pure."""
+"""Tenures of protected targets, derived from the audit log alone; pure."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ class Holding:
     """A version that held a protected target.
 
     Attributes:
-        workspace: Of the model.
-        model: Its name.
-        target: Key of the target, such as ``alias:prod``.
+        workspace: The model's workspace.
+        model: The model's name.
+        target: The key of the target, such as ``alias:prod``.
         version: The version.
         since: When the change was made, in milliseconds since the epoch.
         actor: Who made it.
         request_id: The request that was applied.
         approvers: Whose approval counted.
-        digest: Of the content that was approved.
+        digest: The digest of the content that was approved.
     """
 
     workspace: str
@@ -39,7 +39,7 @@ def holders_at(entries: Iterable[Mapping[str, Any]], at_ms: int | None = None) -
     """Return who held each protected target.
 
     Args:
-        entries: Of the audit log, oldest first.
+        entries: The audit log's entries, oldest first.
         at_ms: When, in milliseconds since the epoch; None: after the last entry.
 
     Returns:
@@ -55,7 +55,7 @@ def holders_at(entries: Iterable[Mapping[str, Any]], at_ms: int | None = None) -
 
 
 class History:
-    """Who holds what after each entry of the audit log."""
+    """The holders of protected targets after each entry of the audit log."""
 
     def __init__(self) -> None:
         self._held: dict[tuple[str, str], dict[tuple[str, int], Holding]] = {}

@@ -1,4 +1,4 @@
-"""Requests, votes, comments and grants in the database; every change is audited as it is made."""
+"""Writes requests and audit entries; keeps the open requests of a locked model at hand."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ _BIND = (
 class Ledger:
     """The ledger inside one transaction, at one moment, for one person.
 
-    It is made after the model was locked. What waits for a target is then nobody else's to change,
-    so it is read once and kept up to date by what is written here.
+    It is made after the model was locked. No other transaction can change the model's open requests
+    then, so they are read once and kept up to date by what is written here.
 
     Args:
-        session: Of the transaction.
+        session: The session of the transaction.
         now_ms: Milliseconds since the epoch.
-        actor: Who acts.
-        policy: In force.
-        seen: What was read under the lock already.
+        actor: The user who acts.
+        policy: The policy in force.
+        known: What was read under the lock already.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Ledger:
         now_ms: int,
         actor: str | None,
         policy: Policy,
-        seen: TargetSnapshot | None = None,
+        known: TargetSnapshot | None = None,
     ) -> None:
         self.session = session
         self.now_ms = now_ms
@@ -72,9 +72,9 @@ class Ledger:
         self.policy = policy
         self._waiting: dict[tuple[str, str, Target], dict[str, Request]] = {}
         self._votes: dict[str, list[Decision]] = {}
-        about = (seen.version or seen.holder) if seen is not None else None
-        if seen is not None and seen.waiting is not None and about is not None:
-            self._note(about.workspace, about.name, seen.target, seen.waiting)
+        about = (known.version or known.holder) if known is not None else None
+        if known is not None and known.waiting is not None and about is not None:
+            self._note(about.workspace, about.name, known.target, known.waiting)
 
     # --- what waits ---------------------------------------------------------------------------
 
@@ -215,7 +215,7 @@ class Ledger:
         *,
         recorded_as: str | None = None,
     ) -> Request:
-        """Take a request to another state.
+        """Move a request to another state.
 
         Args:
             request: As it is.

@@ -1,4 +1,4 @@
-"""Requests, votes and comments as the database has them; see `ledger` for what writes them."""
+"""Reads requests, votes and comments; `ledger` writes them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Request:
 
     @property
     def awaits_digest(self) -> bool:
-        """Whether the version's files are not read yet, so that nobody can approve them."""
+        """The version's files are not hashed yet, so they cannot be approved."""
         return self.action == "promote" and self.digest is None
 
     @property
@@ -124,7 +124,7 @@ def with_votes(
 ) -> list[tuple[Request, list[Decision]]]:
     """Return requests, newest first, with their votes from rows of `WAITING_COLUMNS`.
 
-    Ordered here: to order wide rows, some databases write them to a file first. Nulls are no
+    Ordered here: to order wide rows, some databases write them to a file first. Nulls stand for no
     request.
     """
     found: dict[str, tuple[Request, list[Decision]]] = {}
@@ -144,7 +144,7 @@ def with_votes(
 
 
 def open_request(session: Session, version: Version, target: Target) -> Request | None:
-    """Return the open request for a version and target, no review."""
+    """Return the open request for a version and target; reviews do not count."""
     key = open_key(version.workspace, version.uid, target)
     row = session.execute(_BY_OPEN_KEY, {"key": key}).first()
     return None if row is None else to_request(row._mapping)
@@ -193,7 +193,7 @@ class Tenure:
 
     Attributes:
         request: By which it became that.
-        until: When the next approved change of the target was made; None: there was none.
+        until: When the next approved change of the target was made; None: not yet.
     """
 
     request: Request
@@ -203,7 +203,7 @@ class Tenure:
 def held_before(session: Session, version: Version, target: Target) -> Tenure | None:
     """Return the last time a version held a target by an approval.
 
-    A broken glass is none, unless its review was approved.
+    An unreviewed break-glass promotion does not count.
     """
     rows = session.execute(
         sa.select(requests)
@@ -240,7 +240,7 @@ def is_approved(
     """Return the digest with which a version is approved for one of the targets, or None.
 
     Being replaced by another version takes no approval away; being taken away does, and so does the
-    review of a broken glass that ended in anything but approval.
+    review of a break-glass change that was not approved.
     """
     keys = [target.key for target in targets]
     rows = session.execute(_OF_VERSION, {"uid": version.uid, "targets": keys})

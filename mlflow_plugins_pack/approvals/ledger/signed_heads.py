@@ -3,7 +3,7 @@
 Who may write to the database can drop its triggers and rewrite the whole chain, hashes and all; a
 head that was exported before shows it. A head is a JSON object; what is signed is its canonical
 form (RFC 8785) without the signature. Keys: an Ed25519 key in PEM (RFC 8032, RFC 8410), or a secret
-shared with whoever checks, for HMAC-SHA-256 (RFC 2104).
+shared with those who check, for HMAC-SHA-256 (RFC 2104).
 """
 
 from __future__ import annotations
@@ -234,7 +234,7 @@ def read_head(source: str) -> dict[str, Any]:
     """Read a head from a file or an S3 object.
 
     Raises:
-        ConfigurationError: If there is none.
+        ConfigurationError: If no head can be read there.
     """
     try:
         if source.startswith("s3://"):

@@ -1,8 +1,7 @@
-"""All that a change of an alias or stage depends on, each time read by one statement.
+"""Reads everything that a change of an alias or stage depends on, in one statement.
 
-A glance, before anything is locked, tells what has to be read and whether there is anything to
-decide; the look under the lock is what is decided on. One statement sees one moment, and costs one
-round trip.
+Before the lock, a smaller statement shows whether a decision is needed at all; what the decision is
+made on is read under the lock. One statement sees one moment and costs one round trip.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from mlflow_plugins_pack.approvals.ledger.requests import WAITING_COLUMNS, Decis
 
 @dataclass(frozen=True)
 class TargetSnapshot:
-    """A version beside those that a target stands for, and who asks for the target.
+    """A version, the versions that hold a target, and the open requests for the target.
 
     Attributes:
         target: As the caller spells it.
@@ -55,25 +54,25 @@ class TargetSnapshot:
 
 
 SnapshotReader = Callable[[str, "int | None", Target], TargetSnapshot]
-"""Sees a version of a model (by its name and number; None: no version) and a target's holders."""
+"""Reads a version of a model (by name and number; None: no version) and a target's holders."""
 
 
 def snapshot_reader(session: Session, workspace: str, *, under_lock: bool) -> SnapshotReader:
-    """Return what sees scenes of a workspace: all of them under the lock, else at a glance."""
+    """Return what reads snapshots of a workspace: in full under the lock, else in brief."""
 
     def read_snapshot(name: str, number: int | None, target: Target) -> TargetSnapshot:
         where: dict[str, Any] = {"workspace": workspace, "name": name, target.kind: target.name}
         where["number"] = -1 if number is None else number
         if under_lock:
             where["target"] = target.key
-        statement = (_LOOK if under_lock else _GLANCE)[target.kind]
+        statement = (_FULL if under_lock else _BRIEF)[target.kind]
         rows = session.connection().execute(statement, where).all()
-        return _scene(rows, name, number, target, is_whole=under_lock)
+        return _to_snapshot(rows, name, number, target, is_whole=under_lock)
 
     return read_snapshot
 
 
-def _scene(
+def _to_snapshot(
     rows: Any, name: str, number: int | None, target: Target, *, is_whole: bool
 ) -> TargetSnapshot:
     of_alias = target.kind == "alias"
@@ -94,7 +93,7 @@ def _scene(
         return found
     first = rows[0]
     if first.name != name:
-        # MySQL found the model by a look-alike of its name, under which nobody has asked.
+        # MySQL found the model by a look-alike of its name, under which no request exists.
         return replace(found, log=(first.log_seq, first.log_hash))
     asked = [row[-len(WAITING_COLUMNS) :] for row in rows if row.version == first.version]
     waiting = tuple(records.with_votes(asked, name, target))
@@ -116,6 +115,6 @@ def _whole(versions: sa.Select[Any]) -> sa.Select[Any]:
 
 
 # Built once: to build one takes Python longer than most databases take to answer.
-_BESIDE = {"alias": mlflow_tables.BESIDE_ALIAS, "stage": mlflow_tables.BESIDE_STAGE}
-_GLANCE = {kind: versions.add_columns(_GUARDED) for kind, versions in _BESIDE.items()}
-_LOOK = {kind: _whole(versions) for kind, versions in _BESIDE.items()}
+_VERSIONS = {"alias": mlflow_tables.BESIDE_ALIAS, "stage": mlflow_tables.BESIDE_STAGE}
+_BRIEF = {kind: versions.add_columns(_GUARDED) for kind, versions in _VERSIONS.items()}
+_FULL = {kind: _whole(versions) for kind, versions in _VERSIONS.items()}

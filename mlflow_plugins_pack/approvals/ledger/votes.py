@@ -32,7 +32,7 @@ def cast(ledger: Ledger, request: Request, verdict: str, comment: str | None) ->
 
 
 def withdraw(ledger: Ledger, request: Request, comment: str | None) -> bool:
-    """Take the actor's vote back; False if there is none."""
+    """Withdraw the actor's vote; False if they have not voted."""
     gone = ledger.session.execute(
         sa.delete(decisions).where(
             decisions.c.request_id == request.id, decisions.c.approver == ledger.actor

@@ -1,4 +1,4 @@
-"""What a policy asks for a model, told before anybody tries; pure."""
+"""Explains what a policy asks for a model's targets; pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def explain(
     target: Target | None = None,
     user: str | None = None,
 ) -> list[dict[str, Any]]:
-    """Say what each protected target of a model needs.
+    """Return what each protected target of a model needs.
 
     Args:
         policy: In force, or to be.
@@ -31,7 +31,7 @@ def explain(
         is_prompt: Which of the two.
         now_ms: Milliseconds since the epoch; freezes depend on it.
         target: Only about this one; None: about all.
-        user: Also say what this person may do.
+        user: A person whose rights are explained too.
 
     Returns:
         For each target the policy that decides and what it asks, as texts; empty where nothing is
@@ -76,7 +76,7 @@ def _row(
     if rule.break_glass is not None:
         within = format_duration(rule.break_glass.expires_after)
         row["break_glass"] = (
-            f"anybody of {rule.break_glass.group}; reviewed by "
+            f"any member of {rule.break_glass.group}; reviewed by "
             f"{_people(policy.review_rules(rule))} within {within}"
         )
     if rule.consume is not None:
@@ -105,16 +105,16 @@ def _no_vote(policy: Policy) -> str:
     who = [] if defaults.allow_self_approval else ["who asked"]
     if defaults.prevent_creator_approval:
         who += ["who registered the version", "whom its run names"]
-    return ", ".join(who) or "nobody is kept from it"
+    return ", ".join(who) or "no one"
 
 
 def _people(rules: tuple[Rule, ...]) -> str:
     asked = [
-        f"{rule.count} of {rule.group} ({', '.join(sorted(rule.members)) or 'nobody'})"
+        f"{rule.count} of {rule.group} ({', '.join(sorted(rule.members)) or 'empty'})"
         for rule in rules
         if rule.count
     ]
-    return " and ".join(asked) or "nobody; anybody signed in may"
+    return " and ".join(asked) or "none: any signed-in user may"
 
 
 def _as(policy: Policy, rule: PolicyRule, user: str) -> str:
@@ -123,7 +123,7 @@ def _as(policy: Policy, rule: PolicyRule, user: str) -> str:
     if groups:
         says.append(f"may approve, for {' or '.join(groups)}, what others ask for and made")
     if policy.may_break_glass(rule, user):
-        says.append("may break the glass")
+        says.append("may use break-glass")
     if policy.is_consumer(rule, user):
         says.append("gets approved versions only")
     tags = [

@@ -1,4 +1,4 @@
-"""A policy tried on what has happened: what would it have refused? Pure.
+"""Replays past changes under another policy: what would it have refused? Pure.
 
 The log knows every approved change: who had voted and when, what else the version held by approval,
 and each check tag that a policy asked for then. What it does not know, such as a run's metrics of
@@ -45,11 +45,11 @@ class AppliedChange:
     """An approved change that was made.
 
     Attributes:
-        workspace: Of the model.
-        name: Of the model.
-        version: Its version.
-        uid: The version's identity, which a model made anew does not share.
-        target: What it became, or ceased to be.
+        workspace: The model's workspace.
+        name: The model's name.
+        version: The version's number.
+        uid: The version's identity, which a version of a re-created model does not share.
+        target: The target that it gained or lost.
         action: ``promote`` or ``demote``.
         ts: When, in milliseconds since the epoch.
         actor: By whom.
@@ -58,13 +58,13 @@ class AppliedChange:
         creator: Who had registered the version, if that is known.
         run_user: Whom its run named.
         votes: Who had approved, and when.
-        digest: Of the content.
+        digest: The digest of the content.
         basis: What the approval rested on.
         tags: Check tags as last written before, as far as the log knows.
         held: What else the version was by approval, just before.
         policy: In force then, where its text was kept.
         is_reviewed: For break-glass, whether its review was approved.
-        is_prompt: Whether it is a prompt; True as well where nobody can tell any more.
+        is_prompt: Whether it is a prompt; True as well where that is unknown by now.
         has_files: Whether it is a model, likewise.
     """
 
@@ -92,7 +92,7 @@ class AppliedChange:
 
     @property
     def is_approval(self) -> bool:
-        """Whether people approved it; unreviewed break-glass is not a rollback target."""
+        """People approved it; unreviewed break-glass is not a rollback target."""
         is_emergency = self.basis.kind is BasisKind.BREAK_GLASS
         return self.action == "promote" and (not is_emergency or self.is_reviewed)
 
@@ -146,7 +146,7 @@ def replay(
 
 
 def not_judged(policy: Policy) -> list[str]:
-    """Say what of a policy no log can answer for, empty if it can for all of it."""
+    """Return the parts of a policy that the log cannot answer for."""
     kinds = sorted(
         {
             check.kind
@@ -298,7 +298,7 @@ class _Replay:
                 yield past
 
     def _is_rollback(self, rule: PolicyRule) -> bool:
-        """Tell whether the version had held the target not long before, with the same bytes."""
+        """Return whether the version had held the target recently, with the same bytes."""
         change, held, until = self._change, None, None
         if rule.rollback is None:
             return False

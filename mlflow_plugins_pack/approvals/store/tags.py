@@ -1,4 +1,4 @@
-"""Tags: commands are obeyed, reserved and approved ones refused, the others written."""
+"""Overrides for tags: commands are carried out, reserved and approved tags refused."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class TagOverrides(Override):
 
     @recording
     def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
-        """Set a tag, obey a command, or refuse what is locked."""
+        """Set a tag, carry out a command, or refuse a locked tag."""
         name = self._named(name)
         if (command := command_of(tag.key)) is not None:
             number = mlflow_tables.version_number(version)

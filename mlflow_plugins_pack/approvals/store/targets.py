@@ -1,4 +1,4 @@
-"""Aliases and stages: what a registry store's consumers go by, changed only with approval."""
+"""Overrides for aliases and stages, by which consumers choose a version."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ class TargetOverrides(Override):
                     )
                 )
             if entered is not None and (moves or others):
-                # With nobody there to archive, approval need not cover that.
+                # With no version to archive, approval need not cover that.
                 archive = bool(others)
                 return ProposedChange(
                     "promote", entered[1], found, entered[0], snapshot, canonical, archive

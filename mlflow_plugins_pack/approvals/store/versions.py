@@ -1,4 +1,4 @@
-"""Models and versions: made without approval, kept while they hold a target, given to consumers."""
+"""Overrides for models and versions: creation, deletion, renaming and reading."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ModelOverrides(Override):
         """Create a version: unapproved, whatever tags it was copied with; who made it is kept."""
         name = self._named(name)
         actor, policy = self.governance.actor(), self.governance.policy()
-        # A copy's tags are the other version's, whoever copies.
+        # A copy's tags are the other version's, not the caller's.
         is_copy = mlflow_tables.names_a_version(source)
         kept = [
             tag
@@ -138,7 +138,7 @@ class ModelOverrides(Override):
         return self._unlock([found] if found is not None else [])
 
     def _unlock(self, versions: list[Version]) -> None:
-        """Let go of the files of versions that are no more."""
+        """Unlock the files of deleted versions."""
         for version in versions:
             for rule in self.governance.rules_about(version):
                 for target in rule.all_targets():

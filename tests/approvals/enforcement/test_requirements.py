@@ -561,11 +561,13 @@ def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: 
     bench.say("bob", "break_glass.demote", one, "prod: it burns")
     if ending == "rejected":
         bench.say("carol", "reject", one, "prod: it did not")
-        expected = "bob broke the glass to take it away, and that was rejected by carol: it did not"
+        expected = (
+            "bob took it away by break-glass, and its review was rejected by carol: it did not"
+        )
     else:
         assert drift(bench) == []
         bench.now += DAY
-        expected = "bob broke the glass to take it away, and nobody reviewed that in time"
+        expected = "bob took it away by break-glass, and its review was not approved in time"
     policy = bench.store.governance.policy()
     (stray,) = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
     assert (stray.version, stray.target, stray.kind) == (one, "prod", "unreviewed")

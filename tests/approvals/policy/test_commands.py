@@ -49,7 +49,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  demote       1 of leads or risk (bob, carol, dave)\n"
         "  from         stage Staging or staging\n"
         "  checks       tag: tests, equals: passed, writers: group:ci, max_age: 1h\n"
-        "  rollback     nobody; anybody signed in may; not longer than 30d after it was replaced\n"
+        "  rollback     none: any signed-in user may; not longer than 30d after it was replaced\n"
         "  freeze       * * * * * (UTC)\n"
         "  frozen       yes\n"
         "  break-glass  anybody of oncall; reviewed by 1 of leads or risk (bob, carol, dave) "
@@ -64,7 +64,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
     rows = json.loads(call("explain", "gov-a", "--json", *file).output)
     assert [row["target"] for row in rows] == ["prod", "stage:Production"]
     for user, says in (
-        ("zoe", "zoe may ask; may break the glass"),
+        ("zoe", "zoe may ask; may use break-glass"),
         ("svc-web", "svc-web may ask; gets approved versions only"),
         ("svc-ci", "svc-ci may ask; may set the tag tests"),
     ):
@@ -152,7 +152,7 @@ policies:
 """
     )
     done = call("test", str(tmp_path / "rich.yaml"), "--registry-store-uri", history.uri)
-    assert done.exit_code == 1, done.output  # dave broke the glass
+    assert done.exit_code == 1, done.output  # dave used break-glass
     assert done.output.endswith(
         "Not recorded, so not judged: changes of what no policy protected then; what the checks "
         "(expr, lineage, signature) would have read that day; who had role:lead then; who had "

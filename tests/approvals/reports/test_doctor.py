@@ -99,7 +99,7 @@ def test_a_stranger_in_production_is_found(uri: str) -> None:
     execute(uri, "UPDATE registered_model_aliases SET version = 2")
     (finding,) = [f for f in doctor.check(uri) if f.subject == "drift"]
     assert finding.level == "warning"
-    assert "prod of 'gov-a': version 2 holds it and nobody approved that" in finding.message
+    assert "prod of 'gov-a': version 2 holds it without approval" in finding.message
     listed = call("drift", "--json", "--registry-store-uri", uri)
     assert listed.exit_code == 1
     assert json.loads(listed.output)[0]["version"] == 2
