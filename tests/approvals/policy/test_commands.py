@@ -52,7 +52,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  rollback     none: any signed-in user may; not longer than 30d after it was replaced\n"
         "  freeze       * * * * * (UTC)\n"
         "  frozen       yes\n"
-        "  break-glass  anybody of oncall; reviewed by 1 of leads or risk (bob, carol, dave) "
+        "  break-glass  any member of oncall; reviewed by 1 of leads or risk (bob, carol, dave) "
         "within 1d\n"
         "  consume      group:serving: approved versions only\n"
         "  inherit-from lab-*\n"
