@@ -7,8 +7,10 @@ the other. A file counts as unchanged while its device, inode, size and times ar
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
+import threading
 from typing import NamedTuple
+
+from cachetools import FIFOCache
 
 LIMIT = 10_000
 """Most files to remember, the newest."""
@@ -29,7 +31,8 @@ class Downloaded(NamedTuple):
     uri: str
 
 
-_known: OrderedDict[State, Downloaded] = OrderedDict()
+_known: FIFOCache[State, Downloaded] = FIFOCache(LIMIT)
+_lock = threading.Lock()
 
 
 def note(path: str, size: int, sha256: str, uri: str) -> None:
@@ -40,10 +43,9 @@ def note(path: str, size: int, sha256: str, uri: str) -> None:
         return
     if found.st_size != size:
         return
-    while len(_known) >= LIMIT:
-        _known.popitem(last=False)
     state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
-    _known[state] = Downloaded(sha256, uri)
+    with _lock:
+        _known[state] = Downloaded(sha256, uri)
 
 
 def find(state: State) -> Downloaded | None:
