@@ -111,16 +111,16 @@ def _resolves_under(path: str, prefix: tuple[str, ...]) -> bool:
     reached: list[str] = []
     entered = False
     for segment in path.replace("\\", "/").removeprefix("/").split("/"):
-        # "a;x" is "a" with a parameter to some servers, so "..;x" climbs there.
-        name = segment.partition(";")[0] if segment.startswith("..") else segment
-        if name == "..":
+        if segment.startswith("..;"):
+            return False  # some servers take ";x" for a parameter and climb, to others it is a name
+        if segment == "..":
             if entered and len(reached) == len(prefix):
                 return False
             if reached:
                 reached.pop()
-        elif name == "" and not entered:
+        elif segment == "" and not entered:
             return False  # some servers merge slashes, some take "//a" for another path than "/a"
-        elif name not in ("", "."):
+        elif segment not in ("", "."):
             reached.append(segment)
         entered = entered or tuple(reached) == prefix
     return tuple(reached[: len(prefix)]) == prefix

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import uuid
 from typing import Any
-from urllib.parse import urljoin
 
 import requests
 from requests.auth import AuthBase
@@ -150,9 +149,10 @@ class _ResponseCheck:
     def _guard_redirect(
         self, response: requests.Response, original: requests.PreparedRequest
     ) -> None:
-        source = response.url
-        target = urljoin(source, response.headers["location"])
-        name = self._current.name
+        source, name = response.url, self._current.name
+        target = _redirect_target(response, original)
+        if target is None:
+            return
         if self._is_ours(target):
             # After a redirect `requests` would let ~/.netrc replace the profile's Authorization.
             if signs_in(self._headers) and get_netrc_auth(target) is not None:
@@ -181,6 +181,31 @@ class _ResponseCheck:
     def _take_off(self, request: requests.PreparedRequest) -> None:
         for header, _ in self._headers:
             request.headers.pop(header, None)
+
+
+def _redirect_target(response: requests.Response, original: requests.PreparedRequest) -> str | None:
+    """Return the URL that `requests` will follow a redirect to; None if it follows none.
+
+    `requests` resolves it itself: its reading of a Location such as ``////host/`` is its own.
+
+    Raises:
+        RedirectRefusedError: If `requests` cannot resolve it.
+    """
+    history = response.history
+    try:
+        with requests.Session() as session:
+            session.trust_env = False
+            following: Any = session.resolve_redirects(response, original, yield_requests=True)
+            request = next(following, None)
+            return None if request is None else str(request.url)
+    except (ValueError, requests.RequestException):
+        pass  # raised outside the handler: the error may hold the request
+    finally:
+        response.history = history
+    raise RedirectRefusedError(
+        f"{shown(response.url)} redirected to a malformed address. The redirect was not followed. "
+        f"Report this to the administrator of the server."
+    )
 
 
 def _headers(
