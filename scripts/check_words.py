@@ -60,7 +60,7 @@ PHRASES = {
 # How a docstring must not begin: the first word is an imperative verb with an object, or a noun.
 OPENINGS = {
     r'"""(Tell|Say|Give)\b': "Return, Raise",
-    r'"""(Whose|Who|Whether|How|Where|Nothing|Nobody)\b': "an imperative verb, or a noun phrase",
+    r'"""(Whose|Who|How|Where|Nothing|Nobody)\b': "an imperative verb, or a noun phrase",
 }
 
 

@@ -1,7 +1,7 @@
-"""Who is calling: only what an authenticating server has verified counts.
+"""The verified caller of a request: only what an authenticating server verified counts.
 
 Handlers run inside a Flask request, also under uvicorn, so a store can ask there. Never from tags,
-bodies, headers or ``request.authorization``: nobody verified those.
+bodies, headers or ``request.authorization``: those are not verified.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def for_server() -> Iterator[None]:
 
 
 def in_server() -> bool:
-    """Tell whether this code runs inside a server's request, or is a server's own work."""
+    """Return whether this code runs inside a server's request, or is a server's own work."""
     import flask
 
     return bool(flask.has_request_context()) or _for_server.get()

@@ -23,7 +23,7 @@ from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.support.bench import Bench
 from tests.support.acting import signed_in
 
-NOISE = "APPLIED 9/9 (mallory), PENDING: the glass was broken (0 %) inherited from models:/x/1"
+NOISE = "APPLIED 9/9 (mallory), PENDING: break-glass (0 %) inherited from models:/x/1"
 """Contains what a parser of sentences might look for."""
 EXTRAS = """    rollback: {approvals: 0, within: 30d}
     break_glass: {group: oncall, expires_after: 24h, post_review: {approvals: 1}}

@@ -1,4 +1,4 @@
-"""What a test needs besides this process, read from its code: nobody has to mark it by hand.
+"""What a test needs besides this process, read from its code, so that no mark is set by hand.
 
 A test needs what its own code, its fixtures and the helpers they call name: `servers.running` is
 for server programs, and `subprocess.run` starts another process.

@@ -42,7 +42,7 @@ RUNNING, DONE, FAILED = "running", "done", "failed"
 LEASE_MS = 20_000
 RENEW_SECONDS = 3.0
 FRESH_MS = 10 * 60_000
-"""How long calls may use the result of a job."""
+"""Seconds for which calls may use the result of a job."""
 LONGEST_SECONDS = 24 * 3600
 AT_ONCE_SECONDS = 0.5
 PARALLEL = 2

@@ -73,7 +73,7 @@ def _some(files: Iterator[tuple[str, int, str]]) -> list[tuple[str, int, str]]:
 
 
 def on_disk(repository: Any, path: str | None) -> Path | None:
-    """Return where a path of a repository lies on this machine's disk, if it does."""
+    """Return the local path of a repository's path, or None if it is not on this machine."""
     from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 
     if not isinstance(repository, LocalArtifactRepository):

@@ -196,7 +196,7 @@ def _may_retry(exc: sa.exc.DBAPIError) -> bool:
 
 
 def _translated(exc: sa.exc.SQLAlchemyError) -> MlflowException:
-    """Give database errors the codes that stock stores give them."""
+    """Translate database errors into the codes that stock stores use."""
     if isinstance(exc, sa.exc.OperationalError):
         return MlflowException(str(exc), error_code=TEMPORARILY_UNAVAILABLE)
     if isinstance(exc, sa.exc.InternalError):

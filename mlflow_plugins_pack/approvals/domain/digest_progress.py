@@ -1,4 +1,4 @@
-"""How much of a version's files was hashed so far; pure."""
+"""The part of a version's files that is hashed so far; pure."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ MACHINE_SUFFIXES = (REQUEST_SUFFIX, APPROVAL_SUFFIX)
 
 
 class TargetState(str, Enum):
-    """Where a version stands for a target: its newest request's state, or what followed it."""
+    """The state of a version for a target: its newest request's state, or what followed it."""
 
     PENDING = "PENDING"
     APPROVED = "APPROVED"
@@ -55,7 +55,7 @@ _PREFIX = {"promote": "", "demote": "DEMOTE ", "review": "BREAK-GLASS REVIEW "}
 
 @dataclass(frozen=True)
 class TargetStatus:
-    """Where a version stands for one target.
+    """The status of a version for one target.
 
     Attributes:
         state: The newest request's state, or what followed it.

@@ -55,7 +55,7 @@ def check_transition(before: State, after: State) -> None:
 
 @dataclass(frozen=True)
 class Rule:
-    """How many people of which group must approve.
+    """The number of people of a group who must approve.
 
     Attributes:
         group: the group's name, for display.
@@ -70,7 +70,7 @@ class Rule:
 
 @dataclass(frozen=True)
 class Tally:
-    """How many votes each rule has.
+    """The votes that each rule has.
 
     Attributes:
         counts: for each rule, in order, how many people count for it.

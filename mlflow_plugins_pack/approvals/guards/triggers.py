@@ -310,7 +310,7 @@ class _Questions:
 def _postgresql_functions() -> Iterator[str]:
     """Yield the questions as functions: they read our tables with their owner's rights.
 
-    An account that may write MLflow's tables and not ours is refused like anybody else.
+    An account that may write MLflow's tables and not ours is refused like every other.
     """
     ask = _Questions("postgresql")
     definer = "LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT"

@@ -18,7 +18,7 @@ from mlflow_plugins_pack.approvals.domain.tag_names import PROJECTION_PREFIX
 
 
 def status_of(tags: Mapping[str, str], target: str) -> TargetStatus | None:
-    """Return where a version stands for a target; None: nobody has asked."""
+    """Return the status of a version for a target; None if it has no request."""
     try:
         return TargetStatus.from_json(tags[f"{PROJECTION_PREFIX}{target}{REQUEST_SUFFIX}"])
     except (KeyError, ValueError):

@@ -18,7 +18,7 @@ from mlflow_plugins_pack.lineage.document.graph import (
 
 @dataclass(frozen=True)
 class Difference:
-    """How the second of two runs differs from the first.
+    """The differences of the second of two runs from the first.
 
     Attributes:
         only_first: Inputs of the first alone, by place and content.

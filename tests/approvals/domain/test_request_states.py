@@ -52,7 +52,7 @@ def test_one_person_under_two_spellings_counts_once() -> None:
     people = frozenset({"Bob@example.com", "bob@example.com"})
     assert not is_satisfiable([Rule("leads", 2, people)])
     assert tally([Rule("leads", 1, people)], people).is_complete
-    # One spelling that counts for nothing takes the other's seat from nobody.
+    # A spelling that does not count leaves the other's vote as it is.
     assert tally([Rule("leads", 1, frozenset({"bob"}))], ["BOB", "bob"]).is_complete
 
 

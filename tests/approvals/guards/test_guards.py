@@ -178,7 +178,7 @@ def test_a_stock_client_of_the_database_is_refused(guarded: Guarded) -> None:
     ):
         with refused(guarded):
             attack()
-    # What nobody protects of the same model is as free as ever.
+    # Unprotected targets of the same model can be changed as before.
     client.set_registered_model_alias("gov-a", "dev", two)
     client.transition_model_version_stage("gov-a", two, "Staging")
     client.set_model_version_tag("gov-a", one, "note", "fine")

@@ -28,7 +28,7 @@ class Terminal:
         self._tmux = [program, "-S", str(folder / "s"), "-f", os.devnull]
 
     def run(self, *arguments: str) -> str:
-        """Give tmux a command and return what it prints."""
+        """Run a tmux command and return what it prints."""
         done = subprocess.run(
             [*self._tmux, *arguments], check=True, capture_output=True, text=True, timeout=30
         )
