@@ -22,7 +22,8 @@ from mlflow_plugins_pack.lineage.document.graph import (
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.network import Network
     from mlflow_plugins_pack.lineage.query.compare import Difference
-    from mlflow_plugins_pack.lineage.query.search import Explorer
+    from mlflow_plugins_pack.lineage.query.explore import Explorer
+    from mlflow_plugins_pack.lineage.query.search import RunSearch
     from mlflow_plugins_pack.lineage.query.verify import Check
 
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
@@ -168,7 +169,8 @@ def who_used(
     from mlflow_plugins_pack.errors import LineageTargetError
     from mlflow_plugins_pack.lineage.document import network
     from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.search import Explorer
+    from mlflow_plugins_pack.lineage.query.explore import Explorer
+    from mlflow_plugins_pack.lineage.query.search import RunSearch
 
     place = place_of(target)
     if place is None:
@@ -176,9 +178,10 @@ def who_used(
             f"{target!r} is a run or model; who-used wants a file, a URI or a digest. Nothing was "
             f"searched. For what was made from a run, use `mlflow-pack lineage downstream`."
         )
-    explorer = Explorer(tracking_uri, registry_uri)
+    search = RunSearch(tracking_uri, registry_uri)
+    explorer = Explorer(search)
     models = (network.MODEL, network.VERSION, network.ALIAS)
-    users = explorer.readers(digest=place.digest, uri=place.uri)
+    users = search.readers(digest=place.digest, uri=place.uri)
     versions = explorer.versions_of(run for run, _ in users)
 
     def row(run: Any, entry: Entry) -> dict[str, Any]:
@@ -213,10 +216,12 @@ def upstream(
         registry_uri: Where the model versions are; the tracking URI if None.
     """
     from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.search import Explorer
+    from mlflow_plugins_pack.lineage.query.explore import Explorer
+    from mlflow_plugins_pack.lineage.query.search import RunSearch
 
-    explorer, answer = Explorer(tracking_uri, registry_uri), Network()
-    explorer.upstream_of_runs(_starts(explorer, target, answer, "wrote"), answer, depth)
+    search, answer = RunSearch(tracking_uri, registry_uri), Network()
+    explorer = Explorer(search)
+    explorer.upstream_of_runs(_starts(search, explorer, target, answer, "wrote"), answer, depth)
     return answer
 
 
@@ -232,22 +237,26 @@ def downstream(
     The arguments are those of `upstream`.
     """
     from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.search import Explorer
+    from mlflow_plugins_pack.lineage.query.explore import Explorer
+    from mlflow_plugins_pack.lineage.query.search import RunSearch
 
-    explorer, answer = Explorer(tracking_uri, registry_uri), Network()
-    explorer.downstream_of_runs(_starts(explorer, target, answer, "read by"), answer, depth)
+    search, answer = RunSearch(tracking_uri, registry_uri), Network()
+    explorer = Explorer(search)
+    explorer.downstream_of_runs(_starts(search, explorer, target, answer, "read by"), answer, depth)
     return answer
 
 
-def _starts(explorer: Explorer, target: str, answer: Network, kind: str) -> list[Any]:
+def _starts(
+    search: RunSearch, explorer: Explorer, target: str, answer: Network, kind: str
+) -> list[Any]:
     """Return the runs to start from, and add what leads to them."""
     from mlflow_plugins_pack.lineage.document import network
-    from mlflow_plugins_pack.lineage.query.search import add_data
+    from mlflow_plugins_pack.lineage.query.explore import add_data
 
     place = place_of(target)
     if place is None:
         return [explorer.run_of(target, answer)]
-    find = explorer.readers if kind == network.READ else explorer.writers
+    find = search.readers if kind == network.READ else search.writers
     runs = []
     for run, entry in find(digest=place.digest, uri=place.uri):
         key = add_data(entry, answer)
