@@ -6,7 +6,7 @@ from mlflow_plugins_pack.lineage.capture.event import Event
 
 
 class Scope:
-    """Reads and writes, the first of each place.
+    """Reads and writes by the event's key: the first of each place, or of each version of it.
 
     Attributes:
         reads: As many as a run may list.

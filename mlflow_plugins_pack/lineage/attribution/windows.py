@@ -26,7 +26,7 @@ class Window:
     Attributes:
         own: Its reads and writes.
         shared: Reads from before that it may have used.
-        intermediate: Places that the run wrote before it read them.
+        intermediate: Keys of the events whose content the run itself wrote before it read it.
         upstream: Runs of this process that wrote what this run read.
     """
 
@@ -58,7 +58,8 @@ class Recorder:
         self._runs = runs
         self._idle: dict[int, Scope] = {}
         self._preamble: Scope | None = None
-        self._writers: dict[str, tuple[str, int]] = {}
+        # Owner and time of the last writing of each place, by the version that was written.
+        self._writers: dict[str, dict[str | None, tuple[str, int]]] = {}
 
     def is_crowded(self) -> bool:
         """Return whether some run has read as much as it may list."""
@@ -98,7 +99,8 @@ class Recorder:
             scope.writes.pop(event.source or "", None)
             self._writers.pop(event.source or "", None)
         places = scope.reads if kind == READ else scope.writes
-        if event.where in places:
+        key = event.key
+        if key in places:
             return
         if len(places) >= self._limit:
             if kind == READ and event.state is not None:
@@ -106,9 +108,17 @@ class Recorder:
             else:
                 scope.dropped += 1
             return
-        places[event.where] = event
+        places[key] = event
         if kind != READ and len(self._writers) < _WRITERS_LIMIT:
-            self._writers[event.where] = (owner, event.seq)
+            self._writers.setdefault(event.where, {})[event.version] = (owner, event.seq)
+
+    def _writer(self, event: Event) -> tuple[str, int] | None:
+        """Return owner and time of the writing of what was read, if this process wrote it."""
+        found = self._writers.get(event.where, {})
+        if event.version in found or not found:
+            return found.get(event.version)
+        # Not every layer learns the version of what it reads or writes.
+        return found.get(None) if event.version is not None else next(reversed(found.values()))
 
     def window(self, run_id: str, thread: int) -> Window:
         """Return what belongs to a run by now.
@@ -145,7 +155,7 @@ class Recorder:
             del own.more[place]
         intermediate, upstream = set(), []
         for place, event in (*own.reads.items(), *shared.reads.items()):
-            writer, seq = self._writers.get(place, ("", event.seq))
+            writer, seq = self._writer(event) or ("", event.seq)
             # What was prepared before any run is as much an input as what was there before.
             if not writer or seq >= event.seq:
                 continue
@@ -155,7 +165,7 @@ class Recorder:
                 upstream.append(writer)
         # When one of these was read is not known: what was written by then counts as read later.
         for place in own.more.keys() & self._writers.keys():
-            writer, _ = self._writers[place]
+            writer, _ = next(reversed(self._writers[place].values()))
             if writer in family:
                 intermediate.add(place)
             elif writer:

@@ -126,7 +126,7 @@ class GraphBuilder:
         )
 
     def _input(self, event: Event, window: Window, deadline: float, *, shared: bool) -> Entry:
-        role = INTERMEDIATE if event.where in window.intermediate else role_of(event.where)
+        role = INTERMEDIATE if event.key in window.intermediate else role_of(event.where)
         if event.state is None:
             return _object_entry(event, role, shared=shared)
         also = self._also(event.where, event.state) if self._hash_files else NOTHING

@@ -43,3 +43,8 @@ class Event(NamedTuple):
     size: int | None = None
     version: str | None = None
     source: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What was read or written: the place, and the version where there is one."""
+        return self.where if self.version is None else f"{self.where}\0{self.version}"

@@ -24,7 +24,7 @@ class Split(NamedTuple):
     """Places as they are to be listed.
 
     Attributes:
-        single: Places that are listed one by one.
+        single: Keys of what is listed one by one.
         folders: The files of folded folders, by the folder's place without a slash at its end.
         dropped: How many places are in neither, because no folder holds two of them.
     """
@@ -38,35 +38,30 @@ def split(reads: Mapping[str, Event], more: Mapping[str, int], limit: int) -> Sp
     """Choose the folders to fold: the fullest ones, and all that are as full, until all fits.
 
     Args:
-        reads: Events by place.
+        reads: Events by their keys.
         more: `packed` states of further files by path; none of them in ``reads``.
         limit: Most entries.
     """
     if len(reads) + len(more) <= limit:
         return Split([*reads, *more], {}, 0)
-    groups: dict[str, list[File]] = defaultdict(list)
-    for place, event in reads.items():
-        folder, _, name = place.rpartition("/")
+    groups: dict[str, list[tuple[str, File]]] = defaultdict(list)
+    for key, event in reads.items():
+        folder, _, name = event.where.rpartition("/")
         if event.state is not None:
-            groups[folder].append((name, event.state.size, event.state.mtime_ns))
+            groups[folder].append((key, (name, event.state.size, event.state.mtime_ns)))
         else:
-            groups[folder].append((name, event.size, event.version))
+            groups[folder].append((key, (name, event.size, event.version)))
     for place, state in more.items():
         folder, _, name = place.rpartition("/")
-        groups[folder].append((name, *unpacked(state)))
+        groups[folder].append((place, (name, *unpacked(state))))
     total, least = len(reads) + len(more), 2
     for files, folders in sorted(Counter(map(len, groups.values())).items(), reverse=True):
         if files < 2 or total <= limit:
             break
         total -= (files - 1) * folders
         least = files
-    folded = {folder: group for folder, group in groups.items() if len(group) >= least}
-    single = sorted(
-        f"{folder}/{file[0]}"
-        for folder, group in groups.items()
-        if folder not in folded
-        for file in group
-    )
+    folded = {f: [file for _, file in group] for f, group in groups.items() if len(group) >= least}
+    single = sorted(key for f, group in groups.items() if f not in folded for key, _ in group)
     room = max(0, limit - len(folded))
     return Split(single[:room], folded, max(0, len(single) - room))
 

@@ -149,3 +149,41 @@ def test_a_resumed_run_goes_on_where_it_was_and_ended_ones_are_forgotten() -> No
     assert runs.find("1999") is not None
     assert runs.find("0") is None
     assert runs.find("first") is first
+
+
+def version(kind: str, where: str, number: str | None, *owners: str) -> Event:
+    return Event(next(_sequence), kind, where, "boto", owners, 1, version=number)
+
+
+def test_two_versions_of_one_object_are_two_reads() -> None:
+    recorder = Recorder(Runs(), 10)
+    for number in ("v1", "v2", "v1"):
+        recorder.add(version(READ, "s3://b/k", number, "r"))
+    own = recorder.window("r", 1).own
+    assert [(e.where, e.version) for e in own.reads.values()] == [
+        ("s3://b/k", "v1"),
+        ("s3://b/k", "v2"),
+    ]
+
+
+def test_only_the_version_that_a_run_wrote_is_intermediate() -> None:
+    recorder = Recorder(Runs(), 10)
+    recorder.add(version(WRITE, "s3://b/k", "mine", "r"))
+    for number in ("theirs", "mine"):
+        recorder.add(version(READ, "s3://b/k", number, "r"))
+    window = recorder.window("r", 1)
+    assert {window.own.reads[key].version for key in window.intermediate} == {"mine"}
+    # A layer that does not know the version cannot tell them apart.
+    recorder.add(version(WRITE, "https://h/x", None, "r"))
+    recorder.add(version(READ, "https://h/x", "etag", "r"))
+    assert "https://h/x\0etag" in recorder.window("r", 1).intermediate
+
+
+def test_a_version_written_by_one_run_and_read_by_another_is_upstream() -> None:
+    recorder = Recorder(Runs(), 10)
+    recorder.add(version(WRITE, "s3://b/k", "v1", "r1"))
+    recorder.close("r1", 1)
+    recorder.add(version(READ, "s3://b/k", "v2", "r2"))
+    assert recorder.window("r2", 1).upstream == ()
+    recorder.add(version(READ, "s3://b/k", "v1", "r2"))
+    assert recorder.window("r2", 1).upstream == ("r1",)
