@@ -22,7 +22,8 @@
         │       ├── StorageMissingError      the bucket, container or folder is missing
         │       ├── StorageDeniedError       the storage denies access
         │       ├── StorageCredentialsError  the credentials are missing or wrong
-        │       └── StorageUnavailableError  the storage does not answer, or is full
+        │       └── StorageUnavailableError  the storage does not answer
+        │           └── StorageFullError         the disk, or a quota on it, is full
         ├── LineageError             plugin 2
         │   ├── LineageNotRecordedError  the run has no lineage
         │   └── LineageTargetError       the target of a query is unknown
@@ -199,9 +200,13 @@ class StorageCredentialsError(StorageError):
 
 
 class StorageUnavailableError(StorageError):
-    """The storage did not answer, was too slow, or is full."""
+    """The storage did not answer, or was too slow."""
 
     status = TEMPORARILY_UNAVAILABLE
+
+
+class StorageFullError(StorageUnavailableError):
+    """The disk, or the user's quota on it, is full."""
 
 
 # --- plugin 2: lineage --------------------------------------------------------------------------

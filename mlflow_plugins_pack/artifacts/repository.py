@@ -21,6 +21,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
 )
 from mlflow_plugins_pack.artifacts.reading import PathView, path_in
 from mlflow_plugins_pack.artifacts.store.opening import find_store, open_store
+from mlflow_plugins_pack.artifacts.store.reserve import with_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import session
 from mlflow_plugins_pack.artifacts.upload.session import (
@@ -200,6 +201,10 @@ def delete(location: Location, path: str | None) -> None:
     if store is None:
         return
     full = object_keys.join(path_in(store, location), wanted)
+    with_reserve(store, partial(_delete_all, store, full))
+
+
+def _delete_all(store: Store, full: str) -> None:
     scope, inner = object_keys.split_scope(full)
     if scope:
         _delete_in(store, scope, inner)

@@ -43,6 +43,9 @@ class Backend(ABC):
     refuses_conflicts: ClassVar[bool]
     """True where stock MLflow refuses a file in the place of a folder, and the reverse."""
 
+    fills_up: ClassVar[bool] = False
+    """True where the storage has a fixed size, so that it can become full."""
+
     @abstractmethod
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Return an object's bytes, or a range of them; fewer if the object ends before.

@@ -19,6 +19,7 @@ from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
     StorageDeniedError,
     StorageError,
+    StorageFullError,
     StorageMissingError,
     StorageUnavailableError,
 )
@@ -29,8 +30,8 @@ _ERRORS: dict[int, tuple[type[StorageError], str]] = {
     errno.EACCES: (StorageDeniedError, "this user may not do that; grant access to the folder"),
     errno.EPERM: (StorageDeniedError, "this user may not do that; grant access to the folder"),
     errno.EROFS: (StorageDeniedError, "the file system is mounted read-only"),
-    errno.ENOSPC: (StorageUnavailableError, "the disk is full; make room and try again"),
-    errno.EDQUOT: (StorageUnavailableError, "the disk quota is used up; make room and try again"),
+    errno.ENOSPC: (StorageFullError, "the disk is full; make room and try again"),
+    errno.EDQUOT: (StorageFullError, "the disk quota is used up; make room and try again"),
     errno.ENOTDIR: (StorageMissingError, "a file stands where a folder is needed"),
     errno.ENAMETOOLONG: (StorageError, "a name is longer than the file system allows"),
 }
@@ -51,6 +52,7 @@ class LocalBackend(Backend):
 
     keeps_folders: ClassVar[bool] = True
     refuses_conflicts: ClassVar[bool] = True
+    fills_up: ClassVar[bool] = True
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         path = "/" + key

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -23,8 +25,9 @@ from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
 )
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease, storage_time
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
+from mlflow_plugins_pack.artifacts.store.reserve import keep_reserve, with_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
-from mlflow_plugins_pack.errors import ArtifactCorruptError
+from mlflow_plugins_pack.errors import ArtifactCorruptError, StorageFullError
 
 _DELETE_AT_ONCE = 500
 
@@ -80,6 +83,12 @@ def collect(
     """
     if dry_run:
         return _Collection(store, grace_seconds, time.time(), None, progress).plan()
+    done = with_reserve(store, partial(_collect, store, grace_seconds, progress))
+    keep_reserve(store)
+    return done
+
+
+def _collect(store: Store, grace_seconds: float, progress: Callable[[str], None]) -> Collected:
     with lease(store) as held:
         collection = _Collection(store, grace_seconds, storage_time(store), held, progress)
         collection.sweep()
@@ -87,7 +96,8 @@ def collect(
         if not grace_seconds:
             collection.now = storage_time(store)
             collection.sweep()
-        collection.remove_spent_segments()
+        with contextlib.suppress(StorageFullError):
+            collection.remove_spent_segments()
         return collection.done
 
 
@@ -176,23 +186,29 @@ class _Collection:
         packs = self.store.packs.stored()
         victims = {p for found in due.values() for p in found.packs if p in packs}
         marked = self._mark(packs, condemned)
-        self._progress("copying what is still needed")
-        kept = self._copy_needed(victims, packs, condemned, marked)
+        holding, kept = self._held_alone(victims, packs, condemned, marked)
+        sources = {place.pack for places in holding.values() for place in places}
         self._progress("removing packs")
-        self._remove(sorted(victims - kept), packs)
-        self._clean_index(marked.moved)
-        for name, found in due.items():
-            if kept.isdisjoint(found.packs):
-                self.store.condemned.write(name, CondemnedList(found.packs, swept=True))
+        # First what needs no copy: on a full disk it makes room for the copies.
+        self._remove(sorted(victims - kept - sources), packs)
+        self._progress("copying what is still needed")
+        kept |= self._copy(holding, marked)
+        self._remove(sorted(sources - kept), packs)
+        with contextlib.suppress(StorageFullError):
+            # Else the next collection does it: an index that names too much does no harm.
+            self._clean_index(marked.moved)
+            for name, found in due.items():
+                if kept.isdisjoint(found.packs):
+                    self.store.condemned.write(name, CondemnedList(found.packs, swept=True))
 
-    def _copy_needed(
+    def _held_alone(
         self,
         victims: set[bytes],
         packs: dict[bytes, Stored],
         condemned: frozenset[bytes],
         marked: Marked,
-    ) -> set[bytes]:
-        """Copy what the victims hold alone; returns those that must stay."""
+    ) -> tuple[dict[bytes, list[Chunk]], set[bytes]]:
+        """Return where the chunks are that the victims hold alone, and victims that must stay."""
         tables: dict[bytes, list[Record]] = {}
         kept: set[bytes] = set()
         for name in victims:
@@ -210,11 +226,21 @@ class _Collection:
                     holding.setdefault(record.sha256, []).append(record.at(name))
         holders = self._holders(holding, packs, condemned, marked)
         copying = must_copy(holding, holders, condemned)
-        places = sorted(holding[sha256][0] for sha256 in copying)
+        return {sha256: holding[sha256] for sha256 in copying}, kept
+
+    def _copy(self, holding: dict[bytes, list[Chunk]], marked: Marked) -> set[bytes]:
+        """Copy chunks; return the packs that must stay since one of theirs could not be copied."""
         # In the order of packs: what was written together is read together.
-        places.sort(key=lambda chunk: (chunk.pack, chunk.offset))
+        places = sorted((p[0] for p in holding.values()), key=lambda p: (p.pack, p.offset))
         wanted = ((marked.homes[chunk.sha256][0], chunk) for chunk in places)
-        copied = copy_chunks(self.store, wanted)
+        kept: set[bytes] = set()
+        try:
+            copied = copy_chunks(self.store, wanted)
+        except StorageFullError as exc:
+            for name in {place.pack for found in holding.values() for place in found}:
+                kept.add(name)
+                self.done.kept[object_keys.pack_key(name)] = exc.message
+            return kept
         self.done.copied_bytes += copied.bytes
         for chunk in copied.unreadable:
             for place in holding[chunk.sha256]:

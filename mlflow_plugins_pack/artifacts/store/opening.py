@@ -25,6 +25,7 @@ from mlflow_plugins_pack.artifacts.format.format_file import (
     encode_format,
 )
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring, read_master_keys
+from mlflow_plugins_pack.artifacts.store.reserve import keep_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.artifacts.uri.schemes import SCHEMES
@@ -123,6 +124,7 @@ def open_store(location: Location) -> Store:
     if store is None:
         root = location.at(object_keys.default_root(location.path))
         store = create_store(root, is_encrypted=is_required)
+        keep_reserve(store)
     if is_required and not store.format.is_encrypted:
         # Else a replaced format file would make every client write in the clear.
         raise ArtifactKeyError(
