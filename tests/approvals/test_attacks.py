@@ -241,7 +241,9 @@ def test_in_a_race_nothing_is_lost_and_nothing_done_twice(
     assert race.broken == []
     printed = site.server.log.read_text()[printed_before:]
     assert "Traceback" not in printed, printed[-4000:]
-    racing.check(site.store, race.voted)
+    applied = racing.check(site.store, race.voted)
+    assert applied > 0, came_to
+    assert race.voted, came_to
 
 
 @without_workspaces

@@ -271,9 +271,14 @@ def test_free_models_are_stock(site: Site) -> None:
         site.client.set_registered_model_alias("anything", "prod", 1)
         site.client.set_registered_model_alias("fraud-x-sandbox", "prod", version)
         site.client.transition_model_version_stage("anything", "1", "Production", True)
+        assert site.client.get_model_version_by_alias("anything", "prod").version == "1"
+        assert site.client.get_model_version_by_alias("fraud-x-sandbox", "prod").version == version
+        assert site.client.get_model_version("anything", "1").current_stage == "Production"
     with site.as_user("alice"):
-        site.client.rename_registered_model("anything", "something")
+        renamed = site.client.rename_registered_model("anything", "something")
+        assert (renamed.name, renamed.aliases) == ("something", {"prod": "1"})
         site.client.delete_registered_model("something")
+        assert not site.client.search_registered_models("name IN ('anything', 'something')")
 
 
 def test_forged_tags_are_refused(site: Site) -> None:

@@ -106,8 +106,12 @@ def _client(url: str, user: str) -> Any:
     return RestStore(lambda: creds)
 
 
-def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
-    """Look at what a race has left: nothing lost, nothing done twice, all of it in the log."""
+def check(store: Any, voted: set[tuple[str, str, int]]) -> int:
+    """Check what a race has left: nothing lost, nothing done twice, all of it in the log.
+
+    Returns:
+        The number of requests that were applied.
+    """
     with store.engine.connect() as connection:
         entries = [entry for entry in listings.audit_entries(connection) if entry["name"] in MODELS]
         requests = [
@@ -149,3 +153,4 @@ def check(store: Any, voted: set[tuple[str, str, int]]) -> None:
             now.add((name, "stage:Production", int(found.version)))
     assert now <= by_log
     assert {entry for entry in by_log if entry[1].startswith("alias:")} <= now
+    return len(applied)

@@ -432,12 +432,14 @@ def test_killed_upload_leaves_a_readable_store(
     log(kept, tmp_path, "kept", random_bytes(300_000))
     source = tmp_path / "source"
     source.mkdir()
+    committed_before_the_kill = 0
     for number, delay in enumerate((0.15, 0.4, 0.9)):
         files = {f"{n}.bin": random_bytes(2 * MIB, seed=10 * number + n) for n in range(6)}
         for name, data in files.items():
             (source / name).write_bytes(data)
         uri = f"{root}/2/{uuid.uuid4().hex}/artifacts"
         committed = kill_during_upload(uri, source, environment, delay)
+        committed_before_the_kill += committed
         repository = get_artifact_repository(uri)
         tries = [path for path, *_ in listing(repository)]
         # The last one may have been committed without a chance to say so.
@@ -448,6 +450,7 @@ def test_killed_upload_leaves_a_readable_store(
         repository.log_artifacts(str(source), "after")
         assert content(repository.download_artifacts("after")) == files
         assert Path(kept.download_artifacts("kept")).read_bytes() == random_bytes(300_000)
+    assert committed_before_the_kill > 0, "no process had committed anything when it was killed"
 
 
 def test_failed_upload_shows_nothing(repository, store_folder, tmp_path, monkeypatch):
