@@ -21,8 +21,9 @@ from dataclasses import dataclass
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.errors import StorageError
 
-STAGING_PREFIX = ".mlflow-pack-"
-_PART_PREFIX = f"{STAGING_PREFIX}part-"
+_PART_PREFIX = ".mlflow-pack-part-"
+_PRIVATE_PREFIX = f"{_PART_PREFIX}private-"
+"""Begins the folder of a download whose own is in use: it is never resumed."""
 _LOCK = "lock"
 _WORTH_KEEPING_BYTES = 16 * 1024 * 1024
 """Less than this is fetched again rather than kept."""
@@ -64,22 +65,22 @@ def open_staging(folder: str, name: str) -> Iterator[Staging]:
     """
     _forget_old(folder)
     handle = None
-    path = os.path.join(folder, _PART_PREFIX + name)
+    path = named = os.path.join(folder, _PART_PREFIX + name)
     try:
         handle, is_resumed = _take(path)
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.ENOENT):
             raise
-        # Another process is at it just now, or this is not ours.
-        path, is_resumed = os.path.join(folder, STAGING_PREFIX + secrets.token_hex(8)), False
-        os.mkdir(path, 0o700)
+        # Another process is at it just now, or the folder belongs to another user.
+        path, handle = _make_private(folder)
+        is_resumed = False
     keeps = False
     try:
         yield Staging(path, is_resumed)
     except (StorageError, KeyboardInterrupt) as exc:
         # A full disk is not kept full.
         keeps = (
-            handle is not None
+            path == named
             and not isinstance(exc.__cause__, OSError)
             and _size(path) >= _WORTH_KEEPING_BYTES
         )
@@ -89,6 +90,20 @@ def open_staging(folder: str, name: str) -> Iterator[Staging]:
             shutil.rmtree(path, ignore_errors=True)
         if handle is not None:
             os.close(handle)
+
+
+def _make_private(folder: str) -> tuple[str, int | None]:
+    """Return a new folder and the lock on it; None where the file system has no locks."""
+    while True:
+        path = os.path.join(folder, _PRIVATE_PREFIX + secrets.token_hex(8))
+        try:
+            return path, _take(path)[0]
+        except BlockingIOError:
+            # Another download's `_forget_old` held it before this one could.
+            continue
+        except OSError:
+            os.makedirs(path, 0o700, exist_ok=True)
+            return path, None
 
 
 def _take(path: str) -> tuple[int, bool]:
@@ -125,14 +140,15 @@ def _take(path: str) -> tuple[int, bool]:
 
 
 def _forget_old(folder: str) -> None:
-    """Remove what downloads left that were not resumed for a day."""
+    """Remove what killed downloads left, if they are not resumed for a day or can never be."""
     with contextlib.suppress(OSError):
         for name in os.listdir(folder):
             path = os.path.join(folder, name)
             if not name.startswith(_PART_PREFIX):
                 continue
             with contextlib.suppress(OSError):
-                if time.time() - os.lstat(path).st_mtime < _FORGET_SECONDS:
+                age = time.time() - os.lstat(path).st_mtime
+                if age < _FORGET_SECONDS and not name.startswith(_PRIVATE_PREFIX):
                     continue
                 handle, _ = _take(path)
                 shutil.rmtree(path, ignore_errors=True)

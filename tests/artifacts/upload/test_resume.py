@@ -220,3 +220,22 @@ def test_what_nobody_went_on_with_is_removed(tmp_path):
     with staging.open_staging(str(tmp_path), "name"):
         pass
     assert [p.name for p in tmp_path.iterdir()] == [".mlflow-pack-part-new"]
+
+
+def test_second_of_two_downloads_leaves_nothing_for_ever(tmp_path):
+    """Killed, the second of two at once leaves a folder that can never be resumed."""
+    code = """
+import os, sys
+from mlflow_plugins_pack.artifacts.download import staging
+with staging.open_staging(sys.argv[1], "name") as used:
+    open(used.file(0), "wb").write(b"x" * 100)
+    os._exit(9)
+"""
+    with staging.open_staging(str(tmp_path), "name") as first:
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
+        (left,) = [p for p in tmp_path.iterdir() if p != Path(first.path)]
+        assert [p.name for p in left.iterdir()] != []
+        with staging.open_staging(str(tmp_path), "another"):
+            assert not left.exists()
+        assert Path(first.path).exists()
+    assert list(tmp_path.iterdir()) == []
