@@ -19,7 +19,6 @@ _OTHER_SETTINGS = (
     "MLFLOW_TRACKING_USERNAME",
     "MLFLOW_TRACKING_PASSWORD",
 )
-_PROXY_SETTINGS = ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy")
 
 
 def check_conflicts(
@@ -72,7 +71,10 @@ def check_proxy(current: CurrentCredential, url: str) -> None:
 
 def may_have_proxy() -> bool:
     """Return cheaply whether a proxy could apply; macOS and Windows have system settings."""
-    return sys.platform != "linux" or any(os.environ.get(name) for name in _PROXY_SETTINGS)
+    return sys.platform != "linux" or any(
+        name[-6:].lower() == "_proxy"
+        for name in os.environ  # `requests` takes any spelling
+    )
 
 
 def signs_in(headers: Headers) -> bool:

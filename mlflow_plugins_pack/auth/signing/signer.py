@@ -154,6 +154,7 @@ class _ResponseCheck:
         if target is None:
             return
         if self._is_ours(target):
+            check_proxy(self._current, target)
             # After a redirect `requests` would let ~/.netrc replace the profile's Authorization.
             if signs_in(self._headers) and get_netrc_auth(target) is not None:
                 raise AuthConflictError(

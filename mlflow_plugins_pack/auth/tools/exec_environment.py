@@ -13,10 +13,12 @@ from urllib.parse import quote
 from mlflow_plugins_pack.auth.credentials.lifetime import Headers
 from mlflow_plugins_pack.auth.profiles.models import Profile
 from mlflow_plugins_pack.errors import AuthConfigError, UnnamedHostError
-from mlflow_plugins_pack.web_urls import parse_url, shown
+from mlflow_plugins_pack.web_urls import WebUrl, parse_url, shown
 
 _OTLP = "OTEL_EXPORTER_OTLP_"
 _SIGNALS = ("TRACES_", "METRICS_", "LOGS_")
+_ADDRESSES = ("MLFLOW_REGISTRY_URI", "MLFLOW_DEPLOYMENTS_TARGET", "MLFLOW_GATEWAY_URI")
+"""Variables, next to MLFLOW_TRACKING_URI, that choose a server for stock clients."""
 _STOCK = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
@@ -36,17 +38,13 @@ def child_environment(
         headers of those OTLP signals whose endpoint the profile names.
 
     Raises:
-        UnnamedHostError: If MLFLOW_TRACKING_URI is an address that the profile does not name.
-        AuthConfigError: If stock clients cannot sign in as the profile does.
+        UnnamedHostError: If a variable names a server that the profile does not name.
+        AuthConfigError: If stock clients cannot sign in as the profile does, or a proxy would
+            read the credential.
     """
     environment = {key: value for key, value in before.items() if key not in _STOCK}
-    uri = environment.setdefault("MLFLOW_TRACKING_URI", profile.hosts[0])
-    if not _names(profile, uri):
-        raise UnnamedHostError(
-            f"MLFLOW_TRACKING_URI is {shown(uri)}, which profile {name!r} does not name, so its "
-            f"credential would go there. Nothing was started. Unset it, or name the profile of "
-            f"that server."
-        )
+    environment.setdefault("MLFLOW_TRACKING_URI", profile.hosts[0])
+    _check_addresses(name, profile, environment)
     values = {header.lower(): value.reveal() for header, value in headers}
     kind, _, text = values.get("authorization", "").partition(" ")
     if len(values) != 1 or kind not in ("Bearer", "Basic"):
@@ -64,12 +62,52 @@ def child_environment(
     for signal in _SIGNALS:
         endpoint = before.get(f"{_OTLP}{signal}ENDPOINT") or before.get(f"{_OTLP}ENDPOINT", "")
         if _names(profile, endpoint):
+            _check_proxy(name, endpoint, environment)
             own = f"{_OTLP}{signal}HEADERS"
             others = environment.get(own) or environment.get(f"{_OTLP}HEADERS", "")
             ours = f"Authorization={quote(f'{kind} {text}', safe='')}"
             if "authorization=" not in others.lower():
                 environment[own] = f"{others},{ours}" if others else ours
     return environment
+
+
+def _check_addresses(name: str, profile: Profile, environment: Mapping[str, str]) -> None:
+    for variable in ("MLFLOW_TRACKING_URI", *_ADDRESSES):
+        uri = environment.get(variable, "").strip()
+        # A registry may be a database, which gets no credential; a tracking URI must be a server.
+        if variable != "MLFLOW_TRACKING_URI" and not uri.lower().startswith("http"):
+            continue
+        if not _names(profile, uri):
+            raise UnnamedHostError(
+                f"{variable} is {shown(uri)}, which profile {name!r} does not name, so its "
+                f"credential would go there. Nothing was started. Unset it, or name the profile of "
+                f"that server."
+            )
+        _check_proxy(name, uri, environment)
+
+
+def _check_proxy(name: str, uri: str, environment: Mapping[str, str]) -> None:
+    url = parse_url(uri)
+    if url is not None and url.scheme == "http" and (proxy := _proxy_for(url, environment)):
+        raise AuthConfigError(
+            f"{proxy} would carry the credential of profile {name!r} for {shown(uri)} in clear "
+            f"text to another machine. Nothing was started. Set NO_PROXY=localhost,127.0.0.1,::1."
+        )
+
+
+def _proxy_for(url: WebUrl, environment: Mapping[str, str]) -> str | None:
+    """Return the variable of the proxy for a plain http URL; None without one.
+
+    `requests` and urllib accept any spelling of the names; every client accepts NO_PROXY and
+    no_proxy only.
+    """
+    from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined]
+
+    bypass = ",".join(environment.get(name, "") for name in ("NO_PROXY", "no_proxy"))
+    if proxy_bypass_environment(f"{url.host}:{url.port}", {"no": bypass}):
+        return None
+    names = (name for name, value in environment.items() if value)
+    return next((name for name in names if name.lower() in ("http_proxy", "all_proxy")), None)
 
 
 def _names(profile: Profile, url: str) -> bool:

@@ -141,3 +141,37 @@ def test_a_proxy_does_not_get_to_read_a_loopback_credential(
     with pytest.raises(MlflowException, match="NO_PROXY"):
         signed_in()
     assert evil.seen == named.seen == []
+
+
+@pytest.mark.parametrize("variable", ["Http_Proxy", "aLL_pROXY"])
+def test_a_proxy_by_any_spelling_does_not_read_a_loopback_credential(
+    signed_in: Callable[..., requests.Response],
+    named: Recorder,
+    evil: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+) -> None:
+    """`requests` takes the names of proxies in any spelling."""
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, evil.url)
+    with pytest.raises(MlflowException, match="clear text"):
+        signed_in()
+    assert evil.seen == named.seen == []
+
+
+def test_a_redirect_between_named_loopback_hosts_does_not_pass_a_proxy(
+    named: Recorder, evil: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NO_PROXY has the first of the two only."""
+    monkeypatch.setenv("TOKEN", SECRET)
+    other = f"http://localhost:{named.port}"
+    profiles(f'[profile.prod]\nhosts = ["{named.url}", "{other}"]\nsource = "env"\nenv = "TOKEN"\n')
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("HTTP_PROXY", evil.url)
+    named.rule = redirect_to(f"{other}/next", 307)
+    with pytest.raises(MlflowException, match="clear text"):
+        http_request(MlflowHostCreds(named.url), ARTIFACT, "GET")
+    assert len(named.seen) == 1
+    assert evil.seen == []

@@ -12,6 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.profiles.models import EnvProfile
+from mlflow_plugins_pack.auth.tools.exec_environment import child_environment
+from mlflow_plugins_pack.errors import AuthConfigError, UnnamedHostError
 from tests.auth.support.parts import JSON, Recorder
 from tests.support import servers
 
@@ -98,6 +102,54 @@ def test_a_tracking_uri_elsewhere_is_refused(profile: Recorder, evil: Recorder) 
     assert SECRET not in done.stdout + done.stderr
     below = environment_of_child("works", MLFLOW_TRACKING_URI=f"{profile.url}/below")
     assert below["MLFLOW_TRACKING_URI"] == f"{profile.url}/below"
+
+
+def in_child(**before: str) -> dict[str, str]:
+    """Return the environment of a child of the profile ``works`` at a loopback address."""
+    profile = EnvProfile(hosts=["http://127.0.0.1:5000"], source="env", env="TOKEN")
+    headers = (("Authorization", Secret(f"Bearer {SECRET}")),)
+    return child_environment("works", profile, headers, before)
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "MLFLOW_TRACKING_URI",
+        "MLFLOW_REGISTRY_URI",
+        "MLFLOW_DEPLOYMENTS_TARGET",
+        "MLFLOW_GATEWAY_URI",
+    ],
+)
+@pytest.mark.parametrize(
+    "url", ["http://evil", " http://evil/", "HTTP://evil", "http://127.0.0.1:5000@evil", "https:/x"]
+)
+def test_any_other_server_that_the_child_would_choose_is_refused(variable: str, url: str) -> None:
+    with pytest.raises(UnnamedHostError, match=f"{variable} is .*does not name") as caught:
+        in_child(**{variable: url})
+    assert SECRET not in str(caught.value)
+
+
+def test_servers_of_the_profile_and_databases_are_accepted() -> None:
+    child = in_child(
+        MLFLOW_REGISTRY_URI="approval-sqlite:///registry.db",
+        MLFLOW_DEPLOYMENTS_TARGET="http://127.0.0.1:5000/below",
+        MLFLOW_GATEWAY_URI="",
+    )
+    assert child["MLFLOW_REGISTRY_URI"] == "approval-sqlite:///registry.db"
+    assert child["MLFLOW_TRACKING_TOKEN"] == SECRET
+
+
+@pytest.mark.parametrize(
+    "variable", ["http_proxy", "HTTP_PROXY", "Http_Proxy", "ALL_PROXY", "aLL_pROXY"]
+)
+def test_a_proxy_that_would_read_the_credential_is_refused(variable: str) -> None:
+    with pytest.raises(AuthConfigError, match=f"{variable} would carry"):
+        in_child(**{variable: "http://proxy:3128"})
+    # Not every client knows this spelling.
+    with pytest.raises(AuthConfigError, match=f"{variable} would carry"):
+        in_child(**{variable: "http://proxy:3128", "No_Proxy": "127.0.0.1"})
+    child = in_child(**{variable: "http://proxy:3128", "NO_PROXY": "127.0.0.1"})
+    assert child["MLFLOW_TRACKING_TOKEN"] == SECRET
 
 
 def test_a_collector_gets_the_token_only_where_the_profile_names_it(
