@@ -51,6 +51,7 @@
             ├── NoOpenRequestError       no open request to vote on
             ├── InvalidCommandError      a command tag is malformed
             ├── DigestUnavailableError   the version's files cannot be read
+            │   └── SourceNotPinnedError the source can lead to other files later
             ├── DigestingError           the version's files are still being read
             ├── AuditBrokenError         the audit chain is broken
             └── RegistryBusyError        the database stayed locked
@@ -377,6 +378,12 @@ class DigestUnavailableError(ApprovalError):
 
     status = RESOURCE_CONFLICT
     code = "DIGEST_UNAVAILABLE"
+
+
+class SourceNotPinnedError(DigestUnavailableError):
+    """The version's source can lead to other files later, or on another host."""
+
+    code = "SOURCE_NOT_PINNED"
 
 
 class DigestingError(ApprovalError):

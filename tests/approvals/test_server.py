@@ -496,3 +496,25 @@ def test_health_of_the_log(site: Site) -> None:
     log = site.server.log.read_text()
     assert "Traceback" not in log
     assert " 500" not in log
+
+
+def test_a_source_that_can_lead_to_other_files_later_is_not_approvable(site: Site) -> None:
+    """A logged model that is added to a run would replace the run's files for every client."""
+    name = "fraud-overlay"
+    with site.as_user("alice"):
+        site.client.create_registered_model(name)
+        run = site.client.create_run("0")
+        site.client.log_text(run.info.run_id, "approved", "code/helper.py")
+        source = f"runs:/{run.info.run_id}/code"
+        site.client.create_model_version(name, source, run.info.run_id)
+    for refused in (
+        site.refusal("alice", "set_registered_model_alias", name, "prod", "1"),
+        site.refusal("bob", "set_model_version_tag", name, "1", "approvals.request", "prod: now"),
+    ):
+        assert "SOURCE_NOT_PINNED" in refused.message
+    with site.as_user("alice"):
+        place = f"{run.info.artifact_uri}/code"
+        site.client.create_model_version(name, place, run.info.run_id)
+    assert "APPROVAL_REQUIRED" in str(
+        site.refusal("alice", "set_registered_model_alias", name, "prod", "2")
+    )

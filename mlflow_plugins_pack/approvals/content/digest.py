@@ -10,15 +10,14 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
-import posixpath
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugins_pack.approvals import caller
+from mlflow_plugins_pack.approvals.content import location as locations
 from mlflow_plugins_pack.approvals.content.hashing import (
     Progress,
     ReadingStoppedError,
@@ -28,14 +27,12 @@ from mlflow_plugins_pack.approvals.content.hashing import (
     on_disk,
 )
 from mlflow_plugins_pack.approvals.domain.tag_names import is_prompt_content
-from mlflow_plugins_pack.errors import DigestUnavailableError
+from mlflow_plugins_pack.errors import DigestUnavailableError, SourceNotPinnedError
 from mlflow_plugins_pack.folder_digest import digest_files
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
-
-_PROXIED = ("mlflow-artifacts", "http", "https")
 
 
 def tags_digest(tags: Mapping[str, str | None]) -> str:
@@ -91,14 +88,15 @@ class Files:
         self.version = version
         self.problem: DigestUnavailableError | None = None
         """Why the files cannot be reached."""
-        self._location = version.storage_location or version.source
+        self._location = locations.download_location(version)
         self._repository: Any = None
         self._path: str | None = None
         self._few: Path | None = None
         try:
             with _saying_why(version, self._location):
                 if version.has_files:
-                    self._repository, self._path = repository_for(self._location or "")
+                    self._location = locations.pinned_location(version)
+                    self._repository, self._path = locations.repository_for(self._location)
         except DigestUnavailableError as exc:
             self.problem = exc
 
@@ -147,7 +145,7 @@ class Files:
 def _saying_why(version: Version, location: str | None) -> Iterator[None]:
     try:
         yield
-    except ReadingStoppedError:
+    except (ReadingStoppedError, SourceNotPinnedError):
         raise
     except (MlflowException, OSError, ValueError, ImportError) as exc:
         message = exc.message if isinstance(exc, MlflowException) else str(exc)
@@ -164,43 +162,32 @@ def _saying_why(version: Version, location: str | None) -> Iterator[None]:
         ) from exc
 
 
-def repository_for(location: str) -> tuple[Any, str | None]:
-    """Return the artifact repository that holds a location, and the path inside it."""
+def downloaded_digest(version: Version, tags: Mapping[str, str | None]) -> str:
+    """Return the digest of what a stock client downloads as a version, on this machine.
+
+    Unlike `version_digest` it goes the client's way to the end: what the client would lay over or
+    leave out is in the digest.
+
+    Args:
+        version: The version, with the location that the registry gives to clients.
+        tags: Its tags; they are a prompt's content.
+
+    Raises:
+        DigestUnavailableError: If it cannot be downloaded.
+    """
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+    from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
-    if not location:
-        raise FileNotFoundError("the version has no source")
-    scheme = urlparse(location).scheme
-    if scheme == "runs":
-        from mlflow.store.artifact.runs_artifact_repo import RunsArtifactRepository
-
-        return repository_for(_run_location(location, RunsArtifactRepository))
-    if scheme in _PROXIED and caller.in_server():
-        # Clients reach this place through the server; the server itself goes straight there.
-        from mlflow.server import handlers
-
-        if not handlers._is_servable_proxied_run_artifact_root(location):
-            raise ValueError("the artifacts are served by another server")
-        inside = handlers._get_proxied_run_artifact_destination_path(location)
-        path = handlers._get_workspace_scoped_repo_path_if_enabled(inside)
-        return handlers._get_artifact_repo_mlflow_artifacts(), path
-    if caller.in_server():
-        from mlflow.server import handlers
-
-        # Since MLflow 3.17 a server opens its own storage only; before that it opens any.
-        open_as_server = getattr(
-            handlers, "_get_artifact_repository_for_uri", get_artifact_repository
-        )
-        return open_as_server(location), None
-    return get_artifact_repository(location), None
-
-
-def _run_location(uri: str, runs: Any) -> str:
-    if not caller.in_server():
-        underlying: str = runs.get_underlying_uri(uri)
-        return underlying
-    from mlflow.server import handlers
-
-    run_id, path = runs.parse_runs_uri(uri)
-    root: str = handlers._get_tracking_store().get_run(run_id).info.artifact_uri
-    return posixpath.join(root, path) if path else root
+    if not version.has_files:
+        return whole_digest(version, tags, None)
+    location = locations.download_location(version)
+    with (
+        _saying_why(version, location),
+        tempfile.TemporaryDirectory(prefix="mlflow-pack-verify-") as folder,
+    ):
+        repository = get_artifact_repository(location)
+        if isinstance(repository, ModelsArtifactRepository):
+            repository = repository.repo  # which adds no file about the registry
+        root = on_disk(repository, None) or Path(repository.download_artifacts("", folder))
+        files = digest_files(hash_folder(root, Progress()))
+    return whole_digest(version, tags, files)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import re
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -20,8 +19,7 @@ from urllib.parse import quote
 import yaml
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugins_pack.approvals import caller
-from mlflow_plugins_pack.approvals.content import digest
+from mlflow_plugins_pack.approvals.content import location
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.policy.checks import Check
@@ -32,7 +30,6 @@ _logger = logging.getLogger(__name__)
 _LONGEST_NAME = 256
 """Longest user name: a longer one is not a user's, and does not fit the columns."""
 _NEEDS_RUN = frozenset({Need.MEASUREMENTS, Need.LINEAGE})
-_LOGGED_MODEL = re.compile(r"models:/(?P<id>m-[0-9a-zA-Z]+)/?")
 
 
 @dataclass(frozen=True)
@@ -133,39 +130,33 @@ def _metrics(found: Any) -> dict[str, float]:
     return {metric.key: float(metric.value) for metric in newest}
 
 
-def _tracking() -> Any:
-    if caller.in_server():
-        from mlflow.server import handlers
-
-        return handlers._get_tracking_store()
-    from mlflow.tracking import MlflowClient
-
-    return MlflowClient()
-
-
 def _run(run_id: str | None) -> Any:
     if not run_id:
         return None
     try:
-        return _tracking().get_run(run_id)
+        return location.tracking().get_run(run_id)
     except MlflowException as exc:
         _logger.info("The run %s could not be read: %s", run_id, exc)
         return None
 
 
 def _logged_model(version: Version) -> Any:
-    match = _LOGGED_MODEL.fullmatch(version.source or "")
+    match = location.LOGGED_MODEL.fullmatch(version.source or "")
     if match is None:
         return None
     try:
-        return _tracking().get_logged_model(match["id"])
+        return location.tracking().get_logged_model(match["id"])
     except MlflowException as exc:
         _logger.info("The logged model %s could not be read: %s", match["id"], exc)
         return None
 
 
 def _has_signature(version: Version) -> bool | None:
-    text = _read(version.storage_location or version.source or "", "MLmodel")
+    try:
+        place = location.pinned_location(version)
+    except MlflowException:
+        return None
+    text = _read(place, "MLmodel")
     try:
         found = yaml.safe_load(text) if text is not None else None
     except yaml.YAMLError:
@@ -185,7 +176,7 @@ def _lineage(run: Any) -> Lineage | None:
         shortened.get(key) for key in ("inputs", "rolled_up", "dropped")
     )
     if not is_complete:
-        text = _read(f"runs:/{run.info.run_id}/lineage", "lineage.json")
+        text = _read(location.run_location(run, "lineage"), "lineage.json")
         whole = _json(text, dict) or {}
         listed = whole.get("inputs")
         if isinstance(listed, list):
@@ -227,13 +218,13 @@ def _json(text: str | None, kind: type) -> Any:
     return found if isinstance(found, kind) else None
 
 
-def _read(location: str, name: str) -> str | None:
+def _read(place: str, name: str) -> str | None:
     """Return a small text file at an artifact location; None if it cannot be read."""
     try:
-        repository, path = digest.repository_for(location)
+        repository, path = location.repository_for(place)
         inside = f"{path}/{name}" if path else name
         with tempfile.TemporaryDirectory(prefix="mlflow-pack-evidence-") as folder:
             return Path(repository.download_artifacts(inside, folder)).read_text(encoding="utf-8")
     except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
-        _logger.info("%s at %s could not be read: %s", name, location, exc)
+        _logger.info("%s at %s could not be read: %s", name, place, exc)
         return None

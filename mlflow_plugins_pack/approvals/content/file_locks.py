@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from mlflow_plugins_pack.approvals.content import digest
+from mlflow_plugins_pack.approvals.content import location
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.targets import Target
 
@@ -31,7 +31,7 @@ def sync(version: Version, target: Target, is_approved: Callable[[], bool]) -> N
         return
     verb = "looked up"
     try:
-        repository, path = digest.repository_for(version.storage_location or version.source or "")
+        repository, path = location.repository_for(location.pinned_location(version))
         if not callable(getattr(repository, "lock", None)):
             return
         verb = "locked" if is_approved() else "unlocked"

@@ -75,6 +75,16 @@ def digesting(*, target: Target, name: str, version: int, how_far: str) -> str:
     )
 
 
+def source_not_pinned(*, name: str, version: int, location: str, why: str) -> str:
+    """Text of SOURCE_NOT_PINNED."""
+    return (
+        f"no approval can be bound to version {version} of '{name}': its files are loaded from "
+        f"{location!r}, and {why}. {UNCHANGED} Register the version again with the place of the "
+        "files as its source: the artifact_location of a logged model, or the run's artifact_uri "
+        "and the path. mlflow.register_model does that."
+    )
+
+
 def rejected_before(
     *, target: Target, name: str, version: int, policy: str, request_id: str, reason: str
 ) -> str:

@@ -250,7 +250,7 @@ def _digest(registry: Registry, name: str, version: int, found: Any) -> str:
         is_prompt=is_prompt,
         has_files=not is_prompt,
     )
-    return digest.version_digest(about, _prompt_tags(found) if is_prompt else {})
+    return digest.downloaded_digest(about, _prompt_tags(found) if is_prompt else {})
 
 
 def _prompt_tags(found: Any) -> dict[str, str | None]:
