@@ -321,6 +321,23 @@ def reserved_tag(key: str) -> str:
     )
 
 
+def misspelt_tag(*, key: str, name: str, meant: str) -> str:
+    """Text of RESERVED_TAG for a name that looks like a command's and is not one."""
+    return (
+        f"the tag '{key}' looks like the command '{meant}', and as an ordinary tag of '{name}' it "
+        f"would not count. {UNCHANGED} Set '{meant}' on the model version instead, with the value "
+        '"TARGET: text".'
+    )
+
+
+def imitated_tag(*, key: str, name: str) -> str:
+    """Text of RESERVED_TAG for a name that looks like one of the registry's own."""
+    return (
+        f"the tag '{key}' of '{name}' could be taken for one that shows the state of approvals, "
+        f"which the registry alone writes. {UNCHANGED} Use another name."
+    )
+
+
 def check_tag(*, key: str, name: str, policy: str, writers: Sequence[str], user: str | None) -> str:
     """Text of RESERVED_TAG for a tag that a policy's check reads."""
     who = f"'{user}'" if user else "a caller who is not signed in"

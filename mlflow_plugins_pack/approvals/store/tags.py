@@ -10,6 +10,7 @@ from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.matching import fold
+from mlflow_plugins_pack.approvals.domain.near_misses import imitates_projection, meant_command
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.tag_names import (
     PROMPT_FLAG_TAG,
@@ -44,10 +45,21 @@ class TagOverrides(Override):
             number = mlflow_tables.version_number(version)
             return self.commands.run(command, name, number, tag.value or "")
 
+        self._refuse_near_miss(name, tag.key)
+
         def write() -> None:
             super(TagOverrides, self).set_model_version_tag(name, version, tag)
 
         return self._change_tag(name, version, tag.key, tag.value, write)
+
+    def _refuse_near_miss(self, name: str, key: str) -> None:
+        """Refuse a tag that its writer takes for a vote; what no policy governs stays as stock."""
+        if not self.governance.may_govern(name):
+            return
+        if (meant := meant_command(key)) is not None:
+            raise ReservedTagError(messages.misspelt_tag(key=key, name=name, meant=meant))
+        if imitates_projection(key):
+            raise ReservedTagError(messages.imitated_tag(key=key, name=name))
 
     @recording
     def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
@@ -139,6 +151,8 @@ class TagOverrides(Override):
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
         """Set a model's tag unless it is this store's, or decides what governs the model."""
         name = self._named(name)
+
+        self._refuse_near_miss(name, tag.key)
 
         def write() -> None:
             super(TagOverrides, self).set_registered_model_tag(name, tag)
