@@ -71,12 +71,14 @@ class VotingCommands:
             decision = requests.bind(decision)
             if decision.request.awaits_digest and evidence is not None:
                 raise requests.digesting(change, evidence)
-            role = eligibility.ban(decision.ledger.policy.defaults, decision.request, user)
-            if role is not None:
+            ban = eligibility.ban(decision.ledger.policy.defaults, decision.request, user)
+            if ban is not None:
+                is_of_run = ban is eligibility.Ban.RUN_USER
+                run_id = change.version.run_id
                 raise SelfApprovalError(
                     messages.self_approval(
                         user=user,
-                        role=role,
+                        role=messages.run_in_the_name_of(run_id) if is_of_run else ban.value,
                         target=change.target,
                         name=change.version.name,
                         request_id=decision.request.short_id,
@@ -138,7 +140,7 @@ class VotingCommands:
         self._runner.run(command, work, verb="rejecting")
 
     def cancel(self, command: Command) -> None:
-        """Cancel the open request; only its requester may."""
+        """Cancel the open request; its requester may, until another user has voted."""
 
         def work(decision: Decision) -> Outcome[Any]:
             if decision.open_request is None:
@@ -149,6 +151,11 @@ class VotingCommands:
                     messages.not_the_requester(
                         request_id=request.short_id, requester=request.requester
                     )
+                )
+            if any(vote.approver != request.requester for vote in ledger.votes(request)):
+                # The first to ask owns the request; that must not give them the others' votes.
+                raise NotAnApproverError(
+                    messages.votes_were_cast(**decision.change.about(), request_id=request.short_id)
                 )
             reason = _by(ledger.actor, command.text)
             apply.close(ledger, decision.change.version, request, State.CANCELLED, reason)

@@ -27,6 +27,8 @@ from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage, Need
 
 _logger = logging.getLogger(__name__)
 
+_NO_USER = "unknown"
+"""What MLflow's client writes for a run without a user."""
 _LONGEST_NAME = 256
 """Longest user name: a longer one is not a user's, and does not fit the columns."""
 _NEEDS_RUN = frozenset({Need.MEASUREMENTS, Need.LINEAGE})
@@ -39,7 +41,7 @@ class Evidence:
     Attributes:
         uid: the version's identity.
         digest: the digest of its content; None while it is computed.
-        run_user: the user whom its run names; the client says so, hence it can only ban a vote.
+        run_user: the user in whose name its run was created; it can only ban a vote.
         knows_user: whether that was read.
         facts: what the checks need.
         holder_uid: the version that holds the target now, if that is another one.
@@ -89,8 +91,7 @@ def gather(
     facts = _facts(version, run, needs)
     read = digest_of(tags)
     found, progress = (read, None) if isinstance(read, str) else (None, read)
-    user: str | None = run.data.tags.get("mlflow.user") if run is not None else None
-    user = user[:_LONGEST_NAME] if user else None
+    user = _user_of(run)
     whole = Evidence(
         version.uid,
         found,
@@ -104,6 +105,16 @@ def gather(
     is_compared = Need.HOLDER in needs
     theirs = _facts(holder, _run(holder.run_id), needs) if is_compared else Facts()
     return replace(whole, holder_uid=holder.uid, holder=theirs)
+
+
+def _user_of(run: Any) -> str | None:
+    """Return the user in whose name a run was created.
+
+    Not the tag ``mlflow.user``, which starts out the same: anyone may overwrite that later, to take
+    a vote away or to win one back.
+    """
+    user: str | None = run.info.user_id if run is not None else None
+    return user[:_LONGEST_NAME] if user and user != _NO_USER else None
 
 
 def _facts(version: Version, run: Any, needs: frozenset[Need]) -> Facts:

@@ -170,6 +170,15 @@ def self_approval(*, user: str, role: str, target: Target, name: str, request_id
     )
 
 
+def run_in_the_name_of(run_id: str | None) -> str:
+    """Return why the user that a run was created by has no vote, and how to contest that."""
+    return (
+        f"is the user in whose name run {run_id} of this version was created (if that is wrong, "
+        "have the version registered from a run of its real author, or set "
+        "defaults.prevent_run_user_approval: false in the policy)"
+    )
+
+
 def no_break_glass(*, user: str, target: Target, name: str, policy: str, group: str | None) -> str:
     """Text of NOT_AN_APPROVER for who may not promote without approval."""
     who = f"only '{group}' may" if group else "no one may"
@@ -389,6 +398,15 @@ def not_the_requester(*, request_id: str, requester: str) -> str:
     return (
         f"request {request_id} was made by '{requester}', who alone may cancel it; an approver "
         f"may reject it. {UNCHANGED}"
+    )
+
+
+def votes_were_cast(*, target: Target, name: str, version: int, request_id: str) -> str:
+    """Text of NOT_AN_APPROVER for cancelling a request that others have voted on."""
+    return (
+        f"request {request_id} for version {version} and {target} of '{name}' has votes, and its "
+        f"requester may cancel it only before another user has voted. {UNCHANGED} An approver may "
+        f"reject it: {how_to('reject', name, version, target)}."
     )
 
 

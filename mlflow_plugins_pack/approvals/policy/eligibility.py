@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from enum import Enum
 from typing import Protocol
 
 from mlflow_plugins_pack.approvals.domain.matching import fold
@@ -26,7 +27,10 @@ class Asked(Protocol):
 
     @property
     def run_user(self) -> str | None:
-        """The user whom the version's run names; the client says so, hence it can only ban."""
+        """The user in whose name the version's run was created.
+
+        The client that creates the run says so, and no call changes it later; it can only ban.
+        """
 
 
 class Vote(Protocol):
@@ -41,19 +45,31 @@ class Vote(Protocol):
         """``approve`` or ``reject``."""
 
 
-def ban(defaults: Defaults, request: Asked, user: str) -> str | None:
+class Ban(str, Enum):
+    """Why a person may not approve a request; the value completes a sentence about them."""
+
+    EMERGENCY = "made the break-glass change"
+    REQUESTER = "made the request"
+    CREATOR = "registered the version"
+    RUN_USER = "is the user in whose name the version's run was created"
+
+
+def ban(defaults: Defaults, request: Asked, user: str) -> Ban | None:
     """Return why a person may not approve a request, or None."""
-    themselves = fold(user) == fold(request.requester)
-    if themselves and request.action == "review":
-        return "made the break-glass change"
-    if themselves and not defaults.allow_self_approval:
-        return "made the request"
-    if defaults.prevent_creator_approval:
-        if request.creator is not None and fold(user) == fold(request.creator):
-            return "registered the version"
-        if request.run_user is not None and fold(user) == fold(request.run_user):
-            return "made the run the version comes from"
+    if _is(user, request.requester):
+        if request.action == "review":
+            return Ban.EMERGENCY
+        if not defaults.allow_self_approval:
+            return Ban.REQUESTER
+    if defaults.prevent_creator_approval and _is(user, request.creator):
+        return Ban.CREATOR
+    if defaults.prevent_run_user_approval and _is(user, request.run_user):
+        return Ban.RUN_USER
     return None
+
+
+def _is(user: str, other: str | None) -> bool:
+    return other is not None and fold(user) == fold(other)
 
 
 def approvers(defaults: Defaults, request: Asked, votes: Iterable[Vote]) -> list[str]:

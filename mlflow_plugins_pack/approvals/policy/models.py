@@ -34,6 +34,7 @@ class Defaults(StrictModel):
     approval_valid_for: Seconds = 30 * 86400
     allow_self_approval: bool = False
     prevent_creator_approval: bool = True
+    prevent_run_user_approval: bool = True
     dismiss_on: list[Literal["artifacts", "tags", "source"]] = ["artifacts", "tags", "source"]
     apply: Literal["on_set", "auto"] = "on_set"
 

@@ -104,7 +104,9 @@ def _no_vote(policy: Policy) -> str:
     defaults = policy.defaults
     who = [] if defaults.allow_self_approval else ["who asked"]
     if defaults.prevent_creator_approval:
-        who += ["who registered the version", "whom its run names"]
+        who.append("who registered the version")
+    if defaults.prevent_run_user_approval:
+        who.append("in whose name its run was created")
     return ", ".join(who) or "no one"
 
 

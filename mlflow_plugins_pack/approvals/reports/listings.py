@@ -34,6 +34,8 @@ def _row(connection: sa.Connection, request: Request) -> dict[str, Any]:
         "state": request.state.value,
         "reason": request.reason,
         "requester": request.requester,
+        "creator": request.creator,
+        "run_user": request.run_user,
         "comment": request.comment,
         "digest": request.digest,
         "policy": request.policy,

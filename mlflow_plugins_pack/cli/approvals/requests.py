@@ -126,6 +126,13 @@ def _print_request(request: dict[str, Any]) -> None:
         f"{request['version']} to {request['target']}: {request['state']}{reason}"
     )
     click.echo(f"  asked by {request['requester']} at {moment(request['created_at'])}")
+    if request["creator"]:
+        click.echo(f"  registered by {request['creator']}, who may not approve it by default")
+    if request["run_user"]:
+        click.echo(
+            f"  its run was created in the name of {request['run_user']}, who may not approve it "
+            "by default"
+        )
     if request["comment"]:
         click.echo(f"  {request['comment']}")
     if request["digest"]:

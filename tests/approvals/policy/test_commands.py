@@ -58,7 +58,7 @@ def test_explain_says_all_before_anybody_tries(tmp_path: Path) -> None:
         "  inherit-from lab-*\n"
         "  terms        a request waits 14d; an approval is good for 30d; the stock call makes the "
         "change; stale when artifacts, tags, source change\n"
-        "  no-vote      who asked, who registered the version, whom its run names\n"
+        "  no-vote      who asked, who registered the version, in whose name its run was created\n"
         "  as           bob may ask; may approve, for leads, what others ask for and made\n"
     )
     rows = json.loads(call("explain", "gov-a", "--json", *file).output)

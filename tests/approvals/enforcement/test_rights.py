@@ -1,0 +1,84 @@
+"""Each act needs the narrowest right, and what anyone can write takes no vote away."""
+
+from __future__ import annotations
+
+import pytest
+from click.testing import CliRunner
+
+from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.cli.main import cli
+from tests.approvals.enforcement.test_requirements import run_of, version_of
+from tests.approvals.support.bench import Bench, refused
+from tests.support.acting import signed_in
+
+
+def test_an_approved_request_is_not_its_requesters_to_cancel(bench: Bench) -> None:
+    version = bench.version()
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    text = refused(errors.NotAnApproverError, lambda: bench.say("erin", "cancel", version))
+    assert "only before another user has voted" in text
+    assert bench.state(version) == "APPROVED 1/1 (bob)"
+    bench.set_alias(version)
+    assert bench.holder() == version
+
+
+def test_nor_one_that_others_have_voted_on(bench: Bench) -> None:
+    bench.edit("count: 1", "count: 2")
+    version = bench.version()
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    refused(errors.NotAnApproverError, lambda: bench.say("erin", "cancel", version))
+    assert bench.state(version) == "PENDING 1/2 (bob)"
+    bench.say("bob", "withdraw", version)
+    bench.say("erin", "cancel", version)  # no vote is lost by that
+    assert bench.state(version) == "CANCELLED: by erin: ok"
+
+
+def test_nor_a_request_to_demote(bench: Bench) -> None:
+    version = bench.version()
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    bench.set_alias(version)
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError):
+        bench.store.delete_registered_model_alias("gov-a", "prod")
+    bench.say("carol", "approve", version)
+    refused(errors.NotAnApproverError, lambda: bench.say("erin", "cancel", version))
+    refused(errors.NotAnApproverError, lambda: bench.say("dave", "cancel", version))
+
+
+def test_a_tag_that_anyone_may_write_takes_no_vote_away(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, run_id = run_of(bench, monkeypatch, mlflow_user="trainer")
+    version = version_of(bench, run_id)
+    client.set_tag(run_id, "mlflow.user", "bob")
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    assert bench.state(version) == "APPROVED 1/1 (bob)"
+
+
+def test_nor_does_overwriting_it_win_a_vote_back(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client, run_id = run_of(bench, monkeypatch, mlflow_user="bob")
+    version = version_of(bench, run_id)
+    client.set_tag(run_id, "mlflow.user", "trainer")
+    bench.say("erin", "request", version)
+    text = refused(errors.SelfApprovalError, lambda: bench.say("bob", "approve", version))
+    assert f"in whose name run {run_id} of this version was created" in text
+    assert "prevent_run_user_approval: false" in text
+
+
+def test_who_is_excluded_is_shown_and_a_policy_may_say_otherwise(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, run_id = run_of(bench, monkeypatch, mlflow_user="bob")
+    version = version_of(bench, run_id)
+    bench.say("erin", "request", version)
+    model = f"models:/gov-a/{version}"
+    done = CliRunner().invoke(cli, ["approvals", "show", model, "--registry-store-uri", bench.uri])
+    assert "its run was created in the name of bob" in done.output
+    bench.edit("approval_valid_for: 1h", "approval_valid_for: 1h, prevent_run_user_approval: false")
+    bench.say("bob", "approve", version)
+    assert bench.state(version) == "APPROVED 1/1 (bob)"
