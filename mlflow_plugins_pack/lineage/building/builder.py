@@ -36,10 +36,17 @@ from mlflow_plugins_pack.lineage.fingerprints.hashing import (
 )
 from mlflow_plugins_pack.lineage.fingerprints.versions import Tracking
 
-_HASH_SECONDS = 10.0
+_HASH_SECONDS = 4.0
 """Longest that the end of a run hashes in full; the background usually did it before."""
-_SAMPLE_SECONDS = 5.0
+_SAMPLE_SECONDS = 2.0
+"""How much longer it hashes samples."""
 _UPSTREAM = ("runs:/", "models:/")
+
+
+class _Looks(threading.local):
+    """Whether the calling thread looks at files."""
+
+    on = True
 
 
 class GraphBuilder:
@@ -61,6 +68,7 @@ class GraphBuilder:
         self._tracking = Tracking()
         self._facts: dict[str, Any] | None = None
         self._facts_lock = threading.Lock()
+        self._looks = _Looks()
 
     def prepare(self) -> None:
         """Gather the facts about code and packages ahead of time."""
@@ -84,7 +92,7 @@ class GraphBuilder:
         """
         if not self._hash_files:
             return
-        late = [_late_event(path, *unpacked(state)) for path, state in more]
+        late = [self._late_event(path, state) for path, state in more]
         read = [e for e in (*events, *late) if e.kind == READ and e.state is not None]
         self._tracking.learn([event.where for event in read])
         for event in read:
@@ -92,9 +100,21 @@ class GraphBuilder:
                 also = self._also(event.where, event.state)
                 self._fingerprint(event.where, event.state, also, full=True)
 
-    def build(self, window: Window, *, dropped: int, layers: tuple[str, ...]) -> Graph:
-        """Return the graph of a window as the files are now."""
-        self.prepare()
+    def build(
+        self, window: Window, *, dropped: int, layers: tuple[str, ...], looks: bool = True
+    ) -> Graph:
+        """Return the graph of a window.
+
+        Args:
+            window: What the run read and wrote.
+            dropped: How many reads and writes are not in it.
+            layers: The capture layers that were on.
+            looks: Look at the files as they are now. Without it, nothing outside of the process is
+                waited for, and the record says ``unchecked``.
+        """
+        if looks:
+            self.prepare()
+        self._looks.on = looks
         deadline = time.monotonic() + _HASH_SECONDS
         inputs: list[Entry] = []
         members: dict[str, tuple[str, ...]] = {}
@@ -102,10 +122,10 @@ class GraphBuilder:
             reads = {k: v for k, v in scope.reads.items() if not k.startswith(_UPSTREAM)}
             single, folders, left_out = fold.split(reads, scope.more, self._limit)
             dropped += left_out
-            if self._hash_files:
+            if self._hash_files and looks:
                 self._tracking.learn([place for place in single if place.startswith("/")])
             for place in single:
-                event = reads.get(place) or _late_event(place, *unpacked(scope.more[place]))
+                event = reads.get(place) or self._late_event(place, scope.more[place])
                 inputs.append(self._input(event, window, deadline, shared=shared))
             for folder, files in folders.items():
                 found = self._folder(folder, files, window.intermediate, shared=shared)
@@ -122,7 +142,7 @@ class GraphBuilder:
             upstream_runs=tuple(dict.fromkeys((*window.upstream, *runs))),
             upstream_models=tuple(place for place in fetched if place.startswith("models:/")),
             dropped=dropped,
-            facts={**(self._facts or {}), "coverage": coverage(layers)},
+            facts={**(self._facts or {}), "coverage": coverage(layers, unchecked=not looks)},
         )
 
     def _input(self, event: Event, window: Window, deadline: float, *, shared: bool) -> Entry:
@@ -141,9 +161,17 @@ class GraphBuilder:
             role=role,
             via=event.via,
             coverage=made.coverage if made else STAT,
-            changed=not is_same_content(event.state, file_state(event.where)),
+            changed=self._looks.on and not is_same_content(event.state, file_state(event.where)),
             shared=shared,
         )
+
+    def _late_event(self, path: str, packed: int) -> Event:
+        """Return the reading of a file of which only size and time were kept."""
+        size, mtime_ns = unpacked(packed)
+        state = file_state(path) if self._looks.on else None
+        if state is None or (state.size, state.mtime_ns) != (size, mtime_ns):
+            state = FileState(0, 0, size, mtime_ns, 0)  # the state of no file: it counts as changed
+        return Event(0, READ, path, "audit", (), 0, state)
 
     def _folder(
         self, folder: str, files: list[fold.File], intermediate: frozenset[str], *, shared: bool
@@ -172,10 +200,14 @@ class GraphBuilder:
     def _output(self, event: Event, deadline: float) -> Entry | None:
         if not event.where.startswith("/"):
             return _object_entry(event, role_of(event.where), shared=False)
-        state = file_state(event.where)
-        if state is None:
+        state = file_state(event.where) if self._looks.on else event.state
+        if state is None and self._looks.on:
             # Written and deleted again: it was temporary.
             return None
+        if state is None:
+            return Entry(
+                file_uri(event.where, self._home), role=role_of(event.where), via=event.via
+            )
         made = self._timely(event.where, state, deadline)
         return Entry(
             uri=file_uri(event.where, self._home),
@@ -210,7 +242,7 @@ class GraphBuilder:
         if not self._hash_files:
             return None
         late = time.monotonic() - deadline
-        if late > _SAMPLE_SECONDS:
+        if late > _SAMPLE_SECONDS or not self._looks.on:
             return self._fingerprinter.cached(state, full=state.size <= self._full_bytes)
         return self._fingerprint(path, state, also, full=late <= 0)
 
@@ -223,17 +255,11 @@ class GraphBuilder:
         return self._fingerprinter.fingerprint(path, state, full=whole and full, also=also)
 
 
-def _late_event(path: str, size: int, mtime_ns: int) -> Event:
-    """Return the reading of a file of which only size and time were kept."""
-    state = file_state(path)
-    if state is None or (state.size, state.mtime_ns) != (size, mtime_ns):
-        state = FileState(0, 0, size, mtime_ns, 0)  # the state of no file: it counts as changed
-    return Event(0, READ, path, "audit", (), 0, state)
-
-
-def coverage(layers: tuple[str, ...]) -> dict[str, Any]:
+def coverage(layers: tuple[str, ...], *, unchecked: bool = False) -> dict[str, Any]:
     """Return which layers are on, and which libraries are in use that they cannot see into."""
     facts: dict[str, Any] = {"layers": list(layers)}
+    if unchecked:
+        facts["unchecked"] = True
     unseen = [*NOT_SEEN_INTO, *(SEEN_INTO if "wrap" not in layers else ())]
     for layer, library in (("boto", "botocore"), ("azure", "azure.storage.blob")):
         unseen += [library] if layer not in layers else []

@@ -15,16 +15,21 @@ from mlflow_plugins_pack.lineage.capture.event import (
 from mlflow_plugins_pack.lineage.files import file_state, is_same_content
 
 
-def resolved(event: Event, is_excluded: Callable[[str], bool]) -> Iterator[Event]:
+def resolved(
+    event: Event, is_excluded: Callable[[str], bool], *, looks: bool = True
+) -> Iterator[Event]:
     """Return the reads, writes and moves that an event stands for.
 
     Args:
         event: As it was emitted.
         is_excluded: Tells whether a URI is not to be recorded; asked where it shows only now.
+        looks: Look at the file; else one that existed counts as read.
     """
     if event.kind == EITHER:
         # Who opens a file to write it cuts it first.
-        is_read = event.state is not None and is_same_content(event.state, file_state(event.where))
+        is_read = event.state is not None and (
+            not looks or is_same_content(event.state, file_state(event.where))
+        )
         yield event._replace(kind=READ if is_read else WRITE)
     elif event.kind == DATABASE:
         # One that was not there is made by this process; one that was, is read.

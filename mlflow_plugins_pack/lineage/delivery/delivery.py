@@ -9,15 +9,14 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Protocol
 
-from mlflow_plugins_pack.lineage import mlflow_internals as adapter
+from mlflow_plugins_pack.lineage.delivery import openlineage
+from mlflow_plugins_pack.lineage.delivery.deadline import Deadline
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.graph import Graph
 
 _logger = logging.getLogger("mlflow_plugins_pack.lineage")
 
-WAIT_SECONDS = 10.0
-"""Longest that the end of a run waits for its record to be written."""
 _PAUSE_SECONDS = 60.0
 """After a failure, records go to the local folder at once for this long."""
 
@@ -46,14 +45,15 @@ class Delivery:
     """
 
     def __init__(self, muted: Callable[[], AbstractContextManager[None]]) -> None:
-        self._muted = muted
         self._paused_until = 0.0
         self._warned = False
+        self._reports = openlineage.Reports(muted)
         self.forked()
 
     def forked(self) -> None:
         """Take a new lock: another thread may have held the old one while the process forked."""
         self._lock = threading.Lock()
+        self._reports.forked()
 
     @property
     def is_paused(self) -> bool:
@@ -61,35 +61,43 @@ class Delivery:
         return time.monotonic() < self._paused_until
 
     def deliver(
-        self, run: RecordedRun, graph: Graph, tracking_uri: str, status: str | None = None
+        self,
+        run: RecordedRun,
+        graph: Graph,
+        tracking_uri: str,
+        deadline: Deadline,
+        status: str | None = None,
     ) -> None:
-        """Write the final record of a run, or keep it locally and warn once."""
-        problem: BaseException | str | None
+        """Write the final record of a run, or keep it locally and warn once.
+
+        Args:
+            run: The run.
+            graph: Its record.
+            tracking_uri: Where it is.
+            deadline: When it must be written; what is sent elsewhere afterwards is not waited for.
+            status: The status that the run is about to get; None if it has it.
+        """
+        problem: BaseException | str
+
+        def write() -> Graph:
+            with self._lock:
+                return self._write(run, graph, tracking_uri)
+
         if self.is_paused:
             problem = "the tracking server did not answer a moment ago"
         else:
-            outcome: list[BaseException | None] = []
-
-            def work() -> None:
-                with self._muted():
-                    try:
-                        with self._lock:
-                            self._write(run, graph, tracking_uri, status=status)
-                        outcome.append(None)
-                    except BaseException as exc:  # noqa: BLE001  # reported to the waiting thread
-                        outcome.append(exc)
-
             try:
-                writer = threading.Thread(target=work, name="mlflow-pack-lineage", daemon=True)
-                writer.start()
-                writer.join(WAIT_SECONDS)
-            except RuntimeError:
-                # Python 3.12 starts no thread once the interpreter is ending.
-                with adapter.impatient_requests():
-                    work()
-            problem = outcome[0] if outcome else f"no answer within {WAIT_SECONDS:.0f} seconds"
-        if problem is not None:
-            self._keep(run.run_id, graph, tracking_uri, problem)
+                written = deadline.run(write)
+            except BaseException as exc:  # noqa: BLE001  # a run does not fail because of it
+                problem = exc
+            else:
+                self._reports.send(run.run_id, written, tracking_uri, status, deadline)
+                return
+        self._keep(run.run_id, graph, tracking_uri, problem)
+
+    def wait_for_reports(self) -> None:
+        """Wait for what is being sent elsewhere, until the deadlines of the runs; for the exit."""
+        self._reports.wait()
 
     def deliver_interim(self, run: RecordedRun, graph: Graph, tracking_uri: str) -> None:
         """Write a running run's tags, in case it is killed, unless it ended while we waited.
@@ -108,8 +116,7 @@ class Delivery:
         tracking_uri: str,
         *,
         interim: bool = False,
-        status: str | None = None,
-    ) -> None:
+    ) -> Graph:
         from mlflow_plugins_pack.lineage.delivery import writer
 
         merged, before = writer.write(
@@ -118,9 +125,9 @@ class Delivery:
             tracking_uri=tracking_uri,
             base=run.base,
             interim=interim,
-            status=status,
         )
         run.base = before if interim else merged
+        return merged
 
     def _keep(self, run_id: str, graph: Graph, tracking_uri: str, problem: Any) -> None:
         from mlflow_plugins_pack.lineage.delivery import local_queue

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow_plugins_pack.lineage.delivery import openlineage
 from mlflow_plugins_pack.lineage.document.graph import DATA, MODEL, Entry, Graph, last_name
 from mlflow_plugins_pack.lineage.document.stored import ARTIFACT, graph_from_tags, read
 from mlflow_plugins_pack.lineage.document.tags import PREFIX, to_tags
@@ -30,7 +29,6 @@ def write(
     tracking_uri: str,
     base: Graph | None,
     interim: bool = False,
-    status: str | None = None,
 ) -> tuple[Graph, Graph]:
     """Write a run's record, joined with what the run has already; repeating it changes nothing.
 
@@ -40,7 +38,6 @@ def write(
         tracking_uri: Where the run is.
         base: What the run had before, if known; else it is fetched.
         interim: The run goes on: write tags only.
-        status: The status that the run is about to get; None if it has it.
 
     Returns:
         The record as written, and what the run had before.
@@ -67,7 +64,6 @@ def write(
     if merged.inputs or merged.outputs:
         parts.insert(0, lambda: _write_datasets(client, run_id, tags))
         parts.insert(1, lambda: _write_artifact(client, run_id, merged))
-    openlineage.report(client, run, merged, status)
     failures = []
     for part in parts:
         try:

@@ -7,9 +7,11 @@ name of the path and with the state (device, inode, size, times) that it was mad
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import stat
 from typing import Any, BinaryIO, NamedTuple
 
 from cachetools import FIFOCache
@@ -140,9 +142,23 @@ def cache_folder() -> str:
     return f"{base_dirs.cache_dir()}/digests"
 
 
+def _open(path: str) -> int:
+    """Open a regular file; what became a FIFO or a device since is not waited for.
+
+    Raises:
+        OSError: If it cannot be opened, or is not a regular file.
+    """
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+    descriptor = os.open(path, flags)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file", path)
+    return descriptor
+
+
 def _hash_small(path: str, also: frozenset[str]) -> tuple[Fingerprint, os.stat_result]:
     """Hash a file that one call reads: a file object alone costs more than the hashing."""
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    descriptor = _open(path)
     try:
         content = os.read(descriptor, _SMALL_BYTES + 1)
         after = os.fstat(descriptor)
@@ -180,7 +196,7 @@ class _Hashers:
 def _hash_large(
     path: str, size: int, also: frozenset[str], *, full: bool
 ) -> tuple[Fingerprint, os.stat_result]:
-    with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+    with open(_open(path), "rb", buffering=0) as file:
         made = _hash_all(file, size, also) if full else _hash_sample(file, size, also)
         return made, os.fstat(file.fileno())
 

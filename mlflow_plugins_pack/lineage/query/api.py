@@ -342,7 +342,8 @@ def push_kept(*, tracking_uri: str | None = None) -> list[dict[str, Any]]:
         One row per record: ``run``, ``tracking_uri`` and ``result``, which is ``written`` or says
         why not.
     """
-    from mlflow_plugins_pack.lineage.delivery import local_queue, writer
+    from mlflow_plugins_pack import settings
+    from mlflow_plugins_pack.lineage.delivery import local_queue, openlineage, writer
 
     rows = []
     for path in local_queue.kept():
@@ -350,9 +351,11 @@ def push_kept(*, tracking_uri: str | None = None) -> list[dict[str, Any]]:
         try:
             kept = local_queue.load(path)
             row["tracking_uri"] = target = tracking_uri or kept.tracking_uri
-            writer.write(kept.run_id, kept.graph, tracking_uri=target, base=None)
+            written, _ = writer.write(kept.run_id, kept.graph, tracking_uri=target, base=None)
             path.unlink()
             row["result"] = "written"
+            if url := settings.LINEAGE_OPENLINEAGE_URL.get():
+                openlineage.report(url, kept.run_id, written, target)
         except Exception as exc:  # noqa: BLE001  # each record is tried; the row tells
             row["result"] = f"kept: {exc}"
         rows.append(row)

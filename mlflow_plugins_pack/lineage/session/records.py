@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -16,16 +17,20 @@ from typing import Any
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals
 from mlflow_plugins_pack.lineage.attribution.ownership import Ownership
-from mlflow_plugins_pack.lineage.attribution.runs import ENDING, Runs
-from mlflow_plugins_pack.lineage.attribution.windows import Recorder, Window
+from mlflow_plugins_pack.lineage.attribution.runs import ENDING, Runs, RunState
+from mlflow_plugins_pack.lineage.attribution.windows import Recorder
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
 from mlflow_plugins_pack.lineage.capture.event import STATEMENT, Event
 from mlflow_plugins_pack.lineage.capture.resolving import resolved
+from mlflow_plugins_pack.lineage.delivery.deadline import Deadline
 from mlflow_plugins_pack.lineage.delivery.delivery import Delivery
 from mlflow_plugins_pack.lineage.session.options import Options
 
 _FORK_SECONDS = 10.0
 """Longest that a fork waits for an import of the worker."""
+_LOOK_SECONDS = 7.0
+"""Longest that the end of a run looks at files and hashes them."""
+_SILENCE_SECONDS = 60.0
 _HASHED_AHEAD = 1_000
 """Most files to hash at a time while a run goes on: one that opens many may list none of them."""
 _WAITING_LIMIT = 100_000
@@ -65,10 +70,12 @@ class Records:
         self._delivery = Delivery(ownership.muted)
         self._builder: Any = None
         self._fork_owners: tuple[str, ...] = ()
+        self._silent_until = 0.0
         self._make_locks()
 
     def _make_locks(self) -> None:
         self._lock = threading.Lock()
+        self._sorting = threading.Lock()
         self._collect_lock = threading.Lock()
         # A module that a thread was importing at a fork can never be imported in the child, so
         # a fork waits until the worker's imports are over.
@@ -128,17 +135,25 @@ class Records:
     def _sort(self, *, more: bool = True) -> None:
         """Sort the waiting events into the windows.
 
+        What waits for files happens before the lock is taken that a run's end needs.
+
         Args:
             more: Also the files of which only size and time are kept.
         """
-        with self._lock:
-            while self._events:
-                for event in resolved(self._events.popleft(), self._is_excluded):
-                    self._recorder.add(event)
-                    self._unhashed.append(event)
+        with self._sorting:
+            self._sort_events(looks=True)
             if more:
                 for owners, thread, seen in self._ownership.many():
-                    self._recorder.add_more(owners, thread, seen.look_at_all())
+                    states = seen.look_at_all()
+                    with self._lock:
+                        self._recorder.add_more(owners, thread, states)
+
+    def _sort_events(self, *, looks: bool) -> None:
+        while self._events:
+            for event in resolved(self._events.popleft(), self._is_excluded, looks=looks):
+                with self._lock:
+                    self._recorder.add(event)
+                self._unhashed.append(event)
 
     # --- out --------------------------------------------------------------------------------------
 
@@ -149,21 +164,37 @@ class Records:
             state.phase = ENDING
             thread = state.thread or threading.get_ident()
             try:
-                self.collect(run_id)
-                self._sort()
-                if state.is_secondary:
-                    return
-                with self._lock:
-                    window = self._recorder.window(run_id, thread)
-                dropped = window.own.dropped + self._ownership.dropped(run_id, thread)
-                graph = self._build(window, dropped)
-                tracking_uri = state.tracking_uri or mlflow_internals.tracking_uri()
-                status = mlflow_internals.status_being_set()
-                self._delivery.deliver(state, graph, tracking_uri, status)
+                if not state.is_secondary:
+                    deadline = Deadline(self._ownership.muted)
+                    status = mlflow_internals.status_being_set()
+                    graph = self._final_graph(state, thread, deadline)
+                    uri = state.tracking_uri or mlflow_internals.tracking_uri()
+                    self._delivery.deliver(state, graph, uri, deadline, status)
+                else:
+                    self.collect(run_id)
+                    self._sort()
             finally:
                 with self._lock:
                     self._recorder.close(run_id, thread)
                 self._ownership.forget(run_id, thread)
+
+    def _final_graph(self, state: RunState, thread: int, deadline: Deadline) -> Any:
+        """Return the record of a run, without a look at its files if those do not answer."""
+
+        def build() -> Any:
+            self.collect(state.run_id)
+            self._sort()
+            return self._build(state, thread, looks=True)
+
+        # A mount that did not answer a moment ago is not waited for again.
+        was_silent = time.monotonic() < self._silent_until
+        try:
+            return deadline.run(build, at_most=1.0 if was_silent else _LOOK_SECONDS)
+        except TimeoutError:
+            self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            # The thread that waits may be sorting, so there is no waiting for that either.
+            self._sort_events(looks=False)
+            return self._build(state, thread, looks=False)
 
     def write_interim(self) -> None:
         """Write the tags of the open runs, so that one that is killed leaves something."""
@@ -178,12 +209,16 @@ class Records:
             if state.is_secondary:
                 continue
             state.interim_places = count
-            graph = self._build(window, window.own.dropped)
+            graph = self._build(state, state.thread or 0, looks=True)
             uri = state.tracking_uri or mlflow_internals.tracking_uri()
             self._delivery.deliver_interim(state, graph, uri)
 
-    def _build(self, window: Window, dropped: int) -> Any:
-        return self._made_builder().build(window, dropped=dropped, layers=self._layers)
+    def _build(self, state: RunState, thread: int, *, looks: bool) -> Any:
+        with self._lock:
+            window = self._recorder.window(state.run_id, thread)
+        dropped = window.own.dropped + self._ownership.dropped(state.run_id, thread)
+        builder = self._made_builder()
+        return builder.build(window, dropped=dropped, layers=self._layers, looks=looks)
 
     def _made_builder(self) -> Any:
         with self._lock:
@@ -201,6 +236,10 @@ class Records:
                     home=os.path.expanduser("~") if redact else "",  # noqa: PTH111
                 )
             return self._builder
+
+    def wait_for_reports(self) -> None:
+        """Wait, at the end of the process, for what is being sent elsewhere."""
+        self._delivery.wait_for_reports()
 
     # --- ahead of a run's end ---------------------------------------------------------------------
 

@@ -275,6 +275,7 @@ class Session:
                 if not state.is_finished:
                     self._records.finish(state.run_id)
             self._children.remove()
+            self._records.wait_for_reports()
 
 
 _session = Session()
