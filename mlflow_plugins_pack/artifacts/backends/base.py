@@ -46,6 +46,10 @@ class Backend(ABC):
     fills_up: ClassVar[bool] = False
     """True where the storage has a fixed size, so that it can become full."""
 
+    def within(self, root: str) -> Backend:
+        """Return the backend for the objects of the store at a path."""
+        return self
+
     @abstractmethod
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         """Return an object's bytes, or a range of them; fewer if the object ends before.

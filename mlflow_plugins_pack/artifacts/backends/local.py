@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import pwd
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from typing import ClassVar
 
@@ -26,9 +28,10 @@ from mlflow_plugins_pack.errors import (
 
 _TEMPORARY = ".writing-"
 
+_NOT_ALLOWED = frozenset({errno.EACCES, errno.EPERM})
 _ERRORS: dict[int, tuple[type[StorageError], str]] = {
-    errno.EACCES: (StorageDeniedError, "this user may not do that; grant access to the folder"),
-    errno.EPERM: (StorageDeniedError, "this user may not do that; grant access to the folder"),
+    errno.EACCES: (StorageDeniedError, "this user may not do that"),
+    errno.EPERM: (StorageDeniedError, "this user may not do that"),
     errno.EROFS: (StorageDeniedError, "the file system is mounted read-only"),
     errno.ENOSPC: (StorageFullError, "the disk is full; make room and try again"),
     errno.EDQUOT: (StorageFullError, "the disk quota is used up; make room and try again"),
@@ -41,18 +44,50 @@ _OTHERWISE = (StorageUnavailableError, "the disk failed; check it and try again"
 def translate(exc: OSError, path: str, doing: str) -> StorageError:
     """Return the pack's error for one of the operating system's."""
     kind, advice = _ERRORS.get(exc.errno or 0, _OTHERWISE)
+    if exc.errno in _NOT_ALLOWED:
+        advice += f": {_describe_access(path)}; grant access to the folder"
     return kind(
         f"Could not {doing} {path!r}: {exc.strerror or exc}; {advice}. "
         f"What was committed before is unchanged."
     )
 
 
+def _describe_access(path: str) -> str:
+    """Return owner and mode of the nearest folder of a path that this user can see."""
+    while True:
+        try:
+            status = os.stat(path)
+            break
+        except OSError:
+            if path == "/":
+                return "its folders cannot be seen"
+            path = os.path.dirname(path)
+    try:
+        owner = pwd.getpwuid(status.st_uid).pw_name
+    except KeyError:
+        owner = str(status.st_uid)
+    return f"{path!r} belongs to {owner} and has the mode {stat.S_IMODE(status.st_mode):o}"
+
+
 class LocalBackend(Backend):
-    """Files below ``/``; a key is an absolute path without its first slash."""
+    """Files below ``/``; a key is an absolute path without its first slash.
+
+    What is created within a store gets the permissions of the store's root folder, whatever the
+    umask of the process: a store is shared as a whole or not at all.
+
+    Args:
+        root: The path of the store's root, for a backend of one store.
+    """
 
     keeps_folders: ClassVar[bool] = True
     refuses_conflicts: ClassVar[bool] = True
     fills_up: ClassVar[bool] = True
+
+    def __init__(self, root: str | None = None) -> None:
+        self._root = root
+
+    def within(self, root: str) -> LocalBackend:
+        return LocalBackend(root)
 
     def read(self, key: str, start: int = 0, length: int | None = None) -> bytes:
         path = "/" + key
@@ -140,10 +175,13 @@ class LocalBackend(Backend):
         try:
             handle = os.open(temporary, flags, 0o666)
         except FileNotFoundError:
-            os.makedirs(folder, exist_ok=True)
+            self._make_folders(folder)
             handle = os.open(temporary, flags, 0o666)
         with _removed_on_failure(temporary):
             try:
+                mode = self._mode(temporary) & 0o666
+                if mode and stat.S_IMODE(os.fstat(handle).st_mode) != mode:
+                    os.fchmod(handle, mode)
                 view = memoryview(data)
                 while view:
                     view = view[os.write(handle, view) :]
@@ -152,6 +190,23 @@ class LocalBackend(Backend):
             finally:
                 os.close(handle)
         return temporary
+
+    def _make_folders(self, folder: str) -> None:
+        missing = []
+        while not os.path.isdir(folder):
+            missing.append(folder)
+            folder = os.path.dirname(folder)
+        for path in reversed(missing):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(path)
+                if mode := self._mode(path):
+                    os.chmod(path, mode & 0o2777)
+
+    def _mode(self, path: str) -> int:
+        """Return the mode of the store's root for a path within it, else 0."""
+        if self._root is None or not path.startswith(f"/{self._root}/"):
+            return 0
+        return stat.S_IMODE(os.stat(f"/{self._root}").st_mode)
 
 
 def open_backend(location: Location) -> LocalBackend:  # noqa: ARG001 - all have it

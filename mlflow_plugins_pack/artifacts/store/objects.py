@@ -22,17 +22,25 @@ class StoreObjects:
     """Reads and writes the objects of one store.
 
     Attributes:
-        backend: The storage. It is replaced when credentials or settings change.
         location: The store's root.
         format: What was fixed when the store was created.
     """
 
     def __init__(self, backend: Backend, location: Location, store_format: StoreFormat) -> None:
-        self.backend = backend
         self.location = location
+        self.backend = backend
         self.format = store_format
         self._sealer: Sealer | None = None
         self._keys_read = 0.0
+
+    @property
+    def backend(self) -> Backend:
+        """The storage; replaced when credentials or settings change."""
+        return self._backend
+
+    @backend.setter
+    def backend(self, backend: Backend) -> None:
+        self._backend = backend.within(self.location.path)
 
     def key(self, name: str) -> str:
         """Return the backend's key of one of the store's own keys."""

@@ -141,7 +141,7 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
     Raises:
         ArtifactKeyError: If it is to be encrypted, and there is no key.
     """
-    backend = backend_of(root)
+    backend = backend_of(root).within(root.path)
     key = object_keys.join(root.path, object_keys.FORMAT_KEY)
     fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_encrypted)
     if is_encrypted:

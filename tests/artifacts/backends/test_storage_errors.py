@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
+import stat
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -151,6 +155,92 @@ except Exception as exc:
     assert StorageDeniedError.__name__ in done.stdout, done.stderr
     assert "grant access to the folder" in done.stdout
     assert list(locked.iterdir()) == []
+
+
+def as_user(user: int, umask: int, code: str) -> str:
+    """Run code as a user without rights of its own; returns what it prints."""
+    prologue = f"""
+import os
+import mlflow.store.artifact.artifact_repository_registry as registry
+from mlflow_plugins_pack.artifacts import reading, repository
+from mlflow_plugins_pack.artifacts.backends import local
+from mlflow_plugins_pack.artifacts.maintenance import fsck, gc, usage
+from mlflow_plugins_pack.artifacts.store.opening import find_store
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
+os.setegid(65534); os.seteuid({user}); os.umask({umask})
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", prologue + code],
+        env=servers.clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd="/",
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that every user can reach; pytest keeps its own from others."""
+    path = Path(tempfile.mkdtemp())
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+LOG = """
+import tempfile
+path = tempfile.mkdtemp() + "/f"
+open(path, "wb").write(os.urandom(100_000))
+registry.get_artifact_repository({uri!r}).log_artifact(path)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root the test drops to other users")
+@pytest.mark.parametrize("mode", [0o2775, 0o700])
+def test_store_is_shared_as_its_root_is(shared, mode):
+    """A process's umask neither shuts others out of one run nor opens a private store."""
+    root = f"cas-file://{shared}/store"
+    run = f"{root}/1/{7:032x}/artifacts"
+    (shared / "store").mkdir()
+    os.chown(shared / "store", 65533, 65534)
+    (shared / "store").chmod(mode)
+    as_user(65533, 0o077 if mode != 0o700 else 0, LOG.format(uri=run))
+    found = list((shared / "store").rglob("*"))
+    assert found
+    for path in found:
+        expected = mode & (0o2777 if path.is_dir() else 0o666)
+        assert oct(stat.S_IMODE(path.stat().st_mode)) == oct(expected), path
+    if mode == 0o2775:
+        said = as_user(
+            65532,
+            0o077,
+            LOG.format(uri=run.replace("7/artifacts", "8/artifacts"))
+            + f"""
+store = find_store(parse_location({root!r}))
+print(len(list(usage.usage_by_scope(store))), fsck.check_store(store).problems)
+gc.collect(store, 0)
+print([f.path for f in registry.get_artifact_repository({run!r}).list_artifacts()])
+""",
+        )
+        assert said == "2 []\n['f']\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as root the test drops to other users")
+def test_user_who_may_not_write_is_told_whose_folder_it_is(shared):
+    root = f"cas-file://{shared}/store"
+    (shared / "store").mkdir()
+    os.chown(shared / "store", 65533, 65534)
+    as_user(65533, 0o022, LOG.format(uri=f"{root}/1/{7:032x}/artifacts"))
+    code = LOG.format(uri=f"{root}/1/{8:032x}/artifacts").strip()
+    body = code.replace("\n", "\n    ")
+    said = as_user(
+        65532, 0o022, f"try:\n    {body}\nexcept Exception as exc: print(type(exc).__name__, exc)"
+    )
+    assert "StorageDeniedError" in said
+    assert "belongs to 65533 and has the mode 755; grant access to the folder" in said
 
 
 def test_full_disk(tmp_path, local_file, monkeypatch):
