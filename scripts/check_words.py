@@ -46,7 +46,7 @@ PHRASES = {
     r"by the way": "incidentally, or leave it out",
     r"to be had": "available",
     r"(?<![Tt]here )(is|are|was|were) no(?! longer\b)": "is not a, has no, does not exist",
-    r"(is|are|was|were) none": "does not exist, has none",
+    r"(?<![Tt]here )(is|are|was|were) none": "does not exist, has none",
     r"(is|are|was|were) nothing": "does not exist, has nothing",
     r"lies": "is, is stored",
     r"lying": "is, is stored",

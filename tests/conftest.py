@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Give a worker all tests of a module, or those of one database in it: they share servers."""
+    """Assign all tests of a module, or those of one database in it, to one worker."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByModuleAndDatabase(LoadScopeScheduling):  # type: ignore[misc]

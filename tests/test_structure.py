@@ -77,7 +77,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         "mlflow_plugins_pack", exclude_type_checking_imports=True, cache_dir=None
     )
     waiting = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
-    # What imports nothing that waits cannot be in a cycle, nor can what nobody that waits imports.
+    # A module without waiting imports, or without waiting importers, cannot be in a cycle.
     while free := {module for module, imported in waiting.items() if not imported & set(waiting)}:
         for module in free:
             del waiting[module]

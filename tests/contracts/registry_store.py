@@ -276,7 +276,7 @@ class RegistryStoreContract:
         self.approve(name, three)
         self._move_behind_the_back(name, two)
         text = self.refused(errors.HolderChangedError, lambda: self.set_alias("erin", name, three))
-        assert "was version 1; now it is version 2" in text
+        assert "was held by version 1, now by version 2" in text
         assert self.holder(name) == two
         assert [d["version"] for d in self._drift(name)] == [two]
 

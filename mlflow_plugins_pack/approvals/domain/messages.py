@@ -276,8 +276,8 @@ def holder_changed(
     """Text of HOLDER_CHANGED."""
     old, new = (f"version {v}" if v is not None else "no version" for v in (before, now))
     return (
-        f"when request {request_id} for version {version} was made, {target} of '{name}' was "
-        f"{old}; now it is {new}. The request was closed as STALE; {target} was not changed. "
+        f"when request {request_id} for version {version} was made, {target} of '{name}' was held "
+        f"by {old}, now by {new}. The request was closed as STALE; {target} was not changed. "
         f"If version {version} is still wanted, {how_to('request', name, version, target)}."
     )
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 UNSEEN, OPEN, ENDING, ENDED = range(4)
 _ENDED_LIMIT = 1_000
-"""How many ended runs are remembered, so that one that is resumed goes on where it was."""
+"""Number of ended runs that are remembered, so that a resumed one continues."""
 
 
 class RunState:

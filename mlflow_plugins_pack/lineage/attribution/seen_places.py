@@ -17,11 +17,11 @@ from itertools import islice
 from mlflow_plugins_pack.lineage.files import FileState, packed
 
 MORE_PER_LISTED = 9
-"""How many files are noted, by size and time only, for each one that a run may list."""
+"""Number of files noted, by size and time only, per file that a run may list."""
 UNKNOWN = -1
 """State of a file that was not looked at yet."""
 EXACT = 1_000
-"""How many places of a run are recorded with all that can be known of them."""
+"""Number of places of a run that are recorded in full."""
 _BATCH = 256
 _CONVINCING = 32
 """Files of a folder that are judged one by one before the folder is trusted."""

@@ -82,13 +82,13 @@ def _write_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
 
 
 def _tag_models(client: Any, run: Any, tags: dict[str, str]) -> None:
-    """Give the models that the run logged the run's lineage: they outlive it in the registry."""
+    """Copy the run's lineage to the models that it logged: they outlive it in the registry."""
     for model_id in _logged_models(run):
         client.set_logged_model_tags(model_id, tags)
 
 
 def _tag_versions(client: Any, run_id: str, tags: dict[str, str]) -> None:
-    """Give the run's lineage to the versions that were registered while the run went on."""
+    """Copy the run's lineage to the versions that were registered while it was active."""
     if "mlflow.tracking._model_registry.client" not in sys.modules:
         return
     for version in client.search_model_versions(f"run_id='{run_id}'"):
@@ -110,7 +110,7 @@ def _tag_version(client: Any, version: Any, tags: dict[str, str]) -> None:
 
 
 def tag_newest_version(registry_uri: str, name: str) -> None:
-    """Give the newest version of a model the lineage of the run that made it, if it has ended.
+    """Copy the lineage of the run that made it to the newest version of a model, if it ended.
 
     Args:
         registry_uri: Where the model is.
@@ -158,7 +158,7 @@ def _logged_models(run: Any) -> list[str]:
 
 
 def _tag_search_children(client: Any, run: Any, graph: Graph, tags: dict[str, str]) -> None:
-    """Give the child runs of a hyper-parameter search the lineage of their parent.
+    """Copy the parent's lineage to the child runs of a hyper-parameter search.
 
     Autologging makes them through the client, after the fit, so they have no window of their own.
     """

@@ -1,4 +1,4 @@
-"""How data, runs, models, versions and aliases are connected: nodes and edges; pure.
+"""Connects data, runs, models, versions and aliases: nodes and edges; pure.
 
 An edge points the way data flows: file -> run -> logged model -> model version -> alias.
 """

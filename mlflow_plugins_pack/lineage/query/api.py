@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
 _RUN = re.compile(r"[0-9a-f]{32}")
 DEPTH = 5
-"""How many runs far `upstream` and `downstream` go by themselves."""
+"""Default number of runs that `upstream` and `downstream` follow."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from mlflow_plugins_pack.lineage.session.records import Records
 from mlflow_plugins_pack.lineage.session.worker import Worker
 
 _STATEMENTS_LIMIT = 10_000
-"""How many distinct statements are remembered, so that each is recorded once."""
+"""Number of distinct statements that are remembered, so that each is recorded once."""
 
 
 class Session:
@@ -182,7 +182,7 @@ class Session:
             self._children.begin(folder, owners)
 
     def version_created(self, registry_uri: str, name: str) -> None:
-        """Give the newest version of a model, which was just registered, its run's lineage."""
+        """Copy its run's lineage to the version of a model that was just registered."""
         if self.is_on() and not self.is_muted():
             from mlflow_plugins_pack.lineage.delivery import writer
 

@@ -197,7 +197,7 @@ def consumer(governed: GovernedBench) -> None:
     "server --app-name basic-auth), signed in; a direct connection to the database, a job process "
     "or an open server has no identity.",
 )
-def nobody(governed: GovernedBench) -> None:
+def no_user(governed: GovernedBench) -> None:
     governed.store.set_registered_model_alias("gov-a", "prod", 1)
 
 
@@ -261,7 +261,7 @@ def anothers_request(governed: GovernedBench) -> None:
     "'erin' may not make a version alias 'prod' of 'gov-a' without approval: by policy 'prod' only "
     "'oncall' may. Nothing was changed. Ask them, or ask for approval.",
 )
-def no_glass(governed: GovernedBench) -> None:
+def no_break_glass(governed: GovernedBench) -> None:
     governed.say("erin", "break_glass", 1, "prod: now")
 
 
@@ -280,8 +280,8 @@ def changed_files(governed: GovernedBench) -> None:
 
 @case(
     errors.HolderChangedError,
-    "when request ID for version 1 was made, alias 'prod' of 'gov-a' was no version; now it is "
-    "version 2. The request was closed as STALE; alias 'prod' was not changed. If version 1 is still "
+    "when request ID for version 1 was made, alias 'prod' of 'gov-a' was held by no version, now "
+    "by version 2. The request was closed as STALE; alias 'prod' was not changed. If version 1 is still "
     f"wanted, {REQUEST}.",
 )
 def moved_behind_the_back(governed: GovernedBench) -> None:
@@ -497,7 +497,9 @@ def test_the_whole_text(
     with pytest.raises(MlflowException) as caught:
         come_about(governed)
     assert type(caught.value) is kind
-    said = re.sub(r"\b[Rr]equest [0-9a-f]{8}\b", lambda m: m[0][:8] + "ID", caught.value.message)
+    said = re.sub(
+        r"\b(request|Request) [0-9a-f]{8}\b", lambda m: m[0][:8] + "ID", caught.value.message
+    )
     assert said == f"{kind.code}: {text}"
     assert caught.value.get_http_status_code() != 500
 

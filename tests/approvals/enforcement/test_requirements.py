@@ -14,7 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.tracking import MlflowClient
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals.background import drift as strays
+from mlflow_plugins_pack.approvals.background import drift as drift_check
 from mlflow_plugins_pack.approvals.background.worker import Worker
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.reports import listings
@@ -45,8 +45,8 @@ def audited(bench: Bench) -> list[str]:
 
 def drift(bench: Bench) -> list[int]:
     policy = bench.store.governance.policy()
-    found = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
-    return [stray.version for stray in found]
+    found = bench.store._transactions.read(lambda s: drift_check.find(s, policy, bench.now))
+    return [finding.version for finding in found]
 
 
 # --- several policies -------------------------------------------------------------------------
@@ -114,11 +114,11 @@ def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: B
         assert text == (
             f"APPROVAL_REQUIRED: making a version stage '{stage}' of 'gov-a' with "
             f"archive_existing_versions would also make version {one} stage 'Archived', which is "
-            "protected, and approval of one is none of the other. Nothing was changed. Make the "
-            "call without archive_existing_versions, and move what is there in calls of its own."
+            "protected, and needs an approval of its own. Nothing was changed. Make the call "
+            "without archive_existing_versions, and move the others in calls of their own."
         )
     assert drift(bench) == []
-    # The glass is broken to take a stage away, not to archive.
+    # Break-glass takes a stage away, and does not archive.
     bench.edit(RULE, RULE + "    break_glass: {group: risk}\n")
     bench.say("dave", "break_glass.demote", one, "stage:Production: it burns")
     assert bench.store.get_model_version("gov-a", one).current_stage == "None"
@@ -128,7 +128,7 @@ def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: B
 
 
 def run_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, **tags: str) -> tuple[MlflowClient, str]:
-    """Make a run in a tracking store beside the registry."""
+    """Make a run in a tracking store next to the registry."""
     uri = f"sqlite:///{bench.folder / 'tracking.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.setattr(handlers, "_tracking_store", None)
@@ -211,7 +211,7 @@ def test_inputs_are_where_they_may_be(bench: Bench, monkeypatch: pytest.MonkeyPa
     text = refused(errors.ChecksFailedError, lambda: bench.set_alias(raw))
     assert "inputs under s3://curated/**, and s3://raw/b.csv is not" in text
     promote(bench, trained_on("s3://curated/a.csv"))
-    # What the tags only summarise is read in full from the file beside them.
+    # What the tags only summarise is read in full from the artifact.
     rolled = trained_on("s3://curated/", lineage_truncated='{"rolled_up": 2}')
     bench.say("erin", "request", rolled)
     bench.say("bob", "approve", rolled)
@@ -381,7 +381,7 @@ def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: Ben
             bench.store.set_registered_model_alias("live-a", "prod", 2)
     shown = bench.store.get_model_version("live-a", 1).tags["mlflow_approvals.prod"]
     assert shown == f"APPLIED 0/0, inherited from models:/gov-a/{approved}"
-    # A source that says it is a copy, with other bytes behind it, is none.
+    # A source that claims to be a copy but has other bytes is not a copy.
     with signed_in("erin"):
         source = bench.store.get_model_version("gov-a", approved)
         bench.store.copy_model_version(source, "live-a")
@@ -391,7 +391,7 @@ def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: Ben
         bench.store.set_registered_model_alias("live-a", "prod", 3)
 
 
-# --- read gate --------------------------------------------------------------------------------
+# --- approved versions only -------------------------------------------------------------------
 
 
 def test_consumers_get_approved_versions_only(bench: Bench) -> None:
@@ -440,7 +440,7 @@ def test_consumers_get_approved_versions_only(bench: Bench) -> None:
 # --- break-glass ------------------------------------------------------------------------------
 
 
-def glass(bench: Bench) -> tuple[int, int]:
+def break_glass(bench: Bench) -> tuple[int, int]:
     ask(
         bench,
         "break_glass: {group: oncall, expires_after: 24h, post_review: {approvals: 1}}",
@@ -451,8 +451,8 @@ def glass(bench: Bench) -> tuple[int, int]:
     return bench.version(), bench.version()
 
 
-def test_a_broken_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
-    one, two = glass(bench)
+def test_break_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
+    one, two = break_glass(bench)
     with pytest.raises(errors.NotAnApproverError, match="only 'oncall' may"):
         bench.say("erin", "break_glass", one, "prod: I want to")
     with pytest.raises(errors.InvalidCommandError, match="needs a reason"):
@@ -482,14 +482,14 @@ def test_a_broken_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ending", ["rejected", "forgotten"])
-def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str) -> None:
-    one, _ = glass(bench)
+def test_an_unconfirmed_break_glass_is_drift(bench: Bench, ending: str) -> None:
+    one, _ = break_glass(bench)
     ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
     with signed_in("svc-web"):
         assert bench.store.get_model_version("gov-a", one)
     if ending == "rejected":
-        bench.say("carol", "reject", one, "prod: that was no emergency")
+        bench.say("carol", "reject", one, "prod: not an emergency")
         assert bench.state(one).startswith("BREAK-GLASS REVIEW REJECTED: by carol")
         assert drift(bench) == [one]
     else:
@@ -503,7 +503,7 @@ def test_a_broken_glass_that_nobody_confirms_is_drift(bench: Bench, ending: str)
 
 @pytest.mark.parametrize("ending", ["rejected", "superseded", "reviewed"])
 def test_an_unreviewed_break_glass_is_not_a_rollback_target(bench: Bench, ending: str) -> None:
-    one, two = glass(bench)
+    one, two = break_glass(bench)
     bench.edit('    freeze: [{cron: "* * * * *"}]\n', "    rollback: {approvals: 0, within: 30d}\n")
     ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
     with signed_in("erin"):
@@ -529,8 +529,8 @@ def test_an_unreviewed_break_glass_is_not_a_rollback_target(bench: Bench, ending
         bench.store.get_model_version("gov-a", two)
 
 
-def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
-    one, two = glass(bench)
+def test_break_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
+    one, two = break_glass(bench)
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
     bench.say("carol", "approve", one, "prod: was right")
     with pytest.raises(errors.InvalidCommandError, match="version 2 of 'gov-a' is not alias"):
@@ -549,13 +549,13 @@ def test_a_broken_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None
     assert bench.state(one) == "BREAK-GLASS REVIEWED 1/1 (carol)"
     assert bench.holder() is None
     assert audited(bench)[-1] == "BREAK_GLASS_REVIEWED"
-    # What was taken away needs to be approved anew.
+    # What was taken away needs a new approval.
     refused(errors.ApprovalError, lambda: bench.set_alias(one))
 
 
 @pytest.mark.parametrize("ending", ["rejected", "forgotten"])
 def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: str) -> None:
-    one, two = glass(bench)
+    one, two = break_glass(bench)
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
     bench.say("carol", "approve", one, "prod: was right")
     bench.say("bob", "break_glass.demote", one, "prod: it burns")
@@ -569,10 +569,10 @@ def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: 
         bench.now += DAY
         expected = "bob took it away by break-glass, and its review was not approved in time"
     policy = bench.store.governance.policy()
-    (stray,) = bench.store._transactions.read(lambda s: strays.find(s, policy, bench.now))
-    assert (stray.version, stray.target, stray.kind) == (one, "prod", "unreviewed")
-    assert stray.why == expected
-    # One who only looks changes nothing, nor does it end by somebody coming late.
+    (finding,) = bench.store._transactions.read(lambda s: drift_check.find(s, policy, bench.now))
+    assert (finding.version, finding.target, finding.kind) == (one, "prod", "unreviewed")
+    assert finding.why == expected
+    # Reading changes nothing, nor does a late review end it.
     refused(errors.NoOpenRequestError, lambda: bench.say("carol", "approve", one))
     assert drift(bench) == [one]
     worker = Worker(bench.store._transactions, bench.store.governance.policy, lambda: bench.now)
@@ -673,7 +673,7 @@ def test_approved_files_are_locked_where_the_repository_can(bench: Bench, tmp_pa
         return False
 
     bench.say("erin", "request", 1)
-    assert not is_locked()  # asking is free, and must not stop anybody
+    assert not is_locked()  # a request alone must not stop other users
     bench.say("erin", "cancel", 1)
     bench.say("erin", "request", 1)
     bench.say("bob", "approve", 1)

@@ -21,7 +21,7 @@ def invoke(*arguments: str) -> Result:
 
 
 def experiment(database: str) -> str:
-    """An experiment whose artifacts lie beside the database; the default one's lie in ./mlruns."""
+    """An experiment with artifacts next to the database; the default one has them in ./mlruns."""
     client = mlflow.MlflowClient(database)
     if known := client.get_experiment_by_name("asked"):
         return str(known.experiment_id)

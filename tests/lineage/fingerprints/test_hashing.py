@@ -51,7 +51,7 @@ def test_sampled_digest_is_labelled_and_sees_both_ends_and_the_size(tmp_path: Pa
 
     seen = {sampled(size), sampled(size + 1), sampled(size, 0), sampled(size, size - 1)}
     assert len(seen) == 4
-    # What a sample misses is why it is labelled: this byte lies between two blocks.
+    # What a sample misses is why it is labelled: this byte is between two blocks.
     assert sampled(size, 2 << 20) == sampled(size)
 
 
@@ -116,10 +116,10 @@ def test_broken_cache_only_costs_time(tmp_path: Path) -> None:
         kept.write_text("[]")
     again = hashing.Fingerprinter(str(folder)).fingerprint(str(path), state, full=True)
     (tmp_path / "file").touch()
-    beside = hashing.Fingerprinter(str(tmp_path / "file" / "no")).fingerprint(
+    other = hashing.Fingerprinter(str(tmp_path / "file" / "no")).fingerprint(
         str(path), state, full=True
     )
-    assert first == again == beside
+    assert first == again == other
 
 
 def test_further_digests_come_from_the_same_reading(

@@ -236,7 +236,7 @@ def test_folder_that_dvc_tracks(tmp_path: Path, cache: str) -> None:
     paths = [folder / name for name in ("cats/1.png", "2.png", "3.png", "new.png")]
     (folder / "3.png").write_text("edited")
     (folder / "new.png").write_text("new")
-    # Without the listing in DVC's cache nobody can tell.
+    # Without the listing in DVC's cache the version is unknown.
     assert {e.version for e in read_now(*paths)} == {None}
     place = tmp_path / ".dvc" / "cache" / cache / md5(text)[:2] / f"{md5(text)[2:]}.dir"
     place.parent.mkdir(parents=True)
