@@ -6,24 +6,18 @@ What cannot be read is left out of the facts; the checks count it as lacking.
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-import yaml
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugins_pack.approvals.content import location
+from mlflow_plugins_pack.approvals.content import location, recorded
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.policy.checks import Check
-from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage, Need
+from mlflow_plugins_pack.approvals.policy.facts import Facts, Need
 
 _logger = logging.getLogger(__name__)
 
@@ -129,7 +123,7 @@ def _facts(version: Version, run: Any, needs: frozenset[Need]) -> Facts:
         metrics=metrics,
         params=params,
         has_signature=_has_signature(version) if Need.SIGNATURE in needs else None,
-        lineage=_lineage(run) if Need.LINEAGE in needs and run is not None else None,
+        lineage=recorded.lineage_of(run) if Need.LINEAGE in needs and run is not None else None,
     )
 
 
@@ -167,75 +161,5 @@ def _has_signature(version: Version) -> bool | None:
         place = location.pinned_location(version)
     except MlflowException:
         return None
-    text = _read(place, "MLmodel")
-    try:
-        found = yaml.safe_load(text) if text is not None else None
-    except yaml.YAMLError:
-        return None
-    return bool(found.get("signature")) if isinstance(found, dict) else None
-
-
-def _lineage(run: Any) -> Lineage | None:
-    """Read what ``lineage.*`` tags say; where they are shortened, also ``lineage.json``."""
-    tags = run.data.tags
-    inputs = _json(tags.get("lineage.inputs"), list)
-    if inputs is None:
-        return None
-    code = _json(tags.get("lineage.code"), dict) or {}
-    shortened = _json(tags.get("lineage.truncated", "{}"), dict)
-    is_complete = shortened is not None and not any(
-        shortened.get(key) for key in ("inputs", "rolled_up", "dropped")
-    )
-    if not is_complete:
-        text = _read(location.run_location(run, "lineage"), "lineage.json")
-        whole = _json(text, dict) or {}
-        listed = whole.get("inputs")
-        if isinstance(listed, list):
-            inputs, is_named = _with_members(listed, whole.get("members"))
-            is_complete = is_named and not whole.get("dropped")
-    commit, is_dirty = code.get("commit"), code.get("dirty")
-    return Lineage(
-        tuple(entry for entry in inputs if isinstance(entry, dict)),
-        is_complete and all(isinstance(entry, dict) for entry in inputs),
-        commit if isinstance(commit, str) else None,
-        is_dirty if isinstance(is_dirty, bool) else None,
-    )
-
-
-def _with_members(inputs: list[Any], members: Any) -> tuple[list[Any], bool]:
-    """Put each file of a folded folder in the folder's place; tell whether all could be named."""
-    named = members if isinstance(members, dict) else {}
-    files: dict[str, int] = {}
-    found: dict[str, Any] = {}
-    listed = []
-    for entry in inputs:
-        if not isinstance(entry, dict) or not entry.get("files"):
-            listed.append(entry)
-            continue
-        uri = str(entry.get("u"))
-        files[uri] = files.get(uri, 0) + (entry["files"] if isinstance(entry["files"], int) else 1)
-        for name in named.get(uri, ()):
-            found[uri + quote(os.fsencode(str(name)))] = entry
-        listed.append(entry)
-    is_named = all(len(named.get(uri, ())) >= count for uri, count in files.items())
-    return [*listed, *({**entry, "u": uri} for uri, entry in found.items())], is_named
-
-
-def _json(text: str | None, kind: type) -> Any:
-    try:
-        found = json.loads(text) if text is not None else None
-    except ValueError:
-        return None
-    return found if isinstance(found, kind) else None
-
-
-def _read(place: str, name: str) -> str | None:
-    """Return a small text file at an artifact location; None if it cannot be read."""
-    try:
-        repository, path = location.repository_for(place)
-        inside = f"{path}/{name}" if path else name
-        with tempfile.TemporaryDirectory(prefix="mlflow-pack-evidence-") as folder:
-            return Path(repository.download_artifacts(inside, folder)).read_text(encoding="utf-8")
-    except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
-        _logger.info("%s at %s could not be read: %s", name, place, exc)
-        return None
+    text = recorded.read_file(place, "MLmodel")
+    return recorded.has_signature(text) if text is not None else None

@@ -20,6 +20,9 @@ COMMANDS = (
     "break_glass.demote",
 )
 
+LONGEST_COMMAND = 5000
+"""Longest value of a command tag: the target and the reason or comment."""
+
 PROMPT_FLAG_TAG = "mlflow.prompt.is_prompt"
 # What MLflow writes as a prompt's source, which must not be empty and leads nowhere.
 PROMPT_SOURCES = frozenset({"dummy-source", "prompt-template"})
@@ -32,8 +35,10 @@ def parse_command(text: str) -> tuple[Target, str]:
     """Split the value of a command tag, ``TARGET: text``, into the target and the text.
 
     Raises:
-        ValueError: If the target is missing or malformed.
+        ValueError: If the target is missing or malformed, or the text too long.
     """
+    if len(text) > LONGEST_COMMAND:
+        raise ValueError(f"it is longer than {LONGEST_COMMAND} characters")
     head, _, rest = text.partition(":")
     if head.strip() in ("alias", "stage"):
         name, _, rest = rest.partition(":")

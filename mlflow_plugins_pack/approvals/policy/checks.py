@@ -13,7 +13,12 @@ from urllib.parse import unquote
 
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from mlflow_plugins_pack.approvals.domain.matching import fold, matches, matches_exactly
+from mlflow_plugins_pack.approvals.domain.matching import (
+    LONGEST_NAME,
+    fold,
+    matches,
+    matches_exactly,
+)
 from mlflow_plugins_pack.approvals.policy.expressions import check_expression, evaluate
 from mlflow_plugins_pack.approvals.policy.facts import Need, Subject
 from mlflow_plugins_pack.settings import format_duration
@@ -169,6 +174,8 @@ class LineageCheck(Check):
             found.append("recorded lineage, and its run recorded no input data")
         if (self.inputs_under or self.inputs_never) and not known.is_complete:
             found.append("the whole list of inputs, and the run's is shortened or cannot be read")
+        if any(len(_uri(entry)) > LONGEST_NAME for entry in known.inputs):
+            return [f"inputs with URIs of at most {LONGEST_NAME} characters"]
         allowed = ", ".join(self.inputs_under)
         found += [
             f"inputs under {allowed}, and {_uri(entry)} is not"

@@ -34,6 +34,8 @@ def _program(text: str) -> Any:
     environment = celpy.Environment()
     try:
         return environment.program(environment.compile(text))
+    except RecursionError as exc:
+        raise ValueError(f"{text!r} is nested too deeply") from exc
     except celpy.CELParseError as exc:
         where = f" at column {exc.column}" if getattr(exc, "column", None) else ""
         raise ValueError(f"{text!r} is not a CEL expression{where}") from exc
@@ -72,6 +74,8 @@ def evaluate(text: str, values: Mapping[str, Any]) -> bool | str:
         result = program.evaluate(context)
     except celpy.CELEvalError as exc:
         return _reason(exc)
+    except RecursionError:
+        return "it is nested too deeply"
     if isinstance(result, (bool, celpy.celtypes.BoolType)):
         return bool(result)
     return f"it gives {result}, not true or false"

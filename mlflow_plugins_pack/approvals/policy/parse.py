@@ -42,6 +42,8 @@ def parse_policy(text: str, origin: str) -> Policy:
         where = f"line {mark.line + 1}: " if mark else ""
         problem = getattr(exc, "problem", None) or exc
         raise _invalid(origin, [f"{where}{problem}"]) from exc
+    except RecursionError as exc:
+        raise _invalid(origin, ["it is nested too deeply"]) from exc
     if not isinstance(data, dict):
         raise _invalid(origin, ["it must be a mapping that starts with 'version: 1'"])
     try:

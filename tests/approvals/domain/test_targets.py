@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import re
+import time
+import tracemalloc
 import unicodedata
 
 import pytest
@@ -8,7 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_plugins_pack.approvals.domain.identifiers import open_key, version_uid
-from mlflow_plugins_pack.approvals.domain.matching import fold, matches
+from mlflow_plugins_pack.approvals.domain.matching import (
+    LONGEST_NAME,
+    fold,
+    matches,
+    matches_exactly,
+)
 from mlflow_plugins_pack.approvals.domain.tag_names import (
     COMMANDS,
     command_of,
@@ -154,3 +161,30 @@ def test_reserved_tags() -> None:
     assert is_prompt_content("_mlflow_prompt_model_config")
     assert not is_prompt_content("mlflow.prompt.associatedRunIds")
     assert not is_prompt_content("owner")
+
+
+@given(
+    st.lists(st.sampled_from(["a", "b", "/", "*", "**", "?", "ü"]), max_size=7).map("".join),
+    st.text("ab/ü\n", max_size=9),
+)
+def test_matching_is_that_of_the_regular_expression(glob: str, name: str) -> None:
+    parts = {"**": ".*", "*": "[^/]*", "?": "[^/]"}
+    tokens = re.split(r"(\*\*|\*|\?)", glob)
+    pattern = "".join(parts.get(token, re.escape(token)) for token in tokens)
+    expected = re.fullmatch(pattern, name, re.DOTALL) is not None
+    assert matches_exactly(glob, name) is expected
+
+
+def test_matching_takes_linear_time_and_keeps_no_long_names() -> None:
+    began = time.monotonic()
+    assert not matches_exactly("**a**a**a**a**a**b", "a" * LONGEST_NAME)
+    assert not matches_exactly("*a*a*a*a*a*b", "a" * LONGEST_NAME)
+    assert not matches("gov-*", "x" * 20_000_000)
+    assert fold("ü" * 20_000_000) == "u" * LONGEST_NAME
+    assert time.monotonic() - began < 2
+    tracemalloc.start()
+    for number in range(20):
+        matches("gov-*", str(number) * 1_000_000)
+        fold(str(number) * 1_000_000)
+    assert tracemalloc.get_traced_memory()[0] < 2_000_000
+    tracemalloc.stop()

@@ -1,0 +1,164 @@
+"""Reads what runs and models recorded about themselves: text that any writer of a run can choose.
+
+Each reader has a bound in size, depth and number of values; what is beyond it counts as unreadable.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import posixpath
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from mlflow_plugins_pack.approvals.content import location
+from mlflow_plugins_pack.approvals.policy.facts import Lineage
+
+_logger = logging.getLogger(__name__)
+
+LARGEST_BYTES = 8 << 20
+"""Largest MLmodel or lineage.json that is read."""
+MAX_YAML_EVENTS = 100_000
+MAX_DEPTH = 100
+MAX_INPUTS = 100_000
+# libyaml's parser where it is installed: ten times as fast.
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def has_signature(text: str) -> bool | None:
+    """Return whether an ``MLmodel`` file has a signature; None: it cannot be read.
+
+    Only the keys of the outermost mapping are looked at; no value is built.
+    """
+    try:
+        return any(
+            key == "signature" and value not in _EMPTY for key, value in _outermost_pairs(text)
+        )
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return None
+
+
+_EMPTY = frozenset({"", "null", "~", "false", "no", "off", "0"})
+_STARTS = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
+_ENDS = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
+
+
+def _outermost_pairs(text: str) -> Iterator[tuple[str, str]]:
+    """Yield each key of a YAML mapping with its value, or with ``{}`` or ``""`` for a collection.
+
+    Raises:
+        ValueError: If it is not a mapping, too deep or too large.
+    """
+    depth, key, is_opening = 0, None, False
+    for number, event in enumerate(yaml.parse(text, Loader=_LOADER)):
+        if number > MAX_YAML_EVENTS or depth > MAX_DEPTH:
+            raise ValueError("too large")
+        if is_opening and key is not None:  # a collection: empty if it ends at once
+            yield key, "" if isinstance(event, _ENDS) else "{}"
+            key, is_opening = None, False
+        if isinstance(event, _STARTS):
+            if depth == 0 and not isinstance(event, yaml.MappingStartEvent):
+                raise ValueError("not a mapping")
+            is_opening = depth == 1
+            depth += 1
+        elif isinstance(event, _ENDS):
+            depth -= 1
+        elif isinstance(event, yaml.AliasEvent) or (
+            isinstance(event, yaml.ScalarEvent) and depth == 0
+        ):
+            raise ValueError("not written by MLflow")
+        elif isinstance(event, yaml.ScalarEvent) and depth == 1:
+            if key is None:
+                key = event.value
+            else:
+                yield key, event.value.lower()
+                key = None
+
+
+def lineage_of(run: Any) -> Lineage | None:
+    """Return what a run's ``lineage.*`` tags say; where they are shortened, ``lineage.json``."""
+    tags = run.data.tags
+    inputs = parsed(tags.get("lineage.inputs"), list)
+    if inputs is None:
+        return None
+    code = parsed(tags.get("lineage.code"), dict) or {}
+    shortened = parsed(tags.get("lineage.truncated", "{}"), dict)
+    is_complete = shortened is not None and not any(
+        shortened.get(key) for key in ("inputs", "rolled_up", "dropped")
+    )
+    if not is_complete:
+        text = read_file(location.run_location(run, "lineage"), "lineage.json")
+        whole = parsed(text, dict) or {}
+        listed = whole.get("inputs")
+        if isinstance(listed, list):
+            inputs, is_named = _with_members(listed, whole.get("members"))
+            is_complete = is_named and not whole.get("dropped")
+    commit, is_dirty = code.get("commit"), code.get("dirty")
+    entries = tuple(entry for entry in inputs[:MAX_INPUTS] if isinstance(entry, dict))
+    return Lineage(
+        entries,
+        is_complete and len(entries) == len(inputs),
+        commit if isinstance(commit, str) else None,
+        is_dirty if isinstance(is_dirty, bool) else None,
+    )
+
+
+def _with_members(inputs: list[Any], members: Any) -> tuple[list[Any], bool]:
+    """Return the inputs with each file of a folder, and whether all files could be named."""
+    named = members if isinstance(members, dict) else {}
+    files: dict[str, int] = {}
+    found: dict[str, Any] = {}
+    listed = []
+    for entry in inputs:
+        if not isinstance(entry, dict) or not entry.get("files"):
+            listed.append(entry)
+            continue
+        uri = str(entry.get("u"))
+        names = named.get(uri, ())
+        if uri not in files and isinstance(names, (list, tuple)):
+            for name in names[:MAX_INPUTS]:
+                found[uri + quote(os.fsencode(str(name)))] = entry
+        files[uri] = files.get(uri, 0) + (entry["files"] if isinstance(entry["files"], int) else 1)
+        listed.append(entry)
+    is_named = all(
+        isinstance(named.get(uri, ()), (list, tuple)) and len(named.get(uri, ())) >= count
+        for uri, count in files.items()
+    )
+    return [*listed, *({**entry, "u": uri} for uri, entry in found.items())], is_named
+
+
+def parsed(text: str | None, kind: type) -> Any:
+    """Return a JSON text's value if it is of a kind; else None."""
+    if text is None or len(text) > LARGEST_BYTES:
+        return None
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, kind) else None
+
+
+def read_file(place: str, name: str) -> str | None:
+    """Return a small text file at an artifact location; None if it cannot be read or is large."""
+    try:
+        repository, path = location.repository_for(place)
+        inside = posixpath.join(path, name) if path else name
+        listed = repository.list_artifacts(path)
+        sizes = {info.path.rpartition("/")[2]: info.file_size for info in listed}
+        if (sizes[name] or 0) > LARGEST_BYTES:
+            _logger.info("%s at %s is larger than %s bytes", name, place, LARGEST_BYTES)
+            return None
+        with tempfile.TemporaryDirectory(prefix="mlflow-pack-evidence-") as folder:
+            here = Path(repository.download_artifacts(inside, folder))
+            with here.open("rb") as stream:
+                content = stream.read(LARGEST_BYTES + 1)
+        return content.decode("utf-8") if len(content) <= LARGEST_BYTES else None
+    except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
+        _logger.info("%s at %s could not be read: %r", name, place, exc)
+        return None
