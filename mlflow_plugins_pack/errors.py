@@ -18,6 +18,7 @@
         │   ├── StoreFormatError         a store of an unknown format
         │   ├── CollectionRunningError   another process collects garbage
         │   ├── ForbiddenRootError       a root that the server does not own
+        │   ├── ForeignDataError         data of stock MLflow, or of another store, in the way
         │   └── StorageError             the storage below the store failed
         │       ├── StorageMissingError      the bucket, container or folder is missing
         │       ├── StorageDeniedError       the storage denies access
@@ -176,6 +177,12 @@ class ForbiddenRootError(ArtifactError):
     """The artifact root is not on the list of the server that was asked to open it."""
 
     status = PERMISSION_DENIED
+
+
+class ForeignDataError(ArtifactError):
+    """The place holds artifacts that stock MLflow stored, or another store."""
+
+    status = RESOURCE_CONFLICT
 
 
 class StorageError(ArtifactError):

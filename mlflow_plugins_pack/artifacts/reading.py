@@ -16,7 +16,8 @@ from mlflow_plugins_pack.artifacts.download.file_reader import open_file
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.view import View
-from mlflow_plugins_pack.artifacts.store.opening import find_store
+from mlflow_plugins_pack.artifacts.store.foreign_data import refuse_stock_data
+from mlflow_plugins_pack.artifacts.store.opening import backend_of, find_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
@@ -46,12 +47,16 @@ class PathView:
         self._prefix = ""
         if self.store is None:
             self.full = path
+            refuse_stock_data(backend_of(location), location)
             return
         self._prefix = path_in(self.store, location)
         full = object_keys.join(self._prefix, path)
         scope, inner = object_keys.split_scope(full)
         if scope:
             self.view, self._base, self.full = self.store.manifests.view(scope), scope, inner
+            if self.view.is_empty():
+                place = location.at(self.store.key(scope))
+                refuse_stock_data(self.store.backend, place)
         else:
             self.view, self.full = self.store.manifests.view_under(full), full
 

@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.store.foreign_data import refuse_foreign_data
 from mlflow_plugins_pack.artifacts.store.keyring import read_master_keys
 from mlflow_plugins_pack.artifacts.store.opening import backend_of, find_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
@@ -36,6 +37,8 @@ def check(uri: str) -> list[Finding]:
         else:
             is_encrypted = store.sealer.is_secret
         backend = backend_of(location)
+        if store is None:
+            refuse_foreign_data(backend, location)
         probe = object_keys.join(location.path, f".mlflow-pack-doctor-{secrets.token_hex(8)}")
         backend.write(probe, _PROBE_BYTES)
         try:

@@ -24,9 +24,11 @@ from mlflow_plugins_pack.artifacts.format.format_file import (
     decode_format,
     encode_format,
 )
+from mlflow_plugins_pack.artifacts.store.foreign_data import refuse_foreign_data
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring, read_master_keys
 from mlflow_plugins_pack.artifacts.store.reserve import keep_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.uri.allowed_roots import allowed_roots, is_server
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.artifacts.uri.schemes import SCHEMES
 from mlflow_plugins_pack.errors import ArtifactKeyError, StorageDeniedError
@@ -44,10 +46,6 @@ def _fingerprint(location: Location) -> tuple[Any, ...]:
     settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefixes)))
     keys = os.environ.get(config.ARTIFACT_KEYS.name)
     return (os.getpid(), location.scheme, location.container, settings, keys)
-
-
-def _at(identity: tuple[Any, ...], path: str) -> tuple[Any, ...]:
-    return (*identity, path)
 
 
 def backend_of(location: Location) -> Backend:
@@ -71,13 +69,14 @@ def find_store(location: Location) -> Store | None:
     """
     backend = backend_of(location)
     identity = _fingerprint(location)
-    start = _search_from(location.path)
-    known = _stores.get(_at(identity, start))
-    if known is not None:
-        known.backend = backend
-        return known
-    expected = object_keys.default_root(location.path)
-    for path in object_keys.ancestors(start):
+    above = object_keys.ancestors(location.path)
+    for path in above:
+        if (known := _stores.get((*identity, path))) is not None:
+            # Credentials and settings may be newer than the store's first client.
+            known.backend = backend
+            return known
+    expected = _root_of(location)
+    for path in above:
         try:
             data = backend.read(object_keys.join(path, object_keys.FORMAT_KEY))
         except ObjectMissingError:
@@ -87,29 +86,29 @@ def find_store(location: Location) -> Store | None:
             if path != expected and object_keys.relative_to(expected, path) is not None:
                 continue
             raise
-        return _remember(backend, location.at(path), data, start)
+        return _remember(backend, location.at(path), data)
     return None
 
 
-def _search_from(path: str) -> str:
-    """Return the lowest folder that may hold a store: the one around a run, model or trace."""
-    scope, _ = object_keys.split_scope(path)
-    if not scope:
-        return path
-    parts = scope.split("/")[:-2]
-    return "/".join(parts[:-1] if parts and parts[-1] in ("models", "traces") else parts)
+def _root_of(location: Location) -> str:
+    """Return where the store of a location begins, if one is to be made.
+
+    On a server that is the destination or root that its operator named; elsewhere MLflow's layout
+    is taken off the end of the path.
+    """
+    roots = allowed_roots(os.environ, config.ARTIFACT_ROOTS.get())
+    named = [r.path for r in roots if r.contains(location)] if is_server(os.environ) else []
+    return max(named, key=len) if named else object_keys.default_root(location.path)
 
 
-def _remember(backend: Backend, root: Location, data: bytes, start: str) -> Store:
-    identity = _fingerprint(root)
+def _remember(backend: Backend, root: Location, data: bytes) -> Store:
+    key = (*_fingerprint(root), root.path)
     store_format = decode_format(data, root.uri)
     with _opening:
-        store = _stores.get(_at(identity, root.path))
+        store = _stores.get(key)
         if store is None or store.format != store_format:
-            store = _stores[_at(identity, root.path)] = Store(backend, root, store_format)
-        # Credentials and settings may be newer than the store's first client.
+            store = _stores[key] = Store(backend, root, store_format)
         store.backend = backend
-        _stores[_at(identity, start)] = store
         return store
 
 
@@ -122,8 +121,7 @@ def open_store(location: Location) -> Store:
     store = find_store(location)
     is_required = config.ARTIFACT_ENCRYPT.get()
     if store is None:
-        root = location.at(object_keys.default_root(location.path))
-        store = create_store(root, is_encrypted=is_required)
+        store = create_store(location.at(_root_of(location)), is_encrypted=is_required)
         keep_reserve(store)
     if is_required and not store.format.is_encrypted:
         # Else a replaced format file would make every client write in the clear.
@@ -140,8 +138,10 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
 
     Raises:
         ArtifactKeyError: If it is to be encrypted, and there is no key.
+        ForeignDataError: If stock MLflow has artifacts there, or a store is below.
     """
     backend = backend_of(root).within(root.path)
+    refuse_foreign_data(backend, root)
     key = object_keys.join(root.path, object_keys.FORMAT_KEY)
     fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_encrypted)
     if is_encrypted:
@@ -158,7 +158,7 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
     backend.write_if_absent(key, encode_format(fresh))
     # Read back: another process may have been first, or have replaced ours on a server that
     # ignores the condition.
-    store = _remember(backend, root, backend.read(key), root.path)
+    store = _remember(backend, root, backend.read(key))
     if is_encrypted and store.format.store_id != fresh.store_id:
         keyring.remove([masters[0].name])
     return store
