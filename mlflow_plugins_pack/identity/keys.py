@@ -97,23 +97,31 @@ class KeyCache:
 def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
     """Get a JSON object over HTTP, without any credential and without following redirects.
 
+    Args:
+        url: The URL.
+        timeout_seconds: The limit of the whole exchange.
+
     Raises:
         KeysUnavailableError: If the answer is not a JSON object.
     """
     import requests
 
-    try:
-        answer = requests.get(
+    from mlflow_plugins_pack.http_deadline import exchange
+
+    def ask(session: requests.Session) -> tuple[int, bytes]:
+        with session.get(
             url, timeout=timeout_seconds, allow_redirects=False, auth=_no_credentials, stream=True
-        )
-        with answer:
-            body = answer.raw.read(_LARGEST_BYTES + 1, decode_content=True)
-            document = _parse(body)
+        ) as answer:
+            return answer.status_code, answer.raw.read(_LARGEST_BYTES + 1, decode_content=True)
+
+    try:
+        status, body = exchange(timeout_seconds, ask)
+        document = _parse(body)
     except (requests.RequestException, OSError) as exc:
         raise KeysUnavailableError(f"{url} does not answer ({type(exc).__name__})") from None
-    if answer.status_code != requests.codes.ok or document is None:
+    if status != requests.codes.ok or document is None:
         raise KeysUnavailableError(
-            f"{url} answered {answer.status_code} with something other than a JSON object"
+            f"{url} answered {status} with something other than a JSON object"
         )
     return document
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from typing import Any
 
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from mlflow_plugins_pack.http_deadline import WatchedAdapter
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052
@@ -62,18 +61,7 @@ class _SecureConnection(HTTPSConnection):
         return _checked(super()._new_conn())
 
 
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+class PublicOnlyAdapter(WatchedAdapter):
+    """For a `requests` session without proxies: a proxy would connect to any address for us."""
 
-
-class _SecurePool(HTTPSConnectionPool):
-    ConnectionCls = _SecureConnection
-
-
-class PublicOnlyAdapter(HTTPAdapter):
-    """For a `requests` session without proxies: a proxy would connect to anywhere for us."""
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        """Make the pools whose connections are checked."""
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+    connection_classes = (_Connection, _SecureConnection)

@@ -12,8 +12,9 @@ from mlflow_plugins_pack.approvals.policy.webhooks import Secret, Webhook
 from mlflow_plugins_pack.approvals.webhooks import payload
 from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
 from mlflow_plugins_pack.approvals.webhooks.public_address import PublicOnlyAdapter
+from mlflow_plugins_pack.http_deadline import WatchedAdapter, exchange
 
-_TIMEOUT_SECONDS = (5, 10)
+_TIMEOUT_SECONDS = 10.0
 
 
 def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
@@ -34,20 +35,26 @@ def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
         "X-MLflow-Timestamp": timestamp,
         "X-MLflow-Signature": payload.signature(secret, delivery.id, timestamp, delivery.body),
     }
-    try:
+
+    def ask(session: requests.Session) -> int:
+        # A proxy would connect to any address for us.
+        session.trust_env = webhook.allow_private
         # The answer's body is not needed and might never end, so it is not read.
-        with (
-            _session(webhook) as session,
-            session.post(
-                webhook.url,
-                data=delivery.body.encode(),
-                headers=headers,
-                timeout=_TIMEOUT_SECONDS,
-                allow_redirects=False,
-                stream=True,
-            ) as answer,
-        ):
-            status = answer.status_code
+        with session.post(
+            webhook.url,
+            data=delivery.body.encode(),
+            headers=headers,
+            timeout=_TIMEOUT_SECONDS,
+            allow_redirects=False,
+            stream=True,
+        ) as answer:
+            return answer.status_code
+
+    try:
+        public_only = not (webhook.allow_private or webhook.is_local)
+        status = exchange(
+            _TIMEOUT_SECONDS, ask, PublicOnlyAdapter if public_only else WatchedAdapter
+        )
     except Exception as exc:  # noqa: BLE001 - any failure is recorded and the attempt is repeated
         return f"{type(exc).__name__}: {exc}"
     return None if 200 <= status < 300 else f"answered {status}"
@@ -62,16 +69,3 @@ def _secret(secret: Secret) -> str:
     if not value:
         raise ValueError(f"{where} is empty")
     return value
-
-
-def _session(webhook: Webhook) -> requests.Session:
-    session = requests.Session()
-    if webhook.allow_private:
-        return session
-    # A proxy would connect to any address for us.
-    session.trust_env = False
-    if not webhook.is_local:
-        adapter = PublicOnlyAdapter()
-        session.mount("https://", adapter)
-        session.mount("http://", adapter)
-    return session

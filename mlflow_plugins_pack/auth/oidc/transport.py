@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -85,24 +84,27 @@ class Transport:
     ) -> tuple[int, dict[str, Any]]:
         import requests
 
+        from mlflow_plugins_pack.http_deadline import exchange
+
+        def ask(session: requests.Session) -> tuple[int, str, bytes]:
+            answer = session.request(
+                method,
+                url,
+                data=form,
+                headers={"Accept": "application/json", **headers},
+                auth=_no_netrc,
+                allow_redirects=False,
+                timeout=self.timeout_seconds,
+                stream=True,
+                verify=self.tls.ca or True,
+                cert=self.tls.pair,
+                proxies={"http": self.proxy, "https": self.proxy} if self.proxy else None,
+            )
+            return answer.status_code, answer.headers.get("Content-Type", ""), _read(answer)
+
         problem, is_lasting, status, kind, body = "", True, 0, "", b""
         try:
-            with requests.Session() as session:
-                answer = session.request(
-                    method,
-                    url,
-                    data=form,
-                    headers={"Accept": "application/json", **headers},
-                    auth=_no_netrc,
-                    allow_redirects=False,
-                    timeout=self.timeout_seconds,
-                    stream=True,
-                    verify=self.tls.ca or True,
-                    cert=self.tls.pair,
-                    proxies={"http": self.proxy, "https": self.proxy} if self.proxy else None,
-                )
-                status, kind = answer.status_code, answer.headers.get("Content-Type", "")
-                body = self._read(answer)
+            status, kind, body = exchange(self.timeout_seconds, ask)
         except (requests.RequestException, OSError) as exc:
             problem, is_lasting = _explain(exc), isinstance(exc, requests.exceptions.SSLError)
         if problem:  # raised outside the handler: the error holds the request and its secrets
@@ -111,15 +113,14 @@ class Transport:
             return status, {}
         return status, _parse(url, status, kind, body)
 
-    def _read(self, answer: Any) -> bytes:
-        deadline, body = time.monotonic() + self.timeout_seconds, b""
-        for part in answer.iter_content(16 * 1024):
-            body += part
-            if len(body) > _LARGEST_BYTES:
-                raise OSError("answer too large")
-            if time.monotonic() > deadline:
-                raise TimeoutError
-        return body
+
+def _read(answer: Any) -> bytes:
+    body = b""
+    for part in answer.iter_content(16 * 1024):
+        body += part
+        if len(body) > _LARGEST_BYTES:
+            raise OSError("answer too large")
+    return body
 
 
 def _parse(url: str, status: int, kind: str, body: bytes) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import find_config
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
+from mlflow_plugins_pack.http_deadline import Watch, within
 from mlflow_plugins_pack.web_urls import parse_url
 
 _CONNECT_SECONDS = 3.0
@@ -132,10 +133,7 @@ def _check_host(subject: str, scope: Scope, profile: Profile) -> Iterator[Findin
     """Connect to a host, with the profile's certificates and no credential, and read its clock."""
     problem, date = "", None
     try:
-        connection = _connection(scope, profile)
-        connection.request("HEAD", "/")
-        date = connection.getresponse().headers.get("Date")
-        connection.close()
+        date = _date_of(_connection(scope, profile))
     except ssl.SSLCertVerificationError as exc:
         problem = f"its certificate is not trusted here ({exc.verify_message}); set tls.ca"
     except ssl.SSLError as exc:
@@ -156,6 +154,19 @@ def _check_host(subject: str, scope: Scope, profile: Profile) -> Iterator[Findin
         return
     yield Finding("ok", subject, f"{scope} can be reached")
     yield from _check_clock(subject, scope, date)
+
+
+def _date_of(connection: http.client.HTTPConnection) -> str | None:
+    def ask() -> str | None:
+        connection.request("HEAD", "/")
+        return connection.getresponse().headers.get("Date")
+
+    watch = Watch()
+    watch.add(connection)
+    try:
+        return within(_CONNECT_SECONDS, ask, watch)
+    finally:
+        connection.close()
 
 
 def _connection(scope: Scope, profile: Profile) -> http.client.HTTPConnection:

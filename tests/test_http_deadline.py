@@ -1,0 +1,116 @@
+"""A server that never comes to an end does not hold its caller, nor a thread, nor a lock."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import requests
+
+from mlflow_plugins_pack import http_deadline
+from mlflow_plugins_pack.approvals.policy.webhooks import Secret, Webhook
+from mlflow_plugins_pack.approvals.webhooks import sender
+from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
+from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError
+from mlflow_plugins_pack.auth.oidc.transport import Transport
+from mlflow_plugins_pack.auth.profiles.fields import Tls
+from mlflow_plugins_pack.auth.profiles.models import EnvProfile
+from mlflow_plugins_pack.auth.tools import doctor
+from mlflow_plugins_pack.identity.errors import KeysUnavailableError
+from mlflow_plugins_pack.identity.keys import fetch_json
+from tests.auth.support.certificates import Authority
+from tests.support.dripping import FAULTS, dripping
+from tests.support.servers import wait_until
+
+LIMIT_SECONDS = 1.0
+
+
+def token_endpoint(url: str) -> None:
+    transport = Transport(LIMIT_SECONDS, Tls(), None)
+    with pytest.raises(SourceDownError, match="did not answer in time"):
+        transport.post(f"{url}/token", {"grant_type": "client_credentials"})
+
+
+def key_set(url: str) -> None:
+    with pytest.raises(KeysUnavailableError, match="does not answer"):
+        fetch_json(f"{url}/jwks", LIMIT_SECONDS)
+
+
+def webhook(url: str) -> None:
+    delivery = Delivery("1", 1, "drift", url, "{}", "pending", 0, 0, 0, None, None)
+    told = sender.send(Webhook(url=f"{url}/hook", secret=Secret(env="HOOK_SECRET")), delivery, 0)
+    assert told is not None
+    assert told.startswith("TimeoutError")
+
+
+def has_left_no_thread() -> bool:
+    return not [t for t in threading.enumerate() if t.name == "mlflow-pack-http"]
+
+
+def host_check(url: str) -> None:
+    profile = EnvProfile(hosts=[url], source="env", env="TOKEN")
+    (finding,) = doctor._check_host("profile p", profile.scopes[0], profile)
+    assert "no whole answer within 1 s" in finding.message
+
+
+ASKED = (token_endpoint, key_set, webhook, host_check)
+WITHOUT_BODY = (webhook, host_check)
+
+
+@pytest.mark.parametrize(
+    ("ask", "fault"),
+    [
+        (ask, fault)
+        for ask in ASKED
+        for fault in FAULTS
+        if fault != "body" or ask not in WITHOUT_BODY
+    ],
+)
+def test_an_answer_without_end_is_given_up_in_time(
+    ask: Callable[[str], None], fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "secret")
+    monkeypatch.setattr(sender, "_TIMEOUT_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(doctor, "_CONNECT_SECONDS", LIMIT_SECONDS)
+    with dripping(fault) as url:
+        start = time.monotonic()
+        ask(url)
+        assert time.monotonic() - start < LIMIT_SECONDS + 2
+        wait_until(has_left_no_thread, "the end of the thread")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_same_over_tls(fault: str, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with dripping(fault, authority.issue("server")) as url:
+        transport = Transport(LIMIT_SECONDS, Tls(ca=str(authority.ca)), None)
+        with pytest.raises(SourceDownError, match="did not answer in time"):
+            transport.get(url)
+        wait_until(has_left_no_thread, "the end of the thread")
+
+
+def test_a_thread_that_connects_too_late_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a slow name lookup."""
+    real = http_deadline.HTTPConnection.connect
+    reached = threading.Event()
+
+    def slow(self: object) -> None:
+        time.sleep(0.5)
+        real(self)  # type: ignore[arg-type]
+        reached.set()
+
+    monkeypatch.setattr(http_deadline.HTTPConnection, "connect", slow)
+    with dripping("interim responses") as url:
+        with pytest.raises(TimeoutError):
+            http_deadline.exchange(0.1, lambda session: session.get(url, timeout=60))
+        assert reached.wait(5)
+        wait_until(has_left_no_thread, "the end of the thread")
+
+
+def test_errors_and_results_are_those_of_the_call() -> None:
+    with pytest.raises(requests.ConnectionError):
+        http_deadline.exchange(5, lambda session: session.get("http://127.0.0.1:9/", timeout=5))
+    assert http_deadline.exchange(5, lambda session: 7) == 7
