@@ -39,7 +39,7 @@ from mlflow_plugins_pack.lineage.fingerprints.versions import Tracking
 _HASH_SECONDS = 4.0
 """Longest that the end of a run hashes in full; the background usually did it before."""
 _SAMPLE_SECONDS = 2.0
-"""How much longer it hashes samples."""
+"""Seconds after which it also stops hashing samples."""
 _UPSTREAM = ("runs:/", "models:/")
 
 
