@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -70,15 +71,40 @@ def test_each_command_explains_itself(words: tuple[str, ...]) -> None:
     assert not undescribed
 
 
+def _typed_commands(text: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield each ``mlflow-pack`` command in code: a block's line, or a span of a sentence."""
+    text = text.replace("\\\n", " ")
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    spans = re.findall(
+        r"`([^`]+)`", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+    )
+    lines = [line for block in blocks for line in block.splitlines()]
+    for code in [*lines, *(" ".join(span.split()) for span in spans)]:
+        if found := re.search(r"(?:^|[ /])mlflow-pack ([a-z].*)", code):
+            words = (
+                re.split(r" +#| && | \| | > |;", found[1])[0].replace("[", " ").replace("]", " ")
+            )
+            yield code, words.split()
+
+
 @PAGES
-def test_named_commands_exist(page: Path) -> None:
-    known = {" ".join(words) for words in _commands(cli)}
-    groups = {words[0] for words in _commands(cli) if len(words) == 1}
-    for found in re.finditer(r"mlflow-pack ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?", page.read_text()):
-        group, command = found.groups()
-        assert group in groups, found.group()
-        if command is not None and any(name.startswith(f"{group} ") for name in known):
-            assert f"{group} {command}" in known, found.group()
+def test_typed_commands_and_their_options_exist(page: Path) -> None:
+    for code, words in _typed_commands(page.read_text()):
+        command: click.Command = cli
+        while words and isinstance(command, click.Group):
+            found = command.get_command(click.Context(command), words[0])
+            if found is None:
+                break
+            command, words = found, words[1:]
+        assert command is not cli, code
+        if isinstance(command, click.Group):
+            assert not words or not re.fullmatch(r"[a-z-]+", words[0]), code
+            continue
+        known = {name for option in command.params for name in option.opts}
+        known |= {"--help", "-h"}
+        for word in words[: words.index("--")] if "--" in words else words:
+            if word.startswith("--") or re.fullmatch(r"-[a-z]", word):
+                assert word.partition("=")[0] in known, code
 
 
 @PAGES
