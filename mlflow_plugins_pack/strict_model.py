@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from mlflow_plugins_pack.settings import parse_duration
 
@@ -13,7 +13,12 @@ def _seconds(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
-Seconds = Annotated[int, BeforeValidator(_seconds), Field(ge=1)]
+Seconds = Annotated[
+    int,
+    BeforeValidator(_seconds),
+    Field(ge=1),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+[smhd]$"}),
+]
 """A duration such as ``15m``, as whole seconds."""
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import configparser
 import inspect
+import json
 import re
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 FOLDER = CHECKOUT / "docs" / "reference"
@@ -294,6 +296,83 @@ that is listed here for a database that is not served is registered to explain t
 {body}"""
 
 
+# --- files that people write --------------------------------------------------------------------
+
+_DURATION = "^[0-9]+[smhd]$"
+
+
+def _with_durations(schema: Any) -> Any:
+    """Return a JSON Schema in which defaults of durations are written as people write them."""
+    from mlflow_plugins_pack.settings import format_duration
+
+    if isinstance(schema, list):
+        return [_with_durations(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    shown = {key: _with_durations(value) for key, value in schema.items()}
+    if shown.get("pattern") == _DURATION and isinstance(shown.get("default"), int):
+        shown["default"] = format_duration(shown["default"])
+    return shown
+
+
+def _policy_schema() -> dict[str, Any]:
+    from mlflow_plugins_pack.approvals.policy.models import PolicyFile
+
+    schema: dict[str, Any] = _with_durations(PolicyFile.model_json_schema())
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    return schema
+
+
+def _type_of(schema: dict[str, Any]) -> str:
+    if "$ref" in schema:
+        name = schema["$ref"].rpartition("/")[2]
+        return f"[{name}](#{name.lower()})"
+    for key in ("anyOf", "oneOf"):
+        if key in schema:
+            return " or ".join(_type_of(one) for one in schema[key] if one.get("type") != "null")
+    if "const" in schema:
+        return f"`{schema['const']}`"
+    if "enum" in schema:
+        return ", ".join(f"`{one}`" for one in schema["enum"])
+    if schema.get("pattern") == _DURATION:
+        return "duration"
+    if schema.get("type") == "array":
+        return f"list of {_type_of(schema.get('items', {}))}"
+    if schema.get("type") == "object":
+        return f"map to {_type_of(schema.get('additionalProperties', {}))}"
+    return str(schema.get("type", "any"))
+
+
+def _keys_of(name: str, schema: dict[str, Any]) -> str:
+    required = schema.get("required", [])
+    rows = []
+    for key, one in schema.get("properties", {}).items():
+        default = one.get("default")
+        if default is None or isinstance(default, dict):
+            shown = "required" if key in required else ""
+        else:
+            shown = f"`{json.dumps(default, ensure_ascii=False)}`"
+        rows.append((f"`{key}`", _type_of(one), shown))
+    about = inspect.cleandoc(schema.get("description", "")).partition("\n\n")[0]
+    return f"## {name}\n\n{about}\n\n" + _table(("key", "value", "default"), rows)
+
+
+def policy_page() -> str:
+    """Return the page of the policy file's keys."""
+    schema = _policy_schema()
+    parts = [_keys_of("PolicyFile", schema)]
+    parts += [_keys_of(name, one) for name, one in schema["$defs"].items()]
+    body = "\n".join(parts)
+    return f"""# Policy file
+
+{_MADE}
+Every key of the file that `MLFLOW_PACK_APPROVALS_POLICY` names; [approvals](../approvals.md) explains
+them with examples. Unknown keys are errors. A duration is a number and one of `s`, `m`, `h`, `d`. The same
+as [JSON Schema](policy.schema.json), for editors; `mlflow-pack approvals policy validate` checks more.
+
+{body}"""
+
+
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
     made = {
@@ -303,6 +382,8 @@ def pages() -> dict[str, str]:
         "tags.md": tags_page(),
         "tables.md": tables_page(),
         "uris.md": schemes_page(),
+        "policy.md": policy_page(),
+        "policy.schema.json": json.dumps(_policy_schema(), indent=1, ensure_ascii=False),
     }
     return {name: re.sub(r"[ \t]+\n", "\n", text).rstrip() + "\n" for name, text in made.items()}
 
