@@ -71,6 +71,8 @@ class FaultProxy:
         moved: Bytes of bodies that went through, by method.
         list_prefix: The credentials may list below this prefix only, as an AWS policy can say: then
             a key that does not exist answers 403, and so does any other listing.
+        conditions: What the service does with a conditional write: ``ignored`` (it replaces what
+            is there), an error code such as ``501 NotImplemented``, or nothing special.
         hold_after: From so many bytes of packs on, requests for packs wait until it is None; then
             they are cut off.
     """
@@ -81,6 +83,7 @@ class FaultProxy:
     seconds_per_answer: float = 1
     moved: Counter[str] = field(default_factory=Counter)
     list_prefix: str | None = None
+    conditions: str = ""
     hold_after: int | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -157,6 +160,14 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
                     headers += [("Retry-After", "2"), ("x-ms-error-code", "ServerBusy")]
                 self._answer(canned[0], headers, canned[1])
                 return
+            if "If-None-Match" in self.headers and proxy.conditions:
+                if proxy.conditions == "ignored":
+                    del self.headers["If-None-Match"]
+                else:
+                    status, code = proxy.conditions.split()
+                    error = f"<Error><Code>{code}</Code><Message>No.</Message></Error>".encode()
+                    self._answer(int(status), [("Content-Type", "application/xml")], error)
+                    return
             if what == "flip request" and body:
                 body = _flipped(body)
             connection = http.client.HTTPConnection(host, timeout=120)

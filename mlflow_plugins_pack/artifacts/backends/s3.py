@@ -157,7 +157,10 @@ class S3Backend(Backend):
             code = _code_of(exc)
             if code in _EXISTS:
                 return False
-            if code in ("NotImplemented", "501"):
+            if code in ("NotImplemented", "501") or (
+                # Refused as malformed: if it was not the condition, the plain write fails too.
+                _status_of(exc) == 400 and code not in _ERRORS
+            ):
                 if self.size(key) is not None:
                     return False
                 self.write(key, data)
@@ -295,10 +298,12 @@ class _Body(io.RawIOBase):
         return self._at
 
 
+def _status_of(exc: ClientError) -> int:
+    return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
 def _code_of(exc: ClientError) -> str:
-    error = exc.response.get("Error", {})
-    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", "")
-    return str(error.get("Code") or status)
+    return str(exc.response.get("Error", {}).get("Code") or _status_of(exc) or "")
 
 
 def _make_client() -> Any:

@@ -289,7 +289,16 @@ class _Collection:
             self.done.removed_bytes += sum(packs[name].size for name in batch)
 
     def _clean_index(self, moved: set[FileIdentity]) -> None:
-        """Rewrite the index objects that name packs which no longer exist."""
+        """Rewrite the index objects that name packs which no longer exist.
+
+        Repeated until what was written holds: where the lease binds nobody, since the service
+        ignores conditions, another collection may have removed packs meanwhile.
+        """
+        while (written := self._rewrite_stale(moved)) is not None:
+            if written.packs.keys() <= self.store.packs.stored().keys():
+                return
+
+    def _rewrite_stale(self, moved: set[FileIdentity]) -> Delta | None:
         deltas = dict(self.store.index.deltas())
         # Listed after they were read: a pack is there before an index object names it.
         there = self.store.packs.stored().keys()
@@ -300,7 +309,7 @@ class _Collection:
             or any((f.sha256, f.places) in moved for f in delta.files)
         ]
         if not stale:
-            return
+            return None
         combined = Delta()
         for name in stale:
             delta = deltas[name]
@@ -313,6 +322,7 @@ class _Collection:
             ]
         self.store.index.replace(stale, combined)
         self.done.rewritten_index += len(stale)
+        return combined
 
     def _expire(self, name: str, written: float | None) -> None:
         if written is not None and self.now - written >= RETENTION_SECONDS:

@@ -29,6 +29,7 @@ from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
 )
 from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.store.store import Store
+from mlflow_plugins_pack.artifacts.upload import pack_writer
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import ArtifactCorruptError, CollectionRunningError
 from tests.artifacts.support import schedules
@@ -389,3 +390,29 @@ def test_threads_and_collections_at_once(disk, tmp_path):
     assert failures == []
     run("gc", disk, "--grace", "0s")
     assert packs(tmp_path / "store") == []
+
+
+def test_index_names_no_pack_that_another_collection_removed(disk, tmp_path, monkeypatch):
+    """On a service that ignores conditions the lease lets two collections run at once."""
+    monkeypatch.setattr(pack_writer, "PACK_BYTES", MIB)
+    repository = get_artifact_repository(new_run_uri(disk))
+    repository.log_artifact(write(tmp_path, "f", random_bytes(4 * MIB)))
+    repository.delete_artifacts()
+    store = open_store(parse_location(disk))
+    (_, delta) = next(store.index.deltas())
+    first, *others = delta.packs
+    assert len(others) > 1
+    store.condemned.add(frozenset([first]))
+    replace = store.index.replace
+
+    def replace_meanwhile(names, combined):
+        replace(names, combined)
+        # The other collection listed the index before this was written, and cleans it no more.
+        store.packs.delete([others.pop()] if others else [])
+
+    monkeypatch.setattr(store.index, "replace", replace_meanwhile)
+    with lease.lease(store) as held:
+        gc._Collection(store, 0, lease.storage_time(store) + 1, held, print).sweep()
+    assert others == []
+    assert store.packs.stored() == {}
+    assert all(not delta.packs for _, delta in store.index.deltas())

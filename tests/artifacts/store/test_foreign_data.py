@@ -1,4 +1,4 @@
-"""Where a store is made, and what it is never put over: stock MLflow's artifacts, other stores."""
+"""The place of a store, and what it is never put over: stock MLflow's artifacts, other stores."""
 
 from __future__ import annotations
 
