@@ -36,7 +36,7 @@ from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.background import drift, unbacked_tags
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
@@ -403,6 +403,10 @@ class Registry(RuleBasedStateMachine):
             ]
             if stage == "Production":
                 assert moves[-1]["after"]["action"] == "promote"
+
+    @invariant()
+    def every_tag_is_backed_by_the_ledger(self) -> None:
+        assert self.store._transactions.read(unbacked_tags.find) == []
 
     @invariant()
     def nothing_drifts_but_unreviewed_break_glass(self) -> None:

@@ -18,7 +18,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.background import drift
+from mlflow_plugins_pack.approvals.background import drift, unbacked_tags
 from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.database import lease
 from mlflow_plugins_pack.approvals.database.tables import audit
@@ -98,6 +98,7 @@ class Worker:
             return False
         if now - self._looked_for_drift_at >= DRIFT_MS:
             self._looked_for_drift_at = now
+            unbacked_tags.remove(self._transactions, self._policy())
             self.record_drift()
         if self._digest_jobs is not None:
             self._digest_jobs.resume()

@@ -24,16 +24,8 @@ from mlflow.store.model_registry.dbmodels.models import (
 from mlflow.utils.validation import _validate_model_version
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.database import batched_writes
 from mlflow_plugins_pack.approvals.domain.identifiers import version_uid
-from mlflow_plugins_pack.approvals.domain.projection import (
-    APPROVAL_SUFFIX,
-    REQUEST_SUFFIX,
-    HolderApproval,
-    TargetStatus,
-)
 from mlflow_plugins_pack.approvals.domain.tag_names import (
-    PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,
     PROMPT_SOURCES,
 )
@@ -43,8 +35,8 @@ _HIGHEST_VERSION = 2**31 - 1
 _models = SqlRegisteredModel.__table__
 _versions = SqlModelVersion.__table__
 _aliases = SqlRegisteredModelAlias.__table__
-_version_tags = SqlModelVersionTag.__table__
-_model_tags = SqlRegisteredModelTag.__table__
+VERSION_TAGS = SqlModelVersionTag.__table__
+MODEL_TAGS = SqlRegisteredModelTag.__table__
 
 
 @dataclass(frozen=True)
@@ -96,10 +88,10 @@ def lock_model(session: Session, workspace: str, name: str) -> None:
 def is_prompt_model(session: Session, workspace: str, name: str) -> bool:
     """Return whether the registered model is flagged as a prompt."""
     value = session.execute(
-        sa.select(_model_tags.c.value).where(
-            _model_tags.c.workspace == workspace,
-            _model_tags.c.name == name,
-            _model_tags.c.key == PROMPT_FLAG_TAG,
+        sa.select(MODEL_TAGS.c.value).where(
+            MODEL_TAGS.c.workspace == workspace,
+            MODEL_TAGS.c.name == name,
+            MODEL_TAGS.c.key == PROMPT_FLAG_TAG,
         )
     ).scalar()
     return _is_true(value)
@@ -115,11 +107,11 @@ _LOCK = (
     .with_for_update(key_share=True)
 )
 _FLAG = (
-    sa.select(_model_tags.c.value)
+    sa.select(MODEL_TAGS.c.value)
     .where(
-        _model_tags.c.workspace == _versions.c.workspace,
-        _model_tags.c.name == _versions.c.name,
-        _model_tags.c.key == PROMPT_FLAG_TAG,
+        MODEL_TAGS.c.workspace == _versions.c.workspace,
+        MODEL_TAGS.c.name == _versions.c.name,
+        MODEL_TAGS.c.key == PROMPT_FLAG_TAG,
     )
     .scalar_subquery()
     .label("prompt_flag")
@@ -152,6 +144,7 @@ _ALIASED = (
     .scalar_subquery()
 )
 VERSIONS = _versions
+DELETED = STAGE_DELETED_INTERNAL
 BESIDE_ALIAS = (
     _OF_MODEL.add_columns(_ALIASED.label("aliased"))
     .where(_versions.c.version.in_([sa.bindparam("number"), _ALIASED]))
@@ -165,10 +158,10 @@ BESIDE_STAGE = _OF_MODEL.where(
     )
 ).order_by(None)
 """A version and those in a stage, in no order."""
-_TAGS_OF = (
-    _version_tags.c.workspace == _WORKSPACE,
-    _version_tags.c.name == _NAME,
-    _version_tags.c.version == sa.bindparam("number"),
+TAGS_OF = (
+    VERSION_TAGS.c.workspace == _WORKSPACE,
+    VERSION_TAGS.c.name == _NAME,
+    VERSION_TAGS.c.version == sa.bindparam("number"),
 )
 
 
@@ -287,15 +280,16 @@ def all_models(session: Session) -> list[tuple[str, str]]:
     return [(row.workspace, row.name) for row in session.execute(query)]
 
 
-_READ_TAGS = sa.select(_version_tags.c.key, _version_tags.c.value).where(*_TAGS_OF)
+_READ_TAGS = sa.select(VERSION_TAGS.c.key, VERSION_TAGS.c.value).where(*TAGS_OF)
 
 
 def version_tags(session: Session, version: Version) -> dict[str, str | None]:
     """Return the tags of a version."""
-    return {row.key: row.value for row in session.execute(_READ_TAGS, _where(version))}
+    return {row.key: row.value for row in session.execute(_READ_TAGS, where(version))}
 
 
-def _where(version: Version) -> dict[str, Any]:
+def where(version: Version) -> dict[str, Any]:
+    """Return the parameters of `TAGS_OF` for a version."""
     return {"workspace": version.workspace, "name": version.name, "number": version.version}
 
 
@@ -319,55 +313,6 @@ def actual_alias(session: Session, workspace: str, name: str, alias: str) -> str
 
 def actual_tag_key(session: Session, version: Version, key: str) -> str:
     """Return the key of the tag that a write to this key would change."""
-    query = sa.select(_version_tags.c.key).where(*_TAGS_OF, _version_tags.c.key == key)
-    found: str | None = session.execute(query, _where(version)).scalar()
+    query = sa.select(VERSION_TAGS.c.key).where(*TAGS_OF, VERSION_TAGS.c.key == key)
+    found: str | None = session.execute(query, where(version)).scalar()
     return found or key
-
-
-@dataclass(frozen=True)
-class ProjectionTag:
-    """A tag by which a version shows where it stands; see `domain.projection`.
-
-    Attributes:
-        version: The version that has the tag.
-        key: The tag's key.
-        text: The tag's value; None: the tag is removed.
-    """
-
-    version: Version
-    key: str
-    text: str | None
-
-
-def status_tags(version: Version, target: Target, status: TargetStatus) -> list[ProjectionTag]:
-    """Return the tags that show a status: the line for people, and the JSON for programs."""
-    key = PROJECTION_PREFIX + target.tag
-    return [
-        ProjectionTag(version, key, status.text),
-        ProjectionTag(version, key + REQUEST_SUFFIX, status.to_json()),
-    ]
-
-
-def approval_tag(
-    version: Version, target: Target, approval: HolderApproval | None
-) -> ProjectionTag:
-    """Return the tag that shows by which approval a version holds a target; None: by none."""
-    key = PROJECTION_PREFIX + target.tag + APPROVAL_SUFFIX
-    return ProjectionTag(version, key, approval.to_json() if approval else None)
-
-
-_DROP_TAG = sa.delete(_version_tags).where(*_TAGS_OF, _version_tags.c.key == sa.bindparam("tag"))
-
-
-def show(session: Session, *tags: ProjectionTag) -> None:
-    """Write tags, each version and key at most once."""
-    there = [_tag_row(tag) for tag in tags if tag.text is not None]
-    gone = [{**_where(t.version), "tag": t.key} for t in tags if t.text is None]
-    batched_writes.write(session, batched_writes.upsert(session, _version_tags), there)
-    batched_writes.write(session, _DROP_TAG, gone)
-
-
-def _tag_row(tag: ProjectionTag) -> dict[str, Any]:
-    about = tag.version
-    where = {"workspace": about.workspace, "name": about.name, "version": about.version}
-    return {**where, "key": tag.key, "value": tag.text}

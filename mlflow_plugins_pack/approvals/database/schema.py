@@ -79,8 +79,11 @@ def first_start(db_uri: str, get_engine: Callable[[str], Engine]) -> Iterator[No
             yield
 
 
-def upgrade(engine: Engine) -> None:
+def upgrade(engine: Engine) -> bool:
     """Upgrade the tables to the newest revision, even if other processes try at the same time.
+
+    Returns:
+        Whether this call made the tables, in a database that had none.
 
     Raises:
         ConfigurationError: If the database is newer than this version of the pack, or its account
@@ -88,11 +91,11 @@ def upgrade(engine: Engine) -> None:
     """
     with engine.connect() as connection:
         if current_revision(connection) == head_revision():
-            return
+            return False
     with exclusive(engine) as connection:
         found = current_revision(connection)
         if found == head_revision():
-            return
+            return False
         if found is not None and found not in _known_revisions():
             raise ConfigurationError(
                 f"The approvals tables are at revision {found}, which a newer version of "
@@ -109,6 +112,7 @@ def upgrade(engine: Engine) -> None:
                 "registry's database; MySQL with a binary log also needs "
                 "log_bin_trust_function_creators=1 or the SUPER privilege for triggers."
             ) from exc
+        return found is None
 
 
 def run_alembic(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_plugins_pack.approvals.database import batched_writes, mlflow_tables
+from mlflow_plugins_pack.approvals.database import batched_writes, mlflow_tables, projection_tags
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.basis import BasisKind
 from mlflow_plugins_pack.approvals.domain.projection import (
@@ -73,22 +73,22 @@ def _record(
             "stage": change.stage,
         },
     )
-    tags = [*mlflow_tables.status_tags(version, target, status.shown(applied))]
+    tags = [*projection_tags.status_tags(version, target, status.shown(applied))]
     # An unreviewed break-glass change is not an approval.
     is_approved = is_promotion and status.basis.kind is not BasisKind.BREAK_GLASS
     approval = HolderApproval(applied.id, applied.digest) if is_approved else None
-    tags.append(mlflow_tables.approval_tag(version, target, approval))
+    tags.append(projection_tags.approval_tag(version, target, approval))
     if is_promotion:
         grants.grant(
             ledger, applied, version, exclusive=target.kind == "alias", review_by=review_by
         )
         if target.kind == "alias" and before is not None and before.uid != version.uid:
             replaced = TargetStatus(TargetState.REPLACED, by_version=version.version)
-            tags += mlflow_tables.status_tags(before, target, replaced)
-            tags.append(mlflow_tables.approval_tag(before, target, None))
+            tags += projection_tags.status_tags(before, target, replaced)
+            tags.append(projection_tags.approval_tag(before, target, None))
     else:
         grants.revoke(ledger, version, target)
-    mlflow_tables.show(ledger.session, *tags)
+    projection_tags.show(ledger.session, *tags)
 
 
 def _leave_stage(decision: Decision, version: Version, target: Target) -> None:
@@ -114,10 +114,10 @@ def _leave_stage(decision: Decision, version: Version, target: Target) -> None:
     status = TargetStatus(TargetState.LEFT, stage=change.stage)
     if version.uid != change.version.uid:
         status = TargetStatus(TargetState.REPLACED, by_version=change.version.version)
-    mlflow_tables.show(
+    projection_tags.show(
         ledger.session,
-        *mlflow_tables.status_tags(version, target, status),
-        mlflow_tables.approval_tag(version, target, None),
+        *projection_tags.status_tags(version, target, status),
+        projection_tags.approval_tag(version, target, None),
     )
 
 
@@ -134,5 +134,5 @@ def show_closed(ledger: Ledger, version: Version, request: Request) -> None:
     """Show on the version that its request was closed, and why."""
     state = TargetState(request.state.value)
     status = TargetStatus(state, request.action, request.id, reason=request.reason)
-    tags = mlflow_tables.status_tags(version, request.target, status)
-    mlflow_tables.show(ledger.session, *tags)
+    tags = projection_tags.status_tags(version, request.target, status)
+    projection_tags.show(ledger.session, *tags)

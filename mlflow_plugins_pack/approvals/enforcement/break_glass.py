@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database import projection_tags
 from mlflow_plugins_pack.approvals.domain.basis import Basis, BasisKind
 from mlflow_plugins_pack.approvals.domain.projection import HolderApproval
 from mlflow_plugins_pack.approvals.domain.request_states import State, tally
@@ -76,8 +76,8 @@ def end_review(decision: Decision) -> None:
         after={"action": "review", "approvers": status.approvers},
     )
     grants.confirm(ledger, change.version, change.target)
-    tags = [*mlflow_tables.status_tags(change.version, change.target, status.shown(review))]
+    tags = [*projection_tags.status_tags(change.version, change.target, status.shown(review))]
     if review.holder_uid == change.version.uid:
         approval = HolderApproval(review.id, review.digest)
-        tags.append(mlflow_tables.approval_tag(change.version, change.target, approval))
-    mlflow_tables.show(ledger.session, *tags)
+        tags.append(projection_tags.approval_tag(change.version, change.target, approval))
+    projection_tags.show(ledger.session, *tags)

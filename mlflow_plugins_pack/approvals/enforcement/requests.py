@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
-from mlflow_plugins_pack.approvals.database import mlflow_tables
+from mlflow_plugins_pack.approvals.database import projection_tags
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.domain.request_states import State, Tally
@@ -112,8 +112,8 @@ def show_votes(
     if request.state is State.PENDING and status.tally.is_complete and is_known:
         request = ledger.move(request, State.APPROVED)
     shown = status.shown(request, None if is_known else progress or DigestProgress())
-    mlflow_tables.show(
-        ledger.session, *mlflow_tables.status_tags(change.version, request.target, shown)
+    projection_tags.show(
+        ledger.session, *projection_tags.status_tags(change.version, request.target, shown)
     )
     return request
 

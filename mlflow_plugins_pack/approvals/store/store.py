@@ -14,6 +14,7 @@ from mlflow.environment_variables import MLFLOW_ENABLE_WORKSPACES
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 from mlflow.store.model_registry.sqlalchemy_workspace_store import WorkspaceAwareSqlAlchemyStore
 
+from mlflow_plugins_pack.approvals.background import unbacked_tags
 from mlflow_plugins_pack.approvals.background.worker import Worker, is_server_process
 from mlflow_plugins_pack.approvals.commands.commands import Commands
 from mlflow_plugins_pack.approvals.database import schema
@@ -66,7 +67,7 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
     def __init__(self, db_uri: str, read_db_uri: str | None, policies: PolicySource) -> None:
         with schema.first_start(db_uri, self._get_or_create_engine):
             super().__init__(db_uri, read_db_uri)
-        schema.upgrade(self.engine)
+        is_first = schema.upgrade(self.engine)
         guarded_by = GuardedPolicy(self.engine, policies)
         self._transactions = Transactions(self.engine, prepare=guarded_by.refresh)
         stock_maker: Callable[..., Any] = self.ManagedSessionMaker
@@ -77,6 +78,9 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
         self.worker = Worker(
             self._transactions, policies.current, clock.now_ms, self.enforcer.digest_jobs
         )
+        if is_first or is_server_process():
+            # Before anything is served: clients believe what the tags say.
+            unbacked_tags.remove(self._transactions, policies.current())
         if is_server_process():
             self.worker.start()
 
