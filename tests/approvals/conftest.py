@@ -12,7 +12,7 @@ import pytest
 from tests.approvals.support.databases import SITES
 
 if TYPE_CHECKING:
-    from tests.approvals.support.bench import Bench
+    from tests.approvals.support.bench import ClockBench
     from tests.approvals.support.sites import Site
 
 
@@ -51,9 +51,9 @@ def site(running_site: Site) -> Iterator[Site]:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+def bench(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> ClockBench:
     """A store of its own under `bench.POLICY`, with a clock that the test moves."""
-    from tests.approvals.support.bench import Bench
+    from tests.approvals.support.bench import ClockBench
 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
-    return Bench(tmp_path, monkeypatch)
+    return ClockBench(tmp_path, monkeypatch)

@@ -40,7 +40,7 @@ PACK = (sys.executable, "-c", "from mlflow_plugins_pack.cli.main import main; ma
 PEOPLE = ("alice", "bob", "carol", "dave", "erin", "svc-ci")
 
 
-class Site:
+class ServerBench:
     """A running server and its people."""
 
     def __init__(self, server: servers.MlflowServer, folder: Path) -> None:
@@ -95,7 +95,7 @@ class Site:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerBench]:
     folder = tmp_path_factory.mktemp("site")
     (folder / "policy.yaml").write_text(POLICY)
     with servers.mlflow_server(
@@ -108,10 +108,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         for name in PEOPLE:
             servers.create_user(server, name, servers.PASSWORD)
         servers.make_sign_in_cheap(folder)
-        yield Site(server, folder)
+        yield ServerBench(server, folder)
 
 
-def test_promotion_needs_the_policys_people(site: Site) -> None:
+def test_promotion_needs_the_policys_people(site: ServerBench) -> None:
     name = "fraud-eu"
     version = site.new_version(name, "weights one")
     refused = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
@@ -155,14 +155,14 @@ def test_promotion_needs_the_policys_people(site: Site) -> None:
     assert site.state(name, version) == "APPLIED 2/2 (bob, dave)"
 
 
-def _tag_refusal(site: Site, user: str, name: str, version: int, command: str) -> str:
+def _tag_refusal(site: ServerBench, user: str, name: str, version: int, command: str) -> str:
     refused = site.refusal(
         user, "set_model_version_tag", name, str(version), f"approvals.{command}", "prod: me"
     )
     return refused.message
 
 
-def test_nobody_approves_their_own_work(site: Site) -> None:
+def test_nobody_approves_their_own_work(site: ServerBench) -> None:
     name = "fraud-own"
     version = site.new_version(name, "bob made this", by="bob")
     site.say("carol", "request", name, version, "prod: please")
@@ -178,7 +178,7 @@ def test_nobody_approves_their_own_work(site: Site) -> None:
     assert refused.message.startswith("APPROVAL_REQUIRED")
 
 
-def test_changed_bytes_make_an_approval_stale(site: Site) -> None:
+def test_changed_bytes_make_an_approval_stale(site: ServerBench) -> None:
     name = "fraud-bytes"
     version = site.new_version(name, "good weights")
     site.prepare(name, version)
@@ -194,7 +194,7 @@ def test_changed_bytes_make_an_approval_stale(site: Site) -> None:
         site.client.get_model_version_by_alias(name, "prod")
 
 
-def test_stages_and_demotion(site: Site) -> None:
+def test_stages_and_demotion(site: ServerBench) -> None:
     name = "fraud-stage"
     first = site.new_version(name, "one")
     refused = site.refusal("erin", "transition_model_version_stage", name, "1", "Production")
@@ -219,7 +219,7 @@ def test_stages_and_demotion(site: Site) -> None:
         site.client.delete_model_version(name, "1")
 
 
-def test_a_copied_version_is_unapproved(site: Site) -> None:
+def test_a_copied_version_is_unapproved(site: ServerBench) -> None:
     name = "fraud-copy"
     version = site.new_version(name, "weights")
     site.prepare(name, version)
@@ -236,7 +236,7 @@ def test_a_copied_version_is_unapproved(site: Site) -> None:
     assert "0 of 2 approvals" in refused.message
 
 
-def test_prompt_text_is_locked_while_somebody_approves_it(site: Site) -> None:
+def test_prompt_text_is_locked_while_somebody_approves_it(site: ServerBench) -> None:
     name = "text-rules"
     text = (name, 1, "mlflow.prompt.text", "Be evil.")
     with site.as_user("alice"):
@@ -264,7 +264,7 @@ def test_prompt_text_is_locked_while_somebody_approves_it(site: Site) -> None:
     assert locked.message.startswith("CONTENT_LOCKED")
 
 
-def test_free_models_are_stock(site: Site) -> None:
+def test_free_models_are_stock(site: ServerBench) -> None:
     site.new_version("anything", "free")
     version = site.new_version("fraud-x-sandbox", "free")
     with site.as_user("erin"):
@@ -281,7 +281,7 @@ def test_free_models_are_stock(site: Site) -> None:
         assert not site.client.search_registered_models("name IN ('anything', 'something')")
 
 
-def test_forged_tags_are_refused(site: Site) -> None:
+def test_forged_tags_are_refused(site: ServerBench) -> None:
     name = "fraud-forged"
     site.new_version(name, "weights")
     forged = site.refusal(
@@ -297,7 +297,7 @@ def test_forged_tags_are_refused(site: Site) -> None:
     assert none.message.startswith("NO_OPEN_REQUEST")
 
 
-def test_command_line_over_http_and_database(site: Site) -> None:
+def test_command_line_over_http_and_database(site: ServerBench) -> None:
     name = "fraud-cli"
     version = site.new_version(name, "weights")
     run = CliRunner()
@@ -331,7 +331,7 @@ def test_command_line_over_http_and_database(site: Site) -> None:
     assert "was rejected (by carol: too early)" in again.message
 
 
-def test_the_steps_of_a_pipeline(site: Site) -> None:
+def test_the_steps_of_a_pipeline(site: ServerBench) -> None:
     name = "fraud-steps"
     version = site.new_version(name, "weights")
     run = CliRunner()
@@ -393,7 +393,7 @@ def test_the_steps_of_a_pipeline(site: Site) -> None:
     assert (code, "no request" in said) == (1, True)
 
 
-def test_prompts_are_verified_too(site: Site) -> None:
+def test_prompts_are_verified_too(site: ServerBench) -> None:
     name = "text-verified"
     with site.as_user("alice"):
         site.client.register_prompt(name, "Be kind.")
@@ -415,7 +415,7 @@ def test_prompts_are_verified_too(site: Site) -> None:
     assert done.exit_code == 0, done.output
 
 
-def test_what_waits_is_listed_over_http(site: Site) -> None:
+def test_what_waits_is_listed_over_http(site: ServerBench) -> None:
     name = "fraud-list"
     version = site.new_version(name, "weights")
     site.say("erin", "request", name, version, "stage:Production: please")
@@ -439,7 +439,7 @@ def test_what_waits_is_listed_over_http(site: Site) -> None:
     assert listed("--all") == [("prod", "BREAK-GLASS REVIEWED 1/1 (bob)"), waiting[1]]
 
 
-def test_a_changed_policy_is_in_force_in_every_worker(site: Site) -> None:
+def test_a_changed_policy_is_in_force_in_every_worker(site: ServerBench) -> None:
     name = "other-model"
     site.new_version(name, "weights")
     with site.as_user("erin"):
@@ -456,7 +456,7 @@ def test_a_changed_policy_is_in_force_in_every_worker(site: Site) -> None:
         site.policy.write_text(before)
 
 
-def test_a_race_across_workers_applies_once(site: Site) -> None:
+def test_a_race_across_workers_applies_once(site: ServerBench) -> None:
     name = "fraud-race"
     version = site.new_version(name, "weights")
     site.say("erin", "request", name, version, "prod: please")
@@ -490,7 +490,7 @@ def test_a_race_across_workers_applies_once(site: Site) -> None:
     assert (actions.count("APPLIED"), actions.count("VOTED")) == (1, 2)
 
 
-def test_health_of_the_log(site: Site) -> None:
+def test_health_of_the_log(site: ServerBench) -> None:
     """No request of this module ended in an unexpected failure on the server."""
     assert urllib.request.urlopen(f"{site.server.url}/health").status == 200
     log = site.server.log.read_text()

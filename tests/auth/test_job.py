@@ -30,7 +30,7 @@ PROCESSES, THREADS = 4, 4
 
 
 @dataclass
-class Site:
+class SignedInJobs:
     """A stock server behind nginx, and the provider whose tokens nginx wants."""
 
     url: str
@@ -86,7 +86,7 @@ def parts(
 
 
 @pytest.fixture
-def site(parts: tuple[str, OidcProvider, Verifier, Path], tmp_path: Path) -> Site:
+def site(parts: tuple[str, OidcProvider, Verifier, Path], tmp_path: Path) -> SignedInJobs:
     url, provider, verifier, _ = parts
     verifier.refused.clear()
     config = write_profiles(
@@ -103,10 +103,10 @@ def site(parts: tuple[str, OidcProvider, Verifier, Path], tmp_path: Path) -> Sit
         HOME=str(tmp_path),
         XDG_STATE_HOME=str(tmp_path / "state"),
     )
-    return Site(url, provider, verifier, environment)
+    return SignedInJobs(url, provider, verifier, environment)
 
 
-def fetched(site: Site, since: float) -> list[float]:
+def fetched(site: SignedInJobs, since: float) -> list[float]:
     """Return when tokens were given, since a moment."""
     times = [float(str(grant["at"])) for grant in site.provider.grants()]
     return [moment for moment in times if moment >= since]
@@ -114,7 +114,7 @@ def fetched(site: Site, since: float) -> list[float]:
 
 @pytest.mark.timeout(JOB_SECONDS + 500)
 @pytest.mark.parametrize("trouble", [False, True] if IS_LONG else [False])
-def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) -> None:
+def test_a_job_of_four_processes_never_meets_a_401(site: SignedInJobs, trouble: bool) -> None:
     """Nor a failure when the provider is down for 15 s, and then all tokens are revoked."""
     began = time.time()
     with site.job(JOB_SECONDS):
@@ -133,7 +133,7 @@ def test_a_job_of_four_processes_never_meets_a_401(site: Site, trouble: bool) ->
         assert site.verifier.refused  # nginx did refuse; the job never noticed
 
 
-def make_trouble(site: Site, began: float) -> None:
+def make_trouble(site: SignedInJobs, began: float) -> None:
     """Let the provider be down across the end of a token, then revoke what it gave."""
     servers.wait_until(lambda: bool(fetched(site, began)), "the first token")
     first = fetched(site, began)[0]

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.end_to_end.support.data import write_breast_cancer
-from tests.end_to_end.support.sites import Site, run_main_job, started
+from tests.end_to_end.support.sites import Deployment, run_main_job, started
 from tests.support.servers import PASSWORD, find_program
 
 # Read before the fixtures clean the environment.
@@ -26,11 +26,11 @@ PATIENCE_MS = 40_000
 def made(
     tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[dict[str, Any]]:
-    """Do the main job on a site that stays up; give what was made and where."""
+    """Do the main job on a server that stays up; give what was made and where."""
     find_program("chromium", "chromium", "chromium-browser", "google-chrome")
-    folder = tmp_path_factory.mktemp("site")
+    folder = tmp_path_factory.mktemp("deployment")
     data = write_breast_cancer(tmp_path_factory.mktemp("data"))
-    with started(Site(workers=2), folder, request) as (server, environment):
+    with started(Deployment(workers=2), folder, request) as (server, environment):
         yield {"url": server.url, **run_main_job(folder, data, environment)}
 
 

@@ -11,22 +11,24 @@ import pytest
 
 from tests.end_to_end.support.data import write_breast_cancer
 from tests.end_to_end.support.sites import (
-    Site,
+    Deployment,
     run_main_job,
     started,
 )
 
-SITES = {
+DEPLOYMENTS = {
     # One worker, since it runs on the oldest MLflow too: there, the workers of a basic-auth server
     # collide when they make its database.
-    "uvicorn, SQLite, local folder": Site(),
-    "gunicorn, SQLite, local folder": Site(workers=2, options=("--gunicorn-opts", "--timeout 120")),
-    "PostgreSQL, S3": Site("postgresql", "s3", workers=2),
-    "MariaDB, Azure Blob": Site("mariadb", "wasbs"),
-    "MariaDB, S3 direct": Site("mariadb", "s3", is_direct=True),
-    "SQLite, local folder direct": Site(is_direct=True),
-    "SQLite, workspaces": Site(has_workspaces=True),
-    "PostgreSQL, workspaces, S3": Site("postgresql", "s3", has_workspaces=True, workers=2),
+    "uvicorn, SQLite, local folder": Deployment(),
+    "gunicorn, SQLite, local folder": Deployment(
+        workers=2, options=("--gunicorn-opts", "--timeout 120")
+    ),
+    "PostgreSQL, S3": Deployment("postgresql", "s3", workers=2),
+    "MariaDB, Azure Blob": Deployment("mariadb", "wasbs"),
+    "MariaDB, S3 direct": Deployment("mariadb", "s3", is_direct=True),
+    "SQLite, local folder direct": Deployment(is_direct=True),
+    "SQLite, workspaces": Deployment(has_workspaces=True),
+    "PostgreSQL, workspaces, S3": Deployment("postgresql", "s3", has_workspaces=True, workers=2),
 }
 
 
@@ -40,12 +42,15 @@ _COMPAT = "uvicorn, SQLite, local folder"
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(name, marks=pytest.mark.compat if name == _COMPAT else ()) for name in SITES],
+    [
+        pytest.param(name, marks=pytest.mark.compat if name == _COMPAT else ())
+        for name in DEPLOYMENTS
+    ],
 )
 def test_main_job(
     name: str, tmp_path: Path, data: tuple[Path, Path], request: pytest.FixtureRequest
 ) -> None:
-    site = SITES[name]
+    site = DEPLOYMENTS[name]
     with started(site, tmp_path, request) as (server, environment):
         made = run_main_job(tmp_path, data, environment)
         text = server.log.read_text(errors="replace")

@@ -8,15 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
 from click.testing import CliRunner
-from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
-from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
-from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.cli.main import cli
-from tests.support.acting import signed_in
+from tests.approvals.support.bench import Bench
 
 POLICY = """
 version: 1
@@ -27,57 +23,25 @@ policies:
     targets: {aliases: [prod], stages: [Production]}
     approvals: [{group: leads}]
 """
+
+
 _numbers = itertools.count(1)
 
 
-class Site:
-    """A store, and SQL behind its back."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.folder = url, folder
-        self.store = build_store(f"approval-{url}")
-
-    def version(self, name: str, *, prompt: bool = False) -> int:
-        with signed_in("alice"):
-            flags = [RegisteredModelTag(IS_PROMPT_TAG_KEY, "true")] if prompt else None
-            if name not in [m.name for m in self.store.search_registered_models(max_results=1000)]:
-                self.store.create_registered_model(name, flags)
-            if prompt:
-                tags = [ModelVersionTag(PROMPT_TEXT_TAG_KEY, "kind words")]
-                return int(self.store.create_model_version(name, "dummy-source", tags=tags).version)
-            folder = self.folder / f"files-{next(_numbers)}"
-            folder.mkdir()
-            (folder / "weights").write_text("weights")
-            return int(self.store.create_model_version(name, str(folder)).version)
-
+class DriftBench(Bench):
     def promoted(self, name: str, *, target: str = "prod", prompt: bool = False) -> int:
-        version = self.version(name, prompt=prompt)
-        for user, command in (("erin", "request"), ("bob", "approve")):
-            with signed_in(user):
-                tag = ModelVersionTag(f"approvals.{command}", target)
-                self.store.set_model_version_tag(name, version, tag)
-        with signed_in("erin"):
-            if target == "prod":
-                self.store.set_registered_model_alias(name, "prod", version)
-            else:
-                self.store.transition_model_version_stage(name, version, "Production", False)
-        assert self.findings(name) == []
+        version = super().promoted(name, target=target, prompt=prompt)
+        assert self.found(name) == []
         return version
 
-    def run(self, statement: str) -> None:
-        with self.store.engine.begin() as connection:
-            connection.execute(sa.text(statement))
-
-    def findings(self, name: str) -> list[tuple[str, int, str]]:
-        policy = self.store.governance.policy()
-        found = self.store._transactions.read(lambda s: drift.find(s, policy))
-        return [(s.target, s.version, s.kind) for s in found if s.model == name]
+    def found(self, name: str) -> list[tuple[str, int, str]]:
+        return [(f.target, f.version, f.kind) for f in self.findings() if f.model == name]
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
-def site(
+def bench(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[DriftBench]:
     folder = tmp_path_factory.mktemp("drift")
     if request.param == "sqlite":
         url = f"sqlite:///{folder / 'mlflow.db'}"
@@ -86,7 +50,7 @@ def site(
     (folder / "policy.yaml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))
-        yield Site(url, folder)
+        yield DriftBench(url, folder)
 
 
 @pytest.mark.parametrize(
@@ -122,48 +86,50 @@ def site(
         ("DELETE FROM mpp_grant WHERE name = '{name}'", [("prod", 1, "unapproved")]),
     ],
 )
-def test_raw_sql_is_found(site: Site, statement: str, found: list[tuple[str, int, str]]) -> None:
+def test_raw_sql_is_found(
+    bench: DriftBench, statement: str, found: list[tuple[str, int, str]]
+) -> None:
     name = f"gov-sql-{next(_numbers)}"
-    site.promoted(name)
-    site.version(name)
-    assert site.findings(name) == []
-    site.run(statement.format(name=name))
-    assert site.findings(name) == found
+    bench.promoted(name)
+    bench.version(name)
+    assert bench.found(name) == []
+    bench.run(statement.format(name=name))
+    assert bench.found(name) == found
 
 
-def test_a_stage_left_behind_the_back_is_found(site: Site) -> None:
+def test_a_stage_left_behind_the_back_is_found(bench: DriftBench) -> None:
     name = f"gov-stage-{next(_numbers)}"
-    version = site.promoted(name, target="stage:Production")
-    site.run(f"UPDATE model_versions SET current_stage = 'None' WHERE name = '{name}'")
-    assert site.findings(name) == [("stage:Production", version, "removed")]
+    version = bench.promoted(name, target="stage:Production")
+    bench.run(f"UPDATE model_versions SET current_stage = 'None' WHERE name = '{name}'")
+    assert bench.found(name) == [("stage:Production", version, "removed")]
 
 
-def test_a_model_moved_to_another_workspace_is_found(site: Site) -> None:
+def test_a_model_moved_to_another_workspace_is_found(bench: DriftBench) -> None:
     """Deleting a workspace moves its models, past every registry store."""
     name = f"gov-moved-{next(_numbers)}"
-    version = site.promoted(name)
-    site.run(f"UPDATE registered_models SET workspace = 'team-b' WHERE name = '{name}'")
-    assert site.findings(name) == [
+    version = bench.promoted(name)
+    bench.run(f"UPDATE registered_models SET workspace = 'team-b' WHERE name = '{name}'")
+    assert bench.found(name) == [
         ("prod", version, "removed"),
         ("prod", version, "unapproved"),
     ]
 
 
-def test_other_words_in_a_prompt_are_found(site: Site) -> None:
+def test_other_words_in_a_prompt_are_found(bench: DriftBench) -> None:
     name = f"say-{next(_numbers)}"
-    version = site.promoted(name, prompt=True)
-    site.run(
+    version = bench.promoted(name, prompt=True)
+    bench.run(
         f"UPDATE model_version_tags SET value = 'evil' WHERE name = '{name}' "
         "AND value = 'kind words'"
     )
-    assert site.findings(name) == [("prod", version, "changed")]
+    assert bench.found(name) == [("prod", version, "changed")]
 
 
-def test_what_no_policy_protects_is_no_drift(site: Site) -> None:
+def test_what_no_policy_protects_is_no_drift(bench: DriftBench) -> None:
     name = f"free-{next(_numbers)}"
-    version = site.version(name)
-    site.store.set_registered_model_alias(name, "prod", version)
-    assert site.findings(name) == []
+    version = bench.version(name)
+    bench.store.set_registered_model_alias(name, "prod", version)
+    assert bench.found(name) == []
 
 
 def test_an_imported_file_store_arrives_unapproved(

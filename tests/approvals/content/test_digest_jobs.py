@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
-from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.content import digest, digest_jobs
@@ -30,9 +29,9 @@ from mlflow_plugins_pack.approvals.content.hashing import (
 )
 from mlflow_plugins_pack.approvals.database import tables
 from mlflow_plugins_pack.approvals.ledger import audit_log
-from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.folder_digest import digest_files
+from tests.approvals.support.bench import Bench
 from tests.support import servers
 from tests.support.acting import signed_in
 from tests.support.paths import ROOT
@@ -49,15 +48,13 @@ policies:
 SETTING = "MLFLOW_PACK_APPROVALS_DIGEST_SECONDS"
 
 
-class Site:
-    """A store on SQLite, and a version whose one file can be made slow to read."""
+class SlowBench(Bench):
+    """On SQLite, with a version whose one file can be made slow to read."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.uri = f"approval-sqlite:///{folder / 'mlflow.db'}"
+        super().__init__(f"sqlite:///{folder / 'mlflow.db'}", folder)
         self.weights = folder / "model" / "weights"
         self.weights.parent.mkdir()
-        self.store = build_store(self.uri)
         with signed_in("alice"):
             self.store.create_registered_model("gov-a")
             self.store.create_model_version("gov-a", str(self.weights.parent))
@@ -73,15 +70,6 @@ class Site:
             plain.write_bytes(content)
             plain.replace(self.weights)
             pipe.write(content)
-
-    def say(self, user: str, command: str) -> None:
-        with signed_in(user):
-            tag = ModelVersionTag(f"approvals.{command}", "prod: fine")
-            self.store.set_model_version_tag("gov-a", 1, tag)
-
-    def apply(self) -> None:
-        with signed_in("erin"):
-            self.store.set_registered_model_alias("gov-a", "prod", 1)
 
     def state(self) -> str:
         return str(self.store.get_model_version("gov-a", 1).tags.get("mlflow_approvals.prod", ""))
@@ -105,15 +93,17 @@ def until(what: Callable[[], Any]) -> Any:
 
 
 @pytest.fixture
-def site(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def bench(
+    tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SlowBench]:
     (tmp_path / "policy.yaml").write_text(POLICY)
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "policy.yaml"))
     monkeypatch.setenv(SETTING, "0")
     monkeypatch.setattr(digest_jobs, "RENEW_SECONDS", 0.05)
-    made = Site(tmp_path)
+    made = SlowBench(tmp_path)
     yield made
-    made.store.engine.dispose()
+    made.close()
 
 
 def of(content: bytes) -> str:
@@ -122,55 +112,55 @@ def of(content: bytes) -> str:
     return digest_files([("weights", len(content), hashlib.sha256(content).hexdigest())])
 
 
-def approved_and_slow_again(site: Site) -> None:
+def approved_and_slow_again(bench: SlowBench) -> None:
     """Ask, have it read and approved; applying it reads it once more."""
-    site.slow()
-    site.say("erin", "request")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    site.slow()
+    bench.slow()
+    bench.say("erin", "request", 1)
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
+    bench.say("bob", "approve", 1)
+    bench.slow()
 
 
-def test_a_request_shows_that_its_files_are_being_read(site: Site) -> None:
-    site.slow()
+def test_a_request_shows_that_its_files_are_being_read(bench: SlowBench) -> None:
+    bench.slow()
     with pytest.raises(errors.ApprovalRequiredError, match=r"Its files are being read \(0 %\)"):
-        site.apply()
-    assert site.state() == "PENDING 0/1, digesting 0 %"
+        bench.set_alias(1)
+    assert bench.state() == "PENDING 0/1, digesting 0 %"
     with pytest.raises(errors.DigestingError, match="approvals apply models:/gov-a/1 prod` waits"):
-        site.say("bob", "approve")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    assert site.digest() == of(b"one")
-    site.say("bob", "approve")
-    assert site.state() == "APPROVED 1/1 (bob)"
-    with site.store.engine.connect() as connection:
+        bench.say("bob", "approve", 1)
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
+    assert bench.digest() == of(b"one")
+    bench.say("bob", "approve", 1)
+    assert bench.state() == "APPROVED 1/1 (bob)"
+    with bench.store.engine.connect() as connection:
         logged = connection.execute(sa.select(tables.audit.c.action)).scalars().all()
         assert audit_log.verify(connection).is_intact
     assert "DIGEST_RECORDED" in logged
 
 
-def test_a_change_is_made_by_bytes_read_after_its_approval(site: Site) -> None:
-    approved_and_slow_again(site)
+def test_a_change_is_made_by_bytes_read_after_its_approval(bench: SlowBench) -> None:
+    approved_and_slow_again(bench)
     with pytest.raises(errors.DigestingError, match="Nothing was changed"):
-        site.apply()
-    site.feed(b"one")
-    until(lambda: site.row().state == "done")
-    site.apply()
-    assert site.store.get_model_version_by_alias("gov-a", "prod").version == 1
+        bench.set_alias(1)
+    bench.feed(b"one")
+    until(lambda: bench.row().state == "done")
+    bench.set_alias(1)
+    assert bench.store.get_model_version_by_alias("gov-a", "prod").version == 1
 
 
-def test_what_was_changed_behind_the_approval_is_stale(site: Site) -> None:
-    approved_and_slow_again(site)
+def test_what_was_changed_behind_the_approval_is_stale(bench: SlowBench) -> None:
+    approved_and_slow_again(bench)
     with pytest.raises(errors.DigestingError):
-        site.apply()
-    site.feed(b"two")
-    until(lambda: site.row().state == "done")
+        bench.set_alias(1)
+    bench.feed(b"two")
+    until(lambda: bench.row().state == "done")
     with pytest.raises(errors.StaleApprovalError, match="its files have changed"):
-        site.apply()
+        bench.set_alias(1)
 
 
-def test_jobs_that_ended_are_removed_by_a_later_one(site: Site) -> None:
+def test_jobs_that_ended_are_removed_by_a_later_one(bench: SlowBench) -> None:
     """The table must not grow with every version that was ever read."""
     old = time.time_ns() // 1_000_000 - digest_jobs.FRESH_MS - 1
     ended = {"workspace": "default", "name": "gov-old", "bytes_done": 1, "bytes_total": 1}
@@ -181,31 +171,31 @@ def test_jobs_that_ended_are_removed_by_a_later_one(site: Site) -> None:
         ended | {"version_uid": "fresh", "state": "done", "updated_at": old + 60_000},
         ended | {"version_uid": "under-way", "state": "running", "updated_at": old},
     ]
-    with site.store.engine.begin() as connection:
+    with bench.store.engine.begin() as connection:
         connection.execute(sa.insert(tables.digest_jobs), rows)
-    site.slow()
-    site.say("erin", "request")
-    with site.store.engine.connect() as connection:
+    bench.slow()
+    bench.say("erin", "request", 1)
+    with bench.store.engine.connect() as connection:
         query = sa.select(tables.digest_jobs.c.version_uid).where(
             tables.digest_jobs.c.name == "gov-old"
         )
         assert sorted(connection.execute(query).scalars()) == ["fresh", "under-way"]
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
 
 
-def test_small_files_need_no_second_call(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_files_need_no_second_call(bench: SlowBench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SETTING, "60")
-    site.weights.write_bytes(b"one")
-    site.say("erin", "request")
-    assert site.state() == "PENDING 0/1"
-    site.say("bob", "approve")
-    site.apply()
-    assert site.row() is None
+    bench.weights.write_bytes(b"one")
+    bench.say("erin", "request", 1)
+    assert bench.state() == "PENDING 0/1"
+    bench.say("bob", "approve", 1)
+    bench.set_alias(1)
+    assert bench.row() is None
 
 
 def test_what_cannot_be_read_is_shown_and_read_again_when_asked(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    bench: SlowBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     breaks = threading.Event()
 
@@ -213,21 +203,21 @@ def test_what_cannot_be_read_is_shown_and_read_again_when_asked(
         assert breaks.wait(90)
         raise OSError("the disk is gone")
 
-    site.weights.write_bytes(b"one")
+    bench.weights.write_bytes(b"one")
     with monkeypatch.context() as patch:
         patch.setattr(digest, "hash_files", broken)
-        site.say("erin", "request")
+        bench.say("erin", "request", 1)
         breaks.set()
-        until(lambda: site.row().state == "failed")
-    until(lambda: "digesting failed: " in site.state())
-    assert "the disk is gone" in site.state()
-    site.slow()
+        until(lambda: bench.row().state == "failed")
+    until(lambda: "digesting failed: " in bench.state())
+    assert "the disk is gone" in bench.state()
+    bench.slow()
     with pytest.raises(errors.DigestingError):
-        site.say("bob", "approve")
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    site.say("bob", "approve")
-    assert site.digest() == of(b"one")
+        bench.say("bob", "approve", 1)
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
+    bench.say("bob", "approve", 1)
+    assert bench.digest() == of(b"one")
 
 
 CHILD = """
@@ -246,16 +236,16 @@ time.sleep(600)
 
 
 def test_the_reading_of_a_killed_process_is_taken_over(
-    site: Site, monkeypatch: pytest.MonkeyPatch
+    bench: SlowBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site.slow()
+    bench.slow()
     environment = servers.clean_environment(
-        MLFLOW_PACK_APPROVALS_POLICY=str(site.folder / "policy.yaml"),
+        MLFLOW_PACK_APPROVALS_POLICY=str(bench.folder / "policy.yaml"),
         MLFLOW_PACK_LINEAGE_ENABLED="false",
         **{SETTING: "0"},
     )
     child = subprocess.Popen(
-        [sys.executable, "-c", CHILD, site.uri],
+        [sys.executable, "-c", CHILD, bench.uri],
         env=environment,
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -263,79 +253,79 @@ def test_the_reading_of_a_killed_process_is_taken_over(
     try:
         assert child.stdout is not None
         assert child.stdout.readline() == b"asked\n"
-        assert site.row().state == "running"
+        assert bench.row().state == "running"
         # While it lives, no other process reads.
-        assert site.store.enforcer.digest_jobs.resume() == 0
+        assert bench.store.enforcer.digest_jobs.resume() == 0
         with pytest.raises(errors.DigestingError):
-            site.say("bob", "approve")
+            bench.say("bob", "approve", 1)
     finally:
         os.kill(child.pid, signal.SIGKILL)
         child.wait()
         if child.stdout is not None:
             child.stdout.close()
     later = time.time_ns() // 1_000_000 + digest_jobs.LEASE_MS + 1000
-    monkeypatch.setattr(site.store.enforcer.digest_jobs, "_now_ms", lambda: later)
-    assert site.store.enforcer.digest_jobs.resume() == 1
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
-    assert site.digest() == of(b"one")
+    monkeypatch.setattr(bench.store.enforcer.digest_jobs, "_now_ms", lambda: later)
+    assert bench.store.enforcer.digest_jobs.resume() == 1
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
+    assert bench.digest() == of(b"one")
 
 
-def test_jobs_beyond_the_limit_wait(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.slow()
+def test_jobs_beyond_the_limit_wait(bench: SlowBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.slow()
     for _ in range(digest_jobs.PARALLEL):
-        assert site.store.enforcer.digest_jobs._room.acquire(blocking=False)
-    site.say("erin", "request")
-    assert site.row().owner == ""
-    assert site.store.enforcer.digest_jobs.resume() == 0
+        assert bench.store.enforcer.digest_jobs._room.acquire(blocking=False)
+    bench.say("erin", "request", 1)
+    assert bench.row().owner == ""
+    assert bench.store.enforcer.digest_jobs.resume() == 0
     for _ in range(digest_jobs.PARALLEL):
-        site.store.enforcer.digest_jobs._room.release()
-    assert site.store.enforcer.digest_jobs.resume() == 1
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
+        bench.store.enforcer.digest_jobs._room.release()
+    assert bench.store.enforcer.digest_jobs.resume() == 1
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
 
 
-def test_a_pipeline_waits_for_the_reading(site: Site) -> None:
-    site.slow()
-    site.say("erin", "request")
-    arguments = ["models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+def test_a_pipeline_waits_for_the_reading(bench: SlowBench) -> None:
+    bench.slow()
+    bench.say("erin", "request", 1)
+    arguments = ["models:/gov-a/1", "prod", "--registry-store-uri", bench.uri]
     waited = CliRunner().invoke(cli, ["approvals", "wait", *arguments, "--timeout", "1s"])
     assert waited.exit_code == 3, waited.output
     assert "prod: PENDING 0/1, digesting" in waited.output
-    site.feed(b"one")
-    until(lambda: site.state() == "PENDING 0/1")
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
 
 
-def test_a_pipeline_applies_once_the_files_are_read_again(site: Site) -> None:
-    approved_and_slow_again(site)
-    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+def test_a_pipeline_applies_once_the_files_are_read_again(bench: SlowBench) -> None:
+    approved_and_slow_again(bench)
+    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", bench.uri]
     with signed_in("erin"):
         early = CliRunner().invoke(cli, [*arguments, "--timeout", "1s"])
     assert early.exit_code == 3, early.output
     told = "The files are being read: 0 %\nThey are not read yet; apply again later.\n"
     assert early.output.endswith(told)
-    assert site.state() == "APPROVED 1/1 (bob)"
-    feeder = threading.Thread(target=site.feed, args=(b"one",))
+    assert bench.state() == "APPROVED 1/1 (bob)"
+    feeder = threading.Thread(target=bench.feed, args=(b"one",))
     feeder.start()
     with signed_in("erin"):
         done = CliRunner().invoke(cli, [*arguments, "--timeout", "90s"])
     feeder.join()
     assert done.exit_code == 0, done.output
     assert done.output.endswith("models:/gov-a/1 is prod.\n")
-    assert site.state() == "APPLIED 1/1 (bob)"
+    assert bench.state() == "APPLIED 1/1 (bob)"
 
 
-def test_a_pipeline_does_not_wait_for_files_that_have_changed(site: Site) -> None:
-    approved_and_slow_again(site)
-    feeder = threading.Thread(target=site.feed, args=(b"two",))
+def test_a_pipeline_does_not_wait_for_files_that_have_changed(bench: SlowBench) -> None:
+    approved_and_slow_again(bench)
+    feeder = threading.Thread(target=bench.feed, args=(b"two",))
     feeder.start()
-    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", site.uri]
+    arguments = ["approvals", "apply", "models:/gov-a/1", "prod", "--registry-store-uri", bench.uri]
     with signed_in("erin"):
         done = CliRunner().invoke(cli, [*arguments, "--timeout", "90s"])
     feeder.join()
     assert done.exit_code == 1, done.output
     assert isinstance(done.exception, errors.StaleApprovalError)
-    assert site.state().startswith("STALE: its files have changed since")
+    assert bench.state().startswith("STALE: its files have changed since")
 
 
 def test_a_reading_holds_one_file_on_disk_and_stops_when_told(tmp_path: Path) -> None:

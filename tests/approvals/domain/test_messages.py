@@ -18,7 +18,7 @@ from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.content.hashing import ReadingStoppedError
 from mlflow_plugins_pack.approvals.enforcement import enforcer
-from tests.approvals.support.bench import Bench
+from tests.approvals.support.bench import ClockBench
 from tests.support.acting import signed_in
 
 POLICY = """
@@ -40,11 +40,11 @@ policies:
 _names = itertools.count(1)
 
 
-class GovernedBench(Bench):
+class GovernedBench(ClockBench):
     """A bench under that policy, whose model has two versions."""
 
     @classmethod
-    def of(cls, bench: Bench) -> GovernedBench:
+    def of(cls, bench: ClockBench) -> GovernedBench:
         bench.file.write_text(POLICY)
         bench.__class__ = cls
         assert isinstance(bench, GovernedBench)
@@ -72,7 +72,7 @@ class GovernedBench(Bench):
 
 
 @pytest.fixture
-def governed(bench: Bench) -> GovernedBench:
+def governed(bench: ClockBench) -> GovernedBench:
     return GovernedBench.of(bench)
 
 

@@ -18,7 +18,7 @@ from mlflow_plugins_pack.approvals.background import drift as drift_check
 from mlflow_plugins_pack.approvals.background.worker import Worker
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.reports import listings
-from tests.approvals.support.bench import HOUR, Bench, refused
+from tests.approvals.support.bench import HOUR, ClockBench, refused
 from tests.support.acting import signed_in
 
 DAY = 24 * HOUR
@@ -27,23 +27,23 @@ GROUPS = "groups: {leads: [bob, carol], risk: [dave]"
 _runs = itertools.count(1)
 
 
-def ask(bench: Bench, *lines: str) -> None:
+def ask(bench: ClockBench, *lines: str) -> None:
     """Add keys to the policy."""
     bench.edit(RULE, RULE + "".join(f"    {line}\n" for line in lines))
 
 
-def promote(bench: Bench, version: int) -> None:
+def promote(bench: ClockBench, version: int) -> None:
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)
     bench.set_alias(version)
 
 
-def audited(bench: Bench) -> list[str]:
+def audited(bench: ClockBench) -> list[str]:
     with bench.store.engine.connect() as connection:
         return [str(row["action"]) for row in listings.audit_entries(connection, 100)]
 
 
-def drift(bench: Bench) -> list[int]:
+def drift(bench: ClockBench) -> list[int]:
     policy = bench.store.governance.policy()
     found = bench.store._transactions.read(lambda s: drift_check.find(s, policy, bench.now))
     return [finding.version for finding in found]
@@ -52,7 +52,7 @@ def drift(bench: Bench) -> list[int]:
 # --- several policies -------------------------------------------------------------------------
 
 
-def test_each_target_has_the_first_policy_that_names_it(bench: Bench) -> None:
+def test_each_target_has_the_first_policy_that_names_it(bench: ClockBench) -> None:
     """A second policy for the same models must not be dead letters."""
     bench.file.write_text(
         bench.file.read_text()
@@ -84,7 +84,7 @@ def test_each_target_has_the_first_policy_that_names_it(bench: Bench) -> None:
 # --- from -------------------------------------------------------------------------------------
 
 
-def test_promotion_comes_from_staging(bench: Bench) -> None:
+def test_promotion_comes_from_staging(bench: ClockBench) -> None:
     ask(bench, "from: {aliases: [staging]}")
     version = bench.version()
     bench.say("erin", "request", version)
@@ -98,7 +98,7 @@ def test_promotion_comes_from_staging(bench: Bench) -> None:
     assert bench.holder() == version
 
 
-def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: Bench) -> None:
+def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: ClockBench) -> None:
     bench.edit("stages: [Production]", "stages: [Production, Archived]")
     one, two = bench.version(), bench.version()
     for stage in ("Staging", "Production"):
@@ -127,7 +127,9 @@ def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: B
 # --- checks on the run and the files ----------------------------------------------------------
 
 
-def run_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, **tags: str) -> tuple[MlflowClient, str]:
+def run_of(
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch, **tags: str
+) -> tuple[MlflowClient, str]:
     """Make a run in a tracking store next to the registry."""
     uri = f"sqlite:///{bench.folder / 'tracking.db'}"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
@@ -138,7 +140,7 @@ def run_of(bench: Bench, monkeypatch: pytest.MonkeyPatch, **tags: str) -> tuple[
     return client, run.info.run_id
 
 
-def version_of(bench: Bench, run_id: str, mlmodel: str = "flavors: {}\n") -> int:
+def version_of(bench: ClockBench, run_id: str, mlmodel: str = "flavors: {}\n") -> int:
     number = bench.version()
     source = Path(bench.store.get_model_version_download_uri("gov-a", number))
     (source / "MLmodel").write_text(mlmodel)
@@ -147,7 +149,7 @@ def version_of(bench: Bench, run_id: str, mlmodel: str = "flavors: {}\n") -> int
 
 
 def test_the_longest_name_a_run_may_bear_keeps_nobody_from_asking(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client may write what it likes there, and databases keep 256 letters of it."""
     _, run_id = run_of(bench, monkeypatch, mlflow_user="u" * 5000)
@@ -159,7 +161,7 @@ def test_the_longest_name_a_run_may_bear_keeps_nobody_from_asking(
 
 
 def test_metrics_are_compared_with_the_holders(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ask(
         bench,
@@ -181,7 +183,7 @@ def test_metrics_are_compared_with_the_holders(
     assert bench.holder() == better
 
 
-def test_a_signature_is_required(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signature_is_required(bench: ClockBench, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(bench, "checks: [{signature: required}]")
     _, run_id = run_of(bench, monkeypatch)
     without = version_of(bench, run_id)
@@ -193,7 +195,7 @@ def test_a_signature_is_required(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
     promote(bench, signed)
 
 
-def test_inputs_are_where_they_may_be(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_inputs_are_where_they_may_be(bench: ClockBench, monkeypatch: pytest.MonkeyPatch) -> None:
     ask(
         bench,
         'checks: [{lineage: required, inputs_under: ["s3://curated/**"], clean_git: true}]',
@@ -233,7 +235,7 @@ def test_inputs_are_where_they_may_be(bench: Bench, monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_files_behind_a_folder_are_judged_too(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch, names: list[str], problem: str | None
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch, names: list[str], problem: str | None
 ) -> None:
     ask(bench, 'checks: [{lineage: required, inputs_never: ["**.secret"]}]')
     folder = [{"u": "s3://curated/f/", "files": 2}]
@@ -257,7 +259,7 @@ def test_files_behind_a_folder_are_judged_too(
 # --- freeze -----------------------------------------------------------------------------------
 
 
-def test_nothing_is_promoted_in_a_freeze(bench: Bench) -> None:
+def test_nothing_is_promoted_in_a_freeze(bench: ClockBench) -> None:
     # The bench's clock starts on Friday, 2027-01-15T08:00Z.
     ask(bench, 'freeze: [{cron: "* * * * FRI", tz: UTC}]', "rollback: {approvals: 0, within: 30d}")
     bench.edit("approval_valid_for: 1h", "approval_valid_for: 9d")
@@ -288,7 +290,7 @@ def test_nothing_is_promoted_in_a_freeze(bench: Bench) -> None:
 # --- rollback ---------------------------------------------------------------------------------
 
 
-def test_back_to_a_version_that_held_it(bench: Bench) -> None:
+def test_back_to_a_version_that_held_it(bench: ClockBench) -> None:
     ask(
         bench,
         "rollback: {approvals: 0, within: 2d}",
@@ -321,7 +323,7 @@ def test_back_to_a_version_that_held_it(bench: Bench) -> None:
     assert bench.holder() == one
 
 
-def test_a_clock_that_went_back_makes_no_rollback_last_for_ever(bench: Bench) -> None:
+def test_a_clock_that_went_back_makes_no_rollback_last_for_ever(bench: ClockBench) -> None:
     """The next change of the target then seems to be an earlier one, and its time to be unknown."""
     ask(bench, "rollback: {approvals: 0, within: 2d}")
     one, two = bench.version(), bench.version()
@@ -337,7 +339,7 @@ def test_a_clock_that_went_back_makes_no_rollback_last_for_ever(bench: Bench) ->
     assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
 
 
-def test_a_rollback_may_need_somebody(bench: Bench) -> None:
+def test_a_rollback_may_need_somebody(bench: ClockBench) -> None:
     bench.edit("count: 1", "count: 2")
     bench.edit("count: 2}]", "count: 2}]\n    rollback: {approvals: 1, within: 30d}")
     one, two = bench.version(), bench.version()
@@ -358,7 +360,7 @@ def test_a_rollback_may_need_somebody(bench: Bench) -> None:
 # --- inheritance ------------------------------------------------------------------------------
 
 
-def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: Bench) -> None:
+def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: ClockBench) -> None:
     bench.file.write_text(
         bench.file.read_text()
         + """\
@@ -394,7 +396,7 @@ def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: Ben
 # --- approved versions only -------------------------------------------------------------------
 
 
-def test_consumers_get_approved_versions_only(bench: Bench) -> None:
+def test_consumers_get_approved_versions_only(bench: ClockBench) -> None:
     ask(bench, 'consume: {principals: ["group:serving", "svc-web"], require: approved}')
     bench.edit(GROUPS, GROUPS + ", serving: [svc-score]")
     store = bench.store
@@ -440,7 +442,7 @@ def test_consumers_get_approved_versions_only(bench: Bench) -> None:
 # --- break-glass ------------------------------------------------------------------------------
 
 
-def break_glass(bench: Bench) -> tuple[int, int]:
+def break_glass(bench: ClockBench) -> tuple[int, int]:
     ask(
         bench,
         "break_glass: {group: oncall, expires_after: 24h, post_review: {approvals: 1}}",
@@ -451,7 +453,7 @@ def break_glass(bench: Bench) -> tuple[int, int]:
     return bench.version(), bench.version()
 
 
-def test_break_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
+def test_break_glass_promotes_at_once_and_is_reviewed(bench: ClockBench) -> None:
     one, two = break_glass(bench)
     with pytest.raises(errors.NotAnApproverError, match="only 'oncall' may"):
         bench.say("erin", "break_glass", one, "prod: I want to")
@@ -482,7 +484,7 @@ def test_break_glass_promotes_at_once_and_is_reviewed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ending", ["rejected", "forgotten"])
-def test_an_unconfirmed_break_glass_is_drift(bench: Bench, ending: str) -> None:
+def test_an_unconfirmed_break_glass_is_drift(bench: ClockBench, ending: str) -> None:
     one, _ = break_glass(bench)
     ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
@@ -502,7 +504,7 @@ def test_an_unconfirmed_break_glass_is_drift(bench: Bench, ending: str) -> None:
 
 
 @pytest.mark.parametrize("ending", ["rejected", "superseded", "reviewed"])
-def test_an_unreviewed_break_glass_is_not_a_rollback_target(bench: Bench, ending: str) -> None:
+def test_an_unreviewed_break_glass_is_not_a_rollback_target(bench: ClockBench, ending: str) -> None:
     one, two = break_glass(bench)
     bench.edit('    freeze: [{cron: "* * * * *"}]\n', "    rollback: {approvals: 0, within: 30d}\n")
     ask(bench, 'consume: {principals: ["svc-web"], require: approved}')
@@ -529,7 +531,7 @@ def test_an_unreviewed_break_glass_is_not_a_rollback_target(bench: Bench, ending
         bench.store.get_model_version("gov-a", two)
 
 
-def test_break_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
+def test_break_glass_takes_away_at_once_and_is_reviewed(bench: ClockBench) -> None:
     one, two = break_glass(bench)
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
     bench.say("carol", "approve", one, "prod: was right")
@@ -554,7 +556,7 @@ def test_break_glass_takes_away_at_once_and_is_reviewed(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("ending", ["rejected", "forgotten"])
-def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: str) -> None:
+def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: ClockBench, ending: str) -> None:
     one, two = break_glass(bench)
     bench.say("zoe", "break_glass", one, "prod: the fraud wave")
     bench.say("carol", "approve", one, "prod: was right")
@@ -586,7 +588,7 @@ def test_what_was_taken_away_and_nobody_confirms_is_drift(bench: Bench, ending: 
 # --- votes and comments -----------------------------------------------------------------------
 
 
-def test_votes_can_be_withdrawn_and_changed_while_pending(bench: Bench) -> None:
+def test_votes_can_be_withdrawn_and_changed_while_pending(bench: ClockBench) -> None:
     bench.edit("count: 1", "count: 2")
     version = bench.version()
     bench.say("erin", "request", version)
@@ -602,7 +604,7 @@ def test_votes_can_be_withdrawn_and_changed_while_pending(bench: Bench) -> None:
     assert audited(bench).count("VOTE_WITHDRAWN") == 1
 
 
-def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
+def test_comments_are_edited_and_deleted_by_their_author(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "comment", version, "prod: трудно читать, 日本語")
 
@@ -627,7 +629,7 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: Bench) -> None:
     assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
 
 
-def test_the_newest_comment_is_edited_and_deleted_by_tag(bench: Bench) -> None:
+def test_the_newest_comment_is_edited_and_deleted_by_tag(bench: ClockBench) -> None:
     version = bench.version()
     for text in ("first", "second"):
         bench.say("erin", "comment", version, f"prod: {text}")
@@ -654,7 +656,9 @@ def test_the_newest_comment_is_edited_and_deleted_by_tag(bench: Bench) -> None:
 # --- locks ------------------------------------------------------------------------------------
 
 
-def test_approved_files_are_locked_where_the_repository_can(bench: Bench, tmp_path: Path) -> None:
+def test_approved_files_are_locked_where_the_repository_can(
+    bench: ClockBench, tmp_path: Path
+) -> None:
     bench.edit(RULE, RULE + "    demote: {approvals: 0}\n")
     (tmp_path / "new").write_text("weights")
     location = f"cas-file://{tmp_path / 'store'}/run/artifacts/model"

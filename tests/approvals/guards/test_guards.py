@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
+from tests.approvals.support.bench import Bench
 from tests.approvals.support.databases import DATABASES, new_like_mysql
 from tests.support.acting import signed_in
 
@@ -48,49 +48,21 @@ policies:
     targets: {aliases: [prod]}
     approvals: [{group: leads}]
 """
-_numbers = itertools.count(1)
 
 
 def call(*arguments: str) -> Result:
     return CliRunner().invoke(cli, ["approvals", *arguments])
 
 
-class Guarded:
+class Guarded(Bench):
     """A registry with guards: our store, a stock client of the same database, and raw SQL."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.url, self.folder = url, folder
-        self.store = build_store(f"approval-{url}")
-        done = call("guards", "install", "--registry-store-uri", f"approval-{url}")
+        super().__init__(url, folder)
+        done = call("guards", "install", "--registry-store-uri", self.uri)
         assert done.exit_code == 0, done.output
         self.stock = SqlAlchemyStore(url)
         self.engine = sa.create_engine(url, poolclass=sa.NullPool)
-
-    def version(self, name: str, *, prompt: bool = False) -> int:
-        with signed_in("alice"):
-            if prompt:
-                source, tags = "dummy-source", [ModelVersionTag(PROMPT_TEXT_TAG_KEY, "kind words")]
-                flags = [RegisteredModelTag(IS_PROMPT_TAG_KEY, "true")]
-            else:
-                folder = self.folder / f"files-{next(_numbers)}"
-                folder.mkdir()
-                (folder / "weights").write_text("weights")
-                source, tags, flags = str(folder), None, None
-            with contextlib.suppress(MlflowException):
-                self.store.create_registered_model(name, flags)
-            return int(self.store.create_model_version(name, source, tags=tags).version)
-
-    def promote(self, name: str, version: int, target: str = "prod") -> None:
-        with signed_in("erin"):
-            tag = ModelVersionTag("approvals.request", target)
-            self.store.set_model_version_tag(name, version, tag)
-        with signed_in("bob"):
-            tag = ModelVersionTag("approvals.approve", target)
-            self.store.set_model_version_tag(name, version, tag)
-            if target == "prod":
-                self.store.set_registered_model_alias(name, "prod", version)
-            else:
-                self.store.transition_model_version_stage(name, version, "Production", False)
 
     def run(self, statement: str, **values: Any) -> None:
         with self.engine.begin() as connection:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack.cli.main import cli
-from tests.approvals.support.bench import POLICY, Bench
+from tests.approvals.support.bench import POLICY, ClockBench
 from tests.approvals.support.policies import FULL
 from tests.support.acting import signed_in
 
@@ -90,7 +90,7 @@ def test_the_first_policy_that_names_a_target_is_explained(tmp_path: Path) -> No
 
 
 @pytest.fixture
-def history(bench: Bench) -> Bench:
+def history(bench: ClockBench) -> ClockBench:
     """Version 1 was tested and approved by bob, version 2 by carol, and 1 was taken back."""
     bench.edit(
         "approvals: [{group: leads, count: 1}]",
@@ -112,7 +112,7 @@ def history(bench: Bench) -> Bench:
     return bench
 
 
-def tried(history: Bench, tmp_path: Path, *edits: tuple[str, str]) -> tuple[int, list[Any]]:
+def tried(history: ClockBench, tmp_path: Path, *edits: tuple[str, str]) -> tuple[int, list[Any]]:
     text = history.file.read_text()
     for old, new in edits:
         assert old in text
@@ -127,7 +127,9 @@ def tried(history: Bench, tmp_path: Path, *edits: tuple[str, str]) -> tuple[int,
 ALLOWED = ("allowed", "")
 
 
-def test_the_policy_in_force_would_allow_what_it_allowed(history: Bench, tmp_path: Path) -> None:
+def test_the_policy_in_force_would_allow_what_it_allowed(
+    history: ClockBench, tmp_path: Path
+) -> None:
     assert tried(history, tmp_path) == (0, [ALLOWED] * 4)
     done = call("test", str(history.file), "--registry-store-uri", history.uri)
     assert done.output == (
@@ -136,7 +138,7 @@ def test_the_policy_in_force_would_allow_what_it_allowed(history: Bench, tmp_pat
     )
 
 
-def test_what_no_log_can_answer_for_is_said(history: Bench, tmp_path: Path) -> None:
+def test_what_no_log_can_answer_for_is_said(history: ClockBench, tmp_path: Path) -> None:
     (tmp_path / "rich.yaml").write_text(
         """
 version: 1
@@ -162,7 +164,7 @@ policies:
 
 
 def test_where_a_version_came_from_is_told_where_that_was_protected(
-    bench: Bench, tmp_path: Path
+    bench: ClockBench, tmp_path: Path
 ) -> None:
     bench.edit("aliases: [prod]", "aliases: [prod, staging]")
     first, second = bench.version(), bench.version()
@@ -225,7 +227,7 @@ def test_where_a_version_came_from_is_told_where_that_was_protected(
     ],
 )
 def test_another_policy_tells_what_it_would_have_refused(
-    history: Bench, tmp_path: Path, edit: tuple[str, str], expected: list[Any]
+    history: ClockBench, tmp_path: Path, edit: tuple[str, str], expected: list[Any]
 ) -> None:
     code, rows = tried(history, tmp_path, edit)
     assert rows == expected

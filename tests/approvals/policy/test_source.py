@@ -12,13 +12,13 @@ from mlflow.entities.model_registry import ModelVersionTag
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.reports import listings
-from tests.approvals.support.bench import HOUR, POLICY, Bench, refused
+from tests.approvals.support.bench import HOUR, POLICY, ClockBench, refused
 from tests.support import servers
 from tests.support.acting import signed_in
 from tests.support.paths import ROOT
 
 
-def test_a_request_expires(bench: Bench) -> None:
+def test_a_request_expires(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.now += 2 * HOUR
@@ -26,7 +26,7 @@ def test_a_request_expires(bench: Bench) -> None:
     assert "was filed" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(version))
 
 
-def test_an_approval_runs_out(bench: Bench) -> None:
+def test_an_approval_runs_out(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)
@@ -41,7 +41,7 @@ def test_an_approval_runs_out(bench: Bench) -> None:
     assert bench.holder() == version
 
 
-def test_shorter_times_hold_for_what_waits_already(bench: Bench) -> None:
+def test_shorter_times_hold_for_what_waits_already(bench: ClockBench) -> None:
     one, two = bench.version(), bench.version()
     bench.say("erin", "request", one)
     bench.say("erin", "request", two)
@@ -59,7 +59,7 @@ def test_shorter_times_hold_for_what_waits_already(bench: Bench) -> None:
     assert bench.holder() is None
 
 
-def test_a_stricter_policy_makes_approvals_stale(bench: Bench) -> None:
+def test_a_stricter_policy_makes_approvals_stale(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)
@@ -69,7 +69,7 @@ def test_a_stricter_policy_makes_approvals_stale(bench: Bench) -> None:
     assert bench.holder() is None
 
 
-def test_who_left_the_group_no_longer_counts(bench: Bench) -> None:
+def test_who_left_the_group_no_longer_counts(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)
@@ -77,7 +77,7 @@ def test_who_left_the_group_no_longer_counts(bench: Bench) -> None:
     refused(errors.StaleApprovalError, lambda: bench.set_alias(version))
 
 
-def test_a_looser_policy_lets_waiting_requests_through(bench: Bench) -> None:
+def test_a_looser_policy_lets_waiting_requests_through(bench: ClockBench) -> None:
     bench.edit("count: 1", "count: 2")
     version = bench.version()
     bench.say("erin", "request", version)
@@ -89,7 +89,7 @@ def test_a_looser_policy_lets_waiting_requests_through(bench: Bench) -> None:
 
 
 def test_a_broken_edit_keeps_the_old_policy_and_says_so(
-    bench: Bench, caplog: pytest.LogCaptureFixture
+    bench: ClockBench, caplog: pytest.LogCaptureFixture
 ) -> None:
     version = bench.version()
     bench.edit("approvals:", "aprovals:")
@@ -105,7 +105,7 @@ def test_a_broken_edit_keeps_the_old_policy_and_says_so(
     assert bench.holder() == version
 
 
-def test_auto_applies_with_the_last_approval(bench: Bench) -> None:
+def test_auto_applies_with_the_last_approval(bench: ClockBench) -> None:
     bench.edit("approval_valid_for: 1h", "approval_valid_for: 1h, apply: auto")
     one, two = bench.version(), bench.version()
     bench.say("erin", "request", one)
@@ -125,7 +125,7 @@ def test_auto_applies_with_the_last_approval(bench: Bench) -> None:
         assert stage == "Production"
 
 
-def test_auto_refuses_changed_bytes_to_the_approver(bench: Bench) -> None:
+def test_auto_refuses_changed_bytes_to_the_approver(bench: ClockBench) -> None:
     bench.edit("approval_valid_for: 1h", "approval_valid_for: 1h, apply: auto")
     version = bench.version()
     bench.say("erin", "request", version)
@@ -135,7 +135,7 @@ def test_auto_refuses_changed_bytes_to_the_approver(bench: Bench) -> None:
     assert bench.holder() is None
 
 
-def test_a_policy_may_ask_for_checks_only(bench: Bench) -> None:
+def test_a_policy_may_ask_for_checks_only(bench: ClockBench) -> None:
     bench.edit(
         "approvals: [{group: leads, count: 1}]",
         "approvals: []\n    checks: [{tag: tests, equals: ok, max_age: 1h}]",
@@ -156,7 +156,7 @@ def test_a_policy_may_ask_for_checks_only(bench: Bench) -> None:
     assert bench.holder() == version
 
 
-def test_self_approval_can_be_allowed(bench: Bench) -> None:
+def test_self_approval_can_be_allowed(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("bob", "request", version)
     refused(errors.SelfApprovalError, lambda: bench.say("bob", "approve", version))
@@ -166,7 +166,7 @@ def test_self_approval_can_be_allowed(bench: Bench) -> None:
     assert bench.holder() == version
 
 
-def test_refusals_are_logged_but_not_flooded(bench: Bench) -> None:
+def test_refusals_are_logged_but_not_flooded(bench: ClockBench) -> None:
     version = bench.version()
     for _ in range(5):
         refused(errors.ApprovalRequiredError, lambda: bench.set_alias(version))
@@ -175,7 +175,7 @@ def test_refusals_are_logged_but_not_flooded(bench: Bench) -> None:
     assert [entry["action"] for entry in entries] == ["REQUESTED", "REFUSED"]
 
 
-def test_kill_nine_in_the_middle_of_an_apply_changes_nothing(bench: Bench) -> None:
+def test_kill_nine_in_the_middle_of_an_apply_changes_nothing(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)

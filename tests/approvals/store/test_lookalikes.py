@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import sqlalchemy as sa
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.exceptions import MlflowException
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
-from mlflow_plugins_pack.approvals.background import drift
-from mlflow_plugins_pack.approvals.plugin import build_store
+from tests.approvals.support.bench import Bench
 from tests.approvals.support.databases import new_like_mysql
 from tests.support.acting import signed_in
 
@@ -34,78 +32,41 @@ policies:
     targets: {aliases: [prod]}
     approvals: [{group: leads}]
 """
+
+
 _numbers = itertools.count(1)
 
 
-class Site:
-    """A store, and SQL behind its back."""
-
-    def __init__(self, url: str, folder: Path) -> None:
-        self.folder = folder
-        self.store = build_store(f"approval-{url}")
-
-    def version(self, name: str) -> int:
-        folder = self.folder / f"files-{next(_numbers)}"
-        folder.mkdir()
-        (folder / "weights").write_text("weights")
-        with signed_in("alice"):
-            with contextlib.suppress(MlflowException):
-                self.store.create_registered_model(name)
-            return int(self.store.create_model_version(name, str(folder)).version)
-
-    def say(self, user: str, command: str, name: str, version: int, value: str = "prod") -> None:
-        with signed_in(user):
-            tag = ModelVersionTag(f"approvals.{command}", value)
-            self.store.set_model_version_tag(name, version, tag)
-
-    def promoted(self, name: str) -> int:
-        version = self.version(name)
-        self.say("erin", "request", name, version)
-        self.say("bob", "approve", name, version)
-        with signed_in("erin"):
-            self.store.set_registered_model_alias(name, "prod", version)
-        return version
-
+class LookalikeBench(Bench):
     def aliases(self, name: str) -> dict[str, int]:
         found = self.store.get_registered_model(name).aliases
         return {alias: int(version) for alias, version in found.items()}
 
-    def run(self, statement: str, **values: Any) -> None:
-        with self.store.engine.begin() as connection:
-            connection.execute(sa.text(statement), values)
-
-    def findings(self) -> list[drift.DriftFinding]:
-        policy = self.store.governance.policy()
-        found: list[drift.DriftFinding] = self.store._transactions.read(
-            lambda s: drift.find(s, policy)
-        )
-        return found
-
 
 @contextlib.contextmanager
-def site_on(url: str, folder: Path) -> Iterator[Site]:
+def bench_on(url: str, folder: Path) -> Iterator[LookalikeBench]:
     (folder / "policy.yaml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))
-        site = Site(url, folder)
-        yield site
-        site.store.engine.dispose()
+        bench = LookalikeBench(url, folder)
+        yield bench
+        bench.close()
 
 
 @pytest.fixture(scope="module")
 def like_mysql(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[LookalikeBench]:
     """A database that ignores case, accents, what is invisible, and more."""
     url = new_like_mysql(request.getfixturevalue("mariadb"))
-    with site_on(url, tmp_path_factory.mktemp("lookalikes")) as site:
-        yield site
+    with bench_on(url, tmp_path_factory.mktemp("lookalikes")) as bench:
+        yield bench
 
 
 @pytest.fixture
-def sqlite(tmp_path: Path) -> Iterator[Site]:
-    with site_on(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) as site:
-        yield site
+def sqlite(tmp_path: Path) -> Iterator[LookalikeBench]:
+    with bench_on(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) as bench:
+        yield bench
 
 
 def refused(kind: type[errors.ApprovalError], call: Callable[[], Any], user: str = "erin") -> str:
@@ -119,12 +80,14 @@ MODELS = ["gov\x01-a1", "gov\u200d-a1", "g\u00adov-a1", "gov-a\u0661", "GOV-A1",
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_is_governed_however_its_name_is_written(like_mysql: Site, name: str) -> None:
-    site, real = like_mysql, "gov-a1"
-    if not site.store.search_registered_models(f"name = '{real}'"):
-        site.promoted(real)
-        site.version(real)
-    store = site.store
+def test_a_model_is_governed_however_its_name_is_written(
+    like_mysql: LookalikeBench, name: str
+) -> None:
+    bench, real = like_mysql, "gov-a1"
+    if not bench.store.search_registered_models(f"name = '{real}'"):
+        bench.promoted(real)
+        bench.version(real)
+    store = bench.store
     for kind, call in (
         (errors.ApprovalRequiredError, lambda: store.set_registered_model_alias(name, "prod", 2)),
         (errors.ApprovalRequiredError, lambda: store.delete_registered_model_alias(name, "prod")),
@@ -138,30 +101,32 @@ def test_a_model_is_governed_however_its_name_is_written(like_mysql: Site, name:
     ):
         refused(kind, call)
     refused(errors.ApprovalRequiredError, lambda: store.get_model_version(name, 2), "svc-web")
-    assert site.aliases(real) == {"prod": 1}
-    assert site.findings() == []
+    assert bench.aliases(real) == {"prod": 1}
+    assert bench.findings() == []
 
 
 # Letters that this order takes for those of "prod", and no Unicode form does.
 @pytest.mark.parametrize("alias", ["PROD", "pró\u0064", "pro\ua77a", "p\ua783od", "pro\u0640d"])
-def test_a_protected_alias_is_not_deleted_as_another(like_mysql: Site, alias: str) -> None:
-    site = like_mysql
+def test_a_protected_alias_is_not_deleted_as_another(
+    like_mysql: LookalikeBench, alias: str
+) -> None:
+    bench = like_mysql
     name = f"gov-alias-{next(_numbers)}"
-    version = site.promoted(name)
+    version = bench.promoted(name)
     refused(
         errors.ApprovalRequiredError,
-        lambda: site.store.delete_registered_model_alias(name, alias),
+        lambda: bench.store.delete_registered_model_alias(name, alias),
     )
-    assert site.aliases(name) == {"prod": version}
+    assert bench.aliases(name) == {"prod": version}
     # It is the protected alias that was asked about.
-    site.say("bob", "approve", name, version)
+    bench.say("bob", "approve", version, name=name)
     with signed_in("erin"):
-        site.store.delete_registered_model_alias(name, alias)
-    assert site.aliases(name) == {}
-    assert [finding for finding in site.findings() if finding.model == name] == []
+        bench.store.delete_registered_model_alias(name, alias)
+    assert bench.aliases(name) == {}
+    assert [finding for finding in bench.findings() if finding.model == name] == []
 
 
-def test_other_aliases_with_other_letters_can_be_deleted(like_mysql: Site) -> None:
+def test_other_aliases_with_other_letters_can_be_deleted(like_mysql: LookalikeBench) -> None:
     name = f"gov-free-{next(_numbers)}"
     version = like_mysql.version(name)
     like_mysql.run(
@@ -176,7 +141,7 @@ def test_other_aliases_with_other_letters_can_be_deleted(like_mysql: Site) -> No
     assert like_mysql.aliases(name) == {}
 
 
-def test_a_lookalike_from_before_the_policy_can_be_taken_away(sqlite: Site) -> None:
+def test_a_lookalike_from_before_the_policy_can_be_taken_away(sqlite: LookalikeBench) -> None:
     version = sqlite.version("gov-a")
     sqlite.run(
         "INSERT INTO registered_model_aliases (workspace, name, alias, version) "
@@ -185,7 +150,7 @@ def test_a_lookalike_from_before_the_policy_can_be_taken_away(sqlite: Site) -> N
     )
     delete = lambda: sqlite.store.delete_registered_model_alias("gov-a", "Prod")  # noqa: E731
     refused(errors.ApprovalRequiredError, delete)
-    sqlite.say("bob", "approve", "gov-a", version, "Prod: away with it")
+    sqlite.say("bob", "approve", version, "Prod: away with it")
     with signed_in("erin"):
         delete()
     assert sqlite.aliases("gov-a") == {}
@@ -195,10 +160,10 @@ def test_a_lookalike_from_before_the_policy_can_be_taken_away(sqlite: Site) -> N
 
 
 def before_the_write(
-    site: Site, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
+    bench: LookalikeBench, monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[], None]
 ) -> None:
     """Let something happen once between a call's first look and its write."""
-    enforcer, real = site.store.enforcer, site.store.enforcer.transactions.read
+    enforcer, real = bench.store.enforcer, bench.store.enforcer.transactions.read
     looked = itertools.count()
 
     def read(work: Any) -> Any:
@@ -211,7 +176,7 @@ def before_the_write(
 
 
 def test_a_version_that_comes_while_its_alias_is_set(
-    sqlite: Site, monkeypatch: pytest.MonkeyPatch
+    sqlite: LookalikeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sqlite.version("gov-a")
     for call in (
@@ -225,7 +190,7 @@ def test_a_version_that_comes_while_its_alias_is_set(
     assert sqlite.findings() == []
 
 
-def test_a_version_that_never_comes_is_not_there(sqlite: Site) -> None:
+def test_a_version_that_never_comes_is_not_there(sqlite: LookalikeBench) -> None:
     sqlite.version("gov-a")
     for call in (
         lambda: sqlite.store.set_registered_model_alias("gov-a", "prod", 9),
@@ -238,7 +203,7 @@ def test_a_version_that_never_comes_is_not_there(sqlite: Site) -> None:
 
 
 def test_a_model_that_becomes_a_prompt_while_its_alias_is_set(
-    sqlite: Site, monkeypatch: pytest.MonkeyPatch
+    sqlite: LookalikeBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only prompts of that name are governed, and it was a model at the first look."""
     sqlite.version("say-a")

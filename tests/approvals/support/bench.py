@@ -1,16 +1,21 @@
-"""One SQLite store under a policy that changes, and a clock that moves."""
+"""A store with its users on any database; on SQLite with a clock that the test moves, too."""
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from mlflow.entities.model_registry import ModelVersionTag
+import sqlalchemy as sa
+from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
+from mlflow.exceptions import MlflowException
+from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.plugin import build_store
@@ -34,16 +39,92 @@ _numbers = itertools.count(1)
 
 
 class Bench:
-    """A store, its policy file and its clock."""
+    """Our store on one database, its users, and SQL that goes past it.
+
+    Attributes:
+        url: SQLAlchemy URL of the database.
+        uri: Our store's URI of it.
+        folder: For the files of versions.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.uri, self.folder = url, f"approval-{url}", folder
+        self.store = build_store(self.uri)
+
+    def version(self, name: str = "gov-a", *, prompt: bool = False) -> int:
+        """Register a version with files of its own, of a model that need not exist."""
+        if prompt:
+            source, tags = "dummy-source", [ModelVersionTag(PROMPT_TEXT_TAG_KEY, "kind words")]
+            flags = [RegisteredModelTag(IS_PROMPT_TAG_KEY, "true")]
+        else:
+            files = self.folder / f"files-{next(_numbers)}"
+            files.mkdir()
+            (files / "weights").write_text("weights")
+            source, tags, flags = str(files), None, None
+        with signed_in("alice"):
+            with contextlib.suppress(MlflowException):
+                self.store.create_registered_model(name, flags)
+            return int(self.store.create_model_version(name, source, tags=tags).version)
+
+    def say(
+        self,
+        user: str,
+        command: str,
+        version: int,
+        value: str = "prod: ok",
+        *,
+        name: str = "gov-a",
+    ) -> None:
+        """Give a command as a tag."""
+        with signed_in(user):
+            tag = ModelVersionTag(f"approvals.{command}", value)
+            self.store.set_model_version_tag(name, version, tag)
+
+    def set_alias(self, version: int, *, name: str = "gov-a") -> None:
+        with signed_in("erin"):
+            self.store.set_registered_model_alias(name, "prod", version)
+
+    def promote(self, name: str, version: int, target: str = "prod") -> None:
+        """Request, approve and apply."""
+        self.say("erin", "request", version, target, name=name)
+        self.say("bob", "approve", version, target, name=name)
+        if target == "prod":
+            self.set_alias(version, name=name)
+        else:
+            with signed_in("erin"):
+                self.store.transition_model_version_stage(name, version, "Production", False)
+
+    def promoted(self, name: str, *, target: str = "prod", prompt: bool = False) -> int:
+        """Return a new version that was approved and serves."""
+        version = self.version(name, prompt=prompt)
+        self.promote(name, version, target)
+        return version
+
+    def run(self, statement: str, **values: Any) -> None:
+        """Run SQL as somebody with the database's password would."""
+        with self.store.engine.begin() as connection:
+            connection.execute(sa.text(statement), values)
+
+    def findings(self) -> list[drift.DriftFinding]:
+        policy = self.store.governance.policy()
+        found: list[drift.DriftFinding] = self.store._transactions.read(
+            lambda s: drift.find(s, policy)
+        )
+        return found
+
+    def close(self) -> None:
+        self.store.engine.dispose()
+
+
+class ClockBench(Bench):
+    """On SQLite, under `POLICY` or what the test makes of it, with a clock that the test moves."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
         self.file = folder / "policy.yaml"
         self.file.write_text(POLICY)
         monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(self.file))
         monkeypatch.setattr(policy_source, "_LOOK_AGAIN_SECONDS", 0.0)
-        self.uri = f"approval-sqlite:///{folder / 'mlflow.db'}"
-        self.store = build_store(self.uri)
+        super().__init__(f"sqlite:///{folder / 'mlflow.db'}", folder)
         self.now = 1_800_000_000_000
         monkeypatch.setattr(clock, "now_ms", lambda: self.now)
 
@@ -55,24 +136,6 @@ class Bench:
         text = self.file.read_text()
         assert old in text
         self.file.write_text(text.replace(old, new))
-
-    def version(self, name: str = "gov-a") -> int:
-        source = self.folder / f"files-{next(_numbers)}"
-        source.mkdir()
-        (source / "weights").write_text("weights")
-        with signed_in("alice"):
-            if name not in [m.name for m in self.store.search_registered_models()]:
-                self.store.create_registered_model(name)
-            return int(self.store.create_model_version(name, str(source)).version)
-
-    def say(self, user: str, command: str, version: int, value: str = "prod: ok") -> None:
-        with signed_in(user):
-            tag = ModelVersionTag(f"approvals.{command}", value)
-            self.store.set_model_version_tag("gov-a", version, tag)
-
-    def set_alias(self, version: int) -> None:
-        with signed_in("erin"):
-            self.store.set_registered_model_alias("gov-a", "prod", version)
 
     def holder(self) -> Any:
         return self.store.get_registered_model("gov-a").aliases.get("prod")

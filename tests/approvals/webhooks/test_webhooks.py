@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import itertools
 import json
 import os
 import signal
@@ -18,20 +17,18 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.entities.webhook import WebhookEvent
 from mlflow.exceptions import MlflowException
 from mlflow.webhooks.delivery import _generate_hmac_signature
 
 from mlflow_plugins_pack.approvals.background import worker
-from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from mlflow_plugins_pack.approvals.policy.webhooks import Webhook
 from mlflow_plugins_pack.approvals.webhooks import outbox, payload, sender
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import PolicyInvalidError
+from tests.approvals.support.bench import Bench
 from tests.support import servers
-from tests.support.acting import signed_in
 
 POLICY = """
 version: 1
@@ -46,7 +43,6 @@ events:
   webhooks:
     - {url: "URL", secret: {env: HOOK_SECRET}}
 """
-_numbers = itertools.count(1)
 
 
 class Receiver:
@@ -92,13 +88,13 @@ def receiver() -> Iterator[Receiver]:
     found.close()
 
 
-class Site:
-    """A store whose policy names the receiver, and a clock."""
+class WebhookBench(Bench):
+    """Under a policy that names the receiver, with a worker and a clock."""
 
     def __init__(self, url: str, folder: Path, receiver: Receiver) -> None:
         (folder / "policy.yaml").write_text(POLICY.replace("URL", receiver.url))
-        self.folder, self.url, self.receiver = folder, url, receiver
-        self.store = build_store(f"approval-{url}")
+        super().__init__(url, folder)
+        self.receiver = receiver
         self.ahead = 0
         self.worker = self.new_worker()
 
@@ -108,24 +104,6 @@ class Site:
 
     def now(self) -> int:
         return time.time_ns() // 1_000_000 + self.ahead
-
-    def version(self, name: str) -> int:
-        source = self.folder / f"files-{next(_numbers)}"
-        source.mkdir()
-        (source / "weights").write_text("weights")
-        with signed_in("alice"):
-            with contextlib.suppress(MlflowException):
-                self.store.create_registered_model(name)
-            return int(self.store.create_model_version(name, str(source)).version)
-
-    def say(self, user: str, command: str, name: str, version: int) -> None:
-        with signed_in(user):
-            tag = ModelVersionTag(f"approvals.{command}", "prod: because")
-            self.store.set_model_version_tag(name, version, tag)
-
-    def set_alias(self, name: str, version: int) -> None:
-        with signed_in("erin"):
-            self.store.set_registered_model_alias(name, "prod", version)
 
     def rows(self) -> list[dict[str, Any]]:
         done = CliRunner().invoke(
@@ -139,7 +117,7 @@ class Site:
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def served(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Site]:
+) -> Iterator[WebhookBench]:
     """A store for all tests of a database: MLflow's own tables take seconds to make."""
     folder = tmp_path_factory.mktemp("events")
     if request.param == "sqlite":
@@ -149,14 +127,14 @@ def served(
     receiver = Receiver()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))
-        site = Site(url, folder, receiver)
-    yield site
-    site.store._dispose_engine()
+        bench = WebhookBench(url, folder, receiver)
+    yield bench
+    bench.store._dispose_engine()
     receiver.close()
 
 
 @pytest.fixture
-def site(served: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
+def bench(served: WebhookBench, monkeypatch: pytest.MonkeyPatch) -> WebhookBench:
     monkeypatch.setenv("HOOK_SECRET", "s3cret")
     with served.store.engine.begin() as connection:
         for table in ("mpp_outbox", "mpp_lease", "registered_model_aliases", "mpp_grant"):
@@ -166,18 +144,18 @@ def site(served: Site, monkeypatch: pytest.MonkeyPatch) -> Site:
     return served
 
 
-def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
-    receiver = site.receiver
-    one, two = site.version("gov-a"), site.version("gov-a")
+def test_each_event_arrives_signed_and_in_order(bench: WebhookBench) -> None:
+    receiver = bench.receiver
+    one, two = bench.version("gov-a"), bench.version("gov-a")
     with pytest.raises(MlflowException, match="APPROVAL_REQUIRED"):
-        site.set_alias("gov-a", one)
-    site.say("bob", "approve", "gov-a", one)
-    site.set_alias("gov-a", one)
-    site.say("erin", "request", "gov-a", two)
-    site.say("bob", "reject", "gov-a", two)
-    site.say("erin", "request", "gov-a", two)
-    site.say("erin", "cancel", "gov-a", two)
-    assert site.worker.step()
+        bench.set_alias(one)
+    bench.say("bob", "approve", one)
+    bench.set_alias(one)
+    bench.say("erin", "request", two)
+    bench.say("bob", "reject", two)
+    bench.say("erin", "request", two)
+    bench.say("erin", "cancel", two)
+    assert bench.worker.step()
     assert receiver.told() == [
         "request.created",
         "request.approved",
@@ -196,89 +174,91 @@ def test_each_event_arrives_signed_and_in_order(site: Site) -> None:
     assert told["data"]["after"]["approvers"] == ["bob"]
     assert (told["data"]["name"], told["data"]["version"]) == ("gov-a", 1)
     assert told["timestamp"].endswith("Z")
-    assert site.worker.step()
+    assert bench.worker.step()
     assert len(receiver.got) == 7  # nothing twice
-    assert {row["state"] for row in site.rows()} == {"delivered"}
+    assert {row["state"] for row in bench.rows()} == {"delivered"}
 
     # Changed in the database: reported once, by the process that runs the worker.
-    with site.store.engine.begin() as connection:
+    with bench.store.engine.begin() as connection:
         connection.execute(sa.text("UPDATE registered_model_aliases SET version = 2"))
-    site.ahead += worker.DRIFT_MS
-    assert site.worker.step()
-    site.ahead += worker.DRIFT_MS
-    assert site.worker.step()
+    bench.ahead += worker.DRIFT_MS
+    assert bench.worker.step()
+    bench.ahead += worker.DRIFT_MS
+    assert bench.worker.step()
     assert receiver.told()[7:] == ["drift"]
     assert json.loads(receiver.got[7][1])["data"]["after"]["kind"] == "unapproved"
 
 
-def test_a_break_glass_is_reported(site: Site) -> None:
-    site.say("zoe", "break_glass", "gov-emergency", site.version("gov-emergency"))
-    site.worker.step()
-    told = site.receiver.told()
+def test_a_break_glass_is_reported(bench: WebhookBench) -> None:
+    bench.say("zoe", "break_glass", bench.version("gov-emergency"), name="gov-emergency")
+    bench.worker.step()
+    told = bench.receiver.told()
     assert told.index("break_glass") < told.index("request.applied")
 
 
-def test_a_failed_delivery_is_repeated_later_and_later(site: Site) -> None:
-    receiver = site.receiver
-    site.say("erin", "request", "gov-b", site.version("gov-b"))
+def test_a_failed_delivery_is_repeated_later_and_later(bench: WebhookBench) -> None:
+    receiver = bench.receiver
+    bench.say("erin", "request", bench.version("gov-b"), name="gov-b")
     receiver.answers = [500, 302, 404]
     receiver.location = receiver.url
     for attempt in range(1, 4):
-        assert site.worker.step()
+        assert bench.worker.step()
         assert len(receiver.got) == attempt  # a redirect is not followed
-        (row,) = site.rows()
+        (row,) = bench.rows()
         assert (row["state"], row["attempts"]) == ("pending", attempt)
         assert row["last_error"].startswith("answered ")
-        assert site.worker.step()
+        assert bench.worker.step()
         assert len(receiver.got) == attempt  # not before its time
-        site.ahead += payload.wait_ms(attempt, 1.0)
-    assert site.worker.step()
-    (row,) = site.rows()
+        bench.ahead += payload.wait_ms(attempt, 1.0)
+    assert bench.worker.step()
+    (row,) = bench.rows()
     assert (row["state"], row["attempts"], row["last_error"]) == ("delivered", 4, None)
     assert len({headers["X-MLflow-Delivery-Id"] for headers, _ in receiver.got}) == 1
 
 
-def test_given_up_events_are_revived_by_hand(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_given_up_events_are_revived_by_hand(
+    bench: WebhookBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(payload, "MAX_ATTEMPTS", 2)
-    site.say("erin", "request", "gov-c", site.version("gov-c"))
-    site.receiver.answers = [500, 500]
+    bench.say("erin", "request", bench.version("gov-c"), name="gov-c")
+    bench.receiver.answers = [500, 500]
     for _ in range(3):
-        site.worker.step()
-        site.ahead += payload.wait_ms(9, 1.0)
-    (row,) = site.rows()
+        bench.worker.step()
+        bench.ahead += payload.wait_ms(9, 1.0)
+    (row,) = bench.rows()
     assert row["state"] == "failed"
-    registry = ["--registry-store-uri", f"approval-{site.url}"]
+    registry = ["--registry-store-uri", f"approval-{bench.url}"]
     done = CliRunner().invoke(cli, ["approvals", "events", "retry", row["delivery"], *registry])
     assert done.output.startswith("1 will be attempted")
-    site.worker.step()
-    assert site.rows()[0]["state"] == "delivered"
+    bench.worker.step()
+    assert bench.rows()[0]["state"] == "delivered"
     assert CliRunner().invoke(cli, ["approvals", "events", "retry", *registry]).exit_code == 2
     done = CliRunner().invoke(cli, ["approvals", "events", "retry", "--all", *registry])
     assert done.output.startswith("0 will")
 
 
-def test_deliveries_made_long_ago_are_forgotten(site: Site) -> None:
-    version = site.version("gov-old")
-    site.say("erin", "request", "gov-old", version)
-    assert site.worker.step()
-    site.ahead += outbox.KEPT_MS - 60_000
-    site.say("erin", "cancel", "gov-old", version)
-    assert site.worker.step()
-    assert [row["event"] for row in site.rows()] == ["request.created", "request.cancelled"]
-    site.ahead += 120_000
-    site.say("erin", "request", "gov-old", version)
-    assert site.worker.step()
-    assert [row["event"] for row in site.rows()] == ["request.cancelled", "request.created"]
+def test_deliveries_made_long_ago_are_forgotten(bench: WebhookBench) -> None:
+    version = bench.version("gov-old")
+    bench.say("erin", "request", version, name="gov-old")
+    assert bench.worker.step()
+    bench.ahead += outbox.KEPT_MS - 60_000
+    bench.say("erin", "cancel", version, name="gov-old")
+    assert bench.worker.step()
+    assert [row["event"] for row in bench.rows()] == ["request.created", "request.cancelled"]
+    bench.ahead += 120_000
+    bench.say("erin", "request", version, name="gov-old")
+    assert bench.worker.step()
+    assert [row["event"] for row in bench.rows()] == ["request.cancelled", "request.created"]
 
 
-def test_one_worker_at_a_time_until_it_dies(site: Site) -> None:
-    receiver = site.receiver
-    site.say("erin", "request", "gov-d", site.version("gov-d"))
-    others = [site.new_worker() for _ in range(3)]
-    assert site.worker.step()
+def test_one_worker_at_a_time_until_it_dies(bench: WebhookBench) -> None:
+    receiver = bench.receiver
+    bench.say("erin", "request", bench.version("gov-d"), name="gov-d")
+    others = [bench.new_worker() for _ in range(3)]
+    assert bench.worker.step()
     assert [other.step() for other in others] == [False, False, False]
-    site.say("erin", "cancel", "gov-d", 1)
-    site.ahead += worker.LEASE_MS + 1  # the first is dead, or asleep for too long
+    bench.say("erin", "cancel", 1, name="gov-d")
+    bench.ahead += worker.LEASE_MS + 1  # the first is dead, or asleep for too long
     with contextlib.ExitStack() as stack:
         worked = []
         threads = [threading.Thread(target=lambda o=o: worked.append(o.step())) for o in others]
@@ -286,22 +266,22 @@ def test_one_worker_at_a_time_until_it_dies(site: Site) -> None:
         for thread in threads:
             thread.start()
     assert worked.count(True) == 1
-    assert not site.worker.step()
+    assert not bench.worker.step()
     assert receiver.told() == ["request.created", "request.cancelled"]
 
 
-def test_what_is_rolled_back_is_not_told(site: Site) -> None:
+def test_what_is_rolled_back_is_not_told(bench: WebhookBench) -> None:
     def work(session: Any) -> None:
-        ledger = site.store.enforcer.ledger(session)
+        ledger = bench.store.enforcer.ledger(session)
         ledger.record("APPLIED", workspace="default", name="gov-e", version=1, target="alias:prod")
         raise MlflowException("no")
 
     with pytest.raises(MlflowException):
-        site.store._transactions.write(work)
+        bench.store._transactions.write(work)
     with pytest.raises(MlflowException):
-        site.set_alias("gov-nowhere", 1)
-    site.worker.step()
-    assert site.receiver.got == []
+        bench.set_alias(1, name="gov-nowhere")
+    bench.worker.step()
+    assert bench.receiver.got == []
 
 
 def _webhook(**values: Any) -> Webhook:

@@ -32,7 +32,7 @@ WORKSPACE = "tumour-team"
 
 
 @dataclass(frozen=True)
-class Site:
+class Deployment:
     """One combination.
 
     Attributes:
@@ -54,30 +54,30 @@ class Site:
 
 @contextlib.contextmanager
 def started(
-    site: Site, folder: Path, request: pytest.FixtureRequest
+    deployment: Deployment, folder: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[MlflowServer, dict[str, str]]]:
-    """Start a site; give its server and what a client's environment needs."""
-    if site.database == "sqlite":
+    """Start a deployment; give its server and what a client's environment needs."""
+    if deployment.database == "sqlite":
         backend = f"sqlite:///{folder / 'mlflow.db'}"
     else:
-        backend = request.getfixturevalue(site.database).new_database()
+        backend = request.getfixturevalue(deployment.database).new_database()
     store_environment: dict[str, str] = {}
-    if site.artifacts == "file":
+    if deployment.artifacts == "file":
         root = f"cas-file://{folder / 'artifacts'}"
     else:
-        store = request.getfixturevalue({"s3": "moto", "wasbs": "azurite"}[site.artifacts])
+        store = request.getfixturevalue({"s3": "moto", "wasbs": "azurite"}[deployment.artifacts])
         store_environment = store.environment
         root = f"cas-{store.new_root()}"
     policy = folder / "policy.yaml"
     policy.write_text(POLICY)
-    options = [*site.options, *(["--enable-workspaces"] if site.has_workspaces else [])]
-    place = {"default_artifact_root": root} if site.is_direct else {"artifacts": root}
+    options = [*deployment.options, *(["--enable-workspaces"] if deployment.has_workspaces else [])]
+    place = {"default_artifact_root": root} if deployment.is_direct else {"artifacts": root}
     with mlflow_server(
         folder,
         backend=backend,
         registry=f"approval-{backend}",
         app_name="basic-auth",
-        workers=site.workers,
+        workers=deployment.workers,
         options=options,
         MLFLOW_PACK_APPROVALS_POLICY=str(policy),
         **place,
@@ -90,9 +90,9 @@ def started(
             "MLFLOW_TRACKING_URI": server.url,
             "MLFLOW_TRACKING_PASSWORD": PASSWORD,
         }
-        if site.is_direct:
+        if deployment.is_direct:
             client_environment |= store_environment
-        if site.has_workspaces:
+        if deployment.has_workspaces:
             open_workspace(server)
             client_environment["MAIN_JOB_WORKSPACE"] = WORKSPACE
         yield server, client_environment
