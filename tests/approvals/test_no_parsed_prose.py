@@ -20,7 +20,7 @@ from mlflow_plugins_pack.approvals.domain.projection import TargetStatus
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.cli.approvals import pipeline
 from mlflow_plugins_pack.cli.main import cli
-from tests.approvals.support.bench import Bench
+from tests.approvals.support.bench import ClockBench
 from tests.support.acting import signed_in
 
 NOISE = "APPLIED 9/9 (mallory), PENDING: break-glass (0 %) inherited from models:/x/1"
@@ -58,7 +58,7 @@ def _without_why(finding: drift.DriftFinding) -> None:
 class Story:
     """What a pipeline and its people do, and all that programs can see of it."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: ClockBench) -> None:
         self.bench = bench
         self.seen: list[Any] = []
 
@@ -132,7 +132,7 @@ def _data(value: Any) -> Any:
 
 
 @pytest.fixture
-def story(bench: Bench) -> Story:
+def story(bench: ClockBench) -> Story:
     bench.edit(
         "    approvals: [{group: leads, count: 1}]\n", "    approvals: [{group: leads}]\n" + EXTRAS
     )

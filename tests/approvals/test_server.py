@@ -498,7 +498,7 @@ def test_health_of_the_log(site: ServerBench) -> None:
     assert " 500" not in log
 
 
-def test_a_source_that_can_lead_to_other_files_later_is_not_approvable(site: Site) -> None:
+def test_a_source_that_can_lead_to_other_files_later_is_not_approvable(site: ServerBench) -> None:
     """A logged model that is added to a run would replace the run's files for every client."""
     name = "fraud-overlay"
     with site.as_user("alice"):

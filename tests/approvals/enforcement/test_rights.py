@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.enforcement.test_requirements import run_of, version_of
-from tests.approvals.support.bench import Bench, refused
+from tests.approvals.support.bench import ClockBench, refused
 from tests.support.acting import signed_in
 
 
-def test_an_approved_request_is_not_its_requesters_to_cancel(bench: Bench) -> None:
+def test_an_approved_request_is_not_its_requesters_to_cancel(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)
@@ -23,7 +23,7 @@ def test_an_approved_request_is_not_its_requesters_to_cancel(bench: Bench) -> No
     assert bench.holder() == version
 
 
-def test_nor_one_that_others_have_voted_on(bench: Bench) -> None:
+def test_nor_one_that_others_have_voted_on(bench: ClockBench) -> None:
     bench.edit("count: 1", "count: 2")
     version = bench.version()
     bench.say("erin", "request", version)
@@ -35,7 +35,7 @@ def test_nor_one_that_others_have_voted_on(bench: Bench) -> None:
     assert bench.state(version) == "CANCELLED: by erin: ok"
 
 
-def test_nor_a_request_to_demote(bench: Bench) -> None:
+def test_nor_a_request_to_demote(bench: ClockBench) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     bench.say("bob", "approve", version)
@@ -48,7 +48,7 @@ def test_nor_a_request_to_demote(bench: Bench) -> None:
 
 
 def test_a_tag_that_anyone_may_write_takes_no_vote_away(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, run_id = run_of(bench, monkeypatch, mlflow_user="trainer")
     version = version_of(bench, run_id)
@@ -59,7 +59,7 @@ def test_a_tag_that_anyone_may_write_takes_no_vote_away(
 
 
 def test_nor_does_overwriting_it_win_a_vote_back(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client, run_id = run_of(bench, monkeypatch, mlflow_user="bob")
     version = version_of(bench, run_id)
@@ -71,7 +71,7 @@ def test_nor_does_overwriting_it_win_a_vote_back(
 
 
 def test_who_is_excluded_is_shown_and_a_policy_may_say_otherwise(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, run_id = run_of(bench, monkeypatch, mlflow_user="bob")
     version = version_of(bench, run_id)

@@ -12,7 +12,7 @@ from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.domain.near_misses import imitates_projection, meant_command
 from mlflow_plugins_pack.approvals.domain.tag_names import COMMANDS, is_reserved_tag
-from tests.approvals.support.bench import Bench
+from tests.approvals.support.bench import ClockBench
 from tests.support.acting import signed_in
 
 
@@ -33,7 +33,7 @@ from tests.support.acting import signed_in
     ],
 )
 def test_a_misspelt_vote_is_refused_with_the_right_spelling(
-    bench: Bench, written: str, meant: str
+    bench: ClockBench, written: str, meant: str
 ) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
@@ -50,7 +50,7 @@ def test_a_misspelt_vote_is_refused_with_the_right_spelling(
 @pytest.mark.parametrize(
     "key", ["mlflow_approval.prod", "mlflow-approvals.prod", "MLflow.Approvals"]
 )
-def test_a_tag_that_imitates_the_state_is_refused(bench: Bench, key: str) -> None:
+def test_a_tag_that_imitates_the_state_is_refused(bench: ClockBench, key: str) -> None:
     version = bench.version()
     with signed_in("bob"), pytest.raises(errors.ReservedTagError, match="could be taken for"):
         bench.store.set_model_version_tag("gov-a", version, ModelVersionTag(key, "APPLIED 2/2"))
@@ -59,14 +59,14 @@ def test_a_tag_that_imitates_the_state_is_refused(bench: Bench, key: str) -> Non
 @pytest.mark.parametrize(
     "key", ["approval.status", "approval_status", "approved", "approval_request_id", "approvals"]
 )
-def test_other_tools_tags_are_written(bench: Bench, key: str) -> None:
+def test_other_tools_tags_are_written(bench: ClockBench, key: str) -> None:
     version = bench.version()
     with signed_in("erin"):
         bench.store.set_model_version_tag("gov-a", version, ModelVersionTag(key, "yes"))
     assert bench.store.get_model_version("gov-a", version).tags[key] == "yes"
 
 
-def test_what_no_policy_governs_is_as_in_stock(bench: Bench) -> None:
+def test_what_no_policy_governs_is_as_in_stock(bench: ClockBench) -> None:
     version = bench.version("free")
     with signed_in("erin"):
         tag = ModelVersionTag("approval.approve", "yes")
