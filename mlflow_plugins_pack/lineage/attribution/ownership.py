@@ -271,6 +271,6 @@ class Ownership:
         """Return how often a run opened a file that is not recorded, there being too many."""
         return sum(
             seen.dropped
-            for (owner, writes), seen in list(self._seen.items())
-            if (run_id in owner if isinstance(owner, tuple) else owner == thread and not writes)
+            for (owner, _), seen in list(self._seen.items())
+            if (run_id in owner if isinstance(owner, tuple) else owner == thread)
         )

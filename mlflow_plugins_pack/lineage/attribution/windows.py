@@ -1,9 +1,9 @@
 """Which run each read and write belongs to: one window per run.
 
-A run's window holds what was read while it was the innermost active run, what its nested runs
-read, and what was read since the previous run ended. Marked as shared is what it may have in
-memory from before: its parents' reads, and the preamble that all runs of the process
-have in common. Pure bookkeeping; the caller holds the lock.
+A run's window holds what was read and written while it was the innermost active run, what its
+nested runs read and wrote, and what its thread read and wrote since the previous run ended. Marked
+as shared is what it may have in memory from before: its parents' reads, and the preamble that all
+runs of the process have in common. Pure bookkeeping; the caller holds the lock.
 """
 
 from __future__ import annotations
@@ -138,8 +138,10 @@ class Recorder:
                 own.merge(other.nested)
                 family.add(other.run_id)
         idle = self._idle.get(thread, Scope())
-        before = own if run.parent is None else shared
-        before.merge(Scope(idle.reads, idle.more, dropped=idle.dropped))
+        if run.parent is None:
+            own.merge(idle)
+        else:
+            shared.merge(Scope(idle.reads, idle.more, dropped=idle.dropped))
         for ancestor in self._runs.ancestors(run_id):
             family.add(ancestor)
             shared.merge(self._runs.state(ancestor).scope.read_only())

@@ -187,3 +187,32 @@ def test_a_version_written_by_one_run_and_read_by_another_is_upstream() -> None:
     assert recorder.window("r2", 1).upstream == ()
     recorder.add(version(READ, "s3://b/k", "v1", "r2"))
     assert recorder.window("r2", 1).upstream == ("r1",)
+
+
+def test_writes_outside_of_runs_belong_to_the_next_run_as_reads_do() -> None:
+    runs = Runs()
+    recorder = Recorder(runs, 10)
+    recorder.add(event(WRITE, "/before"))
+    recorder.add(event(READ, "/before"))
+    first = recorder.window("r1", 1)
+    assert set(first.own.writes) == {"/before"}
+    # It is an input too: another run may prepare it next time.
+    assert set(first.own.reads) == {"/before"}
+    assert first.intermediate == frozenset()
+    recorder.close("r1", 1)
+    recorder.add(event(WRITE, "/between"))
+    recorder.add(event(WRITE, "/elsewhere", thread=2))
+    second = recorder.window("r2", 1)
+    assert set(second.own.writes) == {"/between"}
+    recorder.close("r2", 1)
+    assert not recorder.window("r3", 1).own.writes
+    runs.sight("r4", "parent")
+    recorder.add(event(WRITE, "/nested"))
+    assert not recorder.window("r4", 1).own.writes
+
+
+def test_a_file_that_was_renamed_outside_of_runs_is_written_under_its_new_name() -> None:
+    recorder = Recorder(Runs(), 10)
+    recorder.add(event(WRITE, "/a.tmp"))
+    recorder.add(event(MOVE, "/a", source="/a.tmp"))
+    assert set(recorder.window("r", 1).own.writes) == {"/a"}
