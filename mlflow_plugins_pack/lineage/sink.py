@@ -78,6 +78,12 @@ class Sink(Protocol):
     def child_start_code(self) -> str | None:
         """Return the code with which a process that is about to be spawned begins its capture."""
 
+    def client_run_created(self, run_id: str, tracking_uri: str) -> None:
+        """Learn that the user created a run through `MlflowClient`."""
+
+    def client_run_ends(self, run_id: str) -> None:
+        """Learn that a client is about to end a run."""
+
     def version_created(self, registry_uri: str, name: str) -> None:
         """Learn that a version of a registered model was created."""
 

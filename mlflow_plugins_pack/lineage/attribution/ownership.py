@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
-from mlflow_plugins_pack.lineage.attribution.runs import OPEN, Runs
+from mlflow_plugins_pack.lineage.attribution.runs import FULLY, OPEN, Runs, RunState
 from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
 
 
@@ -153,18 +153,37 @@ class Ownership:
         state = self._runs.sight(run_id)
         state.phase = OPEN
         state.is_attached, state.tracking_uri = True, tracking_uri
+        state.applies = FULLY
         state.thread = threading.get_ident()
+        self._attached_changed()
+
+    def attach_process(self, run_id: str) -> None:
+        """Make a run the owner of what threads that have no active run read and write."""
+        state = self._runs.sight(run_id)
+        state.is_attached = True
+        state.thread = threading.get_ident()
+        self._attached_changed()
+
+    def detach_process(self, run_id: str) -> None:
+        """End what `attach_process` began."""
+        self._runs.sight(run_id).is_attached = False
+        self._attached_changed()
+
+    def is_named(self, state: RunState) -> bool:
+        """Return whether the calling thread attached a run by name."""
+        return state.run_id in self._local.attached
+
+    def _attached_changed(self) -> None:
         self._attached = tuple(self._runs.attached())
         self._generation += 1
 
     def forget(self, run_id: str, thread: int) -> None:
         """Forget what was seen for a run that has ended."""
-        self._attached = tuple(self._runs.attached())
         self._local.attached = tuple(other for other in self._local.attached if other != run_id)
         for key in list(self._seen):
             if run_id in key[0] if isinstance(key[0], tuple) else key[0] == thread:
                 self._seen.pop(key, None)
-        self._generation += 1
+        self._attached_changed()
 
     def forked(self) -> None:
         """Adapt to being in a forked child: the runs belong to the parent process."""

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.graph import Graph
 
 UNSEEN, OPEN, ENDING, ENDED = range(4)
+FULLY, PARTLY, NOT = "fully", "partly", "not"
 _ENDED_LIMIT = 1_000
 """Number of ended runs that are remembered, so that a resumed one continues."""
 
@@ -28,8 +29,11 @@ class RunState:
             resumed is `OPEN` again.
         parent: The run that it is nested in, or None.
         thread: Identifier of the thread in which it is active, if that is one of this process.
-        is_attached: It was attached by `lineage.attach`.
-        tracking_uri: Where an attached run is, if that was said.
+        is_attached: What is read belongs to it though it is not active: the user attached it, or it
+            is the only open run of the process.
+        is_clients: It was created through `MlflowClient`.
+        applies: How far the capture applies to it: `FULLY`, `PARTLY` or `NOT`.
+        tracking_uri: Where it is, if that was said.
         is_secondary: Another process writes its record; this one is a later rank of its training.
         scope: What was read and written while it was the innermost active run.
         nested: What its nested runs, which have ended, read and wrote.
@@ -38,9 +42,11 @@ class RunState:
     """
 
     __slots__ = (
+        "applies",
         "base",
         "interim_places",
         "is_attached",
+        "is_clients",
         "is_secondary",
         "nested",
         "parent",
@@ -57,6 +63,8 @@ class RunState:
         self.parent: str | None = None
         self.thread: int | None = None
         self.is_attached = False
+        self.is_clients = False
+        self.applies = FULLY
         self.tracking_uri: str | None = None
         self.is_secondary = False
         self.scope = Scope()
@@ -125,7 +133,8 @@ class Runs:
         state = self._states.pop(run_id, None) or RunState(run_id)
         state.phase = ENDED
         state.parent = state.thread = None
-        state.is_attached = state.is_secondary = False
+        state.is_attached = state.is_secondary = state.is_clients = False
+        state.applies = FULLY
         state.scope, state.nested = Scope(), Scope()
         state.interim_places = 0
         # At the end: the one that ended longest ago is forgotten first.

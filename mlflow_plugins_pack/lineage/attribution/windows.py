@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlflow_plugins_pack.lineage.attribution.runs import ENDED, Runs
+from mlflow_plugins_pack.lineage.attribution.runs import ENDED, FULLY, Runs
 from mlflow_plugins_pack.lineage.attribution.scope import Scope
 from mlflow_plugins_pack.lineage.attribution.seen_places import MORE_PER_LISTED
 from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, Event
@@ -138,7 +138,10 @@ class Recorder:
                 own.merge(other.nested)
                 family.add(other.run_id)
         idle = self._idle.get(thread, Scope())
-        if run.parent is None:
+        if run.applies != FULLY:
+            # What no run owns may belong to any of those that are open.
+            pass
+        elif run.parent is None:
             own.merge(idle)
         else:
             shared.merge(Scope(idle.reads, idle.more, dropped=idle.dropped))

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mlflow_plugins_pack import download_registry
+from mlflow_plugins_pack.lineage.attribution.runs import FULLY
 from mlflow_plugins_pack.lineage.attribution.windows import Window
 from mlflow_plugins_pack.lineage.building import environment
 from mlflow_plugins_pack.lineage.capture import import_hooks
@@ -101,7 +102,13 @@ class GraphBuilder:
                 self._fingerprint(event.where, event.state, also, full=True)
 
     def build(
-        self, window: Window, *, dropped: int, layers: tuple[str, ...], looks: bool = True
+        self,
+        window: Window,
+        *,
+        dropped: int,
+        layers: tuple[str, ...],
+        looks: bool = True,
+        applies: str = FULLY,
     ) -> Graph:
         """Return the graph of a window.
 
@@ -111,6 +118,7 @@ class GraphBuilder:
             layers: The capture layers that were on.
             looks: Look at the files as they are now. Without it, nothing outside of the process is
                 waited for, and the record says ``unchecked``.
+            applies: How far the capture applies to the run, as in `RunState`.
         """
         if looks:
             self.prepare()
@@ -142,7 +150,10 @@ class GraphBuilder:
             upstream_runs=tuple(dict.fromkeys((*window.upstream, *runs))),
             upstream_models=tuple(place for place in fetched if place.startswith("models:/")),
             dropped=dropped,
-            facts={**(self._facts or {}), "coverage": coverage(layers, unchecked=not looks)},
+            facts={
+                **(self._facts or {}),
+                "coverage": coverage(layers, unchecked=not looks, applies=applies),
+            },
         )
 
     def _input(self, event: Event, window: Window, deadline: float, *, shared: bool) -> Entry:
@@ -255,11 +266,15 @@ class GraphBuilder:
         return self._fingerprinter.fingerprint(path, state, full=whole and full, also=also)
 
 
-def coverage(layers: tuple[str, ...], *, unchecked: bool = False) -> dict[str, Any]:
+def coverage(
+    layers: tuple[str, ...], *, unchecked: bool = False, applies: str = FULLY
+) -> dict[str, Any]:
     """Return which layers are on, and which libraries are in use that they cannot see into."""
     facts: dict[str, Any] = {"layers": list(layers)}
     if unchecked:
         facts["unchecked"] = True
+    if applies != FULLY:
+        facts["applies"] = applies
     unseen = [*NOT_SEEN_INTO, *(SEEN_INTO if "wrap" not in layers else ())]
     for layer, library in (("boto", "botocore"), ("azure", "azure.storage.blob")):
         unseen += [library] if layer not in layers else []

@@ -15,6 +15,8 @@ from types import ModuleType
 failures: list[str] = []
 """Modules that could not be observed, because a new version of theirs is made otherwise."""
 _wanted: dict[str, Callable[[ModuleType], None]] = {}
+_under_way: set[str] = set()
+"""Wanted modules whose import had begun before; looked at again with each further import."""
 
 
 class _Finder(MetaPathFinder):
@@ -23,6 +25,8 @@ class _Finder(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        if _under_way:
+            _call_those_done()
         if fullname not in _wanted:
             return None
         for finder in sys.meta_path:
@@ -57,6 +61,14 @@ def _call(name: str, module: ModuleType) -> None:
             failures.append(name)
 
 
+def _call_those_done() -> None:
+    for name in list(_under_way):
+        module = sys.modules.get(name)
+        if module is not None and not getattr(module.__spec__, "_initializing", False):
+            _under_way.discard(name)
+            _call(name, module)
+
+
 def when_imported(names: Iterable[str], imported: Callable[[ModuleType], None]) -> None:
     """Call a function with each of some modules after its import, or now if it is imported.
 
@@ -67,9 +79,9 @@ def when_imported(names: Iterable[str], imported: Callable[[ModuleType], None]) 
     names = list(names)
     _wanted.update(dict.fromkeys(names, imported))
     for name in names:
-        module = sys.modules.get(name)
-        # A module whose import is under way is in sys.modules too.
-        if module is not None and not getattr(module.__spec__, "_initializing", False):
-            _call(name, module)
+        if name in sys.modules:
+            # One whose import is under way is there too.
+            _under_way.add(name)
+    _call_those_done()
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

@@ -81,6 +81,19 @@ def _write_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
     client.log_batch(run_id, tags=[RunTag(k, v) for k, v in tags.items()], synchronous=True)
 
 
+def mark(run_id: str, coverage: dict[str, Any], tracking_uri: str) -> None:
+    """Write to a run without a record what its capture covers.
+
+    Raises:
+        Exception: Whatever MLflow raises.
+    """
+    from mlflow import MlflowClient
+
+    tags = to_tags(Graph(facts={"coverage": coverage}))
+    kept = {key: tags[key] for key in (f"{PREFIX}schema", f"{PREFIX}coverage")}
+    _write_tags(MlflowClient(tracking_uri), run_id, kept)
+
+
 def _tag_models(client: Any, run: Any, tags: dict[str, str]) -> None:
     """Copy the run's lineage to the models that it logged: they outlive it in the registry."""
     for model_id in _logged_models(run):

@@ -37,6 +37,13 @@ def read(client: Any, run: Any) -> Graph | None:
     return from_tags
 
 
+def coverage_of(run: Any) -> dict[str, Any]:
+    """Return what a run's tag says of its coverage; empty if it says nothing."""
+    tags = {"coverage": run.data.tags.get(f"{PREFIX}coverage", "{}")}
+    found: dict[str, Any] = graph_from_tags(tags).facts["coverage"]
+    return found
+
+
 def graph_from_tags(tags: dict[str, str]) -> Graph:
     """Return what tags tell, given without their prefix; what is broken counts as absent."""
 

@@ -85,10 +85,14 @@ def run_lineage(run_id: str, *, tracking_uri: str | None = None) -> RunLineage:
     graph = stored.read(client, run)
     if graph is None:
         began = "lineage.schema" in run.data.tags
+        coverage = stored.coverage_of(run)
         raise LineageNotRecordedError(
             f"Run {run_id} has no lineage. "
             + (
-                f"Its capture was on, but the run is {run.info.status} and its record is not "
+                "It was made by MlflowClient while other runs were open, so nothing could be "
+                "attributed to it; mlflow_plugins_pack.lineage.attach(run_id) does that."
+                if coverage.get("applies") == "not"
+                else f"Its capture was on, but the run is {run.info.status} and its record is not "
                 f"written yet; a run that was killed may never get one."
                 if began
                 else "It was logged without mlflow-plugins-pack, with MLFLOW_PACK_LINEAGE_ENABLED="

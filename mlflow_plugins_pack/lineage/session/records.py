@@ -17,7 +17,7 @@ from typing import Any
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals
 from mlflow_plugins_pack.lineage.attribution.ownership import Ownership
-from mlflow_plugins_pack.lineage.attribution.runs import ENDING, Runs, RunState
+from mlflow_plugins_pack.lineage.attribution.runs import ENDING, NOT, Runs, RunState
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
 from mlflow_plugins_pack.lineage.capture.event import STATEMENT, Event
@@ -164,7 +164,9 @@ class Records:
             state.phase = ENDING
             thread = state.thread or threading.get_ident()
             try:
-                if not state.is_secondary:
+                if state.applies == NOT:
+                    self._mark(state)
+                elif not state.is_secondary:
                     deadline = Deadline(self._ownership.muted)
                     status = mlflow_internals.status_being_set()
                     graph = self._final_graph(state, thread, deadline)
@@ -175,8 +177,20 @@ class Records:
                     self._sort()
             finally:
                 with self._lock:
-                    self._recorder.close(run_id, thread)
+                    if state.applies == NOT:
+                        self._runs.end(run_id)
+                    else:
+                        self._recorder.close(run_id, thread)
                 self._ownership.forget(run_id, thread)
+
+    def _mark(self, state: RunState) -> None:
+        """Say of a run that nothing can be attributed to it."""
+        from mlflow_plugins_pack.lineage.building.builder import coverage
+        from mlflow_plugins_pack.lineage.delivery import writer
+
+        facts = coverage(self._layers, applies=NOT)
+        uri = state.tracking_uri or mlflow_internals.tracking_uri()
+        Deadline(self._ownership.muted).run(lambda: writer.mark(state.run_id, facts, uri))
 
     def _final_graph(self, state: RunState, thread: int, deadline: Deadline) -> Any:
         """Return the record of a run, without a look at its files if those do not answer."""
@@ -218,7 +232,9 @@ class Records:
             window = self._recorder.window(state.run_id, thread)
         dropped = window.own.dropped + self._ownership.dropped(state.run_id, thread)
         builder = self._made_builder()
-        return builder.build(window, dropped=dropped, layers=self._layers, looks=looks)
+        return builder.build(
+            window, dropped=dropped, layers=self._layers, looks=looks, applies=state.applies
+        )
 
     def _made_builder(self) -> Any:
         with self._lock:

@@ -16,7 +16,7 @@ from time import monotonic_ns
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.attribution.ownership import Claim, Ownership
-from mlflow_plugins_pack.lineage.attribution.runs import Runs
+from mlflow_plugins_pack.lineage.attribution.runs import FULLY, NOT, PARTLY, Runs
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
 from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, WRITE, Event
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS
@@ -180,6 +180,32 @@ class Session:
         self.start()
         if self._started and "spool" in self._layers:
             self._children.begin(folder, owners)
+
+    def client_run_created(self, run_id: str, tracking_uri: str) -> None:
+        """Attribute to a run that a client created what is read, if it is the only open one."""
+        if not self.is_on() or self.is_muted():
+            return
+        others = [state for state in self._runs.open() if state.run_id != run_id]
+        state = self._runs.sight(run_id)
+        state.is_clients, state.tracking_uri = True, tracking_uri
+        if not others and not mlflow_internals.other_threads_runs():
+            self._ownership.attach_process(run_id)
+            self._expect_runs()
+            return
+        # From here on nothing says which of the runs a read belongs to.
+        state.applies = NOT
+        for other in others:
+            if other.is_clients and other.applies == FULLY and not self._ownership.is_named(other):
+                other.applies = PARTLY
+                self._ownership.detach_process(other.run_id)
+
+    def client_run_ends(self, run_id: str) -> None:
+        """Write the record of a run that a client is about to end."""
+        state = self._runs.find(run_id)
+        if state is None or not state.is_clients or not state.is_open or self.is_muted():
+            return
+        if not state.is_finished and self.is_on():
+            self._records.finish(run_id)
 
     def version_created(self, registry_uri: str, name: str) -> None:
         """Copy its run's lineage to the version of a model that was just registered."""

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_plugins_pack.errors import LineageNotRecordedError
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS
+from mlflow_plugins_pack.lineage.query import api
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
 from tests.support import servers
@@ -164,6 +166,51 @@ def test_client_only_run_is_attached(run_script: RunScript, server: servers.Mlfl
     assert records[0].own() == {"cancer.csv"}
     assert "cancer.npy" in records[1].own()
     assert records[2].entries()["settings.yaml"]["r"] == "config"
+
+
+CLIENT_RUNS = """
+import json, os, mlflow
+client, data = mlflow.MlflowClient(), os.environ["DATA"]
+open(data + "/settings.yaml").read()
+alone = client.create_run("0").info.run_id
+open(data + "/cancer.csv").read()
+open("out.txt", "w").close()
+client.log_metric(alone, "m", 1)
+client.set_terminated(alone)
+first = client.create_run("0").info.run_id
+open(data + "/cancer.npy", "rb").read()
+second = client.create_run("0").info.run_id
+open(data + "/cancer.parquet", "rb").read()
+client.set_terminated(second)
+client.set_terminated(first)
+with mlflow.start_run() as run:
+    open(data + "/cancer.csv").read()
+    beside = client.create_run("0").info.run_id
+    client.set_terminated(beside)
+left = client.create_run("0").info.run_id
+open(data + "/cancer.csv").read()
+print(json.dumps([alone, first, second, run.info.run_id, beside, left]))
+"""
+
+
+def test_runs_of_clients_have_what_can_be_attributed(
+    run_script: RunScript, tracking_uri: str
+) -> None:
+    ids = run_script(CLIENT_RUNS, tracking_uri).value
+    records = [RunRecord(tracking_uri, run_id) for run_id in ids]
+    alone, first, second, active, beside, left = records
+    applies = [json.loads(record.tags["coverage"]).get("applies") for record in records]
+    assert applies == [None, "partly", "not", None, "not", None]
+    assert alone.own() == {"settings.yaml", "cancer.csv"}
+    assert alone.outputs() == {"out.txt"}
+    assert first.own() == {"cancer.npy"}
+    assert "cancer.csv" in active.own()
+    assert left.own() == {"cancer.csv"}
+    for record in (second, beside):
+        assert set(record.tags) == {"schema", "coverage"}
+        assert record.status == "FINISHED"
+        with pytest.raises(LineageNotRecordedError, match="while other runs were open"):
+            api.run_lineage(record.run.info.run_id, tracking_uri=tracking_uri)
 
 
 def test_record_is_there_before_the_run_is_seen_as_finished(

@@ -7,9 +7,12 @@ are MLflow's own. tests/lineage/test_mlflow_internals.py guards the names.
 
 from __future__ import annotations
 
+import sys
+import threading
 from typing import Any
 
 from mlflow_plugins_pack.lineage import sink
+from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ
 from mlflow_plugins_pack.lineage.capture.observing import Arguments
 
@@ -34,6 +37,40 @@ def model_fetched(arguments: Arguments, _: Any) -> None:
 def client_fetched(arguments: Arguments, _: Any) -> None:
     """Record the run whose artifacts a client fetched."""
     _emit(f"runs:/{arguments['run_id']}")
+
+
+class _Creating(threading.local):
+    """Ids of the runs that MLflow made an object of while a client created one in this thread."""
+
+    made: list[str] | None = None
+
+
+_creating = _Creating()
+
+
+def client_creates_run(_: Arguments) -> list[str] | None:
+    """Begin to note the run that a client creates for the user, rather than for MLflow."""
+    # Behind this function and its observer is `create_run`, then its caller.
+    _creating.made = [] if is_users(sys._getframe(3)) else None
+    return _creating.made
+
+
+def run_made(arguments: Arguments) -> None:
+    """Note a run that a client has just created."""
+    if _creating.made is not None:
+        _creating.made.append(str(arguments["run_info"].run_id))
+
+
+def client_created_run(arguments: Arguments, made: Any) -> None:
+    """Report a run that was created by a client."""
+    _creating.made = None
+    if made:
+        sink.current().client_run_created(made[-1], str(arguments["self"].tracking_uri))
+
+
+def client_ends_run(arguments: Arguments) -> None:
+    """Report that a client is about to end a run."""
+    sink.current().client_run_ends(str(arguments["run_id"]))
 
 
 def version_created(arguments: Arguments, _: Any) -> None:

@@ -167,7 +167,14 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
         ),
         "mlflow.tracking.client": (
             Call("MlflowClient.download_artifacts", at_end="mlflow.client_fetched"),
+            Call(
+                "MlflowClient.create_run",
+                at_start="mlflow.client_creates_run",
+                at_end="mlflow.client_created_run",
+            ),
+            Call("MlflowClient.set_terminated", at_start="mlflow.client_ends_run"),
         ),
+        "mlflow.entities.run": (Call("Run.__init__", at_start="mlflow.run_made"),),
         "mlflow.tracking._model_registry.client": (
             Call("ModelRegistryClient.create_model_version", at_end="mlflow.version_created"),
         ),
