@@ -157,13 +157,14 @@ class Provider:
                 raise
         return None
 
-    def revoke(self, refresh_token: str) -> None:
-        """Revoke a refresh token (RFC 7009), if the provider supports that."""
+    def revoke(self, refresh_token: str) -> bool:
+        """Revoke a refresh token (RFC 7009); return whether the provider supports that."""
         if not isinstance(self.metadata().get("revocation_endpoint"), str):
-            return
+            return False
         form = {"token": refresh_token, "token_type_hint": "refresh_token"}
         form, headers = self._authenticated(form)
         self.transport.post(self.endpoint("revocation_endpoint"), form, headers, may_be_empty=True)
+        return True
 
     def ask(self, form: Mapping[str, str]) -> TokenResponse:
         """Send a form to the token endpoint."""

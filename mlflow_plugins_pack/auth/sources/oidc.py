@@ -11,8 +11,8 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 
 from mlflow_plugins_pack.auth.credentials.contracts import (
     SourceDownError,
@@ -36,6 +36,19 @@ from mlflow_plugins_pack.auth.token_store.stores import (
 _logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class SignOut:
+    """The result of a sign-out.
+
+    Attributes:
+        was_signed_in: Whether any tokens were stored.
+        problems: Why refresh tokens may still be valid at the provider.
+    """
+
+    was_signed_in: bool
+    problems: tuple[str, ...] = ()
+
+
 class OidcSource:
     """One profile's tokens."""
 
@@ -47,6 +60,7 @@ class OidcSource:
         self._key = store_key(name, provider.profile)
         self._store: TokenStore | None = None
         self._given: Secret | None = None
+        self._unsaved: StoredToken | None = None
 
     @property
     def store(self) -> TokenStore:
@@ -69,7 +83,8 @@ class OidcSource:
         if stored is not None and self._will_do(stored):
             return self._credential(stored)
         with self._locked():
-            stored = self._read()
+            # What is stored is newer than what could not be stored here, which erased the old.
+            stored = self._read() or self._unsaved
             if stored is not None and self._will_do(stored):
                 return self._credential(stored)
             return replace(self._credential(self._renew(stored)), age_seconds=0.0)
@@ -82,33 +97,60 @@ class OidcSource:
         """
         stored = self._stored(answer, None, who, self._clock())
         credential = self._credential(stored)
-        with self._locked():
-            self.store.write(self._key, stored)
+        try:
+            with self._locked():
+                self.store.write(self._key, stored)
+        except SourceError:
+            self._revoke(stored)  # nothing could use these tokens, or revoke them later
+            raise
+        self._end_others(self._name)
         return credential
 
-    def sign_out(self) -> bool:
-        """Forget the tokens, and end the sign-in at the provider where that is possible.
-
-        Returns:
-            Whether there was anything to forget.
-        """
+    def sign_out(self) -> SignOut:
+        """Delete the profile's tokens, and revoke the sign-in where the provider supports that."""
         with self._locked():
-            try:
-                stored = self.store.read(self._key)
-            except SourceError:
-                stored = None  # not to be trusted: then it is deleted all the same
-                self.store.erase(self._key)
-                return True
-            self.store.erase(self._key)
-        self._given = None
-        if stored is None:
-            return False
-        if stored.refresh_token:
-            try:
-                self.provider.revoke(stored.refresh_token)
-            except SourceError as exc:
-                _logger.warning("The sign-in could not be ended at the provider: %s", exc)
-        return True
+            ended = [self._end(self._key)]
+        self._given = self._unsaved = None
+        ended += self._end_others(self._name)
+        return _sign_out_of(ended)
+
+    def end_renamed(self, name: str) -> SignOut:
+        """Delete and revoke what a profile of another name, which is gone, left behind."""
+        return _sign_out_of(self._end_others(name))
+
+    def _end_others(self, name: str) -> list[tuple[bool, str]]:
+        """End a profile's tokens under other keys: its scope or issuer was another then."""
+        return [
+            self._end(key)
+            for key in self.store.stored_keys()
+            if key != self._key
+            and (stored := _read_any(self.store, key)) is not None
+            and stored.profile == name
+        ]
+
+    def _end(self, key: str) -> tuple[bool, str]:
+        """Delete the tokens of a key; return whether there were any, and why one may be valid."""
+        try:
+            stored = self.store.read(key)
+        except SourceError:
+            self.store.erase(key)  # they cannot be trusted, and are deleted all the same
+            return True, "a token file that others could write was deleted, not revoked"
+        self.store.erase(key)
+        return stored is not None, "" if stored is None else self._revoke(stored)
+
+    def _revoke(self, stored: StoredToken) -> str:
+        """Revoke a refresh token; return why that was not possible."""
+        if not stored.refresh_token:
+            return ""
+        profile = self._profile
+        if (stored.issuer, stored.client_id) != (profile.issuer, profile.client_id):
+            return f"its refresh token is of {stored.issuer}, which this profile does not name"
+        try:
+            if self.provider.revoke(stored.refresh_token):
+                return ""
+        except SourceError as exc:
+            return str(exc)
+        return f"{profile.issuer} does not support revocation"
 
     def _read(self) -> StoredToken | None:
         try:
@@ -127,12 +169,33 @@ class OidcSource:
         else:
             asked_at = self._clock()
             fresh = self._stored(self.provider.grant(), None, self._profile.client_id, asked_at)
+        self._save(fresh)
+        return fresh
+
+    def _save(self, fresh: StoredToken) -> None:
+        """Store new tokens; keep a person's in this process where that is not possible."""
         try:
             self.store.write(self._key, fresh)
         except SourceError as exc:
-            self._fall_back(exc)
+            problem = exc
+        else:
+            self._unsaved = None
+            return
+        if not self._profile.needs_person:
+            self._fall_back(problem)
             self.store.write(self._key, fresh)
-        return fresh
+            return
+        self._unsaved = fresh
+        # The stored refresh token is spent: providers end the sign-in when it is used again.
+        with suppress(SourceError, OSError):
+            self.store.erase(self._key)
+        _logger.warning(
+            "Profile %s: its renewed sign-in cannot be stored (%s). This process uses it and "
+            "stores the next one; other processes need `mlflow-pack auth login %s`.",
+            self._name,
+            problem,
+            self._name,
+        )
 
     def _refreshed(self, stored: StoredToken | None) -> StoredToken:
         login = f"run `mlflow-pack auth login {self._name}`"
@@ -173,6 +236,9 @@ class OidcSource:
             None if life is None else asked_at + life,
             answer.refresh_token.reveal() if answer.refresh_token else refresh_token,
             who,
+            self._name,
+            self._profile.issuer,
+            self._profile.client_id,
         )
 
     def _credential(self, stored: StoredToken) -> Credential:
@@ -216,6 +282,27 @@ class OidcSource:
             problem,
         )
         self._store = MemoryStore()
+
+
+def profiles_with_tokens() -> set[str]:
+    """Return the names of the profiles that have token files."""
+    store = FileStore(token_folder())
+    found = (_read_any(store, key) for key in store.stored_keys())
+    return {stored.profile for stored in found if stored is not None and stored.profile}
+
+
+def _read_any(store: TokenStore, key: str) -> StoredToken | None:
+    try:
+        return store.read(key)
+    except SourceError:
+        return None
+
+
+def _sign_out_of(ended: list[tuple[bool, str]]) -> SignOut:
+    return SignOut(
+        any(was_there for was_there, _ in ended),
+        tuple(problem for _, problem in ended if problem),
+    )
 
 
 def open_store(profile: OidcProfile) -> TokenStore:

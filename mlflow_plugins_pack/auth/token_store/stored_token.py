@@ -27,6 +27,9 @@ class StoredToken:
         expires_at: Time of its end; None if the provider did not say.
         refresh_token: The refresh token, if the provider gave one.
         who: The name of the user.
+        profile: The name of the profile, to find what a changed or renamed profile left behind.
+        issuer: The issuer of the tokens; no other is sent the refresh token.
+        client_id: The client that they were issued to.
     """
 
     token: str = field(repr=False)
@@ -34,6 +37,9 @@ class StoredToken:
     expires_at: float | None = None
     refresh_token: str | None = field(default=None, repr=False)
     who: str | None = None
+    profile: str = ""
+    issuer: str = ""
+    client_id: str = ""
 
     def left_seconds(self, now: float) -> float | None:
         """Return the seconds that the token is still valid; None if unknown."""
@@ -75,7 +81,10 @@ def parse(data: bytes) -> StoredToken | None:
         return None
     if not all(value is None or isinstance(value, str) for value in (refresh, who)):
         return None
-    return StoredToken(token, issued, expires, refresh, who)
+    names = [document.get(name, "") for name in ("profile", "issuer", "client_id")]
+    if not all(isinstance(name, str) for name in names):
+        return None
+    return StoredToken(token, issued, expires, refresh, who, *names)
 
 
 def _is_moment(value: object) -> bool:

@@ -8,6 +8,7 @@ that gets the lock reads again first: another may have renewed meanwhile.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -51,6 +52,9 @@ class TokenStore(Protocol):
     def erase(self, key: str) -> None:
         """Delete the stored token, if there is one."""
 
+    def stored_keys(self) -> list[str]:
+        """Return the keys of all stored tokens."""
+
     def lock(self, key: str, patience_seconds: float) -> contextlib.AbstractContextManager[None]:
         """Exclude the other processes from renewing while the block runs.
 
@@ -76,6 +80,10 @@ class MemoryStore:
     def erase(self, key: str) -> None:
         """Delete the stored token."""
         self._kept.pop(key, None)
+
+    def stored_keys(self) -> list[str]:
+        """Return the keys of all stored tokens."""
+        return list(self._kept)
 
     @contextlib.contextmanager
     def lock(self, key: str, patience_seconds: float) -> Iterator[None]:
@@ -111,12 +119,12 @@ class FileStore:
 
     def write(self, key: str, stored: StoredToken) -> None:
         """Write the file under a temporary name and rename it."""
-        folder = self._prepare()
+        folder, data = self._prepare(), dump(stored)
         temporary = os.path.join(folder, f".{key}.{secrets.token_hex(8)}.tmp")
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW
             with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
-                file.write(dump(stored))
+                file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, self._path(key))
@@ -124,13 +132,26 @@ class FileStore:
         except OSError as exc:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
-            raise SourceError(f"{self._path(key)} cannot be written: {exc.strerror}") from None
+            is_full = exc.errno in (errno.ENOSPC, errno.EDQUOT)
+            if not (is_full and self._overwrite(self._path(key), data)):
+                raise SourceError(f"{self._path(key)} cannot be written: {exc.strerror}") from None
         self._sweep(key)
 
     def erase(self, key: str) -> None:
         """Delete the file."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._path(key))
+
+    def stored_keys(self) -> list[str]:
+        """Return the keys of all token files."""
+        return self._names(".json")
+
+    def _names(self, end: str) -> list[str]:
+        try:
+            names = os.listdir(self._folder)
+        except OSError:
+            return []
+        return [name[: -len(end)] for name in names if name.endswith(end) and name[0] != "."]
 
     @contextlib.contextmanager
     def lock(self, key: str, patience_seconds: float) -> Iterator[None]:
@@ -163,6 +184,25 @@ class FileStore:
                 # Explicitly, since a child forked meanwhile may still have the file open.
                 fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
+
+    def _overwrite(self, path: str, data: bytes) -> bool:
+        """Write into the blocks that the file has: a full disk may have no others.
+
+        Not atomic, but what the file held is spent: a refresh token may be used once.
+        """
+        try:
+            descriptor = os.open(path, os.O_WRONLY | _NO_FOLLOW)
+            with os.fdopen(descriptor, "wb", buffering=0) as file:
+                found = os.fstat(file.fileno())
+                _check_private(path, found)
+                if found.st_blocks * 512 < len(data):
+                    return False
+                file.write(data)
+                file.truncate()
+                os.fsync(file.fileno())
+        except OSError:
+            return False
+        return True
 
     def _path(self, key: str) -> str:
         return os.path.join(self._folder, f"{key}.json")
@@ -212,6 +252,10 @@ class KeyringStore(FileStore):
     def write(self, key: str, stored: StoredToken) -> None:
         """Write to the keyring."""
         keyring_call(self._keyring.set_password, _KEYRING_SERVICE, key, dump(stored).decode())
+
+    def stored_keys(self) -> list[str]:
+        """Return the keys that were ever locked, since a keyring does not list its entries."""
+        return self._names(".lock")
 
     def erase(self, key: str) -> None:
         """Delete it from the keyring."""

@@ -23,6 +23,7 @@ from mlflow_plugins_pack.auth.profiles.models import (
 )
 from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import find_config
+from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.http_deadline import Watch, within
@@ -127,6 +128,13 @@ def _check_all(manager: Manager, profiles: Profiles) -> Iterator[Finding]:
         yield from _check_secret_files(subject, profile)
         yield from _check_rivals(subject, profile)
     yield from _check_tracking_uri(profiles)
+    for name in sorted(profiles_with_tokens() - set(profiles.by_name)):
+        yield Finding(
+            "warning",
+            f"profile {name}",
+            f"it was removed or renamed, and its sign-in is still stored. "
+            f"Run: mlflow-pack auth logout {name}",
+        )
 
 
 def _check_host(subject: str, scope: Scope, profile: Profile) -> Iterator[Finding]:

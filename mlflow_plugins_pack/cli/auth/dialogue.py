@@ -14,6 +14,7 @@ from mlflow_plugins_pack.auth.oidc import login
 from mlflow_plugins_pack.auth.profiles.file import Profiles
 from mlflow_plugins_pack.auth.profiles.models import ChainProfile, OidcProfile
 from mlflow_plugins_pack.auth.sources import open_oidc
+from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
 from mlflow_plugins_pack.cli.output import describe_seconds
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 
@@ -61,28 +62,29 @@ def sign_in(name: str | None, way: str | None, *, opens: bool, timeout_seconds: 
 
 def sign_out(name: str | None) -> None:
     """Sign a person out, and say so."""
-    name, profile = _choose(get_manager().profiles(), name)
+    profiles = get_manager().profiles()
+    is_renamed = name not in profiles.by_name and name in profiles_with_tokens()
+    gone, name = name, next(iter(_oidc(profiles)), None) if is_renamed else name
+    name, profile = _choose(profiles, name)
+    source = open_oidc(name, profile)
     try:
-        was_there = open_oidc(name, profile).sign_out()
+        done = source.end_renamed(gone or "") if is_renamed else source.sign_out()
     except SourceError as exc:
         problem = str(exc)
     else:
         click.echo(
-            f"Signed out of {name}: its tokens are forgotten."
-            if was_there
+            f"Signed out of {gone if is_renamed else name}: its tokens are forgotten."
+            if done.was_signed_in
             else f"The profile {name} was not signed in."
         )
+        for reason in done.problems:
+            click.echo(f"The provider was not told to end the sign-in: {reason}.", err=True)
         return
     raise CredentialError(f"The profile {name!r} was not signed out: {problem}.")
 
 
 def _choose(profiles: Profiles, name: str | None) -> tuple[str, OidcProfile]:
-    found = {}
-    for key, profile in profiles.by_name.items():
-        links = profile.links if isinstance(profile, ChainProfile) else (profile,)
-        for link in links:
-            if isinstance(link, OidcProfile):
-                found[key] = link
+    found = _oidc(profiles)
     persons = [key for key, profile in found.items() if profile.needs_person]
     if name is None and len(persons) == 1:
         name = persons[0]
@@ -98,6 +100,16 @@ def _choose(profiles: Profiles, name: str | None) -> tuple[str, OidcProfile]:
             f"`mlflow-pack auth status` shows whether it can."
         )
     return name, found[name]
+
+
+def _oidc(profiles: Profiles) -> dict[str, OidcProfile]:
+    found = {}
+    for key, profile in profiles.by_name.items():
+        links = profile.links if isinstance(profile, ChainProfile) else (profile,)
+        for link in links:
+            if isinstance(link, OidcProfile):
+                found[key] = link
+    return found
 
 
 def _has_browser() -> bool:
