@@ -206,3 +206,35 @@ def test_each_use_of_unpublished_mlflow_is_on_the_compatibility_page() -> None:
     assert len(using) > 10
     unlisted = [name for name in using if not any(name.startswith(row) for row in listed)]
     assert not unlisted
+
+
+@pytest.mark.parametrize(
+    ("module", "constant", "shown"),
+    [
+        ("artifacts.format.object_keys", "MAX_NAME_BYTES", "{} bytes"),
+        ("artifacts.format.manifest", "MAX_SEGMENT_BYTES", "MiB"),
+        ("artifacts.format.index_delta", "MAX_DELTA_BYTES", "MiB"),
+        ("artifacts.format.pack", "MAX_CHUNK_BYTES", "MiB"),
+        ("artifacts.format.pack", "MAX_RECORDS", "{:,} records"),
+        ("artifacts.format.condemned_list", "_MAX_LIST_BYTES", "MiB"),
+        ("artifacts.format.format_file", "_MAX_FORMAT_BYTES", "KiB"),
+        ("artifacts.store.keyring", "_MAX_KEY_TEXT", "{:,} characters"),
+        ("auth.profiles.file", "_LARGEST_BYTES", "MiB"),
+        ("auth.sources.file", "_LARGEST_BYTES", "KiB"),
+        ("auth.sources.command", "_LARGEST_BYTES", "KiB"),
+        ("auth.oidc.transport", "_LARGEST_BYTES", "MiB"),
+        ("auth.token_store.stores", "_LARGEST_BYTES", "KiB"),
+        ("lineage.capture.child_spool", "_BYTES_LIMIT", "MiB"),
+        ("lineage.fingerprints.dvc", "_YAML_BYTES", "MiB"),
+        ("lineage.fingerprints.dvc", "_LISTING_BYTES", "MiB"),
+        ("approvals.policy.parse", "MAX_POLICY_BYTES", "{:,} bytes"),
+        ("identity.keys", "_LARGEST_BYTES", "MiB"),
+    ],
+)
+def test_bounds_are_those_of_the_code(module: str, constant: str, shown: str) -> None:
+    value = getattr(importlib.import_module(f"mlflow_plugins_pack.{module}"), constant)
+    if shown in ("KiB", "MiB"):
+        shown = f"{value // (1024 if shown == 'KiB' else 1024 * 1024)} {shown}"
+    page = (ROOT / "docs" / "input-bounds.md").read_text()
+    row = next(line for line in page.splitlines() if f"`{module.replace('.', '/')}.py`" in line)
+    assert shown.format(value) in row
