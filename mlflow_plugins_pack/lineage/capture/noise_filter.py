@@ -10,24 +10,86 @@ import posixpath
 import re
 from collections.abc import Iterable
 
+# What the operating system keeps for itself. Whether anything else is data depends on who reads it.
 _SYSTEM = (
     "/proc",
     "/sys",
     "/dev",
     "/etc",
-    "/usr",
     "/bin",
     "/sbin",
     "/lib",
+    "/lib32",
     "/lib64",
     "/boot",
     "/run",
-    "/var/cache",
     "/var/lib/dpkg",
     "/var/lib/apt",
-    "/var/log",
+    "/usr/bin",
+    "/usr/sbin",
+    "/usr/lib",
+    "/usr/lib32",
+    "/usr/lib64",
+    "/usr/libexec",
+    "/usr/include",
+    "/usr/share",
+    "/usr/local/bin",
+    "/usr/local/sbin",
+    "/usr/local/lib",
+    "/usr/local/include",
+    "/usr/local/share",
     "/System",
     "/Library",
+)
+_IN_SYSTEM = ("/dev/shm/", "/run/media/", "/run/user/")  # noqa: S108  # read, never written
+"""Folders of the system in which users have data: memory, and mounted disks and shares."""
+_OF_INTERPRETER = ("bin", "conda-meta", "DLLs", "etc", "include", "lib", "lib64", "Lib", "share")
+# Settings, secrets and caches of programs below the home folder.
+_OF_HOME = (
+    ".aws",
+    ".azure",
+    ".bash_sessions",
+    ".cargo",
+    ".conda",
+    ".config",
+    ".cursor",
+    ".databricks",
+    ".docker",
+    ".dvc",
+    ".gcloud",
+    ".gem",
+    ".gnupg",
+    ".java",
+    ".kaggle",
+    ".kube",
+    ".local/bin",
+    ".local/lib",
+    ".local/state",
+    ".mamba",
+    ".matplotlib",
+    ".mlflow",
+    ".mozilla",
+    ".npm",
+    ".nv",
+    ".oh-my-zsh",
+    ".pixi",
+    ".pki",
+    ".pyenv",
+    ".rustup",
+    ".snowflake",
+    ".ssh",
+    ".streamlit",
+    ".triton",
+    ".vscode",
+    ".vscode-server",
+    ".cache/fontconfig",
+    ".cache/matplotlib",
+    ".cache/mesa_shader_cache",
+    ".cache/mlflow-pack",
+    ".cache/pip",
+    ".cache/pre-commit",
+    ".cache/pypoetry",
+    ".cache/uv",
 )
 _FOLDERS = frozenset(
     {
@@ -86,7 +148,11 @@ _SUFFIXES = (
     ".key",
 )
 _HIDDEN = frozenset({"", "."})
-_NAMES = frozenset({"mlflow.db", "matplotlibrc", "pyvenv.cfg", "MLproject", "requirements.txt"})
+_NAMES = frozenset({"mlflow.db", "matplotlibrc", "pyvenv.cfg", "MLproject", "requirements.txt"}) | {
+    "kaggle.json",
+    "token",
+    "stored_tokens",
+}
 _NAME_PATTERN = re.compile(r"cache-[0-9a-f]{16}\.arrow")  # Hugging Face's own
 # Asked first: most names end in none of them.
 _ENDS = frozenset(text[-3:] for text in (*_SUFFIXES, *_NAMES, ".arrow"))
@@ -97,8 +163,8 @@ class NoiseFilter:
     """Judges absolute paths.
 
     Args:
-        interpreter: Folders of the interpreter and its library.
-        home: The user's home folder; folders with a dot right below it are noise.
+        interpreter: Prefixes of the interpreter, such as ``/usr/local``.
+        home: The user's home folder: settings, secrets and caches of programs in it are noise.
         include: Patterns that make a path data whatever else is said; a pattern without wildcards
             names a file or a whole folder.
         exclude: Patterns that make a path noise whatever else is said.
@@ -111,11 +177,17 @@ class NoiseFilter:
         include: Iterable[str] = (),
         exclude: Iterable[str] = (),
     ) -> None:
-        # An interpreter at the root would make everything noise.
-        prefixes = {prefix.rstrip("/") for prefix in interpreter} - {""}
-        self._prefixes = tuple(sorted({f"{prefix}/" for prefix in (*prefixes, *_SYSTEM)}))
+        roots = {prefix.rstrip("/") for prefix in interpreter}
         home = home.rstrip("/")
-        self._hidden_home = f"{home}/." if home else ""
+        self._prefixes = tuple(
+            sorted(
+                {
+                    *(f"{folder}/" for folder in _SYSTEM),
+                    *(f"{root}/{name}/" for root in roots for name in _OF_INTERPRETER),
+                    *(f"{home}/{name}/" for name in _OF_HOME if home),
+                }
+            )
+        )
         self._include = _compile(include)
         self._exclude = _compile(exclude)
         self._folders: dict[str, bool] = {}
@@ -155,8 +227,7 @@ class NoiseFilter:
     def _judge_folder(self, folder: str) -> bool:
         slashed = f"{folder}/"
         kept = not (
-            slashed.startswith(self._prefixes)
-            or (self._hidden_home and slashed.startswith(self._hidden_home))
+            (slashed.startswith(self._prefixes) and not slashed.startswith(_IN_SYSTEM))
             or any(
                 part in _FOLDERS or _FOLDER_PATTERN.fullmatch(part) for part in folder.split("/")
             )

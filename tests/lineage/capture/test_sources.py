@@ -348,6 +348,35 @@ def test_plain_file_store(run_script: RunScript, tmp_path: Path) -> None:
     assert outputs == []
 
 
+def test_what_the_program_opens_is_data_wherever_it_lies(
+    run_script: RunScript, server: servers.MlflowServer
+) -> None:
+    outcome = run_script(
+        """
+        import json, logging, os, pathlib, mlflow, pandas
+        home = pathlib.Path.home()
+        places = [home / ".cache/kagglehub/a.csv", home / ".keras/datasets/b.csv",
+                  pathlib.Path("/dev/shm") / f"c{os.getpid()}.csv"]
+        secret = home / ".aws/credentials"
+        for place in (*places, secret):
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_text("a,b\\n1,2\\n")
+        import matplotlib.font_manager  # makes and reads its own cache
+        with mlflow.start_run():
+            pass
+        with mlflow.start_run() as run:
+            for place in places:
+                pandas.read_csv(place)
+            secret.read_text()
+        places[2].unlink()
+        print(json.dumps([run.info.run_id, [place.name for place in places]]))
+        """,
+        server.url,
+    )
+    run_id, names = outcome.value
+    assert RunRecord(server.url, run_id).own() == set(names)
+
+
 def test_libraries_imported_before_mlflow_are_seen_too(
     run_script: RunScript, server: servers.MlflowServer
 ) -> None:
