@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import hypothesis
 import pytest
 
-from tests.support import servers
+from tests.support import servers, templates
 from tests.support.needs import needs_of
 from tests.support.oidc import OidcProvider, oidc_provider
 from tests.support.shared_servers import address_of, stop_all
@@ -92,6 +92,25 @@ def _clean_environment(
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all workers of this run share."""
     return _run_folder(tmp_path_factory)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _templates(run_folder: Path) -> None:
+    """Let helpers find the databases that this run has migrated."""
+    os.environ[templates.RUN_FOLDER] = str(run_folder)
+
+
+@pytest.fixture(scope="session")
+def mlflow_database(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
+    """Call it with sqlite, postgresql or mariadb and a folder: a database with MLflow's tables."""
+
+    def new(kind: str, folder: Path) -> str:
+        if kind == "sqlite":
+            return templates.sqlite_with_tables(folder / "mlflow.db")
+        server: servers.DatabaseServer = request.getfixturevalue(kind)
+        return server.new_mlflow_database()
+
+    return new
 
 
 def _run_folder(factory: pytest.TempPathFactory) -> Path:

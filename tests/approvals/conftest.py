@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.approvals.support.databases import SITES
+from tests.support import templates
 
 if TYPE_CHECKING:
     from tests.approvals.support.bench import ClockBench
@@ -19,26 +20,23 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with MLflow's tables, which take a second to make."""
-    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
-
     path = tmp_path_factory.mktemp("empty") / "mlflow.db"
-    SqlAlchemyStore(f"sqlite:///{path}")._dispose_engine()
+    templates.sqlite_with_tables(path)
     return path
 
 
 @pytest.fixture(scope="session", params=SITES)
 def running_site(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Callable[[str, Path], str],
 ) -> Iterator[Site]:
     """A server on each database, with workspaces and without, for all tests that can share it."""
     from tests.approvals.support import sites
 
     kind, _, mode = request.param.partition("-")
     folder = tmp_path_factory.mktemp(request.param)
-    if kind == "sqlite":
-        database = f"sqlite:///{folder / 'mlflow.db'}"
-    else:
-        database = request.getfixturevalue(kind).new_database()
+    database = mlflow_database(kind, folder)
     with sites.site_on(database, folder, with_workspaces=bool(mode)) as site:
         yield site
 

@@ -24,10 +24,14 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.support.paths import ROOT
+
+if TYPE_CHECKING:
+    import sqlalchemy
 
 START_SECONDS = 120
 """Seconds that any server may take to answer; generous, since machines are shared."""
@@ -204,7 +208,7 @@ def mlflow_server(
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"]
     command += ["--port", str(port), "--workers", str(workers)]
-    command += ["--backend-store-uri", backend or f"sqlite:///{folder / 'mlflow.db'}"]
+    command += ["--backend-store-uri", backend or _own_database(folder)]
     if registry:
         command += ["--registry-store-uri", registry]
     if default_artifact_root:
@@ -233,6 +237,13 @@ def mlflow_server(
         folder=folder,
     ) as process:
         yield MlflowServer(url, log, process)
+
+
+def _own_database(folder: Path) -> str:
+    from tests.support import templates
+
+    path = folder / "mlflow.db"
+    return f"sqlite:///{path}" if path.exists() else templates.sqlite_with_tables(path)
 
 
 PASSWORD = "a long password 1"
@@ -328,16 +339,31 @@ class DatabaseServer:
         """
         import sqlalchemy
 
-        self._count += 1
-        name = f"t{os.getpid()}_{self._count}"
-        admin = {"postgresql": "/postgres", "mysql": "/mysql"}[self.dialect]
-        engine = sqlalchemy.create_engine(
-            self.url + admin, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.NullPool
-        )
-        with engine.connect() as connection:
+        name = self._new_name()
+        with self._admin().connect() as connection:
             connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} {options}"))
-        engine.dispose()
         return f"{self.url}/{name}"
+
+    def new_mlflow_database(self) -> str:
+        """Create a database that has MLflow's tables and return its SQLAlchemy URL."""
+        from tests.support import templates
+
+        name = self._new_name()
+        templates.copy_with_tables(self._admin(), name, templates.template_of(self.url))
+        return f"{self.url}/{name}"
+
+    def _new_name(self) -> str:
+        self._count += 1
+        return f"t{os.getpid()}_{self._count}"
+
+    def _admin(self) -> sqlalchemy.Engine:
+        import sqlalchemy
+
+        return sqlalchemy.create_engine(
+            self.url + {"postgresql": "/postgres", "mysql": "/mysql"}[self.dialect],
+            isolation_level="AUTOCOMMIT",
+            poolclass=sqlalchemy.NullPool,
+        )
 
 
 def _quick_folder() -> str | None:

@@ -9,7 +9,6 @@ that process is gone.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import signal
@@ -17,13 +16,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support import servers
+from tests.support.locks import once
 from tests.support.paths import ROOT
 
 START_SECONDS = 2 * servers.START_SECONDS
@@ -56,15 +56,6 @@ def address_of(name: str, folder: Path) -> dict[str, Any]:
         pytest.fail(answer["failed"])
     del answer["process"]
     return answer
-
-
-@contextlib.contextmanager
-def once(folder: Path, name: str) -> Iterator[None]:
-    """Hold the run's lock of this name: only one worker at a time is in the block."""
-    folder.mkdir(exist_ok=True)
-    with (folder / f"{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 def stop_all(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -40,13 +40,12 @@ class DriftBench(Bench):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def bench(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Callable[[str, Path], str],
 ) -> Iterator[DriftBench]:
     folder = tmp_path_factory.mktemp("drift")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'mlflow.db'}"
-    else:
-        url = request.getfixturevalue(request.param).new_database()
+    url = mlflow_database(request.param, folder)
     (folder / "policy.yaml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))

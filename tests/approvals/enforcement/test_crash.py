@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,12 +26,9 @@ policies:
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql", "mariadb"])
 def test_a_promotion_is_whole_or_not_there(
-    request: pytest.FixtureRequest, tmp_path: Path, database: str
+    mlflow_database: Callable[[str, Path], str], tmp_path: Path, database: str
 ) -> None:
-    if database == "sqlite":
-        url = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    else:
-        url = request.getfixturevalue(database).new_database()
+    url = mlflow_database(database, tmp_path)
     (tmp_path / "policy.yaml").write_text(POLICY)
     done = subprocess.run(
         [sys.executable, "-m", "tests.approvals.support.crashing", url],

@@ -6,8 +6,7 @@ Counted, not timed: time depends on the machine. docs/approvals.md lists the sta
 from __future__ import annotations
 
 import contextlib
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -69,15 +68,13 @@ def listening(engine: sa.Engine) -> Iterator[Traffic]:
 
 @pytest.fixture(scope="module", params=DATABASES)
 def store(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Callable[[str, Path], str],
 ) -> Iterator[Any]:
     folder = tmp_path_factory.mktemp("budget")
     (folder / "policy.yaml").write_text(POLICY)
-    url = f"sqlite:///{folder / 'mlflow.db'}"
-    if request.param == "sqlite":
-        shutil.copy(request.getfixturevalue("empty_database"), folder / "mlflow.db")
-    else:
-        url = request.getfixturevalue(request.param).new_database()
+    url = mlflow_database(request.param, folder)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))
         made = build_store(f"approval-{url}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,15 +98,15 @@ class Guarded(Bench):
 
 @pytest.fixture(scope="module", params=[*DATABASES, "mysql"])
 def guarded(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Callable[[str, Path], str],
 ) -> Iterator[Guarded]:
     folder = tmp_path_factory.mktemp("guards")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'mlflow.db'}"
-    elif request.param == "mysql":
+    if request.param == "mysql":
         url = new_like_mysql(request.getfixturevalue("mariadb"))
     else:
-        url = request.getfixturevalue(request.param).new_database()
+        url = mlflow_database(request.param, folder)
     (folder / "policy.yaml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))

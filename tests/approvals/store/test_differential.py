@@ -7,7 +7,6 @@ numbers and orders can be compared as they are.
 from __future__ import annotations
 
 import contextlib
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,17 +216,15 @@ def story(tell: Any) -> None:
 def tellings(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
-    empty_database: Path,
+    mlflow_database: Callable[[str, Path], str],
 ) -> Iterator[tuple[Telling, Telling]]:
     folder = tmp_path_factory.mktemp("differential")
 
     kind, _, with_workspaces = request.param.partition("-")
 
     def new(name: str) -> str:
-        if kind == "sqlite":
-            return f"sqlite:///{shutil.copy(empty_database, folder / name)}"
-        url: str = request.getfixturevalue(kind).new_database()
-        return url
+        (folder / name).mkdir()
+        return mlflow_database(kind, folder / name)
 
     (folder / "policy.yaml").write_text(POLICY)
     with pytest.MonkeyPatch.context() as patch:

@@ -16,6 +16,7 @@ from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 from mlflow_plugins_pack import errors
 from tests.approvals.support.bench import Bench
 from tests.approvals.support.databases import new_like_mysql
+from tests.support import templates
 from tests.support.acting import signed_in
 
 POLICY = """
@@ -65,7 +66,7 @@ def like_mysql(
 
 @pytest.fixture
 def sqlite(tmp_path: Path) -> Iterator[LookalikeBench]:
-    with bench_on(f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path) as bench:
+    with bench_on(templates.sqlite_with_tables(tmp_path / "mlflow.db"), tmp_path) as bench:
         yield bench
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,13 +20,12 @@ DATABASES = (pytest.param("sqlite", marks=pytest.mark.compat), "postgresql", "ma
 
 @pytest.fixture(scope="session", params=DATABASES)
 def database(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Callable[[str, Path], str],
 ) -> tuple[str, Any]:
     """A database URL and the stores on it, made once: MLflow's own tables take seconds."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
-    else:
-        url = request.getfixturevalue(request.param).new_database()
+    url = mlflow_database(request.param, tmp_path_factory.mktemp("registry"))
     return url, {}
 
 
@@ -99,7 +99,7 @@ class TestTheOtherPostgresqlDriver:
     def contract(
         self, postgresql: Any, policy_file: None, tmp_path: Any
     ) -> Iterator[RegistryStoreContract]:
-        url = postgresql.new_database().replace("+psycopg", "+psycopg2")
+        url = postgresql.new_mlflow_database().replace("+psycopg", "+psycopg2")
         suite = RegistryStoreContract()
         suite.store, suite.folder = build_store(f"approval-{url}"), tmp_path
         yield suite

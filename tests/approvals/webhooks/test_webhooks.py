@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,14 +116,13 @@ class WebhookBench(Bench):
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql", "mariadb"])
 def served(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    mlflow_database: Callable[[str, Path], str],
 ) -> Iterator[WebhookBench]:
     """A store for all tests of a database: MLflow's own tables take seconds to make."""
     folder = tmp_path_factory.mktemp("events")
-    if request.param == "sqlite":
-        url = f"sqlite:///{folder / 'mlflow.db'}"
-    else:
-        url = request.getfixturevalue(request.param).new_database()
+    url = mlflow_database(request.param, folder)
     receiver = Receiver()
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(folder / "policy.yaml"))

@@ -57,10 +57,7 @@ def started(
     deployment: Deployment, folder: Path, request: pytest.FixtureRequest
 ) -> Iterator[tuple[MlflowServer, dict[str, str]]]:
     """Start a deployment; give its server and what a client's environment needs."""
-    if deployment.database == "sqlite":
-        backend = f"sqlite:///{folder / 'mlflow.db'}"
-    else:
-        backend = request.getfixturevalue(deployment.database).new_database()
+    backend = request.getfixturevalue("mlflow_database")(deployment.database, folder)
     store_environment: dict[str, str] = {}
     if deployment.artifacts == "file":
         root = f"cas-file://{folder / 'artifacts'}"
