@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import IO
@@ -19,6 +20,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     Tombstone,
     Unlock,
 )
+from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.reading import PathView, path_in
 from mlflow_plugins_pack.artifacts.store.opening import find_store, open_store
 from mlflow_plugins_pack.artifacts.store.reserve import with_reserve
@@ -35,6 +37,7 @@ from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
 from mlflow_plugins_pack.errors import ArtifactPathError
 
 _TRIES = 3
+_logger = logging.getLogger(__name__)
 
 
 def open_location(uri: str) -> Location:
@@ -194,7 +197,11 @@ def delete(location: Location, path: str | None) -> None:
     """Delete a file, a folder or everything; a path that does not exist is not an error.
 
     Only manifests change: the bytes stay until they are collected, and other runs that hold them
-    keep them.
+    keep them. Where a whole run is deleted, as `mlflow gc` does, what is locked in it is kept and
+    the rest goes: one approved version must not stop the deletion of all other runs.
+
+    Raises:
+        ArtifactLockedError: If a file or folder is, or has in it, something that is locked.
     """
     wanted = object_keys.requested_path(path)
     store = find_store(location)
@@ -221,12 +228,40 @@ def _delete_in(store: Store, scope: str, inner: str) -> None:
     view = store.manifests.view(scope)
     if not any(True for _ in view.under(inner)) and not view.folders_under(inner):
         return
+    if not inner and view.lock_on(Tombstone("")) is not None:
+        _delete_unlocked(store, scope, view)
+        return
     operations: list[Operation] = [Tombstone(inner)]
     parent = posixpath.dirname(inner)
     if parent and store.backend.keeps_folders:
         # On a disk the folder around a deleted file stays.
         operations.append(Folder(parent))
     store.manifests.commit(scope, operations)
+
+
+def _delete_unlocked(store: Store, scope: str, view: View) -> None:
+    tombstones = list(_unlocked(view, ""))
+    if tombstones:
+        store.manifests.commit(scope, tombstones)
+    kept = "; ".join(sorted(f"{lock.path!r}: {lock.reason}" for lock in view.locks))
+    _logger.warning(
+        "%s was deleted except for what is locked there (%s). It goes with the next deletion after "
+        "the locks are released",
+        scope,
+        kept,
+    )
+
+
+def _unlocked(view: View, path: str) -> Iterator[Tombstone]:
+    """Yield what deletes everything under a path that no lock keeps."""
+    lock = view.lock_on(Tombstone(path))
+    if lock is None:
+        yield Tombstone(path)
+    elif object_keys.relative_to(path, lock.path) is None:  # it is somewhere below
+        known = [entry.path for entry in view.under(path)] + view.folders_under(path)
+        start = len(path) + 1 if path else 0
+        for name in sorted({found[start:].partition("/")[0] for found in known} - {""}):
+            yield from _unlocked(view, object_keys.join(path, name))
 
 
 # --- locking --------------------------------------------------------------------------------------

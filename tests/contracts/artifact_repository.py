@@ -452,7 +452,6 @@ class ArtifactRepositoryContract:
             lambda: repository.log_artifact_from_stream(io.BytesIO(b"x"), "a", "model"),
             lambda: repository.delete_artifacts("model/a"),
             lambda: repository.delete_artifacts("model"),
-            lambda: repository.delete_artifacts(),
             lambda: get_artifact_repository(root).delete_artifacts(),
         ]
         for call in refused:
@@ -476,6 +475,24 @@ class ArtifactRepositoryContract:
         repository.delete_artifacts()
         assert listing(repository) == []
         assert repository.locks() == {}
+
+    def test_deleting_a_whole_run_keeps_what_is_locked(self, root, repository, write, caplog):
+        for name in ("model/a", "model/sub/b", "model/sub/deep/c", "other", "data/d"):
+            write(name, name.encode())
+        repository.log_artifacts(str(write("other", b"other").parent))
+        repository.lock("approved for alias 'prod'", "model/sub")
+        digest = repository.content_digest("model/sub")
+        for _ in range(2):
+            repository.delete_artifacts()
+            assert listing(repository) == [("model", True, None)]
+            assert listing(repository, "model") == [("model/sub", True, None)]
+        assert repository.content_digest("model/sub") == digest
+        assert "except for what is locked" in caplog.text
+        with pytest.raises(MlflowException, match="CONTENT_LOCKED"):
+            repository.delete_artifacts("model")
+        repository.unlock("approved for alias 'prod'", "model/sub")
+        repository.delete_artifacts()
+        assert listing(repository) == []
 
     def test_lock_needs_something_to_lock(self, root, repository, write):
         assert repository.locks() == {}
