@@ -19,6 +19,7 @@ from mlflow_plugins_pack.identity.errors import KeysUnavailableError, TokenRefus
 from mlflow_plugins_pack.identity.jwt import verify
 from mlflow_plugins_pack.identity.keys import KeyCache, fetch_json
 from mlflow_plugins_pack.identity.settings import Identity, JwtSettings, TrustedHeaderSettings
+from mlflow_plugins_pack.web_urls import check_secure_url
 
 _logger = logging.getLogger(__name__)
 _LONGEST_NAME = 256
@@ -225,6 +226,7 @@ def _jwks_uri(issuer: str) -> str:
     found = document.get("jwks_uri")
     if document.get("issuer") != issuer:
         raise KeysUnavailableError(f"{url} is the document of another issuer")
-    if not isinstance(found, str) or not found.startswith(("https://", "http://127.0.0.1")):
-        raise KeysUnavailableError(f"{url} names no safe jwks_uri")
-    return found
+    try:
+        return check_secure_url(str(found), may_have_query=True)
+    except ValueError as exc:
+        raise KeysUnavailableError(f"the jwks_uri in {url} is not usable: {exc}") from None

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mlflow_plugins_pack.strict_model import StrictModel
+from mlflow_plugins_pack.web_urls import check_secure_url
 
 SourceName = Literal["basic_auth", "oidc", "jwt", "trusted_header"]
 Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
@@ -32,15 +33,9 @@ def _check_network(text: str) -> str:
     return text
 
 
-def _check_url(url: str) -> str:
-    if not url.startswith(("https://", "http://127.0.0.1", "http://localhost", "http://[::1]")):
-        raise ValueError("it must be https, except on this machine itself")
-    return url
-
-
 PlainHeader = Annotated[str, AfterValidator(_check_header)]
 Network = Annotated[str, AfterValidator(_check_network)]
-Url = Annotated[str, AfterValidator(_check_url)]
+Url = Annotated[str, AfterValidator(check_secure_url)]
 Text = Annotated[str, Field(min_length=1)]
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal, get_args
-from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
 from mlflow_plugins_pack.strict_model import StrictModel
+from mlflow_plugins_pack.web_urls import parse_url
 
 Event = Literal[
     "request.created",
@@ -54,12 +53,13 @@ class Webhook(StrictModel):
 
     @model_validator(mode="after")
     def _is_safe(self) -> Webhook:
-        parts = urlsplit(self.url)
-        if parts.username is not None or parts.password is not None:
-            raise ValueError("a URL with a password in it would be kept with the policy's text")
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{self.url!r} is not an https URL")
-        if parts.scheme == "http" and not (self.allow_private or self.is_local):
+        url = parse_url(self.url)
+        if url is None:
+            raise ValueError(
+                "it is not of the form https://host[:port][/path][?query], without a user name: a "
+                "password in it would be kept with the policy's text"
+            )
+        if not (url.is_secure or self.allow_private):
             raise ValueError(
                 "plain http lets everyone on the way read and drop events: use https, or set "
                 "allow_private: true"
@@ -69,11 +69,8 @@ class Webhook(StrictModel):
     @property
     def is_local(self) -> bool:
         """True if its host name means this machine."""
-        host = urlsplit(self.url).hostname or ""
-        try:
-            return ipaddress.ip_address(host).is_loopback
-        except ValueError:
-            return host == "localhost"
+        url = parse_url(self.url)
+        return url is not None and url.is_local
 
 
 class Events(StrictModel):
