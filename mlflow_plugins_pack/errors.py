@@ -16,6 +16,7 @@
         │   ├── ArtifactChangedError     a local file changed during the upload
         │   ├── ArtifactCorruptError     stored bytes do not have their hash
         │   ├── StoreFormatError         a store of an unknown format
+        │   ├── StoreChangedError        the store was wiped or replaced meanwhile
         │   ├── CollectionRunningError   another process collects garbage
         │   ├── ForbiddenRootError       a root that the server does not own
         │   ├── ForeignDataError         data of stock MLflow, or of another store, in the way
@@ -163,6 +164,12 @@ class ArtifactCorruptError(ArtifactError):
 
 class StoreFormatError(ArtifactError):
     """The store, or one of its objects, has a format that this version does not read."""
+
+    status = RESOURCE_CONFLICT
+
+
+class StoreChangedError(ArtifactError):
+    """The store was wiped, replaced or lost its keys while this process was using it."""
 
     status = RESOURCE_CONFLICT
 

@@ -22,7 +22,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
 )
 from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.reading import PathView, path_in
-from mlflow_plugins_pack.artifacts.store.opening import find_store, open_store
+from mlflow_plugins_pack.artifacts.store.opening import find_store, forget_store, open_store
 from mlflow_plugins_pack.artifacts.store.reserve import with_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import session
@@ -34,7 +34,7 @@ from mlflow_plugins_pack.artifacts.upload.session import (
 )
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
-from mlflow_plugins_pack.errors import ArtifactPathError
+from mlflow_plugins_pack.errors import ArtifactPathError, StoreChangedError
 
 _TRIES = 3
 _logger = logging.getLogger(__name__)
@@ -92,8 +92,10 @@ def _upload(
     try:
         take(upload, prefix)
         upload.commit()
-    except BaseException:
+    except BaseException as exc:
         upload.abandon()
+        if isinstance(exc, StoreChangedError):
+            forget_store(store)
         raise
 
 
@@ -105,8 +107,9 @@ def _upload_files(
         try:
             _upload(location, inline_bytes, take)
             return
-        except MissingPackError:
-            # By now the index no longer names what is gone: this time everything is stored.
+        except (MissingPackError, StoreChangedError):
+            # By now the index no longer names what is gone, or the store is opened again: this
+            # time everything is stored.
             continue
     _upload(location, inline_bytes, take)
 
@@ -146,7 +149,11 @@ def finish_stream(upload: UploadSession, writer: StreamWriter, rest: bytes) -> N
     """Take the last bytes of a file that came piece by piece, and commit it."""
     writer.write(rest)
     writer.close()
-    upload.commit()
+    try:
+        upload.commit()
+    except StoreChangedError:
+        forget_store(upload.store)
+        raise
 
 
 def log_folder(location: Location, local_dir: str, artifact_path: str | None) -> None:

@@ -61,6 +61,10 @@ class Sealer:
         """Return whether the key that seals now has sealed this."""
         return True
 
+    def is_sealed_with(self, keys: StoreKeys) -> bool:
+        """Return whether what is sealed now can be opened with these keys."""
+        return True
+
     def seal_object(self, key: str, data: bytes) -> bytes:
         """Return the bytes of an object that will have this key, relative to the store."""
         return data
@@ -142,6 +146,10 @@ class KeyedSealer(Sealer):
     def is_newest(self, purpose: bytes, sealed: Any) -> bool:
         """Return whether the newest data key opens this."""
         return xaes.open_sealed(self._keys.data[-1], sealed, purpose) is not None
+
+    def is_sealed_with(self, keys: StoreKeys) -> bool:
+        """Return whether what is sealed now can be opened with these keys."""
+        return keys.identity == self._keys.identity and self._keys.data[-1] in keys.data
 
     def seal_object(self, key: str, data: bytes) -> bytes:
         """Encrypt an object, bound to its key."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 
-from mlflow_plugins_pack.artifacts.backends.base import Backend
+from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.encryption import PLAIN, Sealer
-from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat
+from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat, decode_format
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring
 from mlflow_plugins_pack.artifacts.uri.location import Location
-from mlflow_plugins_pack.errors import PackError
+from mlflow_plugins_pack.errors import ArtifactKeyError, PackError, StoreChangedError
 
 _logger = logging.getLogger(__name__)
 
@@ -75,6 +75,28 @@ class StoreObjects:
     def keyring(self) -> Keyring:
         """The keyring of an encrypted store."""
         return Keyring(self.backend, self.location.path, self.format.store_id, self.location.uri)
+
+    def confirm_identity(self) -> None:
+        """Make sure that the storage still holds this store, and the keys that it is sealed with.
+
+        Raises:
+            StoreChangedError: If not.
+        """
+        try:
+            data = self.backend.read(self.key(object_keys.FORMAT_KEY))
+            is_same = decode_format(data, self.location.uri) == self.format
+        except ObjectMissingError:
+            is_same = False
+        if is_same and self.format.is_encrypted:
+            try:
+                is_same = self.sealer.is_sealed_with(self.keyring.load())
+            except ArtifactKeyError:
+                is_same = False
+        if not is_same:
+            raise StoreChangedError(
+                f"The artifact store {self.location.uri}, or its keyring, was wiped or replaced "
+                f"while this process was using it. Nothing was committed. Log again."
+            )
 
     def read_object(self, key: str) -> bytes:
         """Return the content of one of the store's own objects, decrypted.

@@ -112,6 +112,13 @@ def _remember(backend: Backend, root: Location, data: bytes) -> Store:
         return store
 
 
+def forget_store(store: Store) -> None:
+    """Find a store again before its next use: it turned out to be another one by now."""
+    with _opening:
+        for key in [key for key, known in _stores.items() if known is store]:
+            del _stores[key]
+
+
 def open_store(location: Location) -> Store:
     """Return the store that a location belongs to, to write to it, and create it if needed.
 

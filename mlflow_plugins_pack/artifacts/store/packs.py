@@ -5,10 +5,7 @@ A pack's own table says what it holds; no index can contradict it.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterable
-
-from cachetools import TTLCache
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import Buffer, Stored
@@ -22,17 +19,12 @@ from mlflow_plugins_pack.artifacts.format.pack import (
 )
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 
-_SEEN_SECONDS = 300
-_SEEN_PACKS = 100_000
-
 
 class Packs:
     """The packs of one store."""
 
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
-        self._seen: TTLCache[bytes, None] = TTLCache(_SEEN_PACKS, _SEEN_SECONDS)
-        self._seen_lock = threading.Lock()
 
     def key(self, name: bytes) -> str:
         """Return the backend's key of a pack."""
@@ -93,23 +85,10 @@ class Packs:
         return self.read(name, size - length, length)
 
     def missing(self, names: Iterable[bytes]) -> list[bytes]:
-        """Return those of the packs that do not exist; those seen lately are not asked for."""
-        with self._seen_lock:
-            unseen = [name for name in names if name not in self._seen]
-        asking = {
-            name: thread_pools.submit(self._objects.backend.size, self.key(name)) for name in unseen
-        }
-        missing = [name for name, size in asking.items() if size.result() is None]
-        with self._seen_lock:
-            self._seen.update(dict.fromkeys(asking.keys() - set(missing)))
-        return missing
+        """Return those of the packs that do not exist.
 
-    def note_written(self, name: bytes) -> None:
-        """Remember that a pack is being written now."""
-        with self._seen_lock:
-            self._seen[name] = None
-
-    def forget_seen(self) -> None:
-        """Ask the storage about every pack again."""
-        with self._seen_lock:
-            self._seen.clear()
+        Nothing is remembered: an operator may wipe the storage, or restore an older state.
+        """
+        asked = list(names)
+        sizes = [thread_pools.submit(self._objects.backend.size, self.key(name)) for name in asked]
+        return [name for name, size in zip(asked, sizes, strict=True) if size.result() is None]

@@ -44,6 +44,9 @@ _SECONDS_PER_DELTA = 10
 _INDEX_SECONDS = 5
 """Calls that follow each other this closely ask once what others have stored meanwhile."""
 
+_JUST_SECONDS = 60
+"""So long a call relies on a pack that it has stored itself, without looking whether it exists."""
+
 
 class PackWriter:
     """Writes one call's packs and index deltas. Not for use by two threads at once.
@@ -64,6 +67,7 @@ class PackWriter:
         self._new_chunks: dict[bytes, PendingChunk] = {}
         self._new_files: dict[bytes, PendingFile] = {}
         self._indexed = time.monotonic()
+        self._closed: dict[bytes, float] = {}
         self.names: list[bytes] = []
         self.reused: set[bytes] = set()
         self.compressor = Compressor()
@@ -74,7 +78,10 @@ class PackWriter:
     def learn_index(self) -> None:
         """Bring the index up to date, once a call, before the first chunk is looked up."""
         if not self.knows_index:
+            # Before anything is written: packs sealed with lost keys could never be opened.
+            confirmed = thread_pools.submit(self._store.confirm_identity)
             self._store.index.refresh(max_age_seconds=_INDEX_SECONDS)
+            confirmed.result()
             self.knows_index = True
 
     def store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Placed]:
@@ -138,6 +145,11 @@ class PackWriter:
         record = self._builder.add(kind, codec, sha256, stored, raw)
         return PendingChunk(len(self.names), *record.at(SELF)[1:])
 
+    def just_written(self) -> set[bytes]:
+        """Return the packs of this call that need not be looked for: they were stored just now."""
+        now = time.monotonic()
+        return {name for name, at in self._closed.items() if now - at < _JUST_SECONDS}
+
     # --- resolving ---
 
     def resolve(self, file: PendingFile) -> FileEntry:
@@ -174,7 +186,7 @@ class PackWriter:
         name, data, table = self._builder.finish()
         self._builder = PackBuilder(self._store.sealer)
         self.names.append(name)
-        self._store.packs.note_written(name)
+        self._closed[name] = time.monotonic()
         self._uploads.submit(len(data), self._store.packs.write, name, data)
         self._unwritten[name] = table
         if (

@@ -58,6 +58,11 @@ class UploadSession:
         self._operations: dict[str, list[Operation | PendingFile]] = {}
 
     @property
+    def store(self) -> Store:
+        """The store that the call writes to."""
+        return self._store
+
+    @property
     def keeps_folders(self) -> bool:
         """True where empty folders are kept, as stock MLflow does on this storage."""
         return self._store.backend.keeps_folders
@@ -154,6 +159,7 @@ class UploadSession:
             ArtifactConflictError: If a file is in the way of a folder or the reverse, where the
                 stock repository of this storage refuses that too.
             StorageError: If the storage failed; then nothing is visible.
+            StoreChangedError: If the store is not the one any more that the call began with.
         """
         self._refuse_conflicts()
         # Asked while the last pack is uploaded.
@@ -161,6 +167,8 @@ class UploadSession:
             scope: thread_pools.submit(self._store.manifests.segment_names, scope)
             for scope in self._operations
         }
+        # What this process remembers is of no use to a store that was wiped or replaced meanwhile.
+        confirmed = thread_pools.submit(self._store.confirm_identity)
         condemned = (
             thread_pools.submit(self._store.condemned.packs) if self._packs.knows_index else None
         )
@@ -172,6 +180,7 @@ class UploadSession:
         self._packs.finish_uploads()
         self._settle(resolved, condemned)
         self._packs.write_index()
+        confirmed.result()
         if len(resolved) > 1:
             for scope, operations in resolved.items():
                 self._store.manifests.refuse_locked(scope, operations, listing[scope].result())
@@ -243,7 +252,7 @@ class UploadSession:
                 if isinstance(operation, FileEntry) and operation.sha256 not in packs_of_files:
                     packs_of_files[operation.sha256] = set(self._packs_of(operation))
         used = self._packs.reused.union(self._packs.names, *packs_of_files.values())
-        missing = self._store.packs.missing(used)
+        missing = self._store.packs.missing(used - self._packs.just_written())
         if missing:
             needing = [f for f, packs in packs_of_files.items() if not packs.isdisjoint(missing)]
             self._store.index.cache.forget(missing, needing)

@@ -121,8 +121,8 @@ def test_nothing_is_lost_in_any_order_of_events():
     finally:
         undo()
     # Else the schedules would not show what they are for.
-    assert sum(schedule.kills for schedule in ran) > 10
-    assert sum(schedule.removed_packs for schedule in ran) > 100
+    assert sum(schedule.kills for schedule in ran) > 5
+    assert sum(schedule.removed_packs for schedule in ran) > 20
 
 
 # --- real storages --------------------------------------------------------------------------------

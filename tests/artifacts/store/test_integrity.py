@@ -154,7 +154,6 @@ def test_upload_does_not_lean_on_a_pack_that_is_gone(
         # The recipe is in the last pack: leave it, so that its own references are looked at.
         if size < 20 * MIB or pack.stat().st_size > 12_000_000:
             pack.unlink()
-    open_store(parse_location(repository.artifact_uri)).packs.forget_seen()
     other = get_artifact_repository(new_run_uri(f"cas-file://{store_folder}"))
     with pytest.raises(ArtifactCorruptError, match="Nothing was committed"), path.open("rb") as f:
         other.log_artifact_from_stream(f, "stream")
@@ -170,7 +169,6 @@ def test_upload_of_a_file_finds_out_by_itself(repository, store_folder, tmp_path
     path = log(repository, tmp_path, "f", data)
     for pack in packs(store_folder):
         pack.unlink()
-    open_store(parse_location(repository.artifact_uri)).packs.forget_seen()
     repository.log_artifact(str(path), "again")
     assert Path(repository.download_artifacts("again/f")).read_bytes() == data
 
@@ -433,7 +431,10 @@ def test_killed_upload_leaves_a_readable_store(
     source = tmp_path / "source"
     source.mkdir()
     committed_before_the_kill = 0
-    for number, delay in enumerate((0.15, 0.4, 0.9)):
+    # The longer ones are for machines that are busy with other work.
+    for number, delay in enumerate((0.15, 0.4, 0.9, 3, 10)):
+        if number > 2 and committed_before_the_kill:
+            break
         files = {f"{n}.bin": random_bytes(2 * MIB, seed=10 * number + n) for n in range(6)}
         for name, data in files.items():
             (source / name).write_bytes(data)

@@ -24,7 +24,7 @@ from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.download.file_reader import read_file
 from mlflow_plugins_pack.artifacts.format import chunker, pack
-from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat
+from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat, encode_format
 from mlflow_plugins_pack.artifacts.format.manifest import Tombstone
 from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
 from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
@@ -77,6 +77,7 @@ class Schedule:
         self._format = StoreFormat(
             str(uuid.UUID(int=self.random.getrandbits(128))), chunker.ChunkerParameters()
         )
+        self.memory.objects["store/.cas/format.json"] = (encode_format(self._format), self.now)
         self.kill_rate = self.random.choice([0, 0, 0.002, 0.01])
         self.pause_rate = self.random.choice([0, 0.02, 0.1])
 
