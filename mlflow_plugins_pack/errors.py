@@ -62,6 +62,8 @@ All derive from `MlflowException`, the only class that MLflow's REST layer passe
 and text. ``INVALID_STATE`` is never used: MLflow answers it with status 500.
 """
 
+# Long: one class a situation, all in one place, since their codes share one namespace.
+
 from __future__ import annotations
 
 from typing import Any, ClassVar

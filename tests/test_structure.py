@@ -32,12 +32,12 @@ def classes_of(path: Path) -> Iterator[tuple[ast.ClassDef, list[str]]]:
 
 
 def test_modules_are_short_or_say_why_not() -> None:
-    """A long one has a comment ``# Long: ...`` before its first import."""
+    """A long one has a comment ``# Long: ...`` behind its docstring."""
     long = [
         name_of(path)
         for path in MODULES
         if len(text := path.read_text(encoding="utf-8").splitlines()) > MODULE_LINES
-        and not any(line.startswith("# Long: ") for line in text[:40])
+        and not any(line.startswith("# Long: ") for line in text[:100])
     ]
     assert not long
 

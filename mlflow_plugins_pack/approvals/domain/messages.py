@@ -5,6 +5,8 @@ stock client as it is, so it names only what every client has: a version tag tha
 and UI can set, and the command line.
 """
 
+# Long: all texts of the approvals in one place, so that they are worded alike.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -104,6 +104,8 @@ def _collect(store: Store, grace_seconds: float, progress: Callable[[str], None]
 class _Collection:
     """One run. Every step may be the last one; the next collection goes on from there."""
 
+    # Long: the order of the steps is what makes a collection safe, so they stand in this order.
+
     def __init__(
         self,
         store: Store,
@@ -291,7 +293,7 @@ class _Collection:
     def _clean_index(self, moved: set[FileIdentity]) -> None:
         """Rewrite the index objects that name packs which no longer exist.
 
-        Repeated until what was written holds: where the lease binds nobody, since the service
+        Repeated until what was written holds: where the lease binds no one, since the service
         ignores conditions, another collection may have removed packs meanwhile.
         """
         while (written := self._rewrite_stale(moved)) is not None:

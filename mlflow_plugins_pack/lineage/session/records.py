@@ -49,6 +49,8 @@ class Records:
         is_excluded: Tells whether a URI is not to be recorded.
     """
 
+    # Long: one lock guards the events and the states of runs, and all that takes it is here.
+
     def __init__(
         self,
         runs: Runs,
@@ -184,7 +186,7 @@ class Records:
                 self._ownership.forget(run_id, thread)
 
     def _mark(self, state: RunState) -> None:
-        """Say of a run that nothing can be attributed to it."""
+        """Record that nothing can be attributed to a run."""
         from mlflow_plugins_pack.lineage.building.builder import coverage
         from mlflow_plugins_pack.lineage.delivery import writer
 

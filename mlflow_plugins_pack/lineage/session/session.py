@@ -32,6 +32,8 @@ _STATEMENTS_LIMIT = 10_000
 class Session:
     """All state of the capture in this process; the `sink.Sink` of its layers."""
 
+    # Long: every call that a layer or MLflow makes into the capture arrives here.
+
     def __init__(self) -> None:
         self._started = False
         self._watches_run_ends = False

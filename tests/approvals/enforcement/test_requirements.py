@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from pathlib import Path
 
 import pytest
 from mlflow.entities.model_registry import ModelVersionTag
 from mlflow.exceptions import MlflowException
-from mlflow.server import handlers
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.tracking import MlflowClient
 
@@ -19,12 +17,12 @@ from mlflow_plugins_pack.approvals.background.worker import Worker
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.reports import listings
 from tests.approvals.support.bench import HOUR, ClockBench, refused
+from tests.approvals.support.runs import run_of, version_of
 from tests.support.acting import signed_in
 
 DAY = 24 * HOUR
 RULE = "    approvals: [{group: leads, count: 1}]\n"
 GROUPS = "groups: {leads: [bob, carol], risk: [dave]"
-_runs = itertools.count(1)
 
 
 def ask(bench: ClockBench, *lines: str) -> None:
@@ -125,27 +123,6 @@ def test_nothing_is_archived_as_a_side_effect_where_that_needs_approval(bench: C
 
 
 # --- checks on the run and the files ----------------------------------------------------------
-
-
-def run_of(
-    bench: ClockBench, monkeypatch: pytest.MonkeyPatch, **tags: str
-) -> tuple[MlflowClient, str]:
-    """Make a run in a tracking store next to the registry."""
-    uri = f"sqlite:///{bench.folder / 'tracking.db'}"
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr(handlers, "_tracking_store", None)
-    client = MlflowClient(uri)
-    experiment = client.create_experiment(f"e{next(_runs)}", str(bench.folder / "runs"))
-    run = client.create_run(experiment, tags={k.replace("_", "."): v for k, v in tags.items()})
-    return client, run.info.run_id
-
-
-def version_of(bench: ClockBench, run_id: str, mlmodel: str = "flavors: {}\n") -> int:
-    number = bench.version()
-    source = Path(bench.store.get_model_version_download_uri("gov-a", number))
-    (source / "MLmodel").write_text(mlmodel)
-    with signed_in("alice"):
-        return int(bench.store.create_model_version("gov-a", str(source), run_id).version)
 
 
 def test_the_longest_name_a_run_may_bear_keeps_nobody_from_asking(

@@ -7,8 +7,8 @@ from click.testing import CliRunner
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.cli.main import cli
-from tests.approvals.enforcement.test_requirements import run_of, version_of
 from tests.approvals.support.bench import ClockBench, refused
+from tests.approvals.support.runs import run_of, version_of
 from tests.support.acting import signed_in
 
 

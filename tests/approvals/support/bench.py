@@ -75,7 +75,7 @@ class Bench:
         *,
         name: str = "gov-a",
     ) -> None:
-        """Give a command as a tag."""
+        """Write a command as a tag."""
         with signed_in(user):
             tag = ModelVersionTag(f"approvals.{command}", value)
             self.store.set_model_version_tag(name, version, tag)
@@ -101,7 +101,7 @@ class Bench:
         return version
 
     def run(self, statement: str, **values: Any) -> None:
-        """Run SQL as somebody with the database's password would."""
+        """Run SQL past every store."""
         with self.store.engine.begin() as connection:
             connection.execute(sa.text(statement), values)
 

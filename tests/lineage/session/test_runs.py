@@ -185,11 +185,11 @@ client.set_terminated(second)
 client.set_terminated(first)
 with mlflow.start_run() as run:
     open(data + "/cancer.csv").read()
-    beside = client.create_run("0").info.run_id
-    client.set_terminated(beside)
+    nested = client.create_run("0").info.run_id
+    client.set_terminated(nested)
 left = client.create_run("0").info.run_id
 open(data + "/cancer.csv").read()
-print(json.dumps([alone, first, second, run.info.run_id, beside, left]))
+print(json.dumps([alone, first, second, run.info.run_id, nested, left]))
 """
 
 
@@ -198,7 +198,7 @@ def test_runs_of_clients_have_what_can_be_attributed(
 ) -> None:
     ids = run_script(CLIENT_RUNS, tracking_uri).value
     records = [RunRecord(tracking_uri, run_id) for run_id in ids]
-    alone, first, second, active, beside, left = records
+    alone, first, second, active, nested, left = records
     applies = [json.loads(record.tags["coverage"]).get("applies") for record in records]
     assert applies == [None, "partly", "not", None, "not", None]
     assert alone.own() == {"settings.yaml", "cancer.csv"}
@@ -206,7 +206,7 @@ def test_runs_of_clients_have_what_can_be_attributed(
     assert first.own() == {"cancer.npy"}
     assert "cancer.csv" in active.own()
     assert left.own() == {"cancer.csv"}
-    for record in (second, beside):
+    for record in (second, nested):
         assert set(record.tags) == {"schema", "coverage"}
         assert record.status == "FINISHED"
         with pytest.raises(LineageNotRecordedError, match="while other runs were open"):
