@@ -211,6 +211,16 @@ policies = Table(
     Column("first_used_at", BigInteger, nullable=False),
 )
 
+# At most one row: the policy by which every server of the database decides.
+active_policy = Table(
+    "mpp_active_policy",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("sha256", String(64), nullable=False),
+    Column("activated_at", BigInteger, nullable=False),
+    Column("activated_by", String(256)),
+)
+
 audit = Table(
     "mpp_audit",
     metadata,

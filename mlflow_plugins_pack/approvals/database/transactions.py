@@ -41,12 +41,14 @@ class Transactions:
 
     Args:
         engine: The registry's database.
-        prepare: Called before each write transaction, outside it.
+
+    Attributes:
+        prepare: called before each write transaction, outside it.
     """
 
-    def __init__(self, engine: Engine, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._prepare = prepare
+        self.prepare: Callable[[], None] = lambda: None
         self._sessions = sessionmaker(bind=engine)
         # PostgreSQL shows each statement of a transaction what is committed by then: one around
         # them gives a reader nothing, and costs two round trips.
@@ -74,6 +76,11 @@ class Transactions:
                 yield session
 
         return make_managed_session
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a write transaction is open in this context."""
+        return self._current.get() is not None
 
     def is_writing(self, session: Session) -> bool:
         """Return whether the session is that of the open write transaction."""
@@ -114,7 +121,7 @@ class Transactions:
         """
         if (session := self._current.get()) is not None:
             return work(session)
-        self._prepare()
+        self.prepare()
         last: Exception
         for attempt in range(_ATTEMPTS):
             try:

@@ -9,24 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.database import schema
+from mlflow_plugins_pack.approvals.database import policies, schema
 from mlflow_plugins_pack.approvals.database.tables import (
     guard,
     guard_exemptions,
     guard_patterns,
     guard_targets,
 )
+from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.guards import triggers
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.policy.source import PolicySource
-from mlflow_plugins_pack.errors import ConfigurationError
+from mlflow_plugins_pack.errors import ConfigurationError, RegistryBusyError
 
 _logger = logging.getLogger(__name__)
 
@@ -103,10 +104,17 @@ def install(engine: Engine, policy: Policy, now_ms: int) -> None:
 
     Raises:
         ConfigurationError: If MLflow's tables are missing or too old, or the account may not
-            create triggers.
+            create triggers, or another policy is in force.
     """
     _check_tables(engine)
     with schema.exclusive(engine) as connection:
+        found = policies.in_force(connection)
+        if found is not None and found[0] != policy.sha256:
+            raise ConfigurationError(
+                f"The guards cannot be installed: the policy with sha256 {found[0]} is in force, "
+                f"and this file has {policy.sha256}. Nothing was changed. Give the file that is in "
+                "force, or run first: mlflow-pack approvals policy activate"
+            )
         try:
             _run(connection, triggers.install_statements(engine.dialect.name))
             _write_policy(connection, policy)
@@ -222,18 +230,41 @@ def _write_policy(connection: Connection, policy: Policy) -> None:
 
 
 class GuardedPolicy:
-    """Keeps installed guards at the policy in force, for one store.
+    """Registers the policy in force in the database, and keeps installed guards at it.
 
     Args:
         engine: The registry's database.
         policies: Provides the policy in force.
+        is_free: Returns whether this thread is outside any write transaction.
     """
 
-    def __init__(self, engine: Engine, policies: PolicySource) -> None:
+    def __init__(
+        self, engine: Engine, policies: PolicySource, is_free: Callable[[], bool] = lambda: True
+    ) -> None:
         self._engine = engine
         self._policies = policies
         self._written: str | None = None
+        self.is_free = is_free
+        policies.attach(self)
         self.refresh()
+
+    def in_force(self) -> tuple[str, str] | None:
+        """Return the digest and the text of the policy in force."""
+        try:
+            with self._engine.connect() as connection:
+                return policies.in_force(connection)
+        except sa.exc.SQLAlchemyError as exc:
+            raise RegistryBusyError(
+                "the policy in force cannot be read from the registry's database. Nothing was "
+                "changed. Check whether the database runs, and try again."
+            ) from exc
+
+    def activate(self, policy: Policy, replaces: str | None) -> bool:
+        """Put a policy into force in place of another one."""
+        with schema.exclusive(self._engine) as connection:
+            return policies.activate(
+                connection, policy.sha256, policy.text, replaces=replaces, now_ms=clock.now_ms()
+            )
 
     def refresh(self) -> None:
         """Update the guards if the policy has changed since the last call.

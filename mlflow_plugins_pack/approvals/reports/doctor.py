@@ -57,6 +57,20 @@ def _policy(served: bool) -> list[Finding]:
     return [Finding("ok", "approvals policy", f"{path}: {count} policies, sha256 {policy.sha256}")]
 
 
+def _in_force(connection: Connection, policy: Policy) -> list[Finding]:
+    from mlflow_plugins_pack.approvals.database import policies
+
+    found = policies.in_force(connection)
+    if found is None or found[0] == policy.sha256:
+        return [Finding("ok", "policy in force", "the policy file's")]
+    text = (
+        f"the servers of this database decide by the policy with sha256 {found[0]}, and the file "
+        f"here has {policy.sha256}. Give every server the same file, or run: mlflow-pack approvals "
+        "policy activate"
+    )
+    return [Finding("error", "policy in force", text)]
+
+
 def _guards(connection: Connection, policy: Policy | None) -> list[Finding]:
     from mlflow_plugins_pack.approvals.guards import install
 
@@ -100,6 +114,7 @@ def _database(uri: str) -> list[Finding]:
                 policy = read_policy(policy_path())
             except PackError:
                 return [*findings, *_guards(connection, None)]
+            findings += _in_force(connection, policy)
             findings += _guards(connection, policy)
             with Session(bind=connection) as session:
                 drifted = drift.find(session, policy)

@@ -68,8 +68,9 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
         with schema.first_start(db_uri, self._get_or_create_engine):
             super().__init__(db_uri, read_db_uri)
         is_first = schema.upgrade(self.engine)
-        guarded_by = GuardedPolicy(self.engine, policies)
-        self._transactions = Transactions(self.engine, prepare=guarded_by.refresh)
+        self._transactions = Transactions(self.engine)
+        guarded_by = GuardedPolicy(self.engine, policies, lambda: not self._transactions.is_open)
+        self._transactions.prepare = guarded_by.refresh
         stock_maker: Callable[..., Any] = self.ManagedSessionMaker
         self.ManagedSessionMaker: Callable[..., Any] = self._transactions.joining(stock_maker)
         self.governance = Governance(policies, self._get_active_workspace)

@@ -218,6 +218,15 @@ sa.Table(
     **_OPTIONS,
 )
 sa.Table(
+    "mpp_active_policy",
+    _metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("activated_at", sa.BigInteger, nullable=False),
+    sa.Column("activated_by", sa.String(256)),
+    **_OPTIONS,
+)
+sa.Table(
     "mpp_audit",
     _metadata,
     sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
