@@ -44,6 +44,7 @@ def check(registry_uri: str | None) -> list[Finding]:
 
 def _policy(served: bool) -> list[Finding]:
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.approvals.webhooks.sender import secret_problems
     from mlflow_plugins_pack.settings import APPROVALS_POLICY
 
     if not served and not APPROVALS_POLICY.is_set():
@@ -54,7 +55,18 @@ def _policy(served: bool) -> list[Finding]:
     except PackError as exc:
         return [Finding("error", "approvals policy", exc.message)]
     count = len(policy.file.policies)
-    return [Finding("ok", "approvals policy", f"{path}: {count} policies, sha256 {policy.sha256}")]
+    secrets = secret_problems(policy.file.events.webhooks)
+    unset = [
+        Finding(
+            "error",
+            "webhook",
+            f"{problem}. Its events wait until the server has the secret: set it where the server "
+            "starts.",
+        )
+        for problem in secrets
+    ]
+    text = f"{path}: {count} policies, sha256 {policy.sha256}"
+    return [*unset, Finding("ok", "approvals policy", text)]
 
 
 def _in_force(connection: Connection, policy: Policy) -> list[Finding]:

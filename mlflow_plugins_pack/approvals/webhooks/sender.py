@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 import requests
@@ -26,7 +27,7 @@ def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
     try:
         secret = _secret(webhook.secret)
     except (OSError, ValueError) as exc:
-        return f"the secret cannot be read: {exc}"
+        return _secret_problem(exc)
     timestamp = str(now_ms // 1000)
     headers = {
         "Content-Type": "application/json",
@@ -58,6 +59,21 @@ def send(webhook: Webhook, delivery: Delivery, now_ms: int) -> str | None:
     except Exception as exc:  # noqa: BLE001 - any failure is recorded and the attempt is repeated
         return f"{type(exc).__name__}: {exc}"
     return None if 200 <= status < 300 else f"answered {status}"
+
+
+def secret_problems(webhooks: Iterable[Webhook]) -> list[str]:
+    """Return, for each webhook whose secret cannot be read here, why; its events would wait."""
+    found = []
+    for webhook in webhooks:
+        try:
+            _secret(webhook.secret)
+        except (OSError, ValueError) as exc:
+            found.append(f"{webhook.url}: {_secret_problem(exc)}")
+    return found
+
+
+def _secret_problem(exc: Exception) -> str:
+    return f"the secret cannot be read: {exc}"
 
 
 def _secret(secret: Secret) -> str:

@@ -33,8 +33,15 @@ def _read(file: str | None) -> tuple[Path, Policy]:
 @policy.command("validate")
 @_FILE
 def policy_validate(file: str | None) -> None:
-    """Check FILE, or the policy file in force here; names every mistake with its line."""
+    """Check FILE, or the policy file set here; name every mistake with its line.
+
+    A webhook whose secret cannot be read here is a warning: the server may have it.
+    """
+    from mlflow_plugins_pack.approvals.webhooks.sender import secret_problems
+
     path, found = _read(file)
+    for problem in secret_problems(found.file.events.webhooks):
+        click.echo(f"Warning: {problem}. Events for it wait until the server has it.", err=True)
     click.echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")
 
 

@@ -14,6 +14,7 @@ import click
 
 from mlflow_plugins_pack import __version__
 from mlflow_plugins_pack.artifacts.uri.schemes import PACK_SCHEMES
+from mlflow_plugins_pack.cli.doctor.advisories import advisories_for
 from mlflow_plugins_pack.cli.doctor.uri_traps import Role, find_trap
 from mlflow_plugins_pack.cli.output import json_option, print_json
 from mlflow_plugins_pack.findings import Finding
@@ -63,6 +64,7 @@ def doctor(
     ]
     checks: list[Callable[[], Iterator[Finding]]] = [
         _check_versions,
+        _check_advisories,
         _check_entry_points,
         _check_schemes,
         _check_settings,
@@ -101,6 +103,13 @@ def _check_versions() -> Iterator[Finding]:
             f"{summary}: not a version of MLflow that the pack was tested on ({oldest} to "
             f"{newest}). Try a promotion and a download before you rely on it.",
         )
+
+
+def _check_advisories() -> Iterator[Finding]:
+    import mlflow.version
+    from packaging.version import Version
+
+    yield from advisories_for(Version(mlflow.version.VERSION).release)
 
 
 def _check_entry_points() -> Iterator[Finding]:

@@ -131,4 +131,26 @@ def test_doctor_names_a_file_that_is_not_in_force(database: Database, tmp_path: 
     assert "mlflow-pack approvals policy activate" in said.output.replace("\n", " ")
     refused = database.call("guards", "install")
     assert refused.exit_code == 1
-    assert "is in force" in refused.output
+    assert "is in force" in str(refused.exception)
+
+
+def test_an_unset_webhook_secret_is_found_before_an_event_waits_for_it(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hooks = """
+events:
+  webhooks:
+    - {url: "https://one.example.com", secret: {env: HOOK_SECRET}}
+    - {url: "https://two.example.com", secret: {file: /no/such/file}}
+"""
+    database.server("first", STRICT + hooks)
+    file = str(tmp_path / "first.yaml")
+    monkeypatch.delenv("HOOK_SECRET", raising=False)
+    validated = CliRunner().invoke(cli, ["approvals", "policy", "validate", file])
+    checked = CliRunner().invoke(cli, ["doctor", "--registry-store-uri", database.uri])
+    for said in (validated.output, checked.output):
+        assert "https://one.example.com: the secret cannot be read: the variable HOOK" in said
+        assert "https://two.example.com: the secret cannot be read: " in said
+    assert (validated.exit_code, checked.exit_code) == (0, 1)
+    monkeypatch.setenv("HOOK_SECRET", "x")
+    assert "one.example" not in CliRunner().invoke(cli, ["doctor"]).output

@@ -69,7 +69,15 @@ def levels(uri: str | None) -> dict[str, str]:
 
 def test_a_healthy_registry(uri: str) -> None:
     assert levels(uri) == dict.fromkeys(
-        ["approvals policy", "approvals tables", "audit log", "database guards", "drift"], "ok"
+        [
+            "approvals policy",
+            "approvals tables",
+            "audit log",
+            "database guards",
+            "drift",
+            "policy in force",
+        ],
+        "ok",
     )
 
 
