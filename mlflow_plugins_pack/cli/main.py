@@ -14,7 +14,7 @@ import click
 from mlflow_plugins_pack import __version__
 
 _COMMANDS = {
-    "demo": ("mlflow_plugins_pack.cli.demo:demo", "Run the main job on embedded defaults."),
+    "demo": ("mlflow_plugins_pack.cli.demo:demo", "Show a whole promotion on this machine."),
     "doctor": (
         "mlflow_plugins_pack.cli.doctor.command:doctor",
         "Find and explain misconfigurations.",

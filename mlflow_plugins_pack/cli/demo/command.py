@@ -1,4 +1,4 @@
-"""The ``mlflow-pack demo`` command: where, for how long, and what happens when a step fails."""
+"""``mlflow-pack demo``: options, the working folder, and the report of a failed step."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ import click
 )
 @click.option("--keep-serving", is_flag=True, help="Leave the server up afterwards, until Ctrl-C.")
 def demo(folder: Path | None, keep_serving: bool) -> None:
-    """Run the main job on embedded defaults: SQLite, local disk, loopback.
+    """Show a whole promotion on this machine: stock server, SQLite, local disk, loopback.
 
     Starts a stock MLflow server with all four plugins, trains on real data, is refused a promotion,
-    has it approved, promotes, predicts, and shows that nothing can be tampered with. Ends with 0
-    only if every step did what it says.
+    has it approved, promotes, predicts, and detects tampering. Ends with 0 only if every step did
+    what it says.
     """
     # Imported here: `mlflow-pack --help` need not wait for rich.
     from rich.console import Console
