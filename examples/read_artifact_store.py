@@ -27,14 +27,14 @@ def read_segment(path: Path) -> dict:
 
 
 def read_scope(folder: Path) -> dict[str, dict]:
-    """Return the files of one run, model or trace: the ordered union of its segments."""
-    segments = {path.name: read_segment(path) for path in folder.iterdir()}
-    reach = {s["name"]: set(s["replaces"]) for s in segments.values() if "replaces" in s}
-    replaced = set().union(*reach.values())
-    replaced |= {name for name, own in reach.items() if any(own < r for r in reach.values())}
-    files: dict[str, dict] = {}
-    live = [s for s in segments.values() if s["name"] not in replaced]
-    for segment in sorted(live, key=lambda s: (s.get("as_of", s["name"]), s["name"])):
+    """Return the files of a run, model or trace; one segment may hold what many calls changed."""
+    names = [p.name.split("-") for p in folder.iterdir() if p.name[0].isdigit()]
+    ranges = [(int(name[-1]), int(name[0]), "-".join(name)) for name in names]
+    files, known = {}, 0
+    while known < max(ranges, default=(0,))[0]:
+        last, first, name = max(r for r in [*ranges, (0, 0, "")] if r[1] <= known + 1)
+        assert last > known, f"{folder}/{known + 1:012} is missing"
+        known, files, segment = last, {} if first == 1 else files, read_segment(folder / name)
         for operation in segment["operations"]:
             if "put" in operation:
                 files[operation["put"]] = {**operation, "packs": segment["packs"]}
@@ -84,7 +84,7 @@ def read_file(store: Path, entry: dict):
 def main(store: Path, target: Path) -> None:
     form = json.loads((store / ".cas/format.json").read_text())
     assert form["version"] == 1, "a newer version wrote this store"
-    assert "encryption" not in form, "copy it into a plain store: mlflow-pack artifacts migrate"
+    assert not {"encryption", "commits"} & form.keys(), "copy it: mlflow-pack artifacts migrate"
     for folder in sorted(store.rglob(".m")):
         for path, entry in read_scope(folder).items():
             out = target / folder.parent.relative_to(store) / path

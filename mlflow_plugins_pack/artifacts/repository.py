@@ -232,31 +232,30 @@ def _delete_all(store: Store, full: str) -> None:
 
 
 def _delete_in(store: Store, scope: str, inner: str) -> None:
-    view = store.manifests.view(scope)
-    if not any(True for _ in view.under(inner)) and not view.folders_under(inner):
-        return
-    if not inner and view.lock_on(Tombstone("")) is not None:
-        _delete_unlocked(store, scope, view)
-        return
-    operations: list[Operation] = [Tombstone(inner)]
-    parent = posixpath.dirname(inner)
-    if parent and store.backend.keeps_folders:
-        # On a disk the folder around a deleted file stays.
-        operations.append(Folder(parent))
-    store.manifests.commit(scope, operations)
+    kept: set[Lock] = set()
 
+    def decide(view: View | None) -> list[Operation]:
+        kept.clear()
+        if view is None or not view.holds(inner):
+            return []
+        if not inner and view.lock_on(Tombstone("")) is not None:
+            kept.update(view.locks)
+            return list(_unlocked(view, ""))
+        operations: list[Operation] = [Tombstone(inner)]
+        parent = posixpath.dirname(inner)
+        if parent and store.backend.keeps_folders:
+            # On a disk the folder around a deleted file stays.
+            operations.append(Folder(parent))
+        return operations
 
-def _delete_unlocked(store: Store, scope: str, view: View) -> None:
-    tombstones = list(_unlocked(view, ""))
-    if tombstones:
-        store.manifests.commit(scope, tombstones)
-    kept = "; ".join(sorted(f"{lock.path!r}: {lock.reason}" for lock in view.locks))
-    _logger.warning(
-        "%s was deleted except for what is locked there (%s). It goes with the next deletion after "
-        "the locks are released",
-        scope,
-        kept,
-    )
+    store.manifests.change(scope, decide)
+    if kept:
+        _logger.warning(
+            "%s was deleted except for what is locked there (%s). It goes with the next deletion "
+            "after the locks are released",
+            scope,
+            "; ".join(sorted(f"{lock.path!r}: {lock.reason}" for lock in kept)),
+        )
 
 
 def _unlocked(view: View, path: str) -> Iterator[Tombstone]:
@@ -289,8 +288,15 @@ def lock(location: Location, path: str | None, reason: str) -> None:
     if reading.store is None or not any(True for _ in reading.view.under(reading.full)):
         raise reading.missing()
     store, scope, inner = _lockable(location, path)
-    if Lock(inner, reason) not in store.manifests.view(scope).locks:
-        store.manifests.commit(scope, [Lock(inner, reason)])
+
+    def decide(view: View | None) -> list[Operation]:
+        if view is None or not any(True for _ in view.under(inner)):
+            raise reading.missing()
+        if Lock(inner, reason) in view.locks:
+            return []
+        return [Lock(inner, reason, view.bound_by(inner))]
+
+    store.manifests.change(scope, decide, locks=True)
 
 
 def unlock(location: Location, path: str | None, reason: str) -> None:
@@ -298,8 +304,12 @@ def unlock(location: Location, path: str | None, reason: str) -> None:
     if find_store(location) is None:
         return
     store, scope, inner = _lockable(location, path)
-    if Lock(inner, reason) in store.manifests.view(scope).locks:
-        store.manifests.commit(scope, [Unlock(inner, reason)])
+
+    def decide(view: View | None) -> list[Operation]:
+        held = view is not None and Lock(inner, reason) in view.locks
+        return [Unlock(inner, reason)] if held else []
+
+    store.manifests.change(scope, decide)
 
 
 def locks(location: Location, path: str | None) -> dict[str, list[str]]:

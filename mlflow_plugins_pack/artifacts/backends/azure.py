@@ -125,6 +125,9 @@ class AzureBackend(Backend):
             raise self._translate(exc, key, "write") from exc
         return True
 
+    def creates_exclusively(self, folder: str) -> bool:
+        return True
+
     def list(self, prefix: str) -> Iterator[Stored]:
         try:
             for blob in self._client.list_blobs(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import ClassVar, NamedTuple
@@ -69,6 +70,14 @@ class Backend(ABC):
         Some S3 servers ignore the condition and replace the object: callers use names that
         no other process chooses, or read back what is there.
         """
+
+    def creates_exclusively(self, folder: str) -> bool:
+        """Try whether `write_if_absent` leaves alone what exists, with an object in a folder."""
+        key = f"{folder}/probe-{secrets.token_hex(8)}"
+        try:
+            return self.write_if_absent(key, b"1") and not self.write_if_absent(key, b"2")
+        finally:
+            self.delete([key])
 
     @abstractmethod
     def list(self, prefix: str) -> Iterator[Stored]:

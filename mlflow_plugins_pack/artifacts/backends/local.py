@@ -52,6 +52,9 @@ def translate(exc: OSError, path: str, doing: str) -> StorageError:
     )
 
 
+_NO_HARD_LINKS = (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK)
+
+
 def _describe_access(path: str) -> str:
     """Return owner and mode of the nearest folder of a path that this user can see."""
     while True:
@@ -125,14 +128,27 @@ class LocalBackend(Backend):
                 os.unlink(temporary)
             _sync_folder(path)
         except OSError as exc:
-            if exc.errno in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK):
-                # A file system without hard links: not atomic against a second writer there,
-                # who would write the same bytes or uses another name.
+            if exc.errno in _NO_HARD_LINKS:
+                # Not atomic against a second writer, which uses another name on such a disk.
                 if os.path.exists(path):
                     return False
                 self.write(key, data)
                 return True
             raise translate(exc, path, "write") from exc
+        return True
+
+    def creates_exclusively(self, folder: str) -> bool:
+        try:
+            probe = self._write_temporary(f"/{folder}/probe", b"")
+            try:
+                os.link(probe, probe + "-link")
+                os.unlink(probe + "-link")
+            finally:
+                os.unlink(probe)
+        except OSError as exc:
+            if exc.errno in _NO_HARD_LINKS:
+                return False
+            raise translate(exc, "/" + folder, "write") from exc
         return True
 
     def list(self, prefix: str) -> Iterator[Stored]:

@@ -97,6 +97,7 @@ class S3Backend(Backend):
     def __init__(self, client: Any, bucket: str, extra: dict[str, Any], owner: str | None) -> None:
         self._client = client
         self._bucket = bucket
+        self._offers_conditions = True
         self._owner = {"ExpectedBucketOwner": owner} if owner else {}
         self._to_write = {**self._owner, **extra}
         customer_key = {name: extra[name] for name in _CUSTOMER_KEY if name in extra}
@@ -161,6 +162,7 @@ class S3Backend(Backend):
                 # Refused as malformed: if it was not the condition, the plain write fails too.
                 _status_of(exc) == 400 and code not in _ERRORS
             ):
+                self._offers_conditions = False
                 if self.size(key) is not None:
                     return False
                 self.write(key, data)
@@ -169,6 +171,9 @@ class S3Backend(Backend):
         except BotoCoreError as exc:
             raise self._translate(exc, key, "write") from exc
         return True
+
+    def creates_exclusively(self, folder: str) -> bool:
+        return super().creates_exclusively(folder) and self._offers_conditions
 
     def list(self, prefix: str) -> Iterator[Stored]:
         for page in self._pages(prefix):

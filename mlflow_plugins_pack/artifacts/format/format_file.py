@@ -14,6 +14,7 @@ from mlflow_plugins_pack.errors import StoreFormatError
 FORMAT_NAME = "mlflow-plugins-pack artifact store"
 FORMAT_VERSION = 1
 CIPHER = "xaes-256-gcm"
+NUMBERED, LISTED = "numbered", "listed"
 _MAX_FORMAT_BYTES = 64 * 1024
 
 
@@ -24,12 +25,15 @@ class StoreFormat:
     Attributes:
         store_id: Names the store in local caches.
         chunker: How files are cut.
-        is_encrypted: Whether all that is written is sealed (see `encryption`).
+        is_encrypted: Whether everything that is written is sealed (see `encryption`).
+        is_numbered: Whether calls are numbered without gaps, which takes a service that creates
+            an object only if it does not exist.
     """
 
     store_id: str
     chunker: ChunkerParameters
     is_encrypted: bool = False
+    is_numbered: bool = True
 
 
 def encode_format(store_format: StoreFormat) -> bytes:
@@ -43,6 +47,8 @@ def encode_format(store_format: StoreFormat) -> bytes:
     }
     if store_format.is_encrypted:
         document["encryption"] = CIPHER
+    if not store_format.is_numbered:
+        document["commits"] = LISTED
     return json.dumps(document, indent=2).encode() + b"\n"
 
 
@@ -75,6 +81,12 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
                 f"The artifact store {where} is encrypted in a way, {encryption!r:.40}, that this "
                 f"version does not know. {advice} Upgrade the package."
             )
+        commits = document.get("commits", NUMBERED)
+        if commits not in (NUMBERED, LISTED):
+            raise StoreFormatError(
+                f"The artifact store {where} orders its calls in a way, {commits!r:.40}, that this "
+                f"version does not know. {advice} Upgrade the package."
+            )
         store_id = str(uuid.UUID(document["store_id"]))
         parameters = ChunkerParameters(
             small=CutSizes(**chunker["small"]),
@@ -87,4 +99,4 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
             f"{advice} "
             f"Restore the file from a backup or from another store of the same version."
         ) from exc
-    return StoreFormat(store_id, parameters, encryption is not None)
+    return StoreFormat(store_id, parameters, encryption is not None, commits == NUMBERED)

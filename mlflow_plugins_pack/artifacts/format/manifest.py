@@ -13,11 +13,12 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.pack import MAX_CHUNK_BYTES, Chunk, decompress
+from mlflow_plugins_pack.artifacts.format.segment_names import SegmentName, parse_segment_name
 from mlflow_plugins_pack.errors import ArtifactCorruptError, StoreFormatError
 
 SEGMENT_MAGIC = b"MPSEGM01"
@@ -29,6 +30,10 @@ MAX_SEGMENT_BYTES = 256 * 1024 * 1024
 
 _MAX_FILE_BYTES = 1 << 60
 MAX_REASON_LENGTH = 1000
+_MAX_WRITER_LENGTH = 100
+_BOUND_KEYS = frozenset(
+    {"put", "mkdir", "size", "sha256", "mtime_ns", "inline", "chunks", "recipe"}
+)
 
 
 @dataclass(frozen=True)
@@ -70,18 +75,31 @@ class Tombstone:
 
 @dataclass(frozen=True)
 class Lock:
-    """What is at and under a path may not be changed, for a reason; an empty path: everything."""
+    """What is at and under a path may not be changed, for a reason; an empty path: everything.
+
+    Attributes:
+        path: The locked file or folder.
+        reason: The text that a refused writer sees; with the path it identifies the lock.
+        binds: The files and folders at and under the path, as the locker read them.
+    """
 
     path: str
     reason: str
+    binds: tuple[FileEntry | Folder, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
 class Unlock:
-    """A lock with this reason no longer holds."""
+    """A lock with this path and reason no longer holds.
+
+    Attributes:
+        path, reason: Those of the lock.
+        voids: Name of an entry whose lock never held: its writer found that it had not seen all.
+    """
 
     path: str
     reason: str
+    voids: str = ""
 
 
 Operation = FileEntry | Folder | Tombstone | Lock | Unlock
@@ -89,27 +107,26 @@ Operation = FileEntry | Folder | Tombstone | Lock | Unlock
 
 @dataclass(frozen=True)
 class Segment:
-    """One committed change of a scope.
+    """One committed change of a scope, or the net effect of several.
 
     Attributes:
         scope: The scope it belongs to.
-        name: A ULID; with a suffix for a combined segment, and one for a segment about locks.
+        name: Says which calls it holds (see `segment_names`).
         operations: In the order in which they take effect.
-        replaces: For a combined segment, every segment whose effect it holds, those included
-            that earlier combined ones stood for. They no longer count.
-        as_of: Name of the last of them, at whose place in the order this one takes effect.
+        writer: Chosen at random by the writer, which tells its own segment from another's by it.
     """
 
     scope: str
     name: str
     operations: tuple[Operation, ...]
-    replaces: tuple[str, ...] = ()
-    as_of: str = ""
+    writer: str = ""
 
     @property
-    def order(self) -> tuple[str, str]:
-        """Sort key among the segments of a scope."""
-        return (self.as_of or self.name, self.name)
+    def numbers(self) -> SegmentName:
+        """Which calls it holds."""
+        parsed = parse_segment_name(self.name)
+        assert parsed is not None  # noqa: S101 - decoding checks it
+        return parsed
 
 
 def encode_segment(segment: Segment) -> bytes:
@@ -122,39 +139,39 @@ def encode_segment(segment: Segment) -> bytes:
         number = packs.setdefault(chunk.pack, len(packs))
         return [number, chunk.sha256.hex(), *chunk[2:]]
 
-    operations: list[dict[str, Any]] = []
-    for operation in segment.operations:
+    def line(operation: Operation) -> dict[str, Any]:
         if isinstance(operation, Tombstone):
-            operations.append({"delete": operation.path})
-        elif isinstance(operation, Folder):
-            operations.append({"mkdir": operation.path})
-        elif isinstance(operation, Lock):
-            operations.append({"lock": operation.path, "reason": operation.reason})
-        elif isinstance(operation, Unlock):
-            operations.append({"unlock": operation.path, "reason": operation.reason})
+            return {"delete": operation.path}
+        if isinstance(operation, Folder):
+            return {"mkdir": operation.path}
+        if isinstance(operation, Lock):
+            bound = {"binds": [line(entry) for entry in operation.binds]} if operation.binds else {}
+            return {"lock": operation.path, "reason": operation.reason, **bound}
+        if isinstance(operation, Unlock):
+            voided = {"voids": operation.voids} if operation.voids else {}
+            return {"unlock": operation.path, "reason": operation.reason, **voided}
+        put: dict[str, Any] = {
+            "put": operation.path,
+            "size": operation.size,
+            "sha256": operation.sha256.hex(),
+            "mtime_ns": operation.mtime_ns,
+        }
+        if operation.inline is not None:
+            put["inline"] = base64.b64encode(operation.inline).decode()
+        elif operation.recipe:
+            put["recipe"] = [place(chunk) for chunk in operation.recipe]
         else:
-            line: dict[str, Any] = {
-                "put": operation.path,
-                "size": operation.size,
-                "sha256": operation.sha256.hex(),
-                "mtime_ns": operation.mtime_ns,
-            }
-            if operation.inline is not None:
-                line["inline"] = base64.b64encode(operation.inline).decode()
-            elif operation.recipe:
-                line["recipe"] = [place(chunk) for chunk in operation.recipe]
-            else:
-                line["chunks"] = [place(chunk) for chunk in operation.chunks]
-            operations.append(line)
+            put["chunks"] = [place(chunk) for chunk in operation.chunks]
+        return put
+
     document: dict[str, Any] = {
         "version": SEGMENT_VERSION,
         "scope": segment.scope,
         "name": segment.name,
-        "operations": operations,
+        "writer": segment.writer,
+        "operations": [line(operation) for operation in segment.operations],
         "packs": [name.hex() for name in packs],
     }
-    if segment.replaces:
-        document.update(replaces=list(segment.replaces), as_of=segment.as_of)
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
     header = SEGMENT_HEADER.pack(SEGMENT_MAGIC, len(text), hashlib.sha256(text).digest())
     body: bytes = zstandard.ZstdCompressor(level=3, write_content_size=True).compress(text)
@@ -195,17 +212,12 @@ def decode_segment(data: bytes, scope: str, name: str) -> Segment:
             raise _damaged(what, "it was written for another place")
         packs = [_hash_of(text) for text in document["packs"]]
         operations = tuple(_decode_operation(line, packs) for line in document["operations"])
-        replaces = tuple(document.get("replaces", ()))
-        as_of = document.get("as_of", "")
-        if not all(map(object_keys.is_segment_name, replaces)) or bool(replaces) != bool(as_of):
-            raise ValueError("a bad segment name")
-        if bool(replaces) != object_keys.is_combined(name) or not (
-            as_of == "" or object_keys.is_ulid(as_of)
-        ):
-            raise ValueError("its name does not say whether it stands for others")
+        writer = document["writer"]
+        if not isinstance(writer, str) or len(writer) > _MAX_WRITER_LENGTH:
+            raise ValueError("a bad name of its writer")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as exc:
         raise _damaged(what, f"it holds something impossible ({exc})") from exc
-    return Segment(scope, name, operations, replaces, as_of)
+    return Segment(scope, name, operations, writer)
 
 
 def _damaged(what: str, why: str) -> ArtifactCorruptError:
@@ -245,11 +257,16 @@ def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation
     if "delete" in line:
         return Tombstone("" if line["delete"] == "" else _path_of(line["delete"]))
     if "lock" in line or "unlock" in line:
-        kind, path = (Lock, line["lock"]) if "lock" in line else (Unlock, line["unlock"])
-        reason = line["reason"]
+        path, reason = line["lock"] if "lock" in line else line["unlock"], line["reason"]
         if not isinstance(reason, str) or len(reason) > MAX_REASON_LENGTH:
             raise ValueError("a reason that is not a short text")
-        return kind("" if path == "" else _path_of(path), reason)
+        path = "" if path == "" else _path_of(path)
+        if "lock" in line:
+            return Lock(path, reason, tuple(_decode_bound(b, packs) for b in line.get("binds", ())))
+        voids = line.get("voids", "")
+        if voids and (not isinstance(voids, str) or parse_segment_name(voids) is None):
+            raise ValueError("a bad segment name")
+        return Unlock(path, reason, voids)
     if "mkdir" in line:
         return Folder(_path_of(line["mkdir"]))
 
@@ -275,6 +292,14 @@ def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation
     if known != entry.size:
         raise ValueError(f"{entry.path!r} has {entry.size} bytes but {known} are listed")
     return entry
+
+
+def _decode_bound(line: dict[str, Any], packs: Sequence[bytes]) -> FileEntry | Folder:
+    if "put" not in line and "mkdir" not in line:
+        raise ValueError("a lock that binds something other than files and folders")
+    operation = _decode_operation({k: v for k, v in line.items() if k in _BOUND_KEYS}, packs)
+    assert isinstance(operation, FileEntry | Folder)  # noqa: S101 - by the keys that are left
+    return operation
 
 
 def _decode_place(place: Sequence[Any], packs: Sequence[bytes]) -> Chunk:

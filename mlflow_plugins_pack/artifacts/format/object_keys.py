@@ -13,6 +13,7 @@ import re
 import urllib.parse
 from dataclasses import dataclass
 
+from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
 from mlflow_plugins_pack.errors import ArtifactPathError
 
 FORMAT_KEY = ".cas/format.json"
@@ -250,46 +251,23 @@ def segment_key(scope: str, name: str) -> str:
     return segment_prefix(scope) + name
 
 
-COMBINED_SUFFIX = "-c"
-"""Ends the name of a segment that stands for others, so that a listing alone tells it."""
-
-
-LOCKS_SUFFIX = "-l"
-"""Ends the name of a segment that has to do with locks, so that writers need not read others."""
-
-
-def is_segment_name(name: str) -> bool:
-    """Return whether the last part of a key is a manifest segment's name."""
-    return is_ulid(name.removesuffix(LOCKS_SUFFIX).removesuffix(COMBINED_SUFFIX))
-
-
-def has_locks(name: str) -> bool:
-    """Return whether a segment of this name locks or unlocks something."""
-    return name.endswith(LOCKS_SUFFIX)
-
-
-def is_combined(name: str) -> bool:
-    """Return whether a segment of this name stands for others."""
-    return name.removesuffix(LOCKS_SUFFIX).endswith(COMBINED_SUFFIX)
-
-
 @dataclass(frozen=True)
-class SegmentName:
+class SegmentPlace:
     """Which manifest segment a key names."""
 
     scope: str
     name: str
 
 
-def parse_segment_key(key: str) -> SegmentName | None:
+def parse_segment_key(key: str) -> SegmentPlace | None:
     """Return what a key names if it is a manifest segment's, else None."""
     folder, _, name = key.rpartition("/")
     scope, _, leaf = folder.rpartition("/")
-    if leaf != SEGMENT_FOLDER or not is_segment_name(name):
+    if leaf != SEGMENT_FOLDER or parse_segment_name(name) is None:
         return None
     if scope and split_scope(scope + "/x")[0] != scope:
         return None
-    return SegmentName(scope, name)
+    return SegmentPlace(scope, name)
 
 
 # --- ULIDs ----------------------------------------------------------------------------------------
@@ -309,11 +287,3 @@ def make_ulid(milliseconds: int, randomness: bytes) -> str:
 def is_ulid(text: str) -> bool:
     """Return whether the text is a ULID."""
     return _ULID.fullmatch(text) is not None
-
-
-def ulid_milliseconds(ulid: str) -> int:
-    """Return the time in a ULID, or in a name that starts with one."""
-    number = 0
-    for character in ulid[:10]:
-        number = number << 5 | _CROCKFORD.index(character)
-    return number

@@ -257,7 +257,9 @@ def decompress(stored: bytes | memoryview, raw_length: int) -> bytes | None:
         frame = zstandard.get_frame_parameters(stored)
         if frame.content_size != raw_length or frame.window_size > max(raw_length, 1 << 20) * 2:
             return None
-        raw: bytes = zstandard.ZstdDecompressor().decompress(stored, max_output_size=raw_length)
+        raw: bytes = zstandard.ZstdDecompressor().decompress(
+            stored, max_output_size=raw_length, allow_extra_data=False
+        )
     except zstandard.ZstdError:
         return None
     return raw

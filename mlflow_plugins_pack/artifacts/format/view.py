@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -47,9 +47,31 @@ class View:
             elif isinstance(operation, Tombstone):
                 self._delete(operation.path)
             elif isinstance(operation, Lock):
-                self.locks.add(operation)
+                self._lock(operation)
             else:
                 self.locks.discard(Lock(operation.path, operation.reason))
+
+    def _lock(self, lock: Lock) -> None:
+        """Let a lock hold, on exactly what its locker read.
+
+        Where calls are numbered without gaps that is what is there. Where a service cannot create
+        exclusively, a write with a smaller number may have arrived after the locker read; its
+        call fails, and it changes nothing.
+        """
+        if lock.binds:
+            self.remove(lock.path)
+            for entry in lock.binds:
+                if isinstance(entry, FileEntry):
+                    self.files[entry.path] = entry
+                else:
+                    self.folders.add(entry.path)
+        self.locks.add(Lock(lock.path, lock.reason))
+
+    def remove(self, path: str) -> None:
+        """Remove what is at and under a path, locked or not."""
+        for known in [p for p in self.files if object_keys.relative_to(p, path) is not None]:
+            del self.files[known]
+        self.folders = {p for p in self.folders if object_keys.relative_to(p, path) is None}
 
     def _delete(self, path: str) -> None:
         if path in self.files and path not in self.folders and not self.locks:
@@ -78,8 +100,8 @@ class View:
             return _outermost(
                 k for k in self.locks if object_keys.relative_to(k.path, operation.path) is not None
             )
-        if isinstance(operation, Folder) and operation.path in self.all_folders():
-            return None
+        if over is not None and isinstance(operation, Folder):
+            return None if operation.path in self.all_folders() else over
         return over
 
     def is_empty(self) -> bool:
@@ -135,6 +157,17 @@ class View:
             if object_keys.relative_to(known, path) is not None:
                 yield entry
 
+    def holds(self, path: str) -> bool:
+        """Return whether a file, or a folder made explicitly, is at or under the path."""
+        return any(True for _ in self.under(path)) or bool(self.folders_under(path))
+
+    def bound_by(self, path: str) -> tuple[FileEntry | Folder, ...]:
+        """Return what a lock of the path binds: all files and explicit folders at and under it."""
+        return (
+            *map(Folder, self.folders_under(path)),
+            *sorted(self.under(path), key=lambda entry: entry.path),
+        )
+
     def folders_under(self, path: str) -> list[str]:
         """Return explicit folders at or under the path."""
         return sorted(p for p in self.folders if object_keys.relative_to(p, path) is not None)
@@ -146,55 +179,81 @@ class View:
                 return parent
         return None
 
-    def compacted(self) -> tuple[Operation, ...]:
-        """Return operations that make this view out of nothing."""
-        return (
-            *(Folder(path) for path in sorted(self.folders)),
-            *(self.files[path] for path in sorted(self.files)),
-            # Last: the files before them are what they lock.
-            *sorted(self.locks, key=lambda lock: (lock.path, lock.reason)),
-        )
-
 
 def _outermost(locks: Iterable[Lock]) -> Lock | None:
     # Always the same one, so that a refusal reads the same each time.
     return min(locks, key=lambda lock: (lock.path, lock.reason), default=None)
 
 
-def live_combined(combined: Iterable[Segment]) -> tuple[list[Segment], set[str]]:
-    """Return the combined segments that count, and all names that they stand for.
-
-    Segments are only ever added, so of two combined ones the later has seen all that the earlier
-    stands for, even where two processes combined at once and neither knew of the other. Counting
-    the earlier too would bring back what was deleted between them.
-    """
-    by_reach = sorted(combined, key=lambda s: len(s.replaces), reverse=True)
-    living: list[Segment] = []
-    covered: list[frozenset[str]] = []
-    for segment in by_reach:
-        reach = frozenset(segment.replaces)
-        if not any(reach <= other or segment.name in other for other in covered):
-            living.append(segment)
-            covered.append(reach)
-    return living, set().union(*covered)
-
-
-def manifest_bytes(sizes: Mapping[str, int]) -> int:
-    """Return about how much has to be read of a scope's segments, from a listing alone.
+def merge(segments: Iterable[Segment]) -> View:
+    """Return the state that segments lead to from nothing.
 
     Args:
-        sizes: Size of each segment by name.
+        segments: In any order.
     """
-    last = max(filter(object_keys.is_combined, sizes), default="")
-    return sum(size for name, size in sizes.items() if name >= last)
+    return advance(View(), segments)
 
 
-def merge(segments: Iterable[Segment]) -> View:
-    """Return the view that segments add up to, whatever order they are given in."""
-    known = {segment.name: segment for segment in segments}
-    living, replaced = live_combined(s for s in known.values() if s.replaces)
-    living += [s for s in known.values() if not s.replaces and s.name not in replaced]
+def advance(view: View, segments: Iterable[Segment]) -> View:
+    """Return the state that segments lead to from a state, which is left as it was.
+
+    A joined segment that begins with the first call holds the whole state; any other one says
+    what its calls changed.
+    """
+    ordered = sorted(segments, key=_order)
+    voided = {
+        operation.voids
+        for segment in ordered
+        for operation in segment.operations
+        if isinstance(operation, Unlock) and operation.voids
+    }
+    new = View(dict(view.files), set(view.folders), set(view.locks))
+    for segment in ordered:
+        if segment.name in voided:
+            continue
+        if segment.numbers.is_joined and segment.numbers.first == 1:
+            new = View()
+        new.apply(segment.operations)
+    return new
+
+
+def _order(segment: Segment) -> tuple[int, int, str]:
+    numbers = segment.numbers
+    # Where two joined segments end alike, the longer one takes nothing away from what it follows.
+    return (numbers.last, -numbers.first, numbers.writer)
+
+
+def net_effect(operations: Iterable[Operation], *, whole: bool) -> tuple[Operation, ...]:
+    """Return operations with the same effect on any state as all of these, one after the other.
+
+    Args:
+        operations: Of consecutive calls, in order.
+        whole: Whether they begin with the scope's first call: then nothing was there before that
+            they could delete or unlock.
+    """
     view = View()
-    for segment in sorted(living, key=lambda s: s.order):
-        view.apply(segment.operations)
-    return view
+    deleted: set[str] = set()
+    unlocked: dict[Unlock, None] = {}
+    for operation in operations:
+        if isinstance(operation, Tombstone):
+            view.remove(operation.path)
+            if deleted.isdisjoint(object_keys.ancestors(operation.path)):
+                deleted = {p for p in deleted if object_keys.relative_to(p, operation.path) is None}
+                deleted.add(operation.path)
+        elif isinstance(operation, FileEntry):
+            view.files[operation.path] = operation
+        elif isinstance(operation, Folder):
+            view.folders.add(operation.path)
+        elif isinstance(operation, Lock):
+            view.locks.add(Lock(operation.path, operation.reason))
+        else:
+            view.locks.discard(Lock(operation.path, operation.reason))
+            unlocked[operation] = None
+    return (
+        # What was locked before must be open when the rest takes effect.
+        *(() if whole else unlocked),
+        *(() if whole else map(Tombstone, sorted(deleted))),
+        *map(Folder, sorted(view.folders)),
+        *(view.files[path] for path in sorted(view.files)),
+        *sorted(view.locks, key=lambda lock: (lock.path, lock.reason)),
+    )

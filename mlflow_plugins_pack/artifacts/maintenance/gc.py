@@ -13,15 +13,12 @@ from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.condemned_list import CondemnedList
 from mlflow_plugins_pack.artifacts.format.index_delta import Delta
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, Record
-from mlflow_plugins_pack.artifacts.format.view import live_combined
 from mlflow_plugins_pack.artifacts.maintenance.gc_mark import FileIdentity, Marked, mark
 from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     RETENTION_SECONDS,
     PackUse,
-    SegmentUse,
     choose_packs,
     must_copy,
-    spent_segments,
 )
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease, storage_time
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
@@ -97,7 +94,7 @@ def _collect(store: Store, grace_seconds: float, progress: Callable[[str], None]
             collection.now = storage_time(store)
             collection.sweep()
         with contextlib.suppress(StorageFullError):
-            collection.remove_spent_segments()
+            collection.remove_joined_segments()
         return collection.done
 
 
@@ -144,7 +141,7 @@ class _Collection:
                 self.done.removed_packs += len(there)
                 self.done.removed_bytes += sum(there)
         for scope in self.store.manifests.scopes_under(""):
-            self.done.removed_segments += len(self._spent(scope))
+            self.done.removed_segments += len(self.store.manifests.removable(scope, self.now))
         return self.done
 
     def _choose(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> list[PackUse]:
@@ -332,33 +329,16 @@ class _Collection:
 
     # --- manifests ---
 
-    def remove_spent_segments(self) -> None:
-        """Remove segments that a combined one stands for; a deleted run keeps one small object."""
+    def remove_joined_segments(self) -> None:
+        """Remove segments that joined ones hold; a deleted run keeps one small object."""
         self._progress("removing manifest segments")
-        for scope in self.store.manifests.scopes_under(""):
+        manifests = self.store.manifests
+        for scope in manifests.scopes_under(""):
             self._renew()
-            spent = self._spent(scope)
-            prefix = object_keys.segment_prefix(scope)
-            self.store.backend.delete(self.store.key(prefix + name) for name in spent)
-            self.done.removed_segments += len(spent)
-            if not spent and self.store.manifests.view(scope).is_empty():
-                self.store.manifests.combine(scope, at_least=2)
-
-    def _spent(self, scope: str) -> list[str]:
-        prefix = self.store.key(object_keys.segment_prefix(scope))
-        listed = [
-            SegmentUse(stored.key[len(prefix) :], stored.modified)
-            for stored in self.store.backend.list(prefix)
-        ]
-        segments = [s for s in listed if object_keys.is_segment_name(s.name)]
-        if len(segments) < 2 or not any(object_keys.is_combined(s.name) for s in segments):
-            return []
-        living, replaced = live_combined(
-            s for s in self.store.manifests.segments(scope) if s.replaces
-        )
-        return spent_segments(
-            segments, {s.name for s in living}, replaced, self.now, self.grace_seconds
-        )
+            removable = manifests.removable(scope, self.now)
+            manifests.remove(scope, removable)
+            self.done.removed_segments += len(removable)
+            manifests.tidy(scope)
 
     # --- times ---
 

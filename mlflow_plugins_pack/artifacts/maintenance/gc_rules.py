@@ -24,8 +24,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from mlflow_plugins_pack.artifacts.format import object_keys
-
 SPARSE_BELOW = 0.5
 """A pack is rewritten once less than this part of it is needed."""
 
@@ -89,39 +87,3 @@ def must_copy(
         for sha256 in needed
         if not any(pack not in condemned for pack in holders.get(sha256, ()))
     }
-
-
-@dataclass(frozen=True)
-class SegmentUse:
-    """One manifest segment of a scope, for the decision whether it is still of use."""
-
-    name: str
-    modified: float
-
-
-def spent_segments(
-    segments: Iterable[SegmentUse],
-    living_combined: Collection[str],
-    replaced: Collection[str],
-    now: float,
-    grace_seconds: float,
-) -> list[str]:
-    """Return segments that a combined one stands for, oldest first.
-
-    A stale process may add a combined segment that knows less than what is there; it does not
-    count, since its ``replaces`` is a part of the living one's. So nothing deleted comes back.
-
-    Args:
-        segments: All that the scope has.
-        living_combined: Names of the combined ones that count.
-        replaced: Names that these stand for.
-        now: By the storage's clock.
-        grace_seconds: Younger ones stay, so that readers need not start again too often.
-    """
-    return sorted(
-        segment.name
-        for segment in segments
-        if now - segment.modified >= grace_seconds
-        and segment.name not in living_combined
-        and (segment.name in replaced or object_keys.is_combined(segment.name))
-    )

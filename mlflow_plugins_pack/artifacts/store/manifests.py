@@ -1,47 +1,51 @@
-"""The manifests of a store: what each run, model and trace holds, and how that changes."""
+"""The manifests of a store: what each run, model and trace holds, and how that changes.
+
+What is decided, and why it is right, stands in `commit.numbered`; what a process learned of a scope
+is remembered here for its next call.
+"""
 
 from __future__ import annotations
 
 import logging
-import secrets
 import threading
-import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from cachetools import LRUCache
 
-from mlflow_plugins_pack.artifacts import thread_pools
-from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
+from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
+from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import (
-    Lock,
     Operation,
-    Segment,
-    Unlock,
-    decode_segment,
-    encode_segment,
 )
-from mlflow_plugins_pack.artifacts.format.view import View, live_combined, manifest_bytes, merge
+from mlflow_plugins_pack.artifacts.format.segment_names import (
+    joins_due,
+    parse_segment_name,
+    plan_reading,
+    superseded,
+)
+from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
-from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactLockedError, PackError
+from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
+from mlflow_plugins_pack.errors import PackError
 
 _logger = logging.getLogger(__name__)
-
-COMBINE_FROM_SEGMENTS = 32
-"""From this many segments on, one is added to a scope that stands for all of them."""
 
 INLINE_SCOPE_BYTES = 1024 * 1024
 """From this size of a scope's manifest on, small files go to packs: a listing reads all of it."""
 
-_SEGMENT_CACHE_BYTES = 16 * 1024 * 1024
-_RELISTS = 5
+JOIN_FROM_SEGMENTS = 64
+"""A collection joins all segments of a scope that takes more than these to read."""
 
-_segments: LRUCache[tuple[str, str, str], tuple[Segment, int]] = LRUCache(
-    _SEGMENT_CACHE_BYTES, getsizeof=lambda entry: entry[1]
-)
-"""Parsed segments and their weights, by store, scope and name; segments never change."""
-_segments_lock = threading.Lock()
+_HEADS_BYTES = 64 * 1024 * 1024
+_HEAD_BYTES = 1000
+_FILE_BYTES = 600
+"""About the memory that a remembered scope takes, and each of its files."""
+
+
+def _weight(head: Head) -> int:
+    return _HEAD_BYTES + (_FILE_BYTES * len(head.view.files) if head.view is not None else 0)
 
 
 class Manifests:
@@ -49,183 +53,152 @@ class Manifests:
 
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
-        self._full_scopes: set[str] = set()
+        self._io = SegmentIO(objects)
+        self._heads: LRUCache[str, Head] = LRUCache(_HEADS_BYTES, getsizeof=_weight)
+        self._committing: dict[str, threading.Lock] = {}
+        self._guard = threading.Lock()
 
     # --- reading ---
 
+    def view(self, scope: str, *, fresh: bool = False) -> View:
+        """Return what a scope holds now. The view is shared: it must not be changed.
+
+        Args:
+            scope: Which one.
+            fresh: Whether every segment is to be read, and nothing taken from memory.
+
+        Raises:
+            ArtifactCorruptError: If a segment is damaged or missing.
+        """
+        # Raises without the key of an encrypted store, which shows nothing then, known or not.
+        _ = self._objects.sealer
+        known = None if fresh else self._known(scope)
+        if not self._objects.format.is_numbered:
+            known = None
+        head = self._io.run(scope, reading.read(scope, known))
+        self._remember(scope, head)
+        assert head.view is not None  # noqa: S101 - reading returns one
+        return head.view
+
     def segment_names(self, scope: str) -> list[str]:
-        """Return the names of a scope's segments, replaced ones included, in order."""
-        prefix = self._objects.key(object_keys.segment_prefix(scope))
-        listed = (
-            (stored.key[len(prefix) :], stored.size)
-            for stored in self._objects.backend.list(prefix)
-        )
-        sizes = {name: size for name, size in listed if object_keys.is_segment_name(name)}
-        if manifest_bytes(sizes) > INLINE_SCOPE_BYTES:
-            self._full_scopes.add(scope)
-        return sorted(sizes)
+        """Return the names of all segments of a scope, those that others hold too included."""
+        return sorted(name for name in self._io.list(scope) if parse_segment_name(name))
 
     def takes_inline(self, scope: str) -> bool:
         """Return whether a scope's manifest may grow by small files' bytes, as far as is known."""
-        return scope not in self._full_scopes
-
-    def segments(self, scope: str) -> list[Segment]:
-        """Return the segments that make up a scope now, without those that others stand for.
-
-        Raises:
-            ArtifactCorruptError: If one is damaged or vanished.
-        """
-        for _ in range(_RELISTS):
-            try:
-                return self._live_segments(scope, self.segment_names(scope))
-            except ObjectMissingError:
-                # Removed between listing and reading: another one stands for it by now.
-                continue
-        raise ArtifactCorruptError(
-            f"The manifest of {scope or 'the store root'!r} in {self._objects.location.uri} keeps "
-            f"changing while it is read. Nothing was changed. Try again."
-        )
-
-    def view(self, scope: str) -> View:
-        """Return what a scope holds now."""
-        return merge(self.segments(scope))
-
-    def _live_segments(self, scope: str, names: list[str]) -> list[Segment]:
-        living, replaced = live_combined(
-            self._read_segments(scope, [name for name in names if object_keys.is_combined(name)])
-        )
-        plain = [n for n in names if not object_keys.is_combined(n) and n not in replaced]
-        return living + self._read_segments(scope, plain)
-
-    def _read_segments(self, scope: str, names: list[str]) -> list[Segment]:
-        reading = [thread_pools.submit(self._segment, scope, name) for name in names]
-        return [future.result() for future in reading]
-
-    def _segment(self, scope: str, name: str) -> Segment:
-        key = (self._objects.format.store_id, scope, name)
-        # Raises without the key of an encrypted store, which shows nothing then, cached or not.
-        _ = self._objects.sealer
-        with _segments_lock:
-            known = _segments.get(key)
-        if known is not None:
-            return known[0]
-        try:
-            segment, size = self._read_segment(scope, name)
-        except ArtifactCorruptError:
-            # Wrong bytes are read once more, since they may have gone wrong on the way.
-            segment, size = self._read_segment(scope, name)
-        # Parsed, a segment takes several times its compressed size.
-        weight = size * 8
-        if weight <= _SEGMENT_CACHE_BYTES // 4:
-            with _segments_lock:
-                _segments[key] = (segment, weight)
-        return segment
-
-    def _read_segment(self, scope: str, name: str) -> tuple[Segment, int]:
-        data = self._objects.read_object(object_keys.segment_key(scope, name))
-        return decode_segment(data, scope, name), len(data)
+        return self._io.sizes.get(scope, 0) <= INLINE_SCOPE_BYTES
 
     # --- changing ---
 
-    def commit(
-        self, scope: str, operations: Sequence[Operation], names: Sequence[str] | None = None
-    ) -> str:
+    def locate(self, scope: str) -> None:
+        """Find out after which call the next one would come, if that is not known already."""
+        if self._objects.format.is_numbered:
+            self._remember(scope, self._io.run(scope, numbered.locate(self._known(scope))))
+
+    def commit(self, scope: str, operations: Sequence[Operation]) -> None:
         """Make operations take effect, after everything that is committed by now.
 
-        Args:
-            scope: The scope they change.
-            operations: In order.
-            names: The scope's segments, if the caller has just listed them.
-
-        Returns:
-            The new segment's name.
+        Raises:
+            ArtifactLockedError: If one of them is on what is locked.
         """
-        names = self.segment_names(scope) if names is None else names
-        self.refuse_locked(scope, operations, names)
-        name = self._next_ulid(names)
-        if any(isinstance(operation, Lock | Unlock) for operation in operations):
-            name += object_keys.LOCKS_SUFFIX
-        self._write_segment(Segment(scope, name, tuple(operations)))
-        if len(names) + 1 >= COMBINE_FROM_SEGMENTS:
-            self.combine(scope)
-        return name
+        self.change(scope, lambda _: operations, needs_view=False)
 
-    def refuse_locked(
-        self, scope: str, operations: Sequence[Operation], names: Sequence[str] | None = None
+    def change(
+        self, scope: str, decide: Decide, *, needs_view: bool = True, locks: bool = False
     ) -> None:
-        """Refuse operations on what is locked; `commit` does, a caller may before it begins.
+        """Make operations take effect that depend on what the scope holds.
+
+        Args:
+            scope: The scope that they change.
+            decide: Given what it holds, returns the operations. It may be asked several times.
+            needs_view: Whether it really needs the view.
+            locks: Whether it returns a lock.
+
+        Raises:
+            ArtifactLockedError: If one of the operations is on what is locked.
+        """
+        if not self._objects.format.is_numbered:
+            self._io.run(scope, listed.commit(scope, decide, needs_view=needs_view, locks=locks))
+            return
+        with self._guard:
+            turn = self._committing.setdefault(scope, threading.Lock())
+        # One after the other: threads of one process need not find out that they are two.
+        with turn:
+            before = self._known(scope)
+            head = self._io.run(
+                scope,
+                numbered.commit(scope, decide, before, needs_view=needs_view, locks=locks),
+            )
+            self._remember(scope, head)
+        if before is None or head.number != before.number:
+            for first, last in joins_due(head.number):
+                self._try_to_join(scope, first, last)
+
+    def refuse_locked(self, scope: str, operations: Sequence[Operation]) -> None:
+        """Refuse operations on what is locked; a commit does, a caller may before it begins.
 
         Raises:
             ArtifactLockedError: With the lock's reason.
         """
-        names = self.segment_names(scope) if names is None else names
-        if not any(map(object_keys.has_locks, names)):
+        if self._objects.format.is_numbered:
+            self.locate(scope)
+            head = self._known(scope)
+            if head is not None and not head.has_locks:
+                return
+        reading.refuse_locked(scope, self.view(scope), operations)
+
+    # --- joining ---
+
+    def tidy(self, scope: str) -> None:
+        """Join all segments of a scope, if it holds nothing or takes many to read."""
+        if not self._objects.format.is_numbered:
             return
-        view = self.view(scope)
-        for operation in operations:
-            lock = view.lock_on(operation)
-            if lock is not None:
-                raise ArtifactLockedError(
-                    f"{object_keys.join(scope, operation.path) or 'Everything'!r} cannot be "
-                    f"changed: {object_keys.join(scope, lock.path)!r} is locked ({lock.reason}). "
-                    f"Nothing was changed. Log to another path or "
-                    f"run; who locked it can release it."
-                )
+        plan = plan_reading(self._io.list(scope))
+        if len(plan.names) > JOIN_FROM_SEGMENTS or (
+            len(plan.names) > 1 and self.view(scope).is_empty()
+        ):
+            self._try_to_join(scope, 1, plan.head)
 
-    def _write_segment(self, segment: Segment) -> None:
-        objects = self._objects
-        key = object_keys.segment_key(segment.scope, segment.name)
-        data = objects.sealer.seal_object(key, encode_segment(segment))
-        is_new = objects.backend.write_if_absent(objects.key(key), data)
-        # Where the first try arrived and only its answer was lost, the second finds it there.
-        if not is_new and objects.backend.read(objects.key(key)) != data:
-            raise ArtifactCorruptError(
-                f"There is already a manifest segment {key!r}, under a name that only chance can "
-                f"repeat. Nothing was committed. Try again."
-            )
-
-    @staticmethod
-    def _next_ulid(names: Iterable[str]) -> str:
-        # Later than any name there is, whatever this machine's clock says: a machine whose clock
-        # is ahead must not make everybody's later writes invisible.
-        now = time.time_ns() // 1_000_000
-        last = max((object_keys.ulid_milliseconds(name) for name in names), default=0)
-        return object_keys.make_ulid(max(now, last + 1), secrets.token_bytes(10))
-
-    def combine(self, scope: str, *, at_least: int = 0) -> None:
-        """Add one segment that stands for all there are, so that readers need read it only.
-
-        It takes effect where the last of them did: what is written meanwhile still comes after
-        it. Nothing is removed here, since another process may be doing the same; removing is for
-        a collection that waits out every writer.
-
-        Args:
-            scope: Whose segments.
-            at_least: How many living ones there must be; by default as many as make it pay.
-        """
+    def _try_to_join(self, scope: str, first: int, last: int) -> None:
         try:
-            segments = self.segments(scope)
+            self._io.run(scope, numbered.join(first, last))
         except PackError:
             # The commit itself has succeeded; damage is for readers and fsck to report.
-            _logger.debug("Segments of %r were not combined.", scope, exc_info=True)
+            _logger.debug("Calls of %r were not joined.", scope, exc_info=True)
+
+    def removable(self, scope: str, now: float) -> list[str]:
+        """Return the segments whose calls joined ones hold too, and have held for long enough.
+
+        Args:
+            scope: Which one.
+            now: Seconds since 1970 by the storage's clock.
+        """
+        ages = {name: now - stored.modified for name, stored in self._io.list(scope).items()}
+        standing = {n for n, age in ages.items() if age >= RETENTION_SECONDS}
+        return superseded(ages, standing)
+
+    def remove(self, scope: str, names: Sequence[str]) -> None:
+        """Remove segments that are `removable`."""
+        self._objects.backend.delete(self._io.key(scope, name) for name in names)
+
+    # --- remembering ---
+
+    def _known(self, scope: str) -> Head | None:
+        with self._guard:
+            head: Head | None = self._heads.get(scope)
+            return head
+
+    def _remember(self, scope: str, head: Head) -> None:
+        if not self._objects.format.is_numbered:
             return
-        replaced = {name for segment in segments for name in segment.replaces}
-        # The more there is to repeat, the more must have been added: the work stays n log n.
-        if len(segments) < (at_least or max(COMBINE_FROM_SEGMENTS, len(replaced) // 8)):
-            return
-        last = max(segments, key=lambda s: s.order)
-        names = sorted(replaced | {segment.name for segment in segments})
-        view = merge(segments)
-        suffix = object_keys.COMBINED_SUFFIX + (object_keys.LOCKS_SUFFIX if view.locks else "")
-        self._write_segment(
-            Segment(
-                scope,
-                self._next_ulid(names) + suffix,
-                view.compacted(),
-                replaces=tuple(names),
-                as_of=last.as_of or last.name,
-            )
-        )
+        with self._guard:
+            known = self._heads.get(scope)
+            if known is not None and known.number > head.number:
+                return
+            if known is not None and known.number == head.number and head.view is None:
+                return
+            if _weight(head) <= _HEADS_BYTES // 2:
+                self._heads[scope] = head
 
     # --- scopes ---
 

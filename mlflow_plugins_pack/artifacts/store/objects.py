@@ -46,6 +46,10 @@ class StoreObjects:
         """Return the backend's key of one of the store's own keys."""
         return object_keys.join(self.location.path, name)
 
+    def creates_exclusively(self) -> bool:
+        """Try whether the storage creates an object only if it does not exist."""
+        return self.backend.creates_exclusively(self.key(object_keys.OWN_FOLDER))
+
     @property
     def sealer(self) -> Sealer:
         """What encrypts and decrypts everything that the store holds; the identity if it is plain.

@@ -6,7 +6,6 @@ Clients are replaced from time to time, and whenever a setting that concerns the
 from __future__ import annotations
 
 import os
-import secrets
 import threading
 import uuid
 from typing import Any
@@ -150,7 +149,7 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
     backend = backend_of(root).within(root.path)
     refuse_foreign_data(backend, root)
     key = object_keys.join(root.path, object_keys.FORMAT_KEY)
-    fresh = StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_encrypted)
+    store_id = str(uuid.uuid4())
     if is_encrypted:
         # First: a process that finds the format file finds the keys too.
         masters = read_master_keys()
@@ -160,26 +159,14 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
                 f"is not set. Nothing was made. Make a key with `openssl rand -base64 32`, keep "
                 f"it in a safe place, and set {config.ARTIFACT_KEYS.name}=file:/path."
             )
-        keyring = Keyring(backend, root.path, fresh.store_id, root.uri)
+        keyring = Keyring(backend, root.path, store_id, root.uri)
         keyring.write(masters[0], make_store_keys())
+    is_numbered = backend.creates_exclusively(object_keys.join(root.path, object_keys.OWN_FOLDER))
+    fresh = StoreFormat(store_id, ChunkerParameters(), is_encrypted, is_numbered)
     backend.write_if_absent(key, encode_format(fresh))
     # Read back: another process may have been first, or have replaced ours on a server that
     # ignores the condition.
     store = _remember(backend, root, backend.read(key))
-    if is_encrypted and store.format.store_id != fresh.store_id:
+    if is_encrypted and store.format.store_id != store_id:
         keyring.remove([masters[0].name])
     return store
-
-
-def honours_conditions(store: Store) -> bool:
-    """Return whether the storage refuses to replace an object when asked to.
-
-    Where it does not, the store still works: every name but the format file's is unique.
-    """
-    key = store.key(f"{object_keys.OWN_FOLDER}/probe-{secrets.token_hex(8)}")
-    try:
-        return store.backend.write_if_absent(key, b"1") and not store.backend.write_if_absent(
-            key, b"2"
-        )
-    finally:
-        store.backend.delete([key])

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +19,7 @@ from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Folder, Operation
 from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
 from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks, read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -161,12 +162,13 @@ class UploadSession:
             StorageError: If the storage failed; then nothing is visible.
             StoreChangedError: If the store is not the one any more that the call began with.
         """
-        self._refuse_conflicts()
+        for scope, taken in self._operations.items():
+            if self._store.backend.refuses_conflicts:
+                _refuse_conflicts(scope, taken, self._store.manifests.view(scope))
         # Asked while the last pack is uploaded.
-        listing = {
-            scope: thread_pools.submit(self._store.manifests.segment_names, scope)
-            for scope in self._operations
-        }
+        locating = [
+            thread_pools.submit(self._store.manifests.locate, scope) for scope in self._operations
+        ]
         # What this process remembers is of no use to a store that was wiped or replaced meanwhile.
         confirmed = thread_pools.submit(self._store.confirm_identity)
         condemned = (
@@ -181,15 +183,29 @@ class UploadSession:
         self._settle(resolved, condemned)
         self._packs.write_index()
         confirmed.result()
+        for located in locating:
+            located.result()
         if len(resolved) > 1:
             for scope, operations in resolved.items():
-                self._store.manifests.refuse_locked(scope, operations, listing[scope].result())
+                self._store.manifests.refuse_locked(scope, operations)
         for scope, operations in resolved.items():
-            self._store.manifests.commit(scope, operations, listing[scope].result())
+            self._commit_scope(scope, operations)
         # Only now a collection that began meanwhile can see what this call needs: of the two, the
         # one that does not see the other is seen by it (see `maintenance.gc_rules`).
         self._settle(resolved)
         self._share.close()
+
+    def _commit_scope(self, scope: str, operations: list[Operation]) -> None:
+        if not self._store.backend.refuses_conflicts:
+            self._store.manifests.commit(scope, operations)
+            return
+
+        def decide(view: View | None) -> list[Operation]:
+            if view is not None:
+                _refuse_conflicts(scope, operations, view)
+            return operations
+
+        self._store.manifests.change(scope, decide)
 
     def abandon(self) -> None:
         """Yield up; nothing of this session becomes visible."""
@@ -267,30 +283,6 @@ class UploadSession:
                 part = read_recipe(self._store, place)
                 yield from (chunk.pack for chunk in (part.chunks if part else ()))
 
-    def _refuse_conflicts(self) -> None:
-        if not self._store.backend.refuses_conflicts:
-            return
-        for scope, operations in self._operations.items():
-            view = self._store.manifests.view(scope)
-            folders = view.all_folders()
-            for operation in operations:
-                path = operation.path
-                blocking = view.blocking_file(path)
-                if isinstance(operation, FileEntry | PendingFile) and path in folders:
-                    raise ArtifactConflictError(
-                        f"There is already a folder {object_keys.join(scope, path)!r}; a file "
-                        f"cannot take its place. Nothing was written. Delete the folder or "
-                        f"use another name."
-                    )
-                if isinstance(operation, Folder) and path in view.files:
-                    blocking = path
-                if blocking is not None:
-                    raise ArtifactConflictError(
-                        f"There is already a file {object_keys.join(scope, blocking)!r}; it cannot "
-                        f"be a folder too. Nothing was written. Delete the file or use "
-                        f"another name."
-                    )
-
 
 class StreamWriter:
     """Takes one file piece by piece, and keeps no more of it in memory than a few packs."""
@@ -321,6 +313,29 @@ class StreamWriter:
             self._session.put(self._path, self._sink.finish())
         else:
             self._session.put(self._path, _inline_entry(bytes(self._start or b"")))
+
+
+def _refuse_conflicts(
+    scope: str, operations: Sequence[Operation | PendingFile], view: View
+) -> None:
+    folders = view.all_folders()
+    for operation in operations:
+        path = operation.path
+        blocking = view.blocking_file(path)
+        if isinstance(operation, FileEntry | PendingFile) and path in folders:
+            raise ArtifactConflictError(
+                f"There is already a folder {object_keys.join(scope, path)!r}; a file "
+                f"cannot take its place. Nothing was written. Delete the folder or "
+                f"use another name."
+            )
+        if isinstance(operation, Folder) and path in view.files:
+            blocking = path
+        if blocking is not None:
+            raise ArtifactConflictError(
+                f"There is already a file {object_keys.join(scope, blocking)!r}; it cannot "
+                f"be a folder too. Nothing was written. Delete the file or use "
+                f"another name."
+            )
 
 
 def _missing(store: Store, pack: bytes) -> MissingPackError:

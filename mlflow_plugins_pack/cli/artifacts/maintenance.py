@@ -29,11 +29,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     storage can be reached and written, and keeps several folders in one store. Below an existing
     store no other is made.
     """
-    from mlflow_plugins_pack.artifacts.store.opening import (
-        create_store,
-        find_store,
-        honours_conditions,
-    )
+    from mlflow_plugins_pack.artifacts.store.opening import create_store, find_store
 
     location = location_of(uri)
     existing = find_store(location)
@@ -51,7 +47,7 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
         )
     store = existing or create_store(location, is_encrypted=encrypt)
     is_encrypted = store.sealer.is_secret
-    conditional = honours_conditions(store)
+    conditional = store.creates_exclusively()
     if as_json:
         print_json(
             {
@@ -69,8 +65,12 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     )
     if not conditional:
         click.echo(
-            "Note: this storage ignores conditional writes. The store works on unique names "
-            "alone; do not run two `artifacts init` at once.",
+            "Note: this storage ignores conditional writes. Each call takes two more requests, "
+            "and do not run two `artifacts init` at once."
+            if not store.format.is_numbered
+            else "Warning: this storage ignores conditional writes, and the store was made where "
+            "they work. Two writers of one run may overwrite each other's calls. Copy the store "
+            "into a new one with `mlflow-pack artifacts migrate` before anything is logged.",
             err=True,
         )
 

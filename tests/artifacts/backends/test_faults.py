@@ -13,7 +13,7 @@ import pytest
 from cachetools import TTLCache
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.store import manifests, opening
+from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
@@ -104,7 +104,7 @@ def test_bit_that_flips_on_the_way_up(proxy, root, source, kind):
         assert {p["kind"] for p in problems} == {"index"}
         expect_good(repository)
     else:
-        manifests._segments.clear()
+        opening._stores.clear()
         with pytest.raises(ArtifactCorruptError) as caught:
             repository.download_artifacts("")
         if kind == "pack":

@@ -29,7 +29,7 @@ from mlflow_plugins_pack.artifacts.format.encryption import (
 )
 from mlflow_plugins_pack.artifacts.format.pack import HEADER
 from mlflow_plugins_pack.artifacts.format.xaes import OVERHEAD_BYTES
-from mlflow_plugins_pack.artifacts.store import manifests, opening
+from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.store.opening import find_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
@@ -110,7 +110,6 @@ def repository(root: str, source: Path) -> ArtifactRepository:
 def fresh_process() -> None:
     """Forget what this process knows of stores and keys."""
     opening._stores.clear()
-    manifests._segments.clear()
 
 
 def opened(root: str) -> Store:

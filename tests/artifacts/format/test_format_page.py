@@ -81,4 +81,4 @@ def test_page_shows_the_real_format(tmp_path):
     real = json.loads((tmp_path / "store/.cas/format.json").read_text())
     assert {**shown, "store_id": ""} == {**real, "store_id": ""}
     example = json.loads(text.split("```json\n")[2].split("```")[0])
-    assert set(example) == {"version", "scope", "name", "operations", "packs"}
+    assert set(example) == {"version", "scope", "name", "writer", "operations", "packs"}

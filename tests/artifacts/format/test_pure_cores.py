@@ -54,6 +54,16 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     tail_length,
 )
 from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, encode_recipe_part
+from mlflow_plugins_pack.artifacts.format.segment_names import (
+    entry_name,
+    is_lock_marker,
+    joined_name,
+    joins_due,
+    lock_marker,
+    parse_segment_name,
+    plan_reading,
+    superseded,
+)
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
@@ -141,23 +151,22 @@ def test_default_root(path, root):
 
 
 def test_segment_keys_are_told_from_others():
-    ulid = object_keys.make_ulid(1, b"\0" * 10)
-    key = object_keys.segment_key(f"1/{RUN}/artifacts", ulid)
-    assert object_keys.parse_segment_key(key) == object_keys.SegmentName(f"1/{RUN}/artifacts", ulid)
-    assert object_keys.parse_segment_key(
-        object_keys.segment_key("", ulid)
-    ) == object_keys.SegmentName("", ulid)
-    combined = object_keys.segment_key("", ulid + "-c")
-    assert object_keys.parse_segment_key(combined) == object_keys.SegmentName("", ulid + "-c")
-    for other in (key + "x", "1/.m/" + ulid, object_keys.index_key(ulid), f"{RUN}/artifacts/.m/x"):
-        assert object_keys.parse_segment_key(other) is None
+    scope = f"1/{RUN}/artifacts"
+    for name in (entry_name(7), joined_name(1, 7)):
+        place = object_keys.SegmentPlace
+        key = object_keys.segment_key(scope, name)
+        assert object_keys.parse_segment_key(key) == place(scope, name)
+        assert object_keys.parse_segment_key(f".m/{name}") == place("", name)
+        for other in (key + "x", f"1/.m/{name}", f"{scope}/{name}", f"{RUN}/artifacts/.m/x"):
+            assert object_keys.parse_segment_key(other) is None
+    assert object_keys.parse_segment_key(f".m/{lock_marker(ULIDS[0])}") is None
+    assert is_lock_marker(lock_marker(ULIDS[0]))
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
 def test_ulids_sort_by_time(first, second, chance):
     one, two = object_keys.make_ulid(first, chance), object_keys.make_ulid(second, chance)
     assert object_keys.is_ulid(one)
-    assert object_keys.ulid_milliseconds(one) == first
     assert (one < two) == (first < second)
 
 
@@ -362,6 +371,7 @@ def test_compressor_gives_up_and_tries_again():
 # --- manifests ------------------------------------------------------------------------------------
 
 SCOPE = f"1/{RUN}/artifacts"
+NAMES = [entry_name(n) for n in (1, 2)]
 ULIDS = [object_keys.make_ulid(n, bytes([n] * 10)) for n in range(1, 9)]
 
 chunks = st.builds(
@@ -399,26 +409,26 @@ operations = st.one_of(
 
 @given(st.lists(operations, max_size=6))
 def test_segment_comes_back(made):
-    segment = Segment(SCOPE, ULIDS[0], tuple(made))
-    assert decode_segment(encode_segment(segment), SCOPE, ULIDS[0]) == segment
+    segment = Segment(SCOPE, NAMES[0], tuple(made))
+    assert decode_segment(encode_segment(segment), SCOPE, NAMES[0]) == segment
 
 
 def test_segment_for_another_place_is_refused():
-    data = encode_segment(Segment(SCOPE, ULIDS[0], ()))
-    for scope, ulid in ((SCOPE, ULIDS[1]), ("", ULIDS[0])):
+    data = encode_segment(Segment(SCOPE, NAMES[0], ()))
+    for scope, name in ((SCOPE, NAMES[1]), ("", NAMES[0])):
         with pytest.raises(ArtifactCorruptError, match="another place"):
-            decode_segment(data, scope, ulid)
+            decode_segment(data, scope, name)
 
 
 @given(st.data())
 def test_flipped_bit_in_a_segment_is_found(data):
     good = bytearray(
-        encode_segment(Segment(SCOPE, ULIDS[0], (FileEntry("f", 1, b"\1" * 32, 0, b"x"),)))
+        encode_segment(Segment(SCOPE, NAMES[0], (FileEntry("f", 1, b"\1" * 32, 0, b"x"),)))
     )
     at = data.draw(st.integers(0, len(good) - 1))
     good[at] ^= 1 << data.draw(st.integers(0, 7))
     try:
-        decoded = decode_segment(bytes(good), SCOPE, ULIDS[0])
+        decoded = decode_segment(bytes(good), SCOPE, NAMES[0])
     except (ArtifactCorruptError, StoreFormatError):
         return
     # Some bits of a compressed frame carry nothing; then what is read is still what was written.
@@ -432,9 +442,9 @@ def test_flipped_bit_in_a_segment_is_found(data):
 def test_hostile_path_in_a_segment_is_refused(path, kind):
     if kind is Tombstone and path == "":
         return
-    data = encode_segment(Segment(SCOPE, ULIDS[0], (kind(path),)))
+    data = encode_segment(Segment(SCOPE, NAMES[0], (kind(path),)))
     with pytest.raises(ArtifactCorruptError):
-        decode_segment(data, SCOPE, ULIDS[0])
+        decode_segment(data, SCOPE, NAMES[0])
 
 
 @pytest.mark.parametrize(
@@ -451,9 +461,9 @@ def test_hostile_path_in_a_segment_is_refused(path, kind):
     ],
 )
 def test_impossible_numbers_in_a_segment_are_refused(entry):
-    data = encode_segment(Segment(SCOPE, ULIDS[0], (entry,)))
+    data = encode_segment(Segment(SCOPE, NAMES[0], (entry,)))
     with pytest.raises(ArtifactCorruptError):
-        decode_segment(data, SCOPE, ULIDS[0])
+        decode_segment(data, SCOPE, NAMES[0])
 
 
 @given(st.lists(chunks, max_size=5), st.integers(0, 2))
@@ -525,7 +535,7 @@ def file(path: str, content: bytes = b"") -> FileEntry:
 
 
 def segment(number: int, *operations: object, **more: object) -> Segment:
-    return Segment(SCOPE, ULIDS[number], operations, **more)
+    return Segment(SCOPE, entry_name(number + 1), operations, **more)
 
 
 def test_later_wins_and_deletes_reach_below():
@@ -550,33 +560,70 @@ small_operations = st.one_of(
 )
 
 
-@given(st.lists(st.lists(small_operations, max_size=4), min_size=3, max_size=6), st.integers(1, 3))
-def test_compaction_changes_nothing_whoever_writes_meanwhile(calls, compacted):
+@given(st.lists(st.lists(small_operations, max_size=4), min_size=3, max_size=6), st.data())
+def test_joining_changes_nothing_whichever_segments_are_read(calls, data):
     segments = [segment(n, *made) for n, made in enumerate(calls)]
-    old, late = segments[:compacted], segments[compacted:]
-    combined = combine(7, old)
     expected = view.merge(segments)
-    # With and without the old ones still there.
-    assert view.merge([combined, *late]) == expected
-    assert view.merge([*segments, combined]) == expected
-    # Another process combined more, or less, at the same time without knowing.
-    other = combine(6, segments[: compacted + 1])
-    assert view.merge([*segments, combined, other]) == expected
-    assert view.merge([combined, other, *segments[compacted + 1 :]]) == expected
-    # And one that knows combines again.
-    assert view.merge([*segments, combined, combine(5, [combined, *late])]) == expected
+    known = {s.name: s for s in segments}
+    numbers = st.integers(1, len(calls))
+    for _ in range(data.draw(st.integers(0, 5))):
+        first, last = sorted((data.draw(numbers), data.draw(numbers)))
+        if first < last:
+            joined = join(known, first, last)
+            known[joined.name] = joined
+    standing = [name for name in known if parse_segment_name(name).is_joined]
+    for gone in superseded(known, data.draw(st.sampled_from([[], standing]))):
+        del known[gone]
+    plan = plan_reading(known)
+    assert plan.missing == ()
+    assert view.merge([known[name] for name in plan.names]) == expected
+    # A reader that knows the state after some call goes on from there.
+    seen = data.draw(st.integers(0, len(calls)))
+    rest = [known[name] for name in plan_reading(known, seen).names]
+    assert view.advance(view.merge(segments[:seen]), rest) == expected
 
 
-def combine(number: int, segments: list[Segment]) -> Segment:
-    replaced = {n for s in segments for n in (s.name, *s.replaces)}
-    last = max(segments, key=lambda s: s.order)
-    return Segment(
-        SCOPE,
-        ULIDS[number] + "-c",
-        view.merge(segments).compacted(),
-        replaces=tuple(sorted(replaced)),
-        as_of=last.as_of or last.name,
-    )
+def join(known: dict[str, Segment], first: int, last: int) -> Segment:
+    inside = [n for n in known if parse_segment_name(n).first >= first]
+    pieces = [known[name] for name in plan_reading(inside, first - 1, last).names]
+    operations = [operation for piece in pieces for operation in piece.operations]
+    name = joined_name(first, last)
+    return Segment(SCOPE, name, view.net_effect(operations, whole=first == 1))
+
+
+def test_a_gap_is_named():
+    names = [entry_name(n) for n in (1, 2, 5, 9)] + [joined_name(6, 8)]
+    plan = plan_reading(names)
+    assert (plan.head, plan.missing) == (9, ((3, 4),))
+    assert plan_reading(names[1:]).missing == ((1, 1), (3, 4))
+    assert plan_reading([joined_name(1, 4), *names]).missing == ()
+    assert plan_reading([joined_name(3, 12), *names]).head == 12
+    assert plan_reading([]).head == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "1", "0" * 12, f"{3:012}-{2:012}", f"{3:012}-{3:012}", f"{3:012}-A", "x", f"{3:012}/.."],
+)
+def test_names_that_no_segment_has(name):
+    assert parse_segment_name(name) is None
+
+
+def test_names_say_which_calls_a_segment_holds():
+    for name in (entry_name(7), entry_name(7, "abcdefghijklmnop"), joined_name(1, 64)):
+        assert str(parse_segment_name(name)) == name
+    assert list(joins_due(31)) == []
+    assert list(joins_due(64)) == [(33, 64)]
+    assert list(joins_due(1024)) == [(993, 1024), (1, 1024)]
+
+
+def test_segments_that_joined_ones_hold():
+    names = [*map(entry_name, range(1, 6)), joined_name(1, 4), joined_name(1, 2), joined_name(3, 4)]
+    assert superseded(names, []) == []
+    assert superseded(names, [joined_name(3, 4)]) == [entry_name(3), entry_name(4)]
+    larger = [joined_name(1, 4), joined_name(3, 4)]
+    gone = [*map(entry_name, range(1, 5)), joined_name(1, 2), joined_name(3, 4)]
+    assert superseded(names, larger) == sorted(gone)
 
 
 def test_children():
@@ -616,9 +663,6 @@ def test_a_write_that_did_not_see_the_lock_changes_nothing():
     assert (found.files, found.folders) == before
     found.apply([FileEntry("n", 1, b"\1" * 32, 0, inline=b"a"), Tombstone("n"), Folder("m")])
     assert set(found.files) == {"m/f"}
-    again = view.View()
-    again.apply(found.compacted())
-    assert (again.files, again.folders, again.locks) == (found.files, found.folders, found.locks)
     found.apply([Unlock("m", "r"), changed, Tombstone("m/e")])
     assert found.files == {"m/f": changed}
     assert found.folders == {"m"}

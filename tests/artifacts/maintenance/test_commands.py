@@ -8,6 +8,7 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
+from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
     StorageDeniedError,
@@ -147,8 +148,6 @@ def test_damaged_index_stops_nobody(filled, tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
     for delta in (tmp_path / "store" / ".cas/index").iterdir():
         flip(delta, 50)
-    from mlflow_plugins_pack.artifacts.store import opening
-
     opening._stores.clear()
     repository = get_artifact_repository(new_run_uri(filled))
     repository.log_artifacts(str(tmp_path / "source"))
@@ -159,9 +158,7 @@ def test_damaged_index_stops_nobody(filled, tmp_path, monkeypatch, caplog):
 
 def test_tampered_store_of_segments(filled, tmp_path):
     flip(segments(tmp_path / "store")[0], 60)
-    from mlflow_plugins_pack.artifacts.store import manifests
-
-    manifests._segments.clear()
+    opening._stores.clear()
     problems = run_json("fsck", filled, code=1)["problems"]
     assert "manifest" in {p["kind"] for p in problems}
     with pytest.raises(ArtifactCorruptError):

@@ -55,7 +55,8 @@ from tests.contracts.artifact_repository import (
 )
 
 SCOPE = "1/0123456789abcdef0123456789abcdef/artifacts"
-NAME = "01M85D28B48E47P929JW96NPN0"
+NAME = "000000000042"
+DELTA = "01M85D28B48E47P929JW96NPN0"
 
 
 def sealed(document: object, *, length: int | None = None) -> bytes:
@@ -72,6 +73,7 @@ def segment(*operations: object, **changes: object) -> dict[str, object]:
         "version": 1,
         "scope": SCOPE,
         "name": NAME,
+        "writer": "abcdefghijklmnop",
         "operations": list(operations),
         "packs": ["00" * 32],
         **changes,
@@ -117,9 +119,13 @@ PLACE = [0, "00" * 32, 8, 10, 1, 0]
         segment({}),
         segment(7),
         segment(scope="1/other/artifacts"),
-        segment(name="01M85D28B48E47P929JW96NPN1"),
-        segment(replaces=[NAME], as_of=NAME),
-        segment(replaces=["../../x"], as_of=NAME),
+        segment(name="000000000043"),
+        segment(writer=7),
+        segment(writer="x" * 2000),
+        segment({"lock": "x", "reason": "r", "binds": 7}),
+        segment({"lock": "x", "reason": "r", "binds": [put(put="../x")]}),
+        segment({"lock": "x", "reason": "r", "binds": [{"delete": "x"}]}),
+        segment({"unlock": "x", "reason": "r", "voids": "../x"}),
         segment(packs=["00"]),
         segment(packs=None),
         segment(version=1.5, operations=7),
@@ -155,7 +161,7 @@ def test_noise_is_never_taken_for_anything(noise, at):
         with pytest.raises(PackError):
             decode_segment(data, SCOPE, NAME)
         with pytest.raises(PackError):
-            decode_delta(data, NAME)
+            decode_delta(data, DELTA)
         with pytest.raises(PackError):
             decode_recipe_part(data, b"\1" * 32)
 
@@ -179,7 +185,7 @@ def delta_bytes(body: bytes) -> bytes:
 )
 def test_index_object_that_claims_more_than_it_has(body):
     with pytest.raises(PackError):
-        decode_delta(delta_bytes(body), NAME)
+        decode_delta(delta_bytes(body), DELTA)
 
 
 def test_pack_table_that_lies():

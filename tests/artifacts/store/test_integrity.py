@@ -22,7 +22,7 @@ from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Segment, encode_segment
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, PackBuilder
 from mlflow_plugins_pack.artifacts.format.recipe import encode_recipe_part
-from mlflow_plugins_pack.artifacts.format.view import manifest_bytes
+from mlflow_plugins_pack.artifacts.format.segment_names import bytes_to_read, entry_name
 from mlflow_plugins_pack.artifacts.maintenance.gc import collect
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.store.opening import open_store
@@ -209,10 +209,10 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 def plant(store_folder: Path, repository: ArtifactRepository, entry: FileEntry) -> None:
     """Put a manifest segment into the repository's scope, as an attacker could."""
     scope = parse_location(repository.artifact_uri).path[len(str(store_folder)) :]
-    ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, os.urandom(10))
-    path = store_folder / object_keys.segment_key(scope, ulid)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(encode_segment(Segment(scope, ulid, (entry,))))
+    folder = store_folder / object_keys.segment_prefix(scope)
+    folder.mkdir(parents=True, exist_ok=True)
+    name = entry_name(len(list(folder.iterdir())) + 1)
+    (folder / name).write_bytes(encode_segment(Segment(scope, name, (entry,))))
 
 
 @pytest.mark.parametrize("path", ["../escaped", "/tmp/escaped", "a/../../escaped", "a/../b"])
@@ -594,7 +594,7 @@ def test_many_small_files_one_by_one_do_not_swell_the_manifest(repository, store
         data = random_bytes(20_000, seed=number)
         repository.log_artifact_from_stream(io.BytesIO(data), f"{number:03}.png")
     names = {p.name: p.stat().st_size for p in segments(store_folder)}
-    assert manifest_bytes(names) < 1.5 * MIB
+    assert bytes_to_read(names) < 1.5 * MIB
     assert len(packs(store_folder)) > 10
     collect(open_store(parse_location(f"cas-file://{store_folder}")), 0)
     assert len(packs(store_folder)) == 1

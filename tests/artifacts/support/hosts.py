@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
-from mlflow_plugins_pack.artifacts.store import manifests, opening
+from mlflow_plugins_pack.artifacts.store import opening
 from tests.contracts.artifact_repository import content, random_bytes
 
 DATA = random_bytes(700_000)
@@ -19,7 +19,6 @@ def fresh_host(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / uuid.uuid4().hex))
     opening._stores.clear()
     opening._backends.clear()
-    manifests._segments.clear()
 
 
 def expect_good(repository: ArtifactRepository) -> None:

@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.download.file_reader import read_file
-from mlflow_plugins_pack.artifacts.format import chunker, pack
+from mlflow_plugins_pack.artifacts.format import chunker, pack, segment_names
 from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat, encode_format
 from mlflow_plugins_pack.artifacts.format.manifest import Tombstone
 from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
@@ -275,7 +275,7 @@ def writer(schedule: Schedule, truth: Truth, number: int) -> Callable[[Actor], N
                 truth.acknowledged.pop((scope, gone), None)
                 truth.unfinished.discard(scope)
             if choices.random() < 0.3:
-                actor.store.manifests.combine(scope, at_least=2)
+                actor.store.manifests.tidy(scope)
 
     return live
 
@@ -396,6 +396,7 @@ class clock:  # noqa: N801 - stands in for the module of this name
     monotonic = staticmethod(lambda: clock.now())
     time = staticmethod(lambda: clock.now())
     time_ns = staticmethod(lambda: int(clock.now() * 1e9))
+    sleep = staticmethod(lambda seconds: None)
 
 
 class chance:  # noqa: N801 - stands in for the module `secrets`
@@ -415,7 +416,7 @@ def patch() -> Callable[[], None]:
         condemned,
         index,
         index_cache,
-        manifests,
+        segment_io,
     )
 
     saved: list[tuple[Any, str, Any]] = []
@@ -431,11 +432,12 @@ def patch() -> Callable[[], None]:
     put(chunk_copy, "_PACK_BYTES", 45_000)
     put(gc_rules, "SMALL_PACK_BYTES", 0)
     put(index, "COMBINE_FROM_DELTAS", 4)
-    put(manifests, "_segments", NoCache())
-    for module in (manifests, index, condemned, lease):
+    put(segment_names, "JOIN_SPAN", 2)
+    for module in (segment_io, index, condemned, lease):
         put(module, "time", clock)
         put(module, "secrets", chance)
     put(gc, "time", clock)
+    put(pack_writer, "time", clock)
     put(pack, "secrets", chance)
     put(index_cache, "_open_file", lambda store_id: index_cache._open_private())
     restore = inline_pools()
@@ -446,16 +448,6 @@ def patch() -> Callable[[], None]:
             setattr(module, name, value)
 
     return undo
-
-
-class NoCache:
-    """In the place of the process's cache of segments, which hosts do not share."""
-
-    def get(self, key: Any) -> None:
-        return None
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
 
 
 def main(count: int, start: int = 0) -> None:

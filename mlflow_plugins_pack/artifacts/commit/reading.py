@@ -1,0 +1,112 @@
+"""Reads the state that all committed calls of a scope led to; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from mlflow_plugins_pack.artifacts.commit.requests import (
+    HEAD_SECONDS,
+    Clock,
+    Head,
+    ListNames,
+    MissingSegmentsError,
+    Protocol,
+    ReadSegments,
+)
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.manifest import Lock, Operation, Segment
+from mlflow_plugins_pack.artifacts.format.segment_names import (
+    entry_name,
+    is_lock_marker,
+    plan_reading,
+)
+from mlflow_plugins_pack.artifacts.format.view import View, advance, merge
+from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactLockedError
+
+_PROBES = 4
+_RELISTS = 5
+
+
+def read(scope: str, known: Head | None = None) -> Protocol[Head]:
+    """Return a head with a view that holds all that was committed before this was called.
+
+    Raises:
+        MissingSegmentsError: If segments are missing.
+    """
+    now = yield Clock()
+    if known is not None and known.view is not None and now - known.seen_at < HEAD_SECONDS:
+        head = replace(known, seen_at=now)
+        for _ in range(_PROBES):
+            (segment,) = yield ReadSegments((entry_name(head.number + 1),))
+            if segment is None:
+                return head
+            head = advanced(head, segment)
+    return (yield from _read_listed(scope))
+
+
+def advanced(head: Head, segment: Segment) -> Head:
+    """Return the head after one more entry."""
+    view = None if head.view is None else advance(head.view, [segment])
+    has_locks = head.has_locks or any(isinstance(o, Lock) for o in segment.operations)
+    return Head(segment.numbers.last, head.seen_at, has_locks, view)
+
+
+def _read_listed(scope: str) -> Protocol[Head]:
+    head, _ = yield from read_names(scope)
+    return head
+
+
+def read_names(scope: str) -> Protocol[tuple[Head, frozenset[str]]]:
+    """Return a head with a view, and the names that were listed for it."""
+    missing: Sequence[tuple[int, int]] = ()
+    for _ in range(_RELISTS):
+        now = yield Clock()
+        names = yield ListNames()
+        plan = plan_reading(names)
+        missing = plan.missing
+        if missing:
+            # A listing made while others commit may show the later of two and not the earlier.
+            continue
+        segments = yield ReadSegments(plan.names)
+        if None in segments:
+            # Removed between listing and reading: a joined one holds its calls by now.
+            continue
+        has_locks = any(map(is_lock_marker, names))
+        return Head(plan.head, now, has_locks, merge(segments)), frozenset(names)
+    if missing:
+        raise _missing(scope, missing)
+    raise ArtifactCorruptError(
+        f"The manifest of {scope or 'the store root'!r} keeps changing while it is read. Nothing "
+        f"was changed. Try again."
+    )
+
+
+def _missing(scope: str, gaps: Sequence[tuple[int, int]]) -> MissingSegmentsError:
+    first, last = gaps[0]
+    keys = object_keys.segment_key(scope, entry_name(first))
+    if len(gaps) > 1 or last > first:
+        count = sum(end - start + 1 for start, end in gaps)
+        keys += f" and {count - 1} more"
+    return MissingSegmentsError(
+        f"The manifest of {scope or 'the store root'!r} is incomplete: {keys} is missing, though "
+        f"later segments exist, so what it holds is unknown. Nothing was read or changed. Restore "
+        f"the objects from a backup, or run `mlflow-pack artifacts fsck` to see what is lost.",
+        gaps,
+    )
+
+
+def refuse_locked(scope: str, view: View | None, operations: Sequence[Operation]) -> None:
+    """Refuse operations on what is locked.
+
+    Raises:
+        ArtifactLockedError: With the lock's reason.
+    """
+    for operation in operations:
+        lock = None if view is None else view.lock_on(operation)
+        if lock is not None:
+            raise ArtifactLockedError(
+                f"{object_keys.join(scope, operation.path) or 'Everything'!r} cannot be "
+                f"changed: {object_keys.join(scope, lock.path)!r} is locked ({lock.reason}). "
+                f"Nothing was changed. Log to another path or run; who locked it can release it."
+            )

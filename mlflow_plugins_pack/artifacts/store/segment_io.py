@@ -1,0 +1,131 @@
+"""Answers what a commit protocol asks for, from the objects of one store."""
+
+from __future__ import annotations
+
+import base64
+import random
+import secrets
+import time
+from typing import Any, TypeVar
+
+from cachetools import LRUCache
+
+from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
+from mlflow_plugins_pack.artifacts.commit import requests
+from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.manifest import Segment, decode_segment, encode_segment
+from mlflow_plugins_pack.artifacts.format.segment_names import (
+    bytes_to_read,
+    is_lock_marker,
+    lock_marker,
+    parse_segment_name,
+)
+from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
+from mlflow_plugins_pack.errors import ArtifactCorruptError
+
+_SIZES = 10_000
+_MAX_WAIT_SECONDS = 0.5
+
+T = TypeVar("T")
+
+
+class SegmentIO:
+    """Reads and writes manifest segments as a protocol asks for it.
+
+    Attributes:
+        sizes: About how many bytes a reader of a scope needs, by scope, as far as it is known.
+    """
+
+    def __init__(self, objects: StoreObjects) -> None:
+        self._objects = objects
+        self.sizes: LRUCache[str, int] = LRUCache(_SIZES)
+
+    def run(self, scope: str, protocol: requests.Protocol[T]) -> T:
+        """Carry a protocol out."""
+        answer: Any = None
+        while True:
+            try:
+                request = protocol.send(answer)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            answer = self._answer(scope, request)
+
+    def _answer(self, scope: str, request: requests.Request) -> Any:
+        if isinstance(request, requests.ListNames):
+            return list(self.list(scope))
+        if isinstance(request, requests.ReadSegments):
+            if len(request.names) == 1:
+                return [self._segment(scope, request.names[0])]
+            reading = [thread_pools.submit(self._segment, scope, n) for n in request.names]
+            return [future.result() for future in reading]
+        if isinstance(request, requests.CreateSegment):
+            return self._create(scope, request)
+        if isinstance(request, requests.MarkLocked):
+            self._objects.backend.write(self.key(scope, lock_marker(_new_ulid())), b"")
+            return None
+        if isinstance(request, requests.Clock):
+            return _steady_clock()
+        if isinstance(request, requests.NewWriter):
+            return _new_writer()
+        if isinstance(request, requests.Wait):
+            limit = min(_MAX_WAIT_SECONDS, 0.002 * 2 ** min(request.attempt, 10))
+            time.sleep(random.uniform(0, limit))  # noqa: S311 - spreads competing writers
+            return None
+        raise AssertionError(f"an unknown request: {request}")
+
+    def list(self, scope: str) -> dict[str, Stored]:
+        """Return all segments and lock markers of a scope, by name."""
+        prefix = self.key(scope, "")
+        listed = ((s.key[len(prefix) :], s) for s in self._objects.backend.list(prefix))
+        found = {n: s for n, s in listed if parse_segment_name(n) or is_lock_marker(n)}
+        self.sizes[scope] = bytes_to_read({name: stored.size for name, stored in found.items()})
+        return found
+
+    def key(self, scope: str, name: str) -> str:
+        """Return the backend's key of a segment or marker."""
+        return self._objects.key(object_keys.segment_key(scope, name))
+
+    def _segment(self, scope: str, name: str) -> Segment | None:
+        try:
+            try:
+                return self._read_segment(scope, name)
+            except ArtifactCorruptError:
+                # Wrong bytes are read once more, since they may have gone wrong on the way.
+                return self._read_segment(scope, name)
+        except ObjectMissingError:
+            return None
+
+    def _read_segment(self, scope: str, name: str) -> Segment:
+        data = self._objects.read_object(object_keys.segment_key(scope, name))
+        return decode_segment(data, scope, name)
+
+    def _create(self, scope: str, request: requests.CreateSegment) -> bool:
+        objects = self._objects
+        segment = Segment(scope, request.name, request.operations, _new_writer())
+        key = object_keys.segment_key(scope, request.name)
+        data = objects.sealer.seal_object(key, encode_segment(segment))
+        self.sizes[scope] = self.sizes.get(scope, 0) + len(data)
+        if objects.backend.write_if_absent(objects.key(key), data):
+            return True
+        # Where the first try arrived and only its answer was lost, the second finds it there.
+        try:
+            return objects.backend.read(objects.key(key)) == data
+        except ObjectMissingError:
+            return False
+
+
+def _steady_clock() -> float:
+    """Return seconds that go on while a machine sleeps, where that can be had."""
+    if hasattr(time, "CLOCK_BOOTTIME"):
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+    return time.monotonic()
+
+
+def _new_writer() -> str:
+    return base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def _new_ulid() -> str:
+    return object_keys.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
