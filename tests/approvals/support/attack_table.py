@@ -209,6 +209,60 @@ ATTEMPTS = {
         },
         {"rest": ANY_INTERFACE},
     ),
+    34: Attempt(
+        "have other files loaded than those approved, by a source that can lead elsewhere",
+        {
+            "direct": "test_location::test_a_place_that_can_lead_elsewhere_is_not_approvable "
+            "test_location::test_a_run_as_source_is_refused_before_anyone_votes "
+            "test_location::test_a_download_is_digested_with_what_the_client_lays_over_it",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
+    35: Attempt(
+        "write tags of an approval that never was",
+        {
+            "database": "test_unbacked_tags::test_the_first_start_removes_what_was_written_by_hand "
+            "test_unbacked_tags::"
+            "test_what_is_written_past_a_running_server_goes_and_the_truth_stays",
+        },
+        {"rest": "the tags are reserved: rows 11 and 15"},
+    ),
+    36: Attempt(
+        "start a second server with a weaker policy file on the same database",
+        {
+            "direct": "test_policy_in_force::"
+            "test_a_second_server_with_a_weaker_file_decides_by_the_first_policy "
+            "test_policy_in_force::"
+            "test_a_restart_with_another_file_changes_nothing_until_it_is_activated",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
+    37: Attempt(
+        "cancel a request that others have voted on, or take a vote away by a tag of the run",
+        {
+            "direct": "test_rights::test_an_approved_request_is_not_its_requesters_to_cancel "
+            "test_rights::test_a_tag_that_anyone_may_write_takes_no_vote_away",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
+    38: Attempt(
+        "have a reviewer believe that a misspelled tag was a vote",
+        {
+            "direct": "test_near_misses::"
+            "test_a_misspelt_vote_is_refused_with_the_right_spelling "
+            "test_near_misses::test_a_tag_that_imitates_the_state_is_refused",
+        },
+        {"database": "SQL says nothing to a reviewer", "rest": ANY_INTERFACE},
+    ),
+    39: Attempt(
+        "stop a server with names, models or lineage of any size",
+        {
+            "direct": "test_targets::test_matching_takes_linear_time_and_keeps_no_long_names "
+            "test_recorded::test_a_large_file_takes_no_time_and_no_memory "
+            "test_recorded::test_nested_lineage_is_not_an_error",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
 }
 
 
