@@ -238,3 +238,14 @@ def test_bounds_are_those_of_the_code(module: str, constant: str, shown: str) ->
     page = (ROOT / "docs" / "input-bounds.md").read_text()
     row = next(line for line in page.splitlines() if f"`{module.replace('.', '/')}.py`" in line)
     assert shown.format(value) in row
+
+
+@pytest.mark.parametrize("plugin", ["artifacts", "lineage", "auth", "approvals"])
+def test_each_room_is_in_the_architecture(plugin: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rooms = [
+        f"{path.name}/" if path.is_dir() else path.name
+        for path in (PACKAGE / plugin).iterdir()
+        if not path.name.startswith("__")
+    ]
+    assert not [room for room in rooms if f"| `{plugin}/{room}`" not in page.replace(", `", "| `")]

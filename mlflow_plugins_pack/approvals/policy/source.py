@@ -60,7 +60,7 @@ def _text(path: Path) -> str:
 
 
 class PolicyRegister(Protocol):
-    """Where the servers of one database agree on the policy in force."""
+    """The place where the servers of one database agree on the policy in force."""
 
     def is_free(self) -> bool:
         """Return whether this thread may use the register: not inside a transaction."""
