@@ -127,7 +127,7 @@ def check_store(
 def _read_manifests(store: Store, report: Report) -> Iterator[tuple[str, FileEntry]]:
     for scope in store.manifests.scopes_under(""):
         try:
-            files = store.manifests.view(scope).files
+            files = store.manifests.view(scope, fresh=True).files
         except StorageError:
             raise
         except ArtifactError as exc:

@@ -20,6 +20,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     Operation,
 )
 from mlflow_plugins_pack.artifacts.format.segment_names import (
+    entry_name,
     joins_due,
     parse_segment_name,
     plan_reading,
@@ -93,6 +94,7 @@ class Manifests:
     def locate(self, scope: str) -> None:
         """Find out after which call the next one would come, if that is not known already."""
         if self._objects.format.is_numbered:
+            self._forget_lost(scope)
             self._remember(scope, self._io.run(scope, numbered.locate(self._known(scope))))
 
     def commit(self, scope: str, operations: Sequence[Operation]) -> None:
@@ -122,6 +124,8 @@ class Manifests:
             return
         with self._guard:
             turn = self._committing.setdefault(scope, threading.Lock())
+        if needs_view:
+            self._forget_lost(scope)
         # One after the other: threads of one process need not find out that they are two.
         with turn:
             before = self._known(scope)
@@ -187,6 +191,18 @@ class Manifests:
         with self._guard:
             head: Head | None = self._heads.get(scope)
             return head
+
+    def _forget_lost(self, scope: str) -> None:
+        """Forget a scope whose last call no longer exists: its storage was set back.
+
+        A collection removes it as well, once it has been joined for long enough.
+        """
+        head = self._known(scope)
+        if head is None or not head.number:
+            return
+        if self._objects.backend.size(self._io.key(scope, entry_name(head.number))) is None:
+            with self._guard:
+                self._heads.pop(scope, None)
 
     def _remember(self, scope: str, head: Head) -> None:
         if not self._objects.format.is_numbered:

@@ -30,7 +30,7 @@ from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import allowed_roots, is_server
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.artifacts.uri.schemes import SCHEMES
-from mlflow_plugins_pack.errors import ArtifactKeyError, StorageDeniedError
+from mlflow_plugins_pack.errors import ArtifactKeyError, ConfigurationError, StorageDeniedError
 
 _BACKEND_SECONDS = 300
 """A client is replaced this often, as stock MLflow's is, for credentials that rotate on disk."""
@@ -123,11 +123,15 @@ def open_store(location: Location) -> Store:
 
     Raises:
         ArtifactKeyError: If only encrypted stores may be written to, and it is not one.
+        ConfigurationError: If it must be created by `artifacts init`.
     """
     store = find_store(location)
     is_required = config.ARTIFACT_ENCRYPT.get()
     if store is None:
-        store = create_store(location.at(_root_of(location)), is_encrypted=is_required)
+        root = location.at(_root_of(location))
+        if is_required:
+            _refuse_two_keyrings(root)
+        store = create_store(root, is_encrypted=is_required)
         keep_reserve(store)
     if is_required and not store.format.is_encrypted:
         # Else a replaced format file would make every client write in the clear.
@@ -137,6 +141,22 @@ def open_store(location: Location) -> Store:
             f"encrypted one with `mlflow-pack artifacts migrate`, or unset the setting."
         )
     return store
+
+
+def _refuse_two_keyrings(root: Location) -> None:
+    """Refuse to create an encrypted store where two hosts at once would each create their own.
+
+    Raises:
+        ConfigurationError: If the service ignores conditional writes.
+    """
+    backend = backend_of(root).within(root.path)
+    if not backend.creates_exclusively(object_keys.join(root.path, object_keys.OWN_FOLDER)):
+        raise ConfigurationError(
+            f"There is no artifact store at {root.uri} yet, and this storage ignores conditional "
+            f"writes: two hosts at once would each create an encrypted store with keys of their "
+            f"own, and one would lose what it wrote. Nothing was written. Run `mlflow-pack "
+            f"artifacts init --encrypt {root.uri}` once, on one host."
+        )
 
 
 def create_store(root: Location, *, is_encrypted: bool = False) -> Store:

@@ -105,7 +105,10 @@ class SegmentIO:
         objects = self._objects
         segment = Segment(scope, request.name, request.operations, _new_writer())
         key = object_keys.segment_key(scope, request.name)
-        data = objects.sealer.seal_object(key, encode_segment(segment))
+        encoded = encode_segment(segment)
+        # What this process could not read back no process could, and nothing in the scope either.
+        decode_segment(encoded, scope, request.name)
+        data = objects.sealer.seal_object(key, encoded)
         self.sizes[scope] = self.sizes.get(scope, 0) + len(data)
         if objects.backend.write_if_absent(objects.key(key), data):
             return True

@@ -18,6 +18,7 @@ from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
+    ConfigurationError,
     StorageCredentialsError,
     StorageDeniedError,
     StorageUnavailableError,
@@ -364,3 +365,18 @@ def test_bad_request_for_another_reason_is_an_error(proxy, root, source):
     proxy.faults.append(Fault("expired", "PUT", "", times=-1))
     with pytest.raises(StorageCredentialsError, match="expired"):
         get_artifact_repository(new_run_uri(root)).log_artifacts(str(source))
+
+
+def test_encrypted_store_is_not_made_by_chance(proxy, root, source, monkeypatch):
+    """Two hosts at once would each make one, where the service ignores conditions."""
+    proxy.conditions = "ignored"
+    monkeypatch.setenv("ARTIFACT_KEY", "07" * 32)
+    monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_KEYS", "env:ARTIFACT_KEY")
+    monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_ENCRYPT", "true")
+    repository = get_artifact_repository(new_run_uri(root))
+    with pytest.raises(ConfigurationError, match=f"artifacts init --encrypt {root}"):
+        repository.log_artifacts(str(source))
+    assert listing(repository) == []
+    assert run_json("init", root, "--encrypt")["encrypted"]
+    repository.log_artifacts(str(source))
+    expect_good(repository)

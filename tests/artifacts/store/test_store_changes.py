@@ -90,6 +90,29 @@ def test_restored_to_an_older_state(root, tmp_path, monkeypatch, part):
     expect(*old, tmp_path)
 
 
+@pytest.mark.parametrize("action", ["log", "delete", "lock"])
+def test_restored_to_an_older_state_of_the_run(root, tmp_path, monkeypatch, action):
+    """The number that a call takes is after what is there, not after what was there."""
+    uri, files = log(root, tmp_path, 1)
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    repository = get_artifact_repository(uri)
+    for number in range(3):
+        repository.log_artifact_from_stream(io.BytesIO(b"x"), f"lost-{number}")
+    shutil.rmtree(tmp_path / "store")
+    shutil.copytree(tmp_path / "backup", tmp_path / "store")
+    if action == "log":
+        repository.log_artifact_from_stream(io.BytesIO(b"later"), "later")
+        files["later"] = b"later"
+    elif action == "delete":
+        repository.delete_artifacts("f1-1000")
+        del files["f1-1000"]
+    else:
+        repository.lock("approved")
+    fresh_host(monkeypatch, tmp_path)
+    expect(uri, files, tmp_path)
+    assert repository.locks() == ({"": ["approved"]} if action == "lock" else {})
+
+
 def test_packs_vanish(root, tmp_path, monkeypatch):
     log(root, tmp_path, 1)
     shutil.rmtree(tmp_path / "store/.cas/packs")
