@@ -5,6 +5,7 @@ See `domain.projection` for what the tags say.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -67,16 +68,61 @@ _DROP_TAG = sa.delete(VERSION_TAGS).where(*TAGS_OF, VERSION_TAGS.c.key == sa.bin
 
 def show(session: Session, *tags: ProjectionTag) -> None:
     """Write tags, each version and key at most once."""
-    there = [_row(tag) for tag in tags if tag.text is not None]
+    charset = _charset(session)
+    there = [_row(tag, fit(tag.text, charset)) for tag in tags if tag.text is not None]
     gone = [{**mlflow_tables.where(t.version), "tag": t.key} for t in tags if t.text is None]
     batched_writes.write(session, batched_writes.upsert(session, VERSION_TAGS), there)
     batched_writes.write(session, _DROP_TAG, gone)
 
 
-def _row(tag: ProjectionTag) -> dict[str, Any]:
+def fit(text: str, charset: str | None) -> str:
+    """Return a text that a column of a character set can hold, with JSON's escapes for the rest.
+
+    MLflow's tables have the database's default, which may be latin1; the record itself is in our
+    own tables, which hold every character.
+
+    Args:
+        text: The text, such as a line for people or JSON.
+        charset: MySQL's name of the character set; None: any character fits.
+    """
+    if charset is None or charset == "utf8mb4":
+        return text
+    codec = {"utf8mb3": "utf-16", "utf8": "utf-16", "latin1": "latin-1"}.get(charset, "ascii")
+    return "".join(letter if _holds(codec, letter) else json.dumps(letter)[1:-1] for letter in text)
+
+
+def _holds(codec: str, letter: str) -> bool:
+    if codec == "utf-16":  # MySQL's utf8mb3 has the characters of the first plane only
+        return ord(letter) < 0x10000
+    try:
+        letter.encode(codec)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+_CHARSET = "mpp_tag_charset"
+_READ_CHARSET = sa.text(
+    "SELECT character_set_name FROM information_schema.columns WHERE table_schema = DATABASE() "
+    "AND table_name = 'model_version_tags' AND column_name = 'value'"
+)
+
+
+def _charset(session: Session) -> str | None:
+    """Return the character set of tags in MySQL; read once for each connection."""
+    connection = session.connection()
+    if connection.dialect.name != "mysql":
+        return None
+    if _CHARSET not in connection.info:
+        connection.info[_CHARSET] = connection.execute(_READ_CHARSET).scalar()
+    found: str | None = connection.info[_CHARSET]
+    return found
+
+
+def _row(tag: ProjectionTag, text: str) -> dict[str, Any]:
     about = tag.version
     where = {"workspace": about.workspace, "name": about.name, "version": about.version}
-    return {**where, "key": tag.key, "value": tag.text}
+    return {**where, "key": tag.key, "value": text}
 
 
 @dataclass(frozen=True)

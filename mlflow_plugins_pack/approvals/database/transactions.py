@@ -203,9 +203,23 @@ def _may_retry(exc: sa.exc.DBAPIError) -> bool:
 
 
 def _translated(exc: sa.exc.SQLAlchemyError) -> MlflowException:
-    """Translate database errors into the codes that stock stores use."""
+    """Return a database error with the code that stock stores give it, without the statement.
+
+    The statement and its values, which may be other users' words, go to the server's log only.
+    """
+    original = getattr(exc, "orig", None)
+    if GUARD_CODE in str(original):
+        return MlflowException(str(original), error_code=BAD_REQUEST)
+    _logger.warning("The registry's database refused a call", exc_info=exc)
+    code = BAD_REQUEST
     if isinstance(exc, sa.exc.OperationalError):
-        return MlflowException(str(exc), error_code=TEMPORARILY_UNAVAILABLE)
-    if isinstance(exc, sa.exc.InternalError):
-        return MlflowException(str(exc), error_code=INTERNAL_ERROR)
-    return MlflowException(str(exc), error_code=BAD_REQUEST)
+        code = TEMPORARILY_UNAVAILABLE
+    elif isinstance(exc, sa.exc.InternalError):
+        code = INTERNAL_ERROR
+    arguments = getattr(original, "args", ())
+    number = f", error {arguments[0]}" if arguments and isinstance(arguments[0], int) else ""
+    return MlflowException(
+        f"the registry's database refused the call ({type(exc).__name__}{number}). Nothing was "
+        "changed. The server's log has the details.",
+        error_code=code,
+    )
