@@ -87,13 +87,23 @@ def _facts(graph: Graph) -> list[tuple[str, str]]:
         packages = f"{env.get('packages')} packages, {str(env.get('h', ''))[:19]}"
         lines.append(("packages", f"Python {env.get('python')}, {packages}"))
     if coverage:
-        blind = ", ".join(coverage.get("blind", []))
-        lines.append(
-            (
-                "coverage",
-                ", ".join(coverage.get("layers", [])) + (f"; blind to {blind}" if blind else ""),
-            )
-        )
+        lines.append(("coverage", _coverage(coverage)))
     if above := (*graph.upstream_runs, *graph.upstream_models):
         lines.append(("upstream", ", ".join(above)))
     return lines
+
+
+def _coverage(coverage: dict[str, Any]) -> str:
+    """Return in words what was looked at, and what the record may lack."""
+    lacking = [
+        text
+        for key, text in (
+            ("blind", "blind to " + ", ".join(coverage.get("blind", []))),
+            ("programs", "without capture in " + ", ".join(coverage.get("programs", []))),
+            ("other_hosts", "without the ranks on other hosts"),
+            ("unchecked", "files not looked at when the run ended"),
+            ("applies", "other runs were open at the same time"),
+        )
+        if coverage.get(key)
+    ]
+    return "; ".join([", ".join(coverage.get("layers", [])), *lacking])

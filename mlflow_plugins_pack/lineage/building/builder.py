@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections import defaultdict
@@ -13,11 +12,8 @@ from mlflow_plugins_pack import download_registry
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY
 from mlflow_plugins_pack.lineage.attribution.windows import Window
 from mlflow_plugins_pack.lineage.building import environment
-from mlflow_plugins_pack.lineage.capture import import_hooks
+from mlflow_plugins_pack.lineage.building.coverage import coverage
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
-from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import not_parsed
-from mlflow_plugins_pack.lineage.capture.libraries.table import NOT_SEEN_INTO, SEEN_INTO
-from mlflow_plugins_pack.lineage.capture.observing import unobserved
 from mlflow_plugins_pack.lineage.document.graph import (
     INTERMEDIATE,
     STAT,
@@ -109,6 +105,7 @@ class GraphBuilder:
         layers: tuple[str, ...],
         looks: bool = True,
         applies: str = FULLY,
+        captured_programs: int = 0,
     ) -> Graph:
         """Return the graph of a window.
 
@@ -119,6 +116,7 @@ class GraphBuilder:
             looks: Look at the files as they are now. Without it, nothing outside of the process is
                 waited for, and the record says ``unchecked``.
             applies: How far the capture applies to the run, as in `RunState`.
+            captured_programs: How many programs that were started capture too.
         """
         if looks:
             self.prepare()
@@ -152,7 +150,12 @@ class GraphBuilder:
             dropped=dropped,
             facts={
                 **(self._facts or {}),
-                "coverage": coverage(layers, unchecked=not looks, applies=applies),
+                "coverage": coverage(
+                    layers,
+                    unchecked=not looks,
+                    applies=applies,
+                    captured_programs=captured_programs,
+                ),
             },
         )
 
@@ -264,31 +267,6 @@ class GraphBuilder:
         if known := self._fingerprinter.cached(state, full=whole, also=also):
             return known
         return self._fingerprinter.fingerprint(path, state, full=whole and full, also=also)
-
-
-def coverage(
-    layers: tuple[str, ...], *, unchecked: bool = False, applies: str = FULLY
-) -> dict[str, Any]:
-    """Return which layers are on, and which libraries are in use that they cannot see into."""
-    facts: dict[str, Any] = {"layers": list(layers)}
-    if unchecked:
-        facts["unchecked"] = True
-    if applies != FULLY:
-        facts["applies"] = applies
-    unseen = [*NOT_SEEN_INTO, *(SEEN_INTO if "wrap" not in layers else ())]
-    for layer, library in (("boto", "botocore"), ("azure", "azure.storage.blob")):
-        unseen += [library] if layer not in layers else []
-    blind = sorted(
-        {
-            *(name for name in unseen if name in sys.modules),
-            *import_hooks.failures,
-            *unobserved,
-            *not_parsed,
-        }
-    )
-    if blind:
-        facts["blind"] = blind
-    return facts
 
 
 def _object_entry(event: Event, role: str, *, shared: bool) -> Entry:

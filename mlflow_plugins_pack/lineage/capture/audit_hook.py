@@ -14,6 +14,7 @@ from typing import Any
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
+from mlflow_plugins_pack.lineage.capture.usage import note_program
 from mlflow_plugins_pack.lineage.files import file_state
 
 _ACCESS = os.O_WRONLY | os.O_RDWR
@@ -124,8 +125,10 @@ def install(
                 renamed(args[0], args[1])
             elif event in _CHANGES:
                 before_change()
-            elif before_child is not None and event in _STARTS:
-                before_child()
+            elif event in _STARTS:
+                note_program(event, args, getframe(1))
+                if before_child is not None:
+                    before_child()
         except Exception:  # noqa: BLE001, S110  # a hook that raises makes the user's open fail
             pass
 

@@ -60,7 +60,7 @@ class Children:
             self._readers.append(child_spool.Reader(ranks))
             self._is_rank_0 = True
         if inherited and os.path.isdir(inherited):  # noqa: PTH112
-            self.writer = child_spool.Writer(inherited)
+            self.writer = child_spool.Writer(inherited, is_program=True)
         else:
             self.has_run()
 
@@ -98,6 +98,10 @@ class Children:
         if self._is_made or self._is_rank_0:
             for reader in self._readers:
                 yield from reader.events(thread)
+
+    def captured_programs(self) -> int:
+        """Return how many of the programs that were started capture too."""
+        return sum(reader.programs() for reader in self._readers)
 
     def remove(self) -> None:
         """Remove what is on the disk; for the end of the process."""

@@ -22,6 +22,7 @@ VARIABLE = "_MLFLOW_PACK_LINEAGE_SPOOL"
 RANK_VARIABLE = "_MLFLOW_PACK_LINEAGE_RANK"
 """Set by a rank of a distributed training, so that its children do not take themselves for it."""
 _PREFIX = "mlflow-pack-lineage-"
+_PROGRAM = "program-"
 _BYTES_LIMIT = 64 << 20
 
 
@@ -65,13 +66,20 @@ class Writer:
     Args:
         folder: Made by the parent.
         owners: Runs that the child was started for, if known.
+        is_program: The child is a program of its own, which says at once that it captures.
     """
 
-    def __init__(self, folder: str, owners: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, folder: str, owners: tuple[str, ...] = (), *, is_program: bool = False
+    ) -> None:
         self.folder = folder
+        self._prefix = _PROGRAM if is_program else ""
         self.owners = owners
         self._file: int | None = None
         self._left = _BYTES_LIMIT
+        if is_program:
+            with contextlib.suppress(OSError):
+                self._open()
 
     def write(self, event: Event) -> None:
         """Append an event; whatever fails ends the writing for good."""
@@ -79,12 +87,15 @@ class Writer:
             return
         line = json.dumps([*event[1:4], event.owners or self.owners, *event[6:], event.seq])
         try:
-            if self._file is None:
-                name = f"{self.folder}/{os.getpid()}-{os.urandom(4).hex()}.jsonl"
-                self._file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-            self._left -= os.write(self._file, line.encode("ascii") + b"\n")
+            self._left -= os.write(self._open(), line.encode("ascii") + b"\n")
         except OSError:
             self._left = 0
+
+    def _open(self) -> int:
+        if self._file is None:
+            name = f"{self.folder}/{self._prefix}{os.getpid()}-{os.urandom(4).hex()}.jsonl"
+            self._file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        return self._file
 
 
 class Reader:
@@ -122,6 +133,13 @@ class Reader:
         whole = text[: text.rfind(b"\n") + 1]
         self._offsets[name] = offset + len(whole)
         return whole.splitlines()
+
+    def programs(self) -> int:
+        """Return how many programs said that they capture."""
+        try:
+            return sum(entry.name.startswith(_PROGRAM) for entry in os.scandir(self.folder))
+        except OSError:
+            return 0
 
     def remove(self) -> None:
         """Remove the folder and what is in it."""

@@ -12,6 +12,8 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
+from mlflow_plugins_pack.lineage.capture import usage
+
 failures: list[str] = []
 """Modules that could not be observed, because a new version of theirs is made otherwise."""
 _wanted: dict[str, Callable[[ModuleType], None]] = {}
@@ -27,6 +29,8 @@ class _Finder(MetaPathFinder):
     ) -> ModuleSpec | None:
         if _under_way:
             _call_those_done()
+        if fullname in usage.watched:
+            usage.note_import(fullname, sys._getframe(1))
         if fullname not in _wanted:
             return None
         for finder in sys.meta_path:

@@ -187,7 +187,7 @@ class Records:
 
     def _mark(self, state: RunState) -> None:
         """Record that nothing can be attributed to a run."""
-        from mlflow_plugins_pack.lineage.building.builder import coverage
+        from mlflow_plugins_pack.lineage.building.coverage import coverage
         from mlflow_plugins_pack.lineage.delivery import writer
 
         facts = coverage(self._layers, applies=NOT)
@@ -235,7 +235,12 @@ class Records:
         dropped = window.own.dropped + self._ownership.dropped(state.run_id, thread)
         builder = self._made_builder()
         return builder.build(
-            window, dropped=dropped, layers=self._layers, looks=looks, applies=state.applies
+            window,
+            dropped=dropped,
+            layers=self._layers,
+            looks=looks,
+            applies=state.applies,
+            captured_programs=self._children.captured_programs(),
         )
 
     def _made_builder(self) -> Any:

@@ -17,9 +17,10 @@ from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.attribution.ownership import Claim, Ownership
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY, NOT, PARTLY, Runs
+from mlflow_plugins_pack.lineage.capture import usage
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
 from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, WRITE, Event
-from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS
+from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.files import FileState
 from mlflow_plugins_pack.lineage.session.options import Options
 from mlflow_plugins_pack.lineage.session.records import Records
@@ -82,6 +83,7 @@ class Session:
                 self.emit_file,
                 self._children.before_child if follows_children else None,
             )
+        usage.watch((*NOT_SEEN_INTO, *SEEN_INTO))
         import_hooks.when_imported(install.modules(self._layers), install.imported)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):

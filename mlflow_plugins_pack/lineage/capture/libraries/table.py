@@ -194,6 +194,7 @@ NOT_SEEN_INTO = (
     "catboost",
     "cudf",
     "connectorx",
+    "distributed",
     "pymongo",
     "pyspark",
     "ray",
