@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 from typing import TYPE_CHECKING
 
 from mlflow_plugins_pack.errors import NotServedYetError, PackError
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from mlflow_plugins_pack.approvals.policy.models import Policy
+
+_MAY_SET_TAGS = ("EDIT", "MANAGE")
+"""MLflow's permissions with ``can_update``."""
 
 
 def check(registry_uri: str | None) -> list[Finding]:
@@ -66,7 +70,7 @@ def _policy(served: bool) -> list[Finding]:
         for problem in secrets
     ]
     text = f"{path}: {count} policies, sha256 {policy.sha256}"
-    return [*unset, Finding("ok", "approvals policy", text)]
+    return [*unset, Finding("ok", "approvals policy", text), *_reviewers(policy)]
 
 
 def _in_force(connection: Connection, policy: Policy) -> list[Finding]:
@@ -81,6 +85,30 @@ def _in_force(connection: Connection, policy: Policy) -> list[Finding]:
         "policy activate"
     )
     return [Finding("error", "policy in force", text)]
+
+
+def _reviewers(policy: Policy) -> list[Finding]:
+    """Warn where MLflow's basic-auth keeps approvers from the tags that they vote by."""
+    from mlflow.environment_variables import MLFLOW_AUTH_CONFIG_PATH
+
+    path = MLFLOW_AUTH_CONFIG_PATH.get()
+    if not path or "basic_auth" not in policy.file.identity.sources:
+        return []
+    config = configparser.ConfigParser()
+    try:
+        config.read(path)
+        default = config["mlflow"]["default_permission"]
+    except (OSError, KeyError, configparser.Error) as exc:
+        text = f"the basic-auth configuration {path} names no default_permission ({exc})"
+        return [Finding("warning", "reviewers", text)]
+    if default in _MAY_SET_TAGS:
+        return [Finding("ok", "reviewers", f"every user has {default}, and so may set the tags")]
+    text = (
+        f"default_permission is {default}: a vote is a version tag, which MLflow lets only users "
+        "with EDIT on the model set, by the client, the UI and mlflow-pack approvals alike. Give "
+        "the members of the policy's groups EDIT on the models that they review"
+    )
+    return [Finding("warning", "reviewers", text)]
 
 
 def _guards(connection: Connection, policy: Policy | None) -> list[Finding]:

@@ -9,7 +9,7 @@ import warnings
 from typing import Any
 
 import click
-from mlflow.exceptions import MlflowException, RestException
+from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.domain.basis import BasisKind
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
@@ -23,7 +23,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     target_argument,
     version_of,
 )
-from mlflow_plugins_pack.cli.approvals.projections import approval_of, status_of
+from mlflow_plugins_pack.cli.approvals.projections import approval_of, fields_of, status_of
 from mlflow_plugins_pack.cli.output import json_option, print_json
 from mlflow_plugins_pack.cli.parameters import DURATION
 from mlflow_plugins_pack.errors import (
@@ -115,7 +115,7 @@ def apply(
         try:
             _apply(model_version, target, archive_existing, registry)
         except MlflowException as exc:
-            fields = _fields_of(exc)
+            fields = fields_of(exc)
             if fields.get("pack_code") != DigestingError.code:
                 raise
             progress = DigestProgress.from_fields(fields.get("progress") or {}).text
@@ -129,12 +129,6 @@ def apply(
             time.sleep(min(2, left))
         else:
             return
-
-
-def _fields_of(exc: MlflowException) -> dict[str, Any]:
-    """Return what an error says to programs; a server's error has it in its JSON."""
-    fields: dict[str, Any] = exc.json if isinstance(exc, RestException) else exc.json_kwargs
-    return fields
 
 
 def _apply(

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mlflow.exceptions import MlflowException, RestException
+
 from mlflow_plugins_pack.approvals.domain.projection import (
     APPROVAL_SUFFIX,
     REQUEST_SUFFIX,
@@ -59,3 +61,9 @@ def as_row(target: str, status: TargetStatus) -> dict[str, Any]:
         "progress": status.progress.as_fields() if status.progress else None,
         "status": status.text,
     }
+
+
+def fields_of(exc: MlflowException) -> dict[str, Any]:
+    """Return what an error says to programs; a server's error has it in its JSON."""
+    fields: dict[str, Any] = exc.json if isinstance(exc, RestException) else exc.json_kwargs
+    return fields

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import click
+from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.cli.approvals.arguments import (
     Registry,
@@ -18,8 +19,8 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     target_argument,
     version_of,
 )
-from mlflow_plugins_pack.cli.approvals.projections import status_of
-from mlflow_plugins_pack.errors import ConfigurationError
+from mlflow_plugins_pack.cli.approvals.projections import fields_of, status_of
+from mlflow_plugins_pack.errors import ConfigurationError, NotAnApproverError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 
 
@@ -38,16 +39,30 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
             )
         client = registry.client()
         key, value = f"approvals.{tag or name}", f"{target}: {message}"
-        if is_prompt_of(client, model):
-            client.set_prompt_version_tag(model, version, key, value)
-        else:
-            client.set_model_version_tag(model, str(version), key, value)
+        try:
+            if is_prompt_of(client, model):
+                client.set_prompt_version_tag(model, version, key, value)
+            else:
+                client.set_model_version_tag(model, str(version), key, value)
+        except MlflowException as exc:
+            _explain_denial(exc, model)
+            raise
         tags = version_of(client, model, version).tags
         click.echo(done.format(version=f"models:/{model}/{version}", target=target))
         if (status := status_of(tags, target)) is not None:
             click.echo(f"{target}: {status.text}")
 
     return run
+
+
+def _explain_denial(exc: MlflowException, model: str) -> None:
+    """Raise what explains a refusal by MLflow's own permission check; others are left alone."""
+    if exc.error_code == "PERMISSION_DENIED" and "pack_code" not in fields_of(exc):
+        raise NotAnApproverError(
+            f"MLflow's own permission check refused this: a command is a version tag, and setting "
+            f"one needs the permission EDIT on '{model}'; READ is not enough to vote. Nothing "
+            "was changed. Ask for EDIT on it: protected targets stay protected from it."
+        ) from exc
 
 
 REVIEW_COMMANDS = (

@@ -16,6 +16,7 @@ from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
+from tests.support import servers
 from tests.support.acting import signed_in
 
 POLICY = """
@@ -78,6 +79,28 @@ def test_a_healthy_registry(uri: str) -> None:
             "policy in force",
         ],
         "ok",
+    )
+
+
+@pytest.mark.parametrize(
+    ("permission", "expected"),
+    [
+        ("READ", "warning"),
+        ("NO_PERMISSIONS", "warning"),
+        ("EDIT", "ok"),
+        ("MANAGE", "ok"),
+        ("NONSENSE", "warning"),
+    ],
+)
+def test_reviewers_who_may_only_read_are_found(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, permission: str, expected: str
+) -> None:
+    config = servers.write_auth_config(tmp_path, permission)
+    monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(config))
+    (finding,) = [f for f in doctor.check(uri) if f.subject == "reviewers"]
+    assert finding.level == expected
+    assert ("Give the members of the policy's groups EDIT" in finding.message) == (
+        permission not in ("EDIT", "MANAGE")
     )
 
 
