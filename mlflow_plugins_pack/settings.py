@@ -303,6 +303,12 @@ JWT_CREATE_USERS: Setting[bool] = Setting(
     parse_bool,
     "Whether an unknown user with a valid token is created.",
 )
+JWT_ADMINS: Setting[tuple[str, ...]] = Setting(
+    "MLFLOW_PACK_JWT_ADMINS",
+    (),
+    parse_list,
+    "Admins of the basic-auth server that tokens may sign in as; other admins use passwords only.",
+)
 
 # --- approvals ----------------------------------------------------------------------------------
 

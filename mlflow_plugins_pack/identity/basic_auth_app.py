@@ -45,7 +45,7 @@ def authenticate_request() -> Any:
         caller = from_jwt(request.headers, settings)
     except RefusedError as exc:
         _logger.warning("A request was refused: %s.", exc)
-        return _unauthorized(f"{exc}. Sign in again.", error="invalid_token")
+        return _unauthorized(f"{exc}.", error="invalid_token")
     if caller is None:
         return auth.authenticate_request_basic_auth()
     if not _is_known(auth.store, caller):
@@ -53,7 +53,22 @@ def authenticate_request() -> Any:
             f"The token of {caller.user!r} is valid, but this user does not exist here. An admin "
             f"must create one, or set MLFLOW_PACK_JWT_CREATE_USERS=true on the server."
         )
+    if _is_foreign_admin(auth.store, caller.user):
+        _logger.warning("A token names %r, an admin of this server; it was refused.", caller.user)
+        return _unauthorized(
+            f"{caller.user!r} is an admin of this server, and a token does not sign in as an admin "
+            f"whom the operator has not named. Rename the user at the provider, or list the name "
+            f"in MLFLOW_PACK_JWT_ADMINS on the server."
+        )
     return Authorization("bearer", {"username": caller.user})
+
+
+def _is_foreign_admin(store: Any, user: str) -> bool:
+    """Return whether a token must not sign in as this user.
+
+    The provider gives out names: a user who is called ``admin`` there is not MLflow's.
+    """
+    return bool(store.get_user(user).is_admin) and user not in config.JWT_ADMINS.get()
 
 
 def _is_known(store: Any, caller: Caller) -> bool:

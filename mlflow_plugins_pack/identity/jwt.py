@@ -74,7 +74,7 @@ def verify(
             checks.validate(claims)
             return claims
         except errors.ExpiredTokenError:
-            reason = "it has expired"
+            reason = "it has expired; sign in again"
         except errors.InvalidClaimError as exc:
             reason = f"its {getattr(exc, 'claim', 'claim')} is not the one expected"
         except errors.MissingClaimError as exc:
@@ -94,5 +94,9 @@ def _header(token: str) -> Mapping[str, Any]:
         except (ValueError, RecursionError):
             header = None
     if not isinstance(header, dict):
-        raise TokenRefusedError("it is not a signed token")
+        raise TokenRefusedError(
+            "it is not a signed token (JWT), so it cannot be verified here; signing in again does "
+            "not help. Ask the provider for JWT access tokens (often by an audience or resource), "
+            'or set token = "id_token" in the sign-in profile'
+        )
     return header

@@ -158,7 +158,11 @@ def from_trusted_header(
     if not user:
         return None
     if not _is_peer(environ.get("REMOTE_ADDR"), settings.peers):
-        raise RefusedError(f"{settings.user_header} came from a peer that is not the proxy")
+        raise RefusedError(
+            f"{settings.user_header} came from {environ.get('REMOTE_ADDR')}, not from a proxy of "
+            f"the setting `peers`. If the proxy sends X-Forwarded-For, uvicorn replaces its "
+            f"address with the client's: start the server with --uvicorn-opts '--no-proxy-headers'"
+        )
     given = _header(environ, settings.secret_header).encode()
     if not hmac.compare_digest(given, _secret(settings)):
         raise RefusedError(f"{settings.user_header} came without the proxy's secret")

@@ -10,9 +10,15 @@ import flask
 import pytest
 from pydantic import ValidationError
 
-from mlflow_plugins_pack.identity.resolvers import Caller, resolve
+from mlflow_plugins_pack.identity.resolvers import (
+    Caller,
+    RefusedError,
+    from_jwt,
+    from_trusted_header,
+    resolve,
+)
 from mlflow_plugins_pack.identity.roles import KEEP_SECONDS, Directory, claims_in, has_roles
-from mlflow_plugins_pack.identity.settings import Identity
+from mlflow_plugins_pack.identity.settings import Identity, JwtSettings, TrustedHeaderSettings
 from tests.support.oidc import AUDIENCE, OidcProvider
 from tests.support.oidc.tokens import machine_token
 
@@ -225,3 +231,19 @@ def test_claims_are_members_by_exact_name_only() -> None:
 )
 def test_which_sources_give_groups(identity: dict[str, Any], gives: bool) -> None:
     assert Identity.model_validate(identity).gives_groups is gives
+
+
+def test_a_peer_that_uvicorn_has_replaced_is_explained() -> None:
+    """With X-Forwarded-For of nginx, REMOTE_ADDR is the client's address."""
+    settings = TrustedHeaderSettings(
+        peers=["127.0.0.1/32"], secret_header="XSecret", secret_env="S", user_header="XUser"
+    )
+    with pytest.raises(RefusedError, match=r"203\.0\.113\.7.*--no-proxy-headers"):
+        from_trusted_header({"HTTP_XUSER": "alice", "REMOTE_ADDR": "203.0.113.7"}, settings)
+
+
+@pytest.mark.parametrize("token", ["opaque", "a.b", "gho_16C7e42F292c6912E7", "v4.local.x"])
+def test_a_token_that_cannot_be_verified_says_what_helps(token: str) -> None:
+    settings = JwtSettings(issuer="https://idp.example", audience="mlflow")
+    with pytest.raises(RefusedError, match=r"signing in again does not help.*id_token"):
+        from_jwt({"Authorization": f"Bearer {token}"}, settings)

@@ -116,6 +116,15 @@ def test_stock_basic_auth_accepts_verified_tokens_and_passwords(
     assert requests.get(artifacts, headers=bearer(f"{token}x"), timeout=30).status_code == 401
 
 
+def test_a_user_of_the_provider_named_admin_is_not_mlflows_admin(
+    token_server: servers.MlflowServer, provider: OidcProvider
+) -> None:
+    token = forged_token(provider, sub="admin")
+    answer = search(token_server, bearer(token))
+    assert answer.status_code == 401
+    assert "MLFLOW_PACK_JWT_ADMINS" in answer.text
+
+
 def unsigned(claims: dict[str, object]) -> str:
     parts = [json.dumps(part).encode() for part in ({"alg": "none", "typ": "JWT"}, claims)]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."

@@ -6,7 +6,7 @@ import base64
 import json
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 
 def claims_of(token: str) -> Mapping[str, Any]:
@@ -28,9 +28,14 @@ def life_of(token: str) -> float | None:
     """
     claims = claims_of(token)
     end, start = claims.get("exp"), claims.get("iat")
-    if not isinstance(end, (int, float)):
+    if not _is_time(end):
         return None
-    return max(0.0, end - (start if isinstance(start, (int, float)) else time.time()))
+    return max(0.0, float(end) - (float(start) if _is_time(start) else time.time()))
+
+
+def _is_time(value: object) -> TypeGuard[float]:
+    """Return whether a claim is a time; a number that no float can hold is not."""
+    return isinstance(value, (int, float)) and 0 <= value < 1e12
 
 
 def who_is(claims: Mapping[str, Any]) -> str | None:

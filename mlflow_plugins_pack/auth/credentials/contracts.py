@@ -23,7 +23,15 @@ class SourceError(Exception):
 
 
 class SourceDownError(SourceError):
-    """The service that gives the secret does not answer now; it may in a moment."""
+    """The service that gives the secret does not answer now; it may in a moment.
+
+    Attributes:
+        retry_after_seconds: How long it asks not to be asked again; 0 if it does not say.
+    """
+
+    def __init__(self, text: str, retry_after_seconds: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True)

@@ -145,11 +145,14 @@ class CurrentCredential:
                 credential = self._source.fetch()
             except SourceError as exc:
                 problem, is_down = str(exc), isinstance(exc, SourceDownError)
+                rest = exc.retry_after_seconds if isinstance(exc, SourceDownError) else 0.0
             else:
                 self._state = lifetime.fetched(self._state, credential, time.monotonic(), stamp)
                 return
             now = time.monotonic()
-            self._state = lifetime.failed(self._state, problem, now, stamp, is_down=is_down)
+            self._state = lifetime.failed(
+                self._state, problem, now, stamp, is_down=is_down, retry_after_seconds=rest
+            )
             if self._is_still_valid(stamp):
                 _logger.warning(
                     "Profile %s: its credential could not be refreshed (%s); the old one is used "

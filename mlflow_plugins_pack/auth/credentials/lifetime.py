@@ -22,6 +22,8 @@ MANDATORY_SHARE = 0.02
 OUTAGE_SECONDS = 60.0
 """Seconds that requests wait for a source that is down after the credential has ended."""
 LONGEST_LIFE_SECONDS = 366 * 86400.0
+LONGEST_REST_SECONDS = 300.0
+"""Seconds that a source may ask not to be asked again."""
 REJECTED_PAUSE_SECONDS = 10.0
 """Seconds until the source is asked again once the server refused all that it gives."""
 
@@ -143,7 +145,15 @@ def fetched(state: State, credential: Credential, now: float, stamp: object) -> 
     )
 
 
-def failed(state: State, error: str, now: float, stamp: object, *, is_down: bool = False) -> State:
+def failed(
+    state: State,
+    error: str,
+    now: float,
+    stamp: object,
+    *,
+    is_down: bool = False,
+    retry_after_seconds: float = 0.0,
+) -> State:
     """Return the state after a fetch that failed; a credential still valid is kept.
 
     Rests double from half a second. Without a valid credential they stay short: the person who
@@ -152,6 +162,7 @@ def failed(state: State, error: str, now: float, stamp: object, *, is_down: bool
     failures = state.failures + 1
     usable = state.credential is not None and now < state.expires_at
     rest = min(0.5 * 2 ** min(failures - 1, 10), 60.0 if usable else 4.0)
+    rest = max(rest, min(retry_after_seconds, LONGEST_REST_SECONDS))
     return replace(
         state,
         failures=failures,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
@@ -86,7 +88,7 @@ class Transport:
 
         from mlflow_plugins_pack.http_deadline import exchange
 
-        def ask(session: requests.Session) -> tuple[int, str, bytes]:
+        def ask(session: requests.Session) -> tuple[int, Mapping[str, str], bytes]:
             answer = session.request(
                 method,
                 url,
@@ -100,18 +102,19 @@ class Transport:
                 cert=self.tls.pair,
                 proxies={"http": self.proxy, "https": self.proxy} if self.proxy else None,
             )
-            return answer.status_code, answer.headers.get("Content-Type", ""), _read(answer)
+            return answer.status_code, answer.headers, _read(answer)
 
-        problem, is_lasting, status, kind, body = "", True, 0, "", b""
+        problem, is_lasting, status, body = "", True, 0, b""
+        received: Mapping[str, str] = {}
         try:
-            status, kind, body = exchange(self.timeout_seconds, ask)
+            status, received, body = exchange(self.timeout_seconds, ask)
         except (requests.RequestException, OSError) as exc:
             problem, is_lasting = _explain(exc), isinstance(exc, requests.exceptions.SSLError)
         if problem:  # raised outside the handler: the error holds the request and its secrets
             raise (SourceError if is_lasting else SourceDownError)(f"{url} {problem}")
         if may_be_empty and not body.strip():
             return status, {}
-        return status, _parse(url, status, kind, body)
+        return status, _parse(url, status, received, body)
 
 
 def _read(answer: Any) -> bytes:
@@ -123,11 +126,14 @@ def _read(answer: Any) -> bytes:
     return body
 
 
-def _parse(url: str, status: int, kind: str, body: bytes) -> dict[str, Any]:
+def _parse(url: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
     if 300 <= status < 400:
         raise SourceError(f"{url} answered with a redirect, which is not followed with secrets")
     if status == 429 or status >= 500:
-        raise SourceDownError(f"{url} is busy or out of order (status {status})")
+        raise SourceDownError(
+            f"{url} is busy or out of order (status {status})",
+            _retry_after(headers.get("Retry-After", "")),
+        )
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -135,8 +141,22 @@ def _parse(url: str, status: int, kind: str, body: bytes) -> dict[str, Any]:
     if isinstance(document, dict):
         return document
     # A gateway's page, mostly: it stands there while what is behind it is down.
-    what = "a web page" if "html" in kind.lower() else "something other than a JSON object"
+    what = (
+        "a web page"
+        if "html" in headers.get("Content-Type", "").lower()
+        else "something other than a JSON object"
+    )
     raise SourceError(f"{url} answered with {what} (status {status}); is the issuer right?")
+
+
+def _retry_after(text: str) -> float:
+    """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3); 0 without one."""
+    if text.strip().isdecimal():
+        return float(min(int(text[:12]), 10**6))
+    try:
+        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
 
 
 def _explain(exc: Exception) -> str:

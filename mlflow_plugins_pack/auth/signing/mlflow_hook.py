@@ -53,9 +53,11 @@ def sign_in_request(frame: FrameType | None, provider_name: str) -> None:
     url, kwargs, credentials = variables
     if credentials.auth == provider_name:
         # MLflow puts a strict PackAuth there, which also reports what is wrong with the profiles.
+        current = None
         with contextlib.suppress(PackError):
-            if (current := get_manager().match(url)) is not None:
-                _use_connection(current.profile, kwargs, credentials)
+            current = get_manager().match(url)
+        if current is not None:
+            _use_connection(current.profile, kwargs, credentials)
         return
     if credentials.auth or credentials.aws_sigv4 or credentials.use_databricks_sdk:
         _check_no_profile(url, credentials)
@@ -77,6 +79,16 @@ def _use_connection(profile: Profile, kwargs: dict[str, Any], credentials: Any) 
         kwargs["cert"] = tls.pair
     if profile.proxy is not None:
         kwargs.setdefault("proxies", {"http": profile.proxy, "https": profile.proxy})
+    if tls.ca is not None and credentials.verify is False:
+        raise AuthConflictError(
+            "MLFLOW_TRACKING_INSECURE_TLS turns off the check of the server's certificate, and the "
+            "sign-in profile asks for it with tls.ca. The request was not sent. Unset the variable."
+        )
+    if tls.ca is not None and credentials.verify not in (True, tls.ca):
+        raise AuthConflictError(
+            "MLFLOW_TRACKING_SERVER_CERT_PATH and tls.ca of the sign-in profile name different "
+            "certificates to trust. The request was not sent. Unset the variable."
+        )
     if tls.ca is not None and credentials.verify is True:
         # `verify` is a property computed from fields that are also the key of MLflow's caches, so
         # another class, not another value, answers it.

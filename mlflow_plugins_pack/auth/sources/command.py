@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.lifetime import parse_lifetime
-from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
+from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 _LARGEST_BYTES = 64 * 1024
 _AFTER_EXIT_SECONDS = 0.5
@@ -123,9 +123,11 @@ def _run(command: list[str], timeout_seconds: float) -> bytes:
     if not problem and process.returncode:
         problem = f"ended with exit code {process.returncode}"
     if problem:
-        said = redact(errors.decode("utf-8", errors="replace"))
-        detail = f"; it said: {said}" if said else ""
-        raise SourceError(f"the program {command[0]} {problem}{detail}")
+        detail = (
+            "; what it wrote to standard error is not shown, since it may hold a secret: run it "
+            "yourself to read it"
+        )
+        raise SourceError(f"the program {command[0]} {problem}{detail if errors else ''}")
     return output
 
 

@@ -200,6 +200,12 @@ class OidcSource:
     def _refreshed(self, stored: StoredToken | None) -> StoredToken:
         login = f"run `mlflow-pack auth login {self._name}`"
         if stored is None:
+            others = (_read_any(self.store, key) for key in self.store.stored_keys())
+            if any(other is not None and other.profile == self._name for other in others):
+                raise SourceError(
+                    f"the profile has changed since you signed in (its issuer, client, scope, "
+                    f"audience or resource), and the old sign-in is not valid for it; {login}"
+                )
             raise SourceError(f"you are not signed in; {login}")
         if not stored.refresh_token:
             raise SourceError(f"the sign-in has ended, and came without a refresh token; {login}")

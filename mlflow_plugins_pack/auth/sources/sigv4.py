@@ -48,6 +48,9 @@ class AwsSigv4Source:
         headers = {
             name: value for name, value in request.headers.items() if name.lower() in _SIGNED
         }
+        # A blank as "+" is signed as a plus by botocore, and read as a blank by servers.
+        base, mark, query = str(request.url).partition("?")
+        request.url = base + mark + query.replace("+", "%20")
         wanted = AWSRequest(request.method, request.url, headers, data=body)
         problem = ""
         try:

@@ -13,6 +13,7 @@ from typing import Any
 from mlflow_plugins_pack.auth.credentials.lifetime import advisory_seconds
 
 VERSION = 1
+_END_OF_TIME = 1e12
 _CLOCK_SECONDS = 60.0
 """Seconds that a document may be in the future before the clock is distrusted."""
 
@@ -88,4 +89,6 @@ def parse(data: bytes) -> StoredToken | None:
 
 
 def _is_moment(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value
+    # A number beyond any date is damage, and too large for a float.
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and 0 <= value < _END_OF_TIME  # type: ignore[operator]

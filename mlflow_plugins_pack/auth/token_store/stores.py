@@ -267,11 +267,18 @@ def open_keyring() -> Any:
     """Return the keyring package.
 
     Raises:
-        SourceError: If it is not installed.
+        SourceError: If it is not installed, or stores nothing.
     """
     from mlflow_plugins_pack.auth.credentials.contracts import import_extra
 
-    return import_extra("keyring", "keyring")
+    keyring = import_extra("keyring", "keyring")
+    backend = type(keyring.get_keyring()).__module__
+    if backend in ("keyring.backends.null", "keyring.backends.fail"):
+        raise SourceError(
+            f"there is no keyring on this machine ({backend} stores nothing); install one, or use "
+            f"a file"
+        )
+    return keyring
 
 
 def keyring_call(function: Any, *arguments: str) -> Any:

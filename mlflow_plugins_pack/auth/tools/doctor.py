@@ -258,6 +258,13 @@ def _check_rivals(subject: str, profile: Profile) -> Iterator[Finding]:
         yield _refused(subject, f"MLFLOW_TRACKING_AUTH={other}")
     if os.environ.get("MLFLOW_TRACKING_AWS_SIGV4", "").lower() in ("true", "1"):
         yield _refused(subject, "MLFLOW_TRACKING_AWS_SIGV4")
+    if os.environ.get("MLFLOW_TRACKING_INSECURE_TLS", "").lower() in ("true", "1"):
+        yield Finding(
+            "error",
+            subject,
+            "MLFLOW_TRACKING_INSECURE_TLS turns off the check of the servers' certificates: "
+            "anyone on the way can read the credential. Unset it; set tls.ca for a private CA.",
+        )
     rivals = []
     if os.environ.get("MLFLOW_TRACKING_TOKEN"):
         rivals.append("MLFLOW_TRACKING_TOKEN")

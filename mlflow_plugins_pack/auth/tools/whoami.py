@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any
 
+from mlflow_plugins_pack.auth.credentials.secret import redact
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.errors import AuthError
 
 _CURRENT_USER = "/api/2.0/mlflow/users/current"
+_LONGEST_REASON = 2000
 _ANYTHING = "/api/2.0/mlflow/experiments/get?experiment_id=0"
 
 
@@ -49,10 +52,22 @@ def _ask(host: str) -> ServerAnswer:
     except (MlflowException, AuthError) as exc:
         return ServerAnswer(host, False, f"could not be asked: {exc.message}")
     if answer.status_code in (401, 403):
-        return ServerAnswer(host, False, f"refuses us ({answer.status_code})")
+        return ServerAnswer(host, False, f"refuses us ({answer.status_code}{_reason(answer)})")
     if answer.status_code >= 500:
         return ServerAnswer(host, False, f"is out of order ({answer.status_code})")
     return ServerAnswer(host, True, "lets us in, and does not say as whom")
+
+
+def _reason(answer: Any) -> str:
+    """Return the server's own words, without what may be a secret."""
+    text = str(answer.text)[:_LONGEST_REASON]
+    try:
+        text = str(json.loads(text)["message"])
+    except (ValueError, KeyError, TypeError):
+        if "<" in text:
+            return ""  # a page
+    words = redact(" ".join(text.split()))
+    return f": {words}" if words else ""
 
 
 def _user(answer: Any) -> str:

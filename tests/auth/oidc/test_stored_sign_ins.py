@@ -20,6 +20,7 @@ from mlflow_plugins_pack.auth.sources.oidc import OidcSource
 from mlflow_plugins_pack.auth.token_store.stores import FileStore
 from mlflow_plugins_pack.auth.tools import doctor
 from mlflow_plugins_pack.cli.auth.group import auth
+from mlflow_plugins_pack.errors import CredentialError
 from tests.auth.support.parts import Profiles
 from tests.auth.support.sign_ins import (
     in_the_background,
@@ -201,3 +202,13 @@ def test_a_refresh_token_is_sent_to_its_own_issuer_only(
     assert "https://other.example" in done.problems[0]
     assert len(asked) == 1
     assert files() == []
+
+
+@pytest.mark.parametrize("key", ["resource", "audience"])
+def test_a_profile_that_changed_after_the_sign_in_says_so(
+    source: OidcSource, provider: OidcProvider, profiles: Profiles, key: str
+) -> None:
+    sign_in_by_browser(source)
+    profiles(person(provider.issuer, f'{key} = "https://api.example"\n'))
+    with pytest.raises(CredentialError, match="the profile has changed since you signed in"):
+        Manager().credential("me")

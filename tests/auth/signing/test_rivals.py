@@ -11,12 +11,17 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
+from mlflow_plugins_pack.auth.manager import get_manager
+from mlflow_plugins_pack.auth.tools.whoami import ask_servers
+from tests.auth.support.certificates import Authority
 from tests.auth.support.parts import (
     API,
+    JSON,
     SECRET,
     Profiles,
     Recorder,
     conflict_netrc,
+    recording,
 )
 
 
@@ -86,3 +91,40 @@ def test_a_second_provider_with_the_same_header_does_not_mix_with_ours(
     monkeypatch.setattr(registered, "_registry", [*registered._registry, Other()])
     signed_in()
     assert named.seen[0].headers["Authorization"] == f"Bearer {SECRET}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("MLFLOW_TRACKING_INSECURE_TLS", "true"), ("MLFLOW_TRACKING_SERVER_CERT_PATH", "/other.pem")],
+)
+def test_a_variable_does_not_replace_the_certificates_of_the_profile(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, value: str
+) -> None:
+    from mlflow.utils.credentials import get_default_host_creds
+
+    monkeypatch.setenv("TOKEN", SECRET)
+    authority = Authority(tmp_path)
+    with recording(certificate=authority.issue("server")) as secure:
+        profiles(
+            f'[profile.prod]\nhosts = ["{secure.url}"]\nsource = "env"\nenv = "TOKEN"\n'
+            f'tls = {{ ca = "{authority.ca}" }}\n'
+        )
+        assert http_request(get_default_host_creds(secure.url), API, "GET").status_code == 200
+        secure.seen.clear()
+        monkeypatch.setenv(variable, value)
+        with pytest.raises(MlflowException, match=variable):
+            http_request(get_default_host_creds(secure.url), API, "GET")
+        assert secure.seen == []
+
+
+def test_a_refusal_shows_the_reason_of_the_server(signed_in: object, named: Recorder) -> None:
+    named.rule = lambda seen: (
+        403,
+        JSON,
+        b'{"error_code": "PERMISSION_DENIED", "message": "token expired at noon; secret=abcdef"}',
+    )
+    (answer,) = ask_servers(get_manager(), "prod")
+    assert answer.said == "refuses us (403: token [hidden] at noon; secret=[hidden])"
+    named.rule = lambda seen: (403, {"Content-Type": "text/html"}, b"<html>blocked</html>")
+    (answer,) = ask_servers(get_manager(), "prod")
+    assert answer.said == "refuses us (403)"
