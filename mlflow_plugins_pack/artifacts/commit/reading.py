@@ -91,7 +91,8 @@ def _missing(scope: str, gaps: Sequence[tuple[int, int]]) -> MissingSegmentsErro
     return MissingSegmentsError(
         f"The manifest of {scope or 'the store root'!r} is incomplete: {keys} is missing, though "
         f"later segments exist, so what it holds is unknown. Nothing was read or changed. Restore "
-        f"the objects from a backup, or run `mlflow-pack artifacts fsck` to see what is lost.",
+        f"the objects from a backup; `mlflow-pack artifacts fsck` says what is lost, and with "
+        f"`--repair-manifests` goes on without it.",
         gaps,
     )
 

@@ -165,7 +165,8 @@ class KeyedSealer(Sealer):
             f"The object {key} of an encrypted store cannot be opened with the store's keys: it "
             f"is damaged, or was written or moved there by someone else. Nothing was read from "
             f"it and nothing was changed. Run `mlflow-pack artifacts fsck` on the store, and "
-            f"restore the object from a backup."
+            f"restore the object from a backup; or go on without it by `--repair-index` or "
+            f"`--repair-manifests`, which loses what it holds."
         )
 
 

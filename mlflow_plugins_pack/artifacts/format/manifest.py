@@ -223,7 +223,8 @@ def decode_segment(data: bytes, scope: str, name: str) -> Segment:
 def _damaged(what: str, why: str) -> ArtifactCorruptError:
     return ArtifactCorruptError(
         f"{what} is damaged: {why}. Nothing was read from it and nothing was changed. Run "
-        f"`mlflow-pack artifacts fsck` on the store, and restore the object from a backup."
+        f"`mlflow-pack artifacts fsck` on the store, and restore the object from a backup; or take "
+        f"it out with `--repair-manifests`, which loses what it holds."
     )
 
 

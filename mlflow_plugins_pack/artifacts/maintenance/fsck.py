@@ -26,6 +26,11 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     decode_records,
     encode_records,
 )
+from mlflow_plugins_pack.artifacts.maintenance.manifest_check import (
+    describe_lost,
+    find_damage,
+    take_out,
+)
 from mlflow_plugins_pack.artifacts.store.chunk_reader import read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactError, StorageError
@@ -55,6 +60,7 @@ class Report:
         packs, chunks, files: How many were looked at.
         bytes_read: Stored bytes whose hashes were checked.
         index_repaired: Whether the index was rebuilt.
+        manifests_repaired: Scopes whose damaged or missing segments were taken out.
     """
 
     problems: list[Problem] = field(default_factory=list)
@@ -63,6 +69,7 @@ class Report:
     files: int = 0
     bytes_read: int = 0
     index_repaired: bool = False
+    manifests_repaired: int = 0
 
     def add(self, kind: str, where: str, what: str) -> None:
         """Note a problem."""
@@ -79,6 +86,7 @@ def check_store(
     *,
     read_data: bool = False,
     repair_index: bool = False,
+    repair_manifests: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Check a store.
@@ -88,14 +96,15 @@ def check_store(
         read_data: Also read every stored byte and check its hash; else only that every chunk is
             listed where manifests say it is.
         repair_index: Rebuild the index from what was found good.
+        repair_manifests: Take damaged and missing manifest segments out: what they held is lost.
         progress: Told what is being done.
 
     Returns:
-        What is wrong; nothing is changed but the index, and that only if asked for.
+        What is wrong; nothing is changed but what is asked to be repaired.
     """
     report = Report()
     progress("reading manifests")
-    entries = list(_read_manifests(store, report))
+    entries = list(_read_manifests(store, report, repair=repair_manifests))
     progress("reading the index")
     deltas = dict(_read_index(store, report))
     progress("reading packs")
@@ -124,9 +133,21 @@ def check_store(
     return report
 
 
-def _read_manifests(store: Store, report: Report) -> Iterator[tuple[str, FileEntry]]:
+def _read_manifests(
+    store: Store, report: Report, *, repair: bool
+) -> Iterator[tuple[str, FileEntry]]:
     for scope in store.manifests.scopes_under(""):
         try:
+            damage = find_damage(store, scope)
+            for name, why in damage.damaged.items():
+                report.add("manifest", object_keys.segment_key(scope, name), why)
+            for first, last in damage.lost:
+                report.add("manifest", scope or ".", describe_lost(first, last))
+            if damage.damaged or damage.lost:
+                if not repair:
+                    continue
+                take_out(store, scope, damage)
+                report.manifests_repaired += 1
             files = store.manifests.view(scope, fresh=True).files
         except StorageError:
             raise

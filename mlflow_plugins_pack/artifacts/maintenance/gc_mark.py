@@ -85,5 +85,5 @@ def _needed(
     except ArtifactError as exc:
         raise ArtifactCorruptError(
             f"What {where or 'the store root'!r} needs is unknown, so nothing more was condemned "
-            f"or removed: {exc.message} Or delete that artifact, and collect again."
+            f"or removed: {exc.message}"
         ) from exc

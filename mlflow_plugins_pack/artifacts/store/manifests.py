@@ -201,8 +201,12 @@ class Manifests:
         if head is None or not head.number:
             return
         if self._objects.backend.size(self._io.key(scope, entry_name(head.number))) is None:
-            with self._guard:
-                self._heads.pop(scope, None)
+            self.forget(scope)
+
+    def forget(self, scope: str) -> None:
+        """Forget what is remembered of a scope."""
+        with self._guard:
+            self._heads.pop(scope, None)
 
     def _remember(self, scope: str, head: Head) -> None:
         if not self._objects.format.is_numbered:

@@ -57,8 +57,8 @@ class SegmentIO:
             return list(self.list(scope))
         if isinstance(request, requests.ReadSegments):
             if len(request.names) == 1:
-                return [self._segment(scope, request.names[0])]
-            reading = [thread_pools.submit(self._segment, scope, n) for n in request.names]
+                return [self.read(scope, request.names[0])]
+            reading = [thread_pools.submit(self.read, scope, n) for n in request.names]
             return [future.result() for future in reading]
         if isinstance(request, requests.CreateSegment):
             return self._create(scope, request)
@@ -87,7 +87,12 @@ class SegmentIO:
         """Return the backend's key of a segment or marker."""
         return self._objects.key(object_keys.segment_key(scope, name))
 
-    def _segment(self, scope: str, name: str) -> Segment | None:
+    def read(self, scope: str, name: str) -> Segment | None:
+        """Return a segment, None if it does not exist.
+
+        Raises:
+            ArtifactCorruptError: If it is damaged.
+        """
         try:
             try:
                 return self._read_segment(scope, name)

@@ -84,8 +84,16 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     help="Rebuild the index from the packs; damaged copies are forgotten, so that logging the "
     "file again stores it again.",
 )
+@click.option(
+    "--repair-manifests",
+    is_flag=True,
+    help="Take damaged and missing manifest segments out, so that their runs can be used again; "
+    "what they held is lost, and is said.",
+)
 @json_option
-def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
+def fsck(
+    uri: str, read_data: bool, repair_index: bool, repair_manifests: bool, as_json: bool
+) -> None:
     """Check that all artifacts can be read; exit code 1 if one can not."""
     from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 
@@ -93,6 +101,7 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
         open_store(uri),
         read_data=read_data,
         repair_index=repair_index,
+        repair_manifests=repair_manifests,
         progress=progress(as_json=as_json),
     )
     problems = [asdict(problem) for problem in report.problems]
@@ -105,6 +114,7 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
                 "files": report.files,
                 "bytes_read": report.bytes_read,
                 "index_repaired": report.index_repaired,
+                "manifests_repaired": report.manifests_repaired,
             }
         )
     else:
@@ -114,6 +124,11 @@ def fsck(uri: str, read_data: bool, repair_index: bool, as_json: bool) -> None:
             f"{report.files} files, {report.chunks} chunks in {report.packs} packs: "
             f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
             + ("; the index was rebuilt" if report.index_repaired else "")
+            + (
+                f"; {report.manifests_repaired} manifests were repaired"
+                if report.manifests_repaired
+                else ""
+            )
         )
     if report.lost:
         sys.exit(1)
