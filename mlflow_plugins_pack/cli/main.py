@@ -12,6 +12,7 @@ import sys
 import click
 
 from mlflow_plugins_pack import __version__
+from mlflow_plugins_pack.cli.output import echo
 
 _COMMANDS = {
     "demo": ("mlflow_plugins_pack.cli.demo:demo", "Show a whole promotion on this machine."),
@@ -59,16 +60,24 @@ def main() -> None:
         # Outside standalone mode click returns the code of an Exit instead of raising it.
         code = cli.main(standalone_mode=False)
     except click.ClickException as exc:
-        exc.show()
+        if isinstance(exc, click.UsageError) and exc.ctx is not None:
+            usage = exc.ctx.get_usage().splitlines()
+            echo(*usage, f"Try '{exc.ctx.command_path} --help' for help.", "", err=True)
+        _report("Error", exc.format_message())
         sys.exit(exc.exit_code)
     except click.Abort:
-        click.echo("Aborted.", err=True)
+        echo("Aborted.", err=True)
         sys.exit(1)
     except Exception as exc:
         from mlflow.exceptions import MlflowException
 
         if not isinstance(exc, MlflowException):
             raise
-        click.echo(f"error: {exc.message}", err=True)
+        _report("error", exc.message)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _report(word: str, message: str) -> None:
+    first, *others = message.splitlines() or [""]
+    echo(f"{word}: {first}", *(f"  {line}" for line in others), err=True)

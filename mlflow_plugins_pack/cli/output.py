@@ -1,8 +1,14 @@
-"""Tables for people and JSON for scripts, one function each, used by every listing."""
+"""Everything that commands print: lines and tables for people, JSON for scripts.
+
+Names, comments and answers of servers are other people's text. None of its characters acts on a
+terminal, and none of it passes for a line of ours: `echo` takes one argument a line and spells out
+the rest.
+"""
 
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -28,9 +34,59 @@ def tracking_options(command: F) -> F:
     )(command)
 
 
+# Controls, invisible format characters such as changes of direction, line and paragraph separators,
+# halves of characters, and those that only a private font knows.
+_SPELLED_OUT = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs", "Co"})
+
+
+def escaped(text: str) -> str:
+    r"""Return text in which each character that is not visible is spelled out, as ``\x1b``."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(
+        _escape(character) if unicodedata.category(character) in _SPELLED_OUT else character
+        for character in text
+    )
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape", "backslashreplace").decode("ascii")
+
+
+def quoted(text: str) -> str:
+    """Return what a user wrote as one line in double quotes, in which it cannot end them."""
+    return '"' + escaped(text.replace("\\", "\\\\").replace('"', '\\"')) + '"'
+
+
+def echo(*lines: str, lead: str = "", err: bool = False, **style: Any) -> None:
+    """Print lines for people.
+
+    Args:
+        lines: One argument per line, so that a line break inside is not one of ours.
+        lead: Text of ours before the first line, which may be styled.
+        err: Print to standard error.
+        style: As `click.style` takes it.
+    """
+    shown = "\n".join(escaped(line) for line in lines)
+    click.echo(lead + (click.style(shown, **style) if style else shown), err=err)
+
+
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output."""
-    click.echo(json.dumps(value, indent=2, sort_keys=False, default=str, ensure_ascii=False))
+    text = json.dumps(value, indent=2, sort_keys=False, default=str, ensure_ascii=False)
+    # JSON itself escapes the lower controls; the others, in its own way.
+    click.echo("\n".join(map(_json_escaped, text.split("\n"))))
+
+
+def _json_escaped(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(
+        json.dumps(character)[1:-1]
+        if unicodedata.category(character) in _SPELLED_OUT
+        else character
+        for character in text
+    )
 
 
 def print_rows(
@@ -53,7 +109,7 @@ def print_rows(
         print_json([dict(row) for row in listed])
         return
     if not listed and if_none is not None:
-        click.echo(if_none)
+        echo(if_none)
         return
     # Imported here: rich takes 30 ms that a --json caller need not wait for.
     from rich import box
@@ -64,7 +120,7 @@ def print_rows(
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in listed:
-        table.add_row(*("" if row.get(c) is None else str(row.get(c)) for c in columns))
+        table.add_row(*("" if row.get(c) is None else escaped(str(row.get(c))) for c in columns))
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
         # What reads a pipe wants whole words: a folded path cannot be searched for.

@@ -317,7 +317,7 @@ def test_command_line_over_http_and_database(site: ServerBench) -> None:
     shown = call("erin", "show", model, *over_http)
     assert "PENDING 1/2 (bob)" in shown.output
     deep = call("erin", "show", model, "--registry-store-uri", site.database)
-    assert "bob approve: fine" in deep.output
+    assert 'bob approve: "fine"' in deep.output
     refused = call("dave", "approve", model, "prod", "--registry-store-uri", site.database)
     assert isinstance(refused.exception, MlflowException)
     checked = call("erin", "audit", "verify", "--registry-store-uri", site.database)

@@ -14,7 +14,7 @@ from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json, print_rows
 from mlflow_plugins_pack.cli.parameters import MOMENT
 from mlflow_plugins_pack.errors import AuditBrokenError
 from mlflow_plugins_pack.settings import APPROVALS_AUDIT_KEY
@@ -92,8 +92,8 @@ def audit_verify(against: str | None, key: Path | None, as_json: bool, registry:
         if as_json:
             print_json({**vars(found), "is_intact": True, "goes_on_from": head["seq"]})
             return
-        click.echo(f"It goes on from entry {head['seq']}, exported {moment(head['exported_at'])}.")
-    click.echo(f"The audit log is intact: {found.entries} entries, head {found.head}.")
+        echo(f"It goes on from entry {head['seq']}, exported {moment(head['exported_at'])}.")
+    echo(f"The audit log is intact: {found.entries} entries, head {found.head}.")
 
 
 @audit.command("export")
@@ -118,7 +118,7 @@ def audit_export_head(destination: str, key: Path | None, registry: Registry) ->
         print_json(head)
         return
     place = signed_heads.write_head(head, destination)
-    click.echo(f"Entry {head['seq']}, {head['hash']}, signed with {signing.id}: {place}", err=True)
+    echo(f"Entry {head['seq']}, {head['hash']}, signed with {signing.id}: {place}", err=True)
 
 
 @audit.command("holders")
@@ -215,6 +215,6 @@ def drift(as_json: bool, registry: Registry) -> None:
         columns = ["workspace", "model", "target", "version", "kind", "why"]
         print_rows(rows, columns, as_json=as_json)
     else:
-        click.echo("Every protected holder was approved.")
+        echo("Every protected holder was approved.")
     if findings:
         raise click.exceptions.Exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
+from mlflow_plugins_pack.cli.output import echo
 
 
 @click.group()
@@ -44,4 +45,4 @@ def upgrade(uri: str | None, sql: bool, revision: str | None, registry: Registry
         with engine.connect() as connection:
             found = schema.current_revision(connection)
         shown = sa.make_url(plain).render_as_string(hide_password=True)
-        click.echo(f"The approvals tables of {shown} are at revision {found}.")
+        echo(f"The approvals tables of {shown} are at revision {found}.")

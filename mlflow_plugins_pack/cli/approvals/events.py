@@ -7,7 +7,7 @@ import click
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
-from mlflow_plugins_pack.cli.output import json_option, print_rows
+from mlflow_plugins_pack.cli.output import echo, json_option, print_rows
 
 
 @click.group()
@@ -56,4 +56,4 @@ def retry(delivery: tuple[str, ...], everything: bool, registry: Registry) -> No
     with databases.connected(registry.database) as connection:
         count = outbox.retry(connection, ids, now)
         connection.commit()
-    click.echo(f"{count} will be attempted by a server within seconds.")
+    echo(f"{count} will be attempted by a server within seconds.")

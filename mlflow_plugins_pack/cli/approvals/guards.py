@@ -9,7 +9,7 @@ import click
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options
-from mlflow_plugins_pack.cli.output import json_option, print_json
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json
 
 
 @click.group()
@@ -29,7 +29,7 @@ def install(registry: Registry) -> None:
     uri = registry.database
     with databases.served(uri) as engine:
         database_guards.install(engine, policy, now_ms())
-    click.echo(
+    echo(
         f"The guards are installed, for the policy {policy.sha256}. Every server of this "
         "database needs its approval- URI from now on: a stock one is refused what is protected."
     )
@@ -44,7 +44,7 @@ def remove(registry: Registry) -> None:
 
     with databases.served(registry.database) as engine:
         database_guards.remove(engine)
-    click.echo("The guards are gone: the database refuses other clients nothing.")
+    echo("The guards are gone: the database refuses other clients nothing.")
 
 
 @guards.command()
@@ -61,16 +61,16 @@ def status(as_json: bool, registry: Registry) -> None:
     if as_json:
         print_json({**vars(found), "is_installed": found.is_installed, "problems": problems})
     elif found.installed_at is None:
-        click.echo("The guards are not installed.")
+        echo("The guards are not installed.")
     else:
-        click.echo(
+        echo(
             f"The guards are installed since {moment(found.installed_at)}, "
             f"for the policy {found.policy_sha256}."
         )
     if problems:
         if not as_json:
             for problem in problems:
-                click.echo(f"But {problem}.")
+                echo(f"But {problem}.")
         raise click.exceptions.Exit(1)
 
 

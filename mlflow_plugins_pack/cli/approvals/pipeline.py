@@ -61,7 +61,7 @@ def wait(
     while True:
         status = status_of(version_of(client, name, version).tags, target)
         if status is not None and status.text != shown:
-            click.echo(f"{target}: {status.text}")
+            echo(f"{target}: {status.text}")
             shown = status.text
         if status is not None and _is_approved(status):
             return
@@ -73,7 +73,7 @@ def wait(
             )
         left = deadline - time.monotonic()
         if left <= 0:
-            click.echo("The request is not decided yet; wait again later.", err=True)
+            echo("The request is not decided yet; wait again later.", err=True)
             raise click.exceptions.Exit(STILL_WAITING)
         time.sleep(min(interval, left))
 
@@ -120,11 +120,11 @@ def apply(
                 raise
             progress = DigestProgress.from_fields(fields.get("progress") or {}).text
             if progress != shown:
-                click.echo(f"The files are being read: {progress}")
+                echo(f"The files are being read: {progress}")
                 shown = progress
             left = deadline - time.monotonic()
             if left <= 0:
-                click.echo("They are not read yet; apply again later.", err=True)
+                echo("They are not read yet; apply again later.", err=True)
                 raise click.exceptions.Exit(STILL_WAITING) from exc
             time.sleep(min(2, left))
         else:
@@ -151,7 +151,7 @@ def _apply(
         client.set_prompt_alias(name, wanted.name, version)
     else:
         client.set_registered_model_alias(name, wanted.name, str(version))
-    click.echo(f"models:/{name}/{version} is {target}.")
+    echo(f"models:/{name}/{version} is {target}.")
 
 
 @click.command()
@@ -196,7 +196,7 @@ def verify(model: str, target: str | None, as_json: bool, registry: Registry) ->
         print_json(about | {"request_id": approval.request_id})
     else:
         by = status.text if status is not None else f"request {approval.request_id}"
-        click.echo(f"{what} is {target}: {by}; its bytes are those approved, {now}.")
+        echo(f"{what} is {target}: {by}; its bytes are those approved, {now}.")
 
 
 def _which(client: Any, model: str, target: str | None) -> tuple[str, int, str]:

@@ -10,7 +10,7 @@ import click
 from mlflow_plugins_pack.approvals.domain.clock import now_ms
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.cli.approvals.arguments import Registry, registry_options, target_argument
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json, print_rows
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.approvals.policy.models import Policy
@@ -41,8 +41,8 @@ def policy_validate(file: str | None) -> None:
 
     path, found = _read(file)
     for problem in secret_problems(found.file.events.webhooks):
-        click.echo(f"Warning: {problem}. Events for it wait until the server has it.", err=True)
-    click.echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")
+        echo(f"Warning: {problem}. Events for it wait until the server has it.", err=True)
+    echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")
 
 
 @policy.command("activate")
@@ -67,7 +67,7 @@ def policy_activate(file: str | None, registry: Registry) -> None:
     with databases.served(registry.database) as engine, schema.exclusive(engine) as connection:
         before = policies.in_force(connection)
         if before is not None and before[0] == found.sha256:
-            click.echo(f"{path} is in force already, sha256 {found.sha256}.")
+            echo(f"{path} is in force already, sha256 {found.sha256}.")
             return
         replaces = before[0] if before is not None else None
         policies.activate(
@@ -84,7 +84,7 @@ def policy_activate(file: str | None, registry: Registry) -> None:
                 policy_sha256=found.sha256,
             )
             session.flush()
-    click.echo(f"{path} is in force, sha256 {found.sha256}; it replaces {replaces or 'none'}.")
+    echo(f"{path} is in force, sha256 {found.sha256}; it replaces {replaces or 'none'}.")
 
 
 @policy.command("explain")
@@ -123,12 +123,12 @@ def policy_explain(
         return
     if not rows:
         about = f" {target}" if target else ""
-        click.echo(f"No policy protects{about} of '{name}': every user may change it.")
+        echo(f"No policy protects{about} of '{name}': every user may change it.")
     for row in rows:
-        click.echo(f"{row.pop('target')} of '{name}', by policy '{row.pop('policy')}':")
+        echo(f"{row.pop('target')} of '{name}', by policy '{row.pop('policy')}':")
         for key, value in row.items():
             for line in value if isinstance(value, list) else [value]:
-                click.echo(f"  {key.replace('_', '-'):<13}{line}")
+                echo(f"  {key.replace('_', '-'):<13}{line}")
 
 
 @policy.command("test")
@@ -173,12 +173,12 @@ def policy_test(file: str, also_allowed: bool, as_json: bool, registry: Registry
         print_rows(rows, columns, as_json=as_json)
     if not as_json:
         unknown = sum(verdict.outcome == "unknown" for verdict in verdicts)
-        click.echo(
+        echo(
             f"Of {len(verdicts)} approved changes it would have refused {refused}; "
             f"{unknown} cannot be told."
         )
         unknown_parts = "; ".join(["changes of what no policy protected then", *not_judged(found)])
-        click.echo(f"Not recorded, so not judged: {unknown_parts}.")
+        echo(f"Not recorded, so not judged: {unknown_parts}.")
     if refused:
         raise click.exceptions.Exit(1)
 

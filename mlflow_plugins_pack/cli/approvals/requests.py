@@ -19,7 +19,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     registry_options,
 )
 from mlflow_plugins_pack.cli.approvals.projections import as_row, statuses_of
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json, print_rows, quoted
 from mlflow_plugins_pack.errors import NoOpenRequestError
 
 
@@ -89,14 +89,14 @@ def show(model_version: Any, as_json: bool, registry: Registry) -> None:
         if as_json:
             print_json(shown)
             return
-        click.echo(f"{'prompts' if is_prompt else 'models'}:/{name}/{version}")
+        echo(f"{'prompts' if is_prompt else 'models'}:/{name}/{version}")
         if shown["stage"] not in (None, "None"):
-            click.echo(f"stage: {shown['stage']}")
-        click.echo(f"aliases: {', '.join(found.aliases) or 'none'}")
+            echo(f"stage: {shown['stage']}")
+        echo(f"aliases: {', '.join(found.aliases) or 'none'}")
         if rows:
             print_rows(rows, ["target", "status"], as_json=False)
         else:
-            click.echo("No requests.")
+            echo("No requests.")
         return
     from mlflow_plugins_pack.approvals.reports import databases, listings
 
@@ -116,29 +116,29 @@ def show(model_version: Any, as_json: bool, registry: Registry) -> None:
         _print_request(request)
     for comment in comments:
         author = comment["author"] or "unknown"
-        click.echo(f"{moment(comment['created_at'])} {author}: {comment['text']}")
+        echo(f"{moment(comment['created_at'])} {author}: {quoted(comment['text'])}")
 
 
 def _print_request(request: dict[str, Any]) -> None:
-    reason = f" ({request['reason']})" if request["reason"] else ""
-    click.echo(
+    reason = f" ({quoted(request['reason'])})" if request["reason"] else ""
+    echo(
         f"Request {request['request']}: {request['action']} models:/{request['model']}/"
         f"{request['version']} to {request['target']}: {request['state']}{reason}"
     )
-    click.echo(f"  asked by {request['requester']} at {moment(request['created_at'])}")
+    echo(f"  asked by {request['requester']} at {moment(request['created_at'])}")
     if request["creator"]:
-        click.echo(f"  registered by {request['creator']}, who may not approve it by default")
+        echo(f"  registered by {request['creator']}, who may not approve it by default")
     if request["run_user"]:
-        click.echo(
+        echo(
             f"  its run was created in the name of {request['run_user']}, who may not approve it "
             "by default"
         )
     if request["comment"]:
-        click.echo(f"  {request['comment']}")
+        echo(f"  {quoted(request['comment'])}")
     if request["digest"]:
-        click.echo(f"  bytes {request['digest']}")
+        echo(f"  bytes {request['digest']}")
     elif request["action"] == "promote":
-        click.echo("  its files are being read; it can be approved after that")
+        echo("  its files are being read; it can be approved after that")
     for vote in request["votes"]:
-        said = f": {vote['comment']}" if vote["comment"] else ""
-        click.echo(f"  {moment(vote['decided_at'])} {vote['approver']} {vote['verdict']}{said}")
+        said = f": {quoted(vote['comment'])}" if vote["comment"] else ""
+        echo(f"  {moment(vote['decided_at'])} {vote['approver']} {vote['verdict']}{said}")

@@ -48,9 +48,9 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
             _explain_denial(exc, model)
             raise
         tags = version_of(client, model, version).tags
-        click.echo(done.format(version=f"models:/{model}/{version}", target=target))
+        echo(done.format(version=f"models:/{model}/{version}", target=target))
         if (status := status_of(tags, target)) is not None:
-            click.echo(f"{target}: {status.text}")
+            echo(f"{target}: {status.text}")
 
     return run
 

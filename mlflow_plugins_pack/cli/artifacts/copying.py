@@ -8,7 +8,7 @@ from dataclasses import asdict
 
 import click
 
-from mlflow_plugins_pack.cli.output import human_bytes, json_option, print_json
+from mlflow_plugins_pack.cli.output import echo, human_bytes, json_option, print_json
 
 
 def _copy_command(
@@ -43,12 +43,12 @@ def _copy_command(
         if as_json:
             print_json(asdict(done))
         else:
-            click.echo(
+            echo(
                 f"Copied and read back: {done.files} files, {human_bytes(done.bytes)}; "
                 f"{done.skipped} were there already; {len(done.failed)} failed."
             )
             for path, why in done.failed.items():
-                click.echo(f"{path}: {why}", err=True)
+                echo(f"{path}: {why}", err=True)
         if done.failed:
             sys.exit(1)
 

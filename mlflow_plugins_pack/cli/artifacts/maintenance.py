@@ -9,12 +9,7 @@ import click
 
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.cli.artifacts.opening import location_of, open_store, progress
-from mlflow_plugins_pack.cli.output import (
-    human_bytes,
-    json_option,
-    print_json,
-    print_rows,
-)
+from mlflow_plugins_pack.cli.output import echo, human_bytes, json_option, print_json, print_rows
 from mlflow_plugins_pack.cli.parameters import DURATION
 
 
@@ -59,12 +54,12 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
             }
         )
         return
-    click.echo(
+    echo(
         f"{'Made' if existing is None else 'There already is'} "
         f"{'an encrypted' if is_encrypted else 'a'} store {store.location.uri}"
     )
     if not conditional:
-        click.echo(
+        echo(
             "Note: this storage ignores conditional writes. Each call takes two more requests, "
             "and do not run two `artifacts init` at once."
             if not store.format.is_numbered
@@ -120,7 +115,7 @@ def fsck(
     else:
         if problems:
             print_rows(problems, ["kind", "where", "what"], as_json=False)
-        click.echo(
+        echo(
             f"{report.files} files, {report.chunks} chunks in {report.packs} packs: "
             f"{len(problems) or 'no'} problem{'' if len(problems) == 1 else 's'}"
             + ("; the index was rebuilt" if report.index_repaired else "")
@@ -159,16 +154,16 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
     if as_json:
         print_json({"dry_run": dry_run, **asdict(done)})
     else:
-        click.echo(
+        echo(
             f"{'Would remove' if dry_run else 'Removed'}: {done.removed_packs} packs, "
             f"{human_bytes(done.removed_bytes)}, and {done.removed_segments} manifest segments; "
-            f"{human_bytes(done.copied_bytes)} were still needed and copied.\n"
+            f"{human_bytes(done.copied_bytes)} were still needed and copied.",
             f"{'Would condemn' if dry_run else 'Condemned'}: {done.condemned_packs} packs, "
             f"{human_bytes(done.condemned_bytes)}; {done.waiting_packs} condemned earlier wait for "
-            f"the end of the grace period."
+            f"the end of the grace period.",
         )
         for where, why in done.kept.items():
-            click.echo(f"Kept {where}: {why}", err=True)
+            echo(f"Kept {where}: {why}", err=True)
     if done.kept:
         sys.exit(1)
 
@@ -197,11 +192,11 @@ def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
     if as_json:
         print_json(asdict(done))
         return
-    click.echo(f"The key {done.key} opens the store.")
+    echo(f"The key {done.key} opens the store.")
     if done.removed_keys:
-        click.echo(f"Taken away: {', '.join(done.removed_keys)}.")
+        echo(f"Taken away: {', '.join(done.removed_keys)}.")
     if reencrypt:
-        click.echo(
+        echo(
             f"Data key {done.data_keys} is in use. Encrypted again: {done.rewritten_objects} "
             f"manifest and index objects. Condemned: {done.condemned_packs} packs, "
             f"{human_bytes(done.condemned_bytes)}; `mlflow-pack artifacts gc` rewrites what is "

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlflow_plugins_pack.cli.output import echo
+
 if TYPE_CHECKING:
     from mlflow_plugins_pack.artifacts.store.store import Store
     from mlflow_plugins_pack.artifacts.uri.location import Location
@@ -38,6 +40,6 @@ def progress(*, as_json: bool) -> Callable[[str], None]:
 
     def tell(doing: str) -> None:
         if not as_json and sys.stderr.isatty():
-            click.echo(f"... {doing}", err=True)
+            echo(f"... {doing}", err=True)
 
     return tell

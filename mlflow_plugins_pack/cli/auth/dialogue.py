@@ -6,8 +6,6 @@ import os
 import sys
 import webbrowser
 
-import click
-
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.manager import get_manager
 from mlflow_plugins_pack.auth.oidc import login
@@ -15,7 +13,7 @@ from mlflow_plugins_pack.auth.profiles.file import Profiles
 from mlflow_plugins_pack.auth.profiles.models import ChainProfile, OidcProfile
 from mlflow_plugins_pack.auth.sources import open_oidc
 from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
-from mlflow_plugins_pack.cli.output import describe_seconds
+from mlflow_plugins_pack.cli.output import describe_seconds, echo
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 
 
@@ -48,12 +46,12 @@ def sign_in(name: str | None, way: str | None, *, opens: bool, timeout_seconds: 
     except SourceError as exc:
         problem = str(exc)
     else:
-        click.secho(f"Signed in as {who or '(the provider did not say)'}.", fg="green")
+        echo(f"Signed in as {who or '(the provider did not say)'}.", fg="green")
         life = credential.lifetime_seconds
         span = "" if life is None else f" for {describe_seconds(life)}"
         renewed = ", and is renewed by itself" if answer.refresh_token else ""
         hosts = ", ".join(str(scope) for scope in profile.scopes)
-        click.echo(f"The token for {hosts} is good{span}{renewed}.")
+        echo(f"The token for {hosts} is good{span}{renewed}.")
         return
     raise CredentialError(
         f"The sign-in to the profile {name!r} failed: {problem}. Nothing was kept."
@@ -72,13 +70,13 @@ def sign_out(name: str | None) -> None:
     except SourceError as exc:
         problem = str(exc)
     else:
-        click.echo(
+        echo(
             f"Signed out of {gone if is_renamed else name}: its tokens are forgotten."
             if done.was_signed_in
             else f"The profile {name} was not signed in."
         )
         for reason in done.problems:
-            click.echo(f"The provider was not told to end the sign-in: {reason}.", err=True)
+            echo(f"The provider was not told to end the sign-in: {reason}.", err=True)
         return
     raise CredentialError(f"The profile {name!r} was not signed out: {problem}.")
 
@@ -130,17 +128,17 @@ def _has_browser() -> bool:
 def _show_address(url: str, issuer: str, timeout_seconds: float, *, opens: bool) -> None:
     opened = opens and _has_browser() and webbrowser.open(url)
     if opened:
-        click.echo(f"A browser opens {issuer} to sign you in. If it does not, open this yourself:")
+        echo(f"A browser opens {issuer} to sign you in. If it does not, open this yourself:")
     else:
-        click.echo("Open this in a browser on this machine to sign in:")
-    click.echo(f"\n  {url}\n")
-    click.echo(f"Waiting for {describe_seconds(timeout_seconds)} (Ctrl-C to give up) ...")
+        echo("Open this in a browser on this machine to sign in:")
+    echo("", f"  {url}", "")
+    echo(f"Waiting for {describe_seconds(timeout_seconds)} (Ctrl-C to give up) ...")
 
 
 def _show_code(address: str, code: str, whole: str | None) -> None:
-    click.echo("On any device, open")
-    click.echo(f"\n  {click.style(address, bold=True)}\n")
-    click.echo(f"and enter the code  {click.style(code, bold=True)}")
+    echo("On any device, open")
+    echo("", f"  {address}", "", bold=True)
+    echo(f"and enter the code  {code}", bold=True)
     if whole is not None:
-        click.echo(f"(or open {whole}, which has it)")
-    click.echo("Waiting (Ctrl-C to give up) ...")
+        echo(f"(or open {whole}, which has it)")
+    echo("Waiting (Ctrl-C to give up) ...")

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
-from mlflow_plugins_pack.cli.output import describe_seconds, json_option, print_json, print_rows
+from mlflow_plugins_pack.cli.output import (
+    describe_seconds,
+    echo,
+    json_option,
+    print_json,
+    print_rows,
+)
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.auth.tools.doctor import ProfileStatus
@@ -28,7 +34,7 @@ def status(as_json: bool) -> None:
         if as_json:
             print_json([])
         else:
-            click.echo("There is no profiles file: requests go out as stock MLflow sends them.")
+            echo("There is no profiles file: requests go out as stock MLflow sends them.")
         return
     found = statuses(get_manager())
     rows = [_row(one, as_json=as_json) for one in found]
@@ -36,7 +42,7 @@ def status(as_json: bool) -> None:
     print_rows(rows, columns, as_json=as_json)
     problems = [one.problem for one in found if one.problem]
     for problem in problems:
-        click.echo(problem, err=True)
+        echo(problem, err=True)
     if problems:
         raise click.exceptions.Exit(1)
 
@@ -75,9 +81,9 @@ def whoami(profile: str | None, as_json: bool) -> None:
         failed = failed or bool(one.problem) or any(not answer.accepted for answer in answers)
         rows.append({**_row(one, as_json=True), "servers": [asdict(answer) for answer in answers]})
         if not as_json:
-            click.echo(_sentence(one))
+            echo(_sentence(one))
             for answer in answers:
-                click.echo(f"  {answer.host}: {answer.said}")
+                echo(f"  {answer.host}: {answer.said}")
     if as_json:
         print_json(rows)
     if failed:

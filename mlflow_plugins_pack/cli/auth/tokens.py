@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from mlflow_plugins_pack.cli.output import echo
+
 if TYPE_CHECKING:
     from mlflow_plugins_pack.auth.manager import Manager
 
@@ -21,7 +23,7 @@ def token(profile: str) -> None:
     """
     from mlflow_plugins_pack.auth.manager import get_manager
 
-    click.echo(_token_of(get_manager(), profile))
+    echo(_token_of(get_manager(), profile))
 
 
 @click.command(context_settings={"ignore_unknown_options": True})

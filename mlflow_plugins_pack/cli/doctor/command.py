@@ -16,7 +16,7 @@ from mlflow_plugins_pack import __version__
 from mlflow_plugins_pack.artifacts.uri.schemes import PACK_SCHEMES
 from mlflow_plugins_pack.cli.doctor.advisories import advisories_for
 from mlflow_plugins_pack.cli.doctor.uri_traps import Role, find_trap
-from mlflow_plugins_pack.cli.output import json_option, print_json
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.uris import (
     ARTIFACT_WORD,
@@ -236,4 +236,5 @@ def _check_server(uri: str | None) -> Iterator[Finding]:
 def print_finding(finding: Finding) -> None:
     """Print one finding as a line."""
     mark, colour = _MARKS[finding.level]
-    click.echo(f"{click.style(f'{mark:<4}', fg=colour)}  {finding.subject}: {finding.message}")
+    lead = click.style(f"{mark:<4}", fg=colour)
+    echo(f"  {finding.subject}: {finding.message}", lead=lead)

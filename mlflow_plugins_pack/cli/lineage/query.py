@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, tracking_options
+from mlflow_plugins_pack.cli.output import (
+    echo,
+    json_option,
+    print_json,
+    print_rows,
+    tracking_options,
+)
 from mlflow_plugins_pack.lineage.export import FORMATS
 
 if TYPE_CHECKING:
@@ -90,7 +96,7 @@ def who_used(
         print_json(rows)
         return
     if not rows:
-        click.echo("No run read it.")
+        echo("No run read it.")
         return
     shown = [{**row, "models": ", ".join(row["models"])} for row in rows]
     print_rows(shown, ["run", "name", "status", "models"], as_json=False)
@@ -110,17 +116,17 @@ def diff(first: str, second: str, tracking_uri: str | None, as_json: bool) -> No
         print_json(found.to_json())
     else:
         same = found.same_data
-        click.echo("Both read the same bytes." if same else "They read different bytes.")
-        click.echo(f"{found.same} inputs are alike.")
+        echo("Both read the same bytes." if same else "They read different bytes.")
+        echo(f"{found.same} inputs are alike.")
         for sign, entries in (("-", found.only_first), ("+", found.only_second)):
             for entry in entries:
-                click.echo(f"{sign} {_named(entry)}")
+                echo(f"{sign} {_named(entry)}")
         for before, after in found.changed:
-            click.echo(f"~ {_named(before)} -> {_content(after)}")
+            echo(f"~ {_named(before)} -> {_content(after)}")
         for before, after in found.moved:
-            click.echo(f"= {_named(before)} was read from {_named(after)}")
+            echo(f"= {_named(before)} was read from {_named(after)}")
         for key, (before, after) in found.facts.items():
-            click.echo(f"  {key}: {before} -> {after}")
+            echo(f"  {key}: {before} -> {after}")
     if found:
         raise click.exceptions.Exit(1)
 
@@ -140,7 +146,7 @@ def verify(run: str, tracking_uri: str | None, as_json: bool) -> None:
     if as_json:
         print_json([check.to_json() for check in checks])
     elif not checks:
-        click.echo("The run read nothing.")
+        echo("The run read nothing.")
     else:
         rows = [
             {"where": shown_uri(c.entry.uri), "result": c.result, "reason": c.reason}
@@ -174,10 +180,10 @@ def export(
     """Write the lineage of TARGET, a run, model, file, URI or digest, for another tool."""
     text = _exported(target, form, depth, tracking_uri, registry_uri)
     if out is None:
-        click.echo(text, nl=not text.endswith("\n"))
+        echo(*text.removesuffix("\n").split("\n"))
     else:
         out.write_text(text, encoding="utf-8")
-        click.echo(f"Wrote {out}.")
+        echo(f"Wrote {out}.")
 
 
 def _exported(
@@ -202,7 +208,7 @@ def _print_network(network: Network, *, as_json: bool) -> None:
         return
     labels = {key: f"{node.kind} {_label(key, node.label)}" for key, node in network.nodes.items()}
     if not network.edges:
-        click.echo("Nothing was found.")
+        echo("Nothing was found.")
     rows = [
         {
             "from": labels.get(edge.source, edge.source),
@@ -214,7 +220,7 @@ def _print_network(network: Network, *, as_json: bool) -> None:
     if rows:
         print_rows(rows, ["from", "", "to"], as_json=False)
     for note in network.notes:
-        click.echo(note)
+        echo(note)
 
 
 def _label(key: str, label: str) -> str:

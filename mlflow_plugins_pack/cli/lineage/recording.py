@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mlflow_plugins_pack.cli.output import json_option, print_rows, tracking_options
+from mlflow_plugins_pack.cli.output import echo, json_option, print_rows, tracking_options
 
 
 @click.group()
@@ -17,8 +17,8 @@ def early_install() -> None:
     """Write a one-line .pth file into this environment; it acts where the setting is on."""
     from mlflow_plugins_pack.lineage.session import early_start as starter
 
-    click.echo(f"Wrote {starter.install()}.")
-    click.echo(
+    echo(f"Wrote {starter.install()}.")
+    echo(
         "Programs of this environment capture from their start if MLFLOW_PACK_LINEAGE_EARLY=true, "
         "and so do the Python programs that a captured one starts."
     )
@@ -30,7 +30,7 @@ def early_uninstall() -> None:
     from mlflow_plugins_pack.lineage.session import early_start as starter
 
     was_there = starter.uninstall()
-    click.echo(f"Removed {starter.path()}." if was_there else "It was not installed.")
+    echo(f"Removed {starter.path()}." if was_there else "It was not installed.")
 
 
 @click.command()
@@ -42,7 +42,7 @@ def push(tracking_uri: str | None, as_json: bool) -> None:
 
     rows = api.push_kept(tracking_uri=tracking_uri)
     if not rows and not as_json:
-        click.echo("No records are waiting.")
+        echo("No records are waiting.")
         return
     print_rows(rows, ["run", "tracking_uri", "result"], as_json=as_json)
     if any(row["result"] != "written" for row in rows):

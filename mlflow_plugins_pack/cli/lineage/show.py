@@ -6,7 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_plugins_pack.cli.output import json_option, print_json, print_rows, tracking_options
+from mlflow_plugins_pack.cli.output import (
+    echo,
+    json_option,
+    print_json,
+    print_rows,
+    tracking_options,
+)
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
@@ -25,21 +31,22 @@ def show(run: str, tracking_uri: str | None, as_json: bool) -> None:
         print_json(found.to_json())
         return
     graph = found.graph
-    click.echo(f"run       {found.run_id} ({found.name}, {found.status})")
-    click.echo(f"digest    {found.digest}")
+    echo(f"run       {found.run_id} ({found.name}, {found.status})")
+    echo(f"digest    {found.digest}")
     for label, text in _facts(graph):
-        click.echo(f"{label:<9} {text}")
+        echo(f"{label:<9} {text}")
     _print_entries("inputs", graph.inputs)
     _print_entries("outputs", graph.outputs)
     if graph.dropped:
-        click.echo(
-            f"\n{graph.dropped} more files were seen beyond MLFLOW_PACK_LINEAGE_MAX_INPUTS "
-            f"and are not listed."
+        echo(
+            "",
+            f"{graph.dropped} more files were seen beyond MLFLOW_PACK_LINEAGE_MAX_INPUTS "
+            f"and are not listed.",
         )
 
 
 def _print_entries(title: str, entries: tuple[Entry, ...]) -> None:
-    click.echo(f"\n{title} ({len(entries)})")
+    echo("", f"{title} ({len(entries)})")
     if entries:
         print_rows(
             map(_row, entries),

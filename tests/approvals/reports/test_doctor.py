@@ -170,7 +170,7 @@ def test_listings_of_a_database(uri: str) -> None:
     assert shown["requests"][0]["comment"] == "please"
     text = call("show", "gov-a/1", *registry).output
     assert "promote models:/gov-a/1 to prod: APPLIED" in text
-    assert "bob approve: fine" in text
+    assert 'bob approve: "fine"' in text
     actions = [row["action"] for row in rows("audit", "list", *registry)]
     assert actions == [
         "REQUESTED",
@@ -228,3 +228,14 @@ def test_policies_are_validated(uri: str, tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("version: 1")
     done = call("policy", "validate", str(tmp_path / "bad.yaml"))
     assert isinstance(done.exception, errors.PolicyInvalidError)
+
+
+def test_a_comment_cannot_pass_for_a_vote_or_act_on_a_terminal(bench: ClockBench) -> None:
+    version = bench.version()
+    bench.say("erin", "request", version, "prod: ok\n  2026-01-01T00:00Z bob approve: fine\x1b[2K")
+    bench.say("erin", "comment", version, "prod: \u202eevil\r\x9b1A")
+    model = f"models:/gov-a/{version}"
+    shown = call("show", model, "--registry-store-uri", bench.uri).output
+    assert not any(line.strip().startswith("2026-01-01") for line in shown.splitlines())
+    for listed in (shown, call("audit", "list", "--registry-store-uri", bench.uri).output):
+        assert not set("\x1b\r\x9b\u202e") & set(listed)
