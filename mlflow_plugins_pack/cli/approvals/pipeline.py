@@ -24,7 +24,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     version_of,
 )
 from mlflow_plugins_pack.cli.approvals.projections import approval_of, fields_of, status_of
-from mlflow_plugins_pack.cli.output import json_option, print_json
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json
 from mlflow_plugins_pack.cli.parameters import DURATION
 from mlflow_plugins_pack.errors import (
     ApprovalRequiredError,

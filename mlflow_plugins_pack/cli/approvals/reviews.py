@@ -20,6 +20,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
     version_of,
 )
 from mlflow_plugins_pack.cli.approvals.projections import fields_of, status_of
+from mlflow_plugins_pack.cli.output import echo
 from mlflow_plugins_pack.errors import ConfigurationError, NotAnApproverError
 from mlflow_plugins_pack.uris import REGISTRY_WORD, is_pack_uri, without_credentials
 

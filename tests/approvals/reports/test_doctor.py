@@ -16,6 +16,7 @@ from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.reports import doctor
 from mlflow_plugins_pack.cli.main import cli
+from tests.approvals.support.bench import ClockBench
 from tests.support import servers
 from tests.support.acting import signed_in
 
