@@ -53,6 +53,7 @@
             ├── NoOpenRequestError       no open request to vote on
             ├── InvalidCommandError      a command tag is malformed
             ├── DigestUnavailableError   the version's files cannot be read
+            │   ├── SourceNotAllowedError the policy does not allow the place of the files
             │   └── SourceNotPinnedError the source can lead to other files later
             ├── DigestingError           the version's files are still being read
             ├── AuditBrokenError         the audit chain is broken
@@ -400,6 +401,12 @@ class SourceNotPinnedError(DigestUnavailableError):
     """The version's source can lead to other files later, or on another host."""
 
     code = "SOURCE_NOT_PINNED"
+
+
+class SourceNotAllowedError(DigestUnavailableError):
+    """The version's files are at a place that the policy does not allow."""
+
+    code = "SOURCE_NOT_ALLOWED"
 
 
 class DigestingError(ApprovalError):

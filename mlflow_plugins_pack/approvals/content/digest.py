@@ -100,6 +100,11 @@ class Files:
         except DigestUnavailableError as exc:
             self.problem = exc
 
+    @property
+    def place(self) -> str | None:
+        """The pinned location; None: the version has no files, or they cannot be reached."""
+        return self._location if self._repository is not None else None
+
     @functools.cached_property
     def is_quick(self) -> bool:
         """Whether reading them takes less time than looking for a running job."""

@@ -87,6 +87,20 @@ def source_not_pinned(*, name: str, version: int, location: str, why: str) -> st
     )
 
 
+def source_not_allowed(
+    *, name: str, version: int, location: str, policy: str, allowed: Sequence[str] | None
+) -> str:
+    """Text of SOURCE_NOT_ALLOWED."""
+    where = " or ".join(allowed or ["the server's own artifact store"])
+    return (
+        f"the files of version {version} of '{name}' are at {location!r}, and policy '{policy}' "
+        f"approves only files under {where}: elsewhere a consumer may load other bytes than the "
+        f"server reads. {UNCHANGED} Log the model again to an experiment without an "
+        "artifact_location of its own, and register that; or have the place added to the policy's "
+        "sources_under."
+    )
+
+
 def rejected_before(
     *, target: Target, name: str, version: int, policy: str, request_id: str, reason: str
 ) -> str:

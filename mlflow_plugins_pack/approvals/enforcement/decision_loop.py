@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.content import digest, evidence
+from mlflow_plugins_pack.approvals.content import allowed_places, digest, evidence
 from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
@@ -32,7 +32,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
 )
 from mlflow_plugins_pack.approvals.ledger import snapshot
 from mlflow_plugins_pack.approvals.ledger.requests import open_request
-from mlflow_plugins_pack.errors import RegistryBusyError
+from mlflow_plugins_pack.errors import RegistryBusyError, SourceNotAllowedError
 
 MAX_ATTEMPTS = 8
 
@@ -153,6 +153,17 @@ class DecisionLoop:
         *,
         with_user: bool = True,
     ) -> Evidence:
+        allowed = change.rule.sources_under
+        if files.place is not None and not allowed_places.is_allowed(files.place, allowed):
+            raise SourceNotAllowedError(
+                messages.source_not_allowed(
+                    name=change.version.name,
+                    version=change.version.version,
+                    location=files.place,
+                    policy=change.rule.name,
+                    allowed=allowed,
+                )
+            )
         found = evidence.gather(
             change.version,
             preview.tags,

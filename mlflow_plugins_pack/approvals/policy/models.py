@@ -141,6 +141,7 @@ class PolicyRule(StrictModel):
     consume: Consume | None = None
     break_glass: BreakGlass | None = None
     inherit_from: list[Name] = []
+    sources_under: list[Name] | None = None
 
     def checks_of_tag(self, key: str) -> list[Check]:
         """Return the checks that read a version tag, however its key is spelled."""

@@ -81,6 +81,8 @@ def _row(
         )
     if rule.consume is not None:
         row["consume"] = f"{', '.join(rule.consume.principals)}: approved versions only"
+    if rule.sources_under is not None:
+        row["sources_under"] = rule.sources_under
     if rule.inherit_from:
         row["inherit_from"] = rule.inherit_from
     row["terms"] = _terms(policy)

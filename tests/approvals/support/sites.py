@@ -33,11 +33,13 @@ policies:
     targets: {aliases: [prod], stages: [Staging, Production]}
     approvals: [{group: leads, count: 1}, {group: risk, count: 1}]
     checks: [{tag: tests, equals: passed, writers: ["group:ci"]}]
+    sources_under: ["/**"]
   - name: race
     match: {models: ["race-*"]}
     targets: {aliases: [prod], stages: [Production]}
     approvals: [{group: leads}, {group: risk}]
     demote: {approvals: 0}
+    sources_under: ["/**"]
 """
 PEOPLE = ("alice", "bob", "carol", "dave", "erin", "svc-ci", "zoe")
 WORKSPACE = "team-b"
