@@ -92,7 +92,7 @@ def test_lost_calls(root, tmp_path, how: Callable[[Path], None], lost):
 
 
 def test_damaged_segment_whose_calls_others_hold(root, tmp_path):
-    """A joined segment beside its entries: nothing is lost."""
+    """A joined segment next to its entries: nothing is lost."""
     repository, files = fill(root, tmp_path, 33)
     (joined,) = [p for p in segments(tmp_path / "store") if len(p.name) == 25]
     damage(joined)
