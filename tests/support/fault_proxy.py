@@ -41,8 +41,9 @@ class Fault:
     Attributes:
         what: ``cut request`` (the server never sees it), ``cut answer`` (it does, the client gets
             half), ``no answer`` (it does, the client gets none), ``500``, ``slow down`` (503),
-            ``busy`` (Azure's 503, which asks to wait for 2 s), ``429``, ``expired``, ``slow`` (a
-            byte now and then), ``flip answer``, ``flip request``.
+            ``busy`` (Azure's 503, which asks to wait for 2 s), ``429``, ``expired``,
+            ``short answer`` (half of it, announced as the whole), ``slow`` (a byte now and then),
+            ``flip answer``, ``flip request``.
         method: ``GET``, ``PUT``, ...
         part: Text that the path contains, such as ``/packs/``.
         times: How many requests; a negative number for all.
@@ -188,6 +189,9 @@ def fault_proxy(target: str) -> Iterator[FaultProxy]:
                 for n, v in answer.getheaders()
                 if n.lower() not in _HOP_BY_HOP | {"content-length", "date", "server"}
             ]
+            if what == "short answer":
+                # As a gateway does that gives up on a slow service: nothing shows that it is short.
+                content = content[: len(content) // 2]
             if what == "flip answer" and content:
                 content = _flipped(content)
             self._answer(answer.status, headers, content, what, answer.getheader("Content-Length"))

@@ -134,8 +134,14 @@ class S3Backend(Backend):
                 answer = self._client.get_object(Bucket=self._bucket, Key=key, **arguments)
                 data: bytes = answer["Body"].read()
                 return data
-            except _BROKE_OFF:
+            except _BROKE_OFF as exc:
                 if attempt == _ATTEMPTS:
+                    if "Range" not in arguments and answer["ContentLength"] < (self.size(key) or 0):
+                        raise StorageUnavailableError(
+                            f"The answer for {key!r} from the S3 bucket {self._bucket!r} was cut "
+                            f"on its way {_ATTEMPTS} times. The object itself is longer, and "
+                            f"nothing was changed. Check the network, and try again."
+                        ) from exc
                     raise
                 # Full jitter, as boto3's own retries: many readers must not come back at once.
                 time.sleep(random.uniform(0, min(_BACKOFF_SECONDS, 2**attempt / 10)))  # noqa: S311

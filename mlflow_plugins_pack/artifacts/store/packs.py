@@ -18,6 +18,9 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     tail_length,
 )
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
+from mlflow_plugins_pack.errors import StorageUnavailableError
+
+_READS = 2
 
 
 class Packs:
@@ -41,8 +44,21 @@ class Packs:
 
         Raises:
             ObjectMissingError: If the pack does not exist.
+            StorageUnavailableError: If fewer bytes come than the object has there.
         """
-        return self._objects.backend.read(self.key(name), start, length)
+        key = self.key(name)
+        for _ in range(_READS):
+            data = self._objects.backend.read(key, start, length)
+            if length is None or len(data) == length:
+                return data
+        size = self._objects.backend.size(key)
+        if size is None or size <= start + len(data):
+            return data
+        raise StorageUnavailableError(
+            f"The answer for {key!r} was cut on its way: {len(data)} bytes came of {length}, and "
+            f"the object is longer. It is not damaged, and nothing was changed. Check the network, "
+            f"and try again."
+        )
 
     def write(self, name: bytes, data: Buffer) -> None:
         """Write a pack."""

@@ -380,3 +380,20 @@ def test_encrypted_store_is_not_made_by_chance(proxy, root, source, monkeypatch)
     assert run_json("init", root, "--encrypt")["encrypted"]
     repository.log_artifacts(str(source))
     expect_good(repository)
+
+
+@pytest.mark.parametrize("kind", ["pack", "segment"])
+def test_answer_that_is_cut_on_its_way_is_not_reported_as_damage(
+    proxy, root, source, tmp_path, monkeypatch, kind
+):
+    from mlflow_plugins_pack.artifacts.backends import s3
+
+    monkeypatch.setattr(s3, "_ATTEMPTS", 2)
+    repository = get_artifact_repository(new_run_uri(root))
+    repository.log_artifacts(str(source))
+    fresh_host(monkeypatch, tmp_path)
+    proxy.faults.append(Fault("short answer", "GET", CLASSES[kind], times=-1))
+    with pytest.raises(StorageUnavailableError, match="was cut on its way"):
+        repository.download_artifacts("")
+    proxy.faults.clear()
+    expect_good(repository)
