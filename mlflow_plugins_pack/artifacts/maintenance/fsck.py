@@ -27,8 +27,8 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     encode_records,
 )
 from mlflow_plugins_pack.artifacts.maintenance.manifest_check import (
+    check_manifest,
     describe_lost,
-    find_damage,
     take_out,
 )
 from mlflow_plugins_pack.artifacts.store.chunk_reader import read_recipe
@@ -138,17 +138,18 @@ def _read_manifests(
 ) -> Iterator[tuple[str, FileEntry]]:
     for scope in store.manifests.scopes_under(""):
         try:
-            damage = find_damage(store, scope)
-            for name, why in damage.damaged.items():
+            state = check_manifest(store, scope)
+            for name, why in state.damaged.items():
                 report.add("manifest", object_keys.segment_key(scope, name), why)
-            for first, last in damage.lost:
+            for first, last in state.lost:
                 report.add("manifest", scope or ".", describe_lost(first, last))
-            if damage.damaged or damage.lost:
+            files = state.view.files
+            if not state.is_good:
                 if not repair:
                     continue
-                take_out(store, scope, damage)
+                take_out(store, scope, state)
                 report.manifests_repaired += 1
-            files = store.manifests.view(scope, fresh=True).files
+                files = store.manifests.view(scope, fresh=True).files
         except StorageError:
             raise
         except ArtifactError as exc:

@@ -8,9 +8,9 @@ left of a damaged segment is kept below ``.cas/damaged/``.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import Segment, encode_segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
@@ -20,26 +20,34 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     parse_segment_name,
     plan_reading,
 )
+from mlflow_plugins_pack.artifacts.format.view import View, merge
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 
 
 @dataclass
-class ManifestDamage:
-    """What is wrong with the segments of one scope.
+class ManifestState:
+    """What the segments of one scope hold, and what is wrong with them.
 
     Attributes:
+        view: What the good segments hold; it is the scope's state only if nothing is wrong.
         damaged: Why each damaged segment cannot be used, by name.
         lost: First and last number of each range of calls that no good segment holds.
     """
 
+    view: View
     damaged: dict[str, str] = field(default_factory=dict)
     lost: list[tuple[int, int]] = field(default_factory=list)
 
+    @property
+    def is_good(self) -> bool:
+        """Whether no segment is damaged or missing."""
+        return not self.damaged and not self.lost
 
-def find_damage(store: Store, scope: str) -> ManifestDamage:
-    """Read the segments of a scope and return what is wrong with them.
+
+def check_manifest(store: Store, scope: str) -> ManifestState:
+    """Read the segments of a scope from the storage and check them.
 
     Raises:
         StorageError: If the storage fails.
@@ -47,26 +55,31 @@ def find_damage(store: Store, scope: str) -> ManifestDamage:
     """
     io = SegmentIO(store)
     names = [name for name in io.list(scope) if parse_segment_name(name)]
-    found = ManifestDamage()
+    damaged: dict[str, str] = {}
+    good: dict[str, Segment] = {}
     while True:
-        plan = plan_reading(name for name in names if name not in found.damaged)
-        wrong = dict(_unreadable(io, scope, plan.names))
-        if not wrong:
+        plan = plan_reading(name for name in names if name not in damaged)
+        unread = [name for name in plan.names if name not in good]
+        reading = [(name, thread_pools.submit(io.read, scope, name)) for name in unread]
+        for name, future in reading:
+            try:
+                segment = future.result()
+            except ArtifactCorruptError as exc:
+                damaged[name] = exc.message
+                continue
+            if segment is not None:
+                good[name] = segment
+        # Others may hold the same calls as a damaged one: they are read in the next round.
+        if damaged.keys().isdisjoint(unread):
             break
-        # Others may hold the same calls: they are read in the next round.
-        found.damaged.update(wrong)
-    found.lost = list(plan.missing)
+    if any(name not in good for name in plan.names):
+        # Removed between listing and reading: a joined one holds its calls by now.
+        return check_manifest(store, scope)
+    view = merge(good[name] for name in plan.names)
+    lost = list(plan.missing)
     if last_number(names) > plan.head:
-        found.lost.append((plan.head + 1, last_number(names)))
-    return found
-
-
-def _unreadable(io: SegmentIO, scope: str, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    for name in names:
-        try:
-            io.read(scope, name)
-        except ArtifactCorruptError as exc:
-            yield name, exc.message
+        lost.append((plan.head + 1, last_number(names)))
+    return ManifestState(view, damaged, lost)
 
 
 def describe_lost(first: int, last: int) -> str:
@@ -78,26 +91,26 @@ def describe_lost(first: int, last: int) -> str:
     )
 
 
-def take_out(store: Store, scope: str, damage: ManifestDamage) -> None:
+def take_out(store: Store, scope: str, state: ManifestState) -> None:
     """Put empty calls in the place of lost ones, and remove damaged segments.
 
     May be interrupted and run again.
     """
     io = SegmentIO(store)
-    for name in damage.damaged:
+    for name in state.damaged:
         kept = f"{object_keys.DAMAGED_PREFIX}{object_keys.join(scope, name)}-{secrets.token_hex(4)}"
         store.backend.write(store.key(kept), store.backend.read(io.key(scope, name)))
     written = {
         entry_name(first) if first == last else joined_name(first, last)
-        for first, last in damage.lost
+        for first, last in state.lost
     }
     for name in written:
         key = object_keys.segment_key(scope, name)
         data = store.sealer.seal_object(key, encode_segment(Segment(scope, name, ())))
-        if name in damage.damaged:
+        if name in state.damaged:
             store.backend.write(store.key(key), data)
         else:
             # Unless it has come meanwhile: a listing need not show all that is being written.
             store.backend.write_if_absent(store.key(key), data)
-    store.backend.delete(io.key(scope, name) for name in damage.damaged if name not in written)
+    store.backend.delete(io.key(scope, name) for name in state.damaged if name not in written)
     store.manifests.forget(scope)
