@@ -13,7 +13,7 @@ from mlflow.exceptions import RestException
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.background import drift
-from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain import messages, tag_messages
 from mlflow_plugins_pack.approvals.domain.basis import Basis
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.domain.projection import TargetStatus
@@ -32,9 +32,10 @@ EXTRAS = """    rollback: {approvals: 0, within: 30d}
 
 
 def replace_texts(patch: pytest.MonkeyPatch) -> None:
-    for name, function in inspect.getmembers(messages, inspect.isfunction):
-        if function.__module__ == messages.__name__:
-            patch.setattr(messages, name, lambda *_, **__: NOISE)
+    for module in (messages, tag_messages):
+        for name, function in inspect.getmembers(module, inspect.isfunction):
+            if function.__module__ == module.__name__:
+                patch.setattr(module, name, lambda *_, **__: NOISE)
     for kind in (TargetStatus, Basis, DigestProgress):
         patch.setattr(kind, "text", property(lambda _: NOISE))
     make, move = errors.PackError.__init__, Ledger.move

@@ -13,7 +13,7 @@ from mlflow_plugins_pack.approvals.commands.runner import (
     CommandRunner,
 )
 from mlflow_plugins_pack.approvals.commands.voting import VotingCommands
-from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain import tag_messages
 from mlflow_plugins_pack.approvals.domain.tag_names import parse_command
 from mlflow_plugins_pack.approvals.enforcement.change import ProposedChange
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
@@ -65,10 +65,10 @@ class Commands:
         try:
             target, text = parse_command(value)
         except ValueError as exc:
-            raise InvalidCommandError(messages.command_malformed(command, str(exc))) from exc
+            raise InvalidCommandError(tag_messages.command_malformed(command, str(exc))) from exc
         if len(text) > MAX_COMMENT_LENGTH:
             problem = f"the text is longer than {MAX_COMMENT_LENGTH} characters"
-            raise InvalidCommandError(messages.command_malformed(command, problem))
+            raise InvalidCommandError(tag_messages.command_malformed(command, problem))
         try:
             self.by_name[command](Command(name, version, target, text or None))
         except ApprovalError as refusal:

@@ -11,7 +11,7 @@ from mlflow_plugins_pack.approvals.commands.runner import (
     Command,
     CommandRunner,
 )
-from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain import messages, tag_messages
 from mlflow_plugins_pack.approvals.enforcement.change import Decision, Outcome
 from mlflow_plugins_pack.approvals.ledger import comments
 from mlflow_plugins_pack.approvals.ledger.requests import comments_on
@@ -86,7 +86,7 @@ class CommentCommands:
         """
         if text is not None and not 0 < len(text) <= MAX_COMMENT_LENGTH:
             problem = f"a comment has 1 to {MAX_COMMENT_LENGTH} characters"
-            raise InvalidCommandError(messages.command_malformed("comment", problem))
+            raise InvalidCommandError(tag_messages.command_malformed("comment", problem))
         enforcer = self._runner.enforcer
 
         def work(session: Session) -> None:
@@ -100,5 +100,5 @@ class CommentCommands:
 
 def _text(command: Command, name: str) -> str:
     if not command.text:
-        raise InvalidCommandError(messages.command_malformed(name, "the text is missing"))
+        raise InvalidCommandError(tag_messages.command_malformed(name, "the text is missing"))
     return command.text

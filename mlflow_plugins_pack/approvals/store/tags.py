@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
-from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain import tag_messages
 from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.near_misses import imitates_projection, meant_command
 from mlflow_plugins_pack.approvals.domain.request_states import State
@@ -57,9 +57,9 @@ class TagOverrides(Override):
         if not self.governance.may_govern(name):
             return
         if (meant := meant_command(key)) is not None:
-            raise ReservedTagError(messages.misspelt_tag(key=key, name=name, meant=meant))
+            raise ReservedTagError(tag_messages.misspelt_tag(key=key, name=name, meant=meant))
         if imitates_projection(key):
-            raise ReservedTagError(messages.imitated_tag(key=key, name=name))
+            raise ReservedTagError(tag_messages.imitated_tag(key=key, name=name))
 
     @recording
     def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
@@ -75,7 +75,7 @@ class TagOverrides(Override):
         self, name: str, version: Any, key: str, value: str | None, write: Callable[[], None]
     ) -> None:
         if is_reserved_tag(key) and not (value is None and command_of(key)):
-            raise ReservedTagError(messages.reserved_tag(key))
+            raise ReservedTagError(tag_messages.reserved_tag(key))
         governed = self.governance.policy().may_govern(self._get_active_workspace(), name)
         # What a look-alike of a key stands for, the database must say.
         matters = is_prompt_content(key) or self._checks(name, key) or not key.isascii()
@@ -90,7 +90,7 @@ class TagOverrides(Override):
                 return write()
             real = mlflow_tables.actual_tag_key(session, found, key)
             if is_reserved_tag(real):
-                raise ReservedTagError(messages.reserved_tag(real))
+                raise ReservedTagError(tag_messages.reserved_tag(real))
             before = mlflow_tables.version_tags(session, found).get(real)
             for rule in self.governance.rules_about(found):
                 if found.is_prompt and is_prompt_content(real) and before != value:
@@ -113,7 +113,7 @@ class TagOverrides(Override):
             if open_request(session, version, target) is not None:
                 why = f"is waiting for approval as {target}, or was approved"
         if why is not None:
-            text = messages.content_locked(
+            text = tag_messages.content_locked(
                 key=key, name=version.name, version=version.version, why=why
             )
             raise ContentLockedError(text)
@@ -130,7 +130,7 @@ class TagOverrides(Override):
         ledger, key = self.enforcer.ledger(session), str(check.watched_tag)
         if not ledger.policy.is_writer(check, ledger.actor):
             raise ReservedTagError(
-                messages.check_tag(
+                tag_messages.check_tag(
                     key=key,
                     name=version.name,
                     policy=rule.name,
@@ -171,11 +171,11 @@ class TagOverrides(Override):
 
     def _change_model_tag(self, name: str, key: str, write: Callable[[], None]) -> None:
         if is_reserved_tag(key):
-            raise ReservedTagError(messages.reserved_tag(key))
+            raise ReservedTagError(tag_messages.reserved_tag(key))
         if fold(key) != fold(PROMPT_FLAG_TAG):
             return write()
         policy, workspace = self.governance.policy(), self._get_active_workspace()
         one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
         if one != other:
-            raise ReservedTagError(messages.prompt_flag(name))
+            raise ReservedTagError(tag_messages.prompt_flag(name))
         return self.enforcer.write_admitted(name, write)
