@@ -386,7 +386,11 @@ class RegistryStoreContract:
         self.approve(name, two, "stage:Production")
         text = self.refused(refusal, lambda: self.move("erin", name, two, "Production", True))
         assert "does not cover archiving" in text
-        self.say("erin", "cancel", name, two, "stage:Production")
+        self.refused(
+            errors.NotAnApproverError,
+            lambda: self.say("erin", "cancel", name, two, "stage:Production"),
+        )
+        self.say("bob", "reject", name, two, "stage:Production")
         self.refused(refusal, lambda: self.move("erin", name, two, "Production", True))
         self.approve(name, two, "stage:Production")
         self.move("erin", name, two, "Production", True)

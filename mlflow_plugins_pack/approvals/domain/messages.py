@@ -117,8 +117,9 @@ def archive_not_covered(*, target: Target, name: str, version: int, request_id: 
     return (
         f"request {request_id} for version {version} and {target} of '{name}' was made without "
         "archive_existing_versions, so approval of it does not cover archiving the versions that "
-        "are there. Make the call without it, or cancel the request "
-        f"({how_to('cancel', name, version, target)}) and make this call again. {UNCHANGED}"
+        "are there. Make the call without it; or cancel the request, or once others have voted "
+        f"have an approver reject it ({how_to('reject', name, version, target)}), and make this "
+        f"call again. {UNCHANGED}"
     )
 
 

@@ -37,6 +37,8 @@ def after_rejection(
     last = last_request(session, change.version, change.target)
     if last is None or last.state is not State.REJECTED or last.action != change.action:
         return None
+    if last.archive_existing != change.archive_existing:
+        return None  # the call asks for something else than what was rejected
     if found is not None and found.digest is not None and last.digest != found.digest:
         return None
     return ApprovalRequiredError(

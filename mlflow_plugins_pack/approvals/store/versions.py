@@ -12,12 +12,17 @@ from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.matching import fold
+from mlflow_plugins_pack.approvals.domain.projection import APPROVAL_SUFFIX, HolderApproval
 from mlflow_plugins_pack.approvals.domain.request_states import State
-from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG, is_reserved_tag
-from mlflow_plugins_pack.approvals.domain.targets import STAGES
+from mlflow_plugins_pack.approvals.domain.tag_names import (
+    PROJECTION_PREFIX,
+    PROMPT_FLAG_TAG,
+    is_reserved_tag,
+)
+from mlflow_plugins_pack.approvals.domain.targets import STAGES, parse_target
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.guards import install
-from mlflow_plugins_pack.approvals.ledger import check_tags, creators
+from mlflow_plugins_pack.approvals.ledger import check_tags, creators, grants
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.store.base import Override, recording
 from mlflow_plugins_pack.errors import (
@@ -226,7 +231,9 @@ class ModelOverrides(Override):
     def get_model_version(self, name: str, version: Any) -> Any:
         """Return a version; to consumers that get approved ones only, none but these."""
         self._refuse_unapproved(name, version)
-        return super().get_model_version(name, version)
+        found = super().get_model_version(name, version)
+        self._drop_unbacked_approvals(found)
+        return found
 
     def get_model_version_download_uri(self, name: str, version: Any) -> Any:
         """Return where a version's files are, under the same terms."""
@@ -257,6 +264,32 @@ class ModelOverrides(Override):
             if version.stage.lower() in wanted
         }
         return [super(ModelOverrides, self).get_model_version(name, v) for v in highest.values()]
+
+    def _drop_unbacked_approvals(self, found: Any) -> None:
+        """Remove approvals that the ledger does not back from what a caller gets.
+
+        `verify` goes by these tags. The other projection tags are checked in the background only.
+        """
+        shown = [
+            key
+            for key in found.tags
+            if key.startswith(PROJECTION_PREFIX) and key.endswith(APPROVAL_SUFFIX)
+        ]
+        if not shown:
+            return
+        workspace, number = self.governance.workspace(), int(found.version)
+        known = self._transactions.read(
+            lambda s: grants.approved_digests(s, workspace, found.name, number)
+        )
+        for key in shown:
+            body = key.removeprefix(PROJECTION_PREFIX).removesuffix(APPROVAL_SUFFIX)
+            try:
+                digest = known[parse_target(body).key]
+                is_backed = HolderApproval.from_json(found.tags[key]).digest == digest
+            except (KeyError, ValueError):
+                is_backed = False
+            if not is_backed:
+                del found.tags[key]
 
     def _refuse_unapproved(self, name: str, version: Any) -> None:
         name = self._named(name)

@@ -133,6 +133,31 @@ def test_what_is_written_past_a_running_server_goes_and_the_truth_stays(bench: B
     assert removed(bench.store) == [("gov-a", two, "system:tags")] * 3
 
 
+@pytest.mark.parametrize("ending", ["another version's", "another digest", "not JSON", "taken"])
+def test_no_call_returns_an_approval_that_the_ledger_does_not_back(
+    bench: Bench, ending: str
+) -> None:
+    """Even before the background work has removed it."""
+    one, two = bench.version(), bench.version()
+    bench.say("erin", "request", one)
+    bench.say("bob", "approve", one)
+    bench.set_alias(one)
+    key = "mlflow_approvals.prod.approval"
+    true = tags_of(bench.store, one)[key]
+    version = two if ending in ("another version's", "taken") else one
+    forged = {"another digest": true.replace("sha256:", "sha256:0"), "not JSON": "APPLIED"}
+    forge(bench, version, key, forged.get(ending, true))
+    if ending == "taken":
+        with bench.store.engine.begin() as connection:
+            query = f"UPDATE registered_model_aliases SET version = {two}"
+            connection.execute(sa.text(query))
+    assert key not in tags_of(bench.store, version)
+    where = ["--registry-store-uri", bench.uri]
+    arguments = ["approvals", "verify", f"models:/gov-a/{version}", "prod", *where]
+    assert CliRunner().invoke(cli, arguments).exit_code == 1
+    assert (key in tags_of(bench.store, one)) == (version == two)
+
+
 @pytest.mark.parametrize(
     ("key", "change", "gone"),
     [

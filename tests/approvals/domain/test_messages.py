@@ -146,9 +146,10 @@ def rejected(governed: GovernedBench) -> None:
     errors.ApprovalRequiredError,
     "request ID for version 2 and stage 'Production' of 'gov-a' was made without "
     "archive_existing_versions, so approval of it does not cover archiving the versions that are "
-    "there. Make the call without it, or cancel the request (set the tag approvals.cancel = "
-    '"stage:Production: your reason" on version 2, or run: mlflow-pack approvals cancel '
-    "models:/gov-a/2 stage:Production -m REASON) and make this call again. Nothing was changed.",
+    "there. Make the call without it; or cancel the request, or once others have voted have an "
+    'approver reject it (set the tag approvals.reject = "stage:Production: your reason" on version '
+    "2, or run: mlflow-pack approvals reject models:/gov-a/2 stage:Production -m REASON), and make "
+    "this call again. Nothing was changed.",
 )
 def archiving(governed: GovernedBench) -> None:
     governed.approve(1, "stage:Production")
