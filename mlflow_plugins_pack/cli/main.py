@@ -7,6 +7,7 @@ the artifact store's libraries.
 from __future__ import annotations
 
 import importlib
+import io
 import sys
 
 import click
@@ -56,6 +57,9 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command; exit with 0 done, 1 refused or found wrong, 2 wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # an ASCII terminal gets no traceback
     try:
         # Outside standalone mode click returns the code of an Exit instead of raising it.
         code = cli.main(standalone_mode=False)

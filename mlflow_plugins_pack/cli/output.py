@@ -8,6 +8,7 @@ the rest.
 from __future__ import annotations
 
 import json
+import sys
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -73,7 +74,8 @@ def echo(*lines: str, lead: str = "", err: bool = False, **style: Any) -> None:
 
 def print_json(value: Any) -> None:
     """Write one JSON document to standard output."""
-    text = json.dumps(value, indent=2, sort_keys=False, default=str, ensure_ascii=False)
+    is_unicode = "utf" in (sys.stdout.encoding or "utf-8").lower()
+    text = json.dumps(value, indent=2, sort_keys=False, default=str, ensure_ascii=not is_unicode)
     # JSON itself escapes the lower controls; the others, in its own way.
     click.echo("\n".join(map(_json_escaped, text.split("\n"))))
 
