@@ -22,6 +22,7 @@ from tests.support import servers
 SERVERS = frozenset({"postgresql", "mariadb", "moto", "azurite"})
 """Fixtures, each of a server program; a parameter of this name asks for it, too."""
 
+_WITHOUT_A_SERVER = frozenset({"sqlite", "disk", "file"})
 _OURS = ("tests.", "benchmarks.")
 _STARTS_A_SERVER = {id(servers.running), id(servers.find_program)}
 _STARTS_A_PROCESS = set(map(id, (subprocess.run, subprocess.Popen, os.fork, multiprocessing.Pool)))
@@ -30,19 +31,23 @@ _STARTS_A_PROCESS = set(map(id, (subprocess.run, subprocess.Popen, os.fork, mult
 def needs_of(item: pytest.Function) -> str | None:
     """Return ``"server"`` for a test that needs a server program, ``"process"``, or None."""
     parameters = getattr(item, "callspec", None)
-    values = parameters.params.values() if parameters else ()
-    if SERVERS & set(item.fixturenames) or SERVERS & set(map(_server_in, values)):
+    values = set(map(_kind_in, parameters.params.values() if parameters else ()))
+    if SERVERS & (set(item.fixturenames) | values):
         return "server"
     fixtures = item._fixtureinfo.name2fixturedefs  # type: ignore[attr-defined]
     found = _needs(item.function)
     for name in item.fixturenames:
         for definition in fixtures.get(name, ()):
-            # `request.getfixturevalue("moto")` is decided by the parameter, above.
             found |= _needs(definition.func)
+    if values & _WITHOUT_A_SERVER:
+        # `if kind == "moto": request.getfixturevalue("moto")` is decided by the parameter.
+        found -= {"server by name"}
+    elif "server by name" in found:
+        return "server"
     return "server" if "server" in found else "process" if "process" in found else None
 
 
-def _server_in(value: object) -> str:
+def _kind_in(value: object) -> str:
     return value.partition("-")[0] if isinstance(value, str) else ""
 
 
@@ -67,6 +72,8 @@ def _needs_of_function(function: Any) -> frozenset[str]:
             found.add("process")
         else:
             waiting += _named_in(current)
+            if _asks_by_name(current):
+                found.add("server by name")
     return frozenset(found)
 
 
@@ -92,6 +99,18 @@ def _named_in(thing: Any) -> Iterator[Any]:
             elif value.__name__ not in modules:
                 modules.add(value.__name__)
                 found += (vars(value)[name] for name in names if name in vars(value))
+
+
+def _asks_by_name(function: Any) -> bool:
+    function = getattr(function, "__wrapped__", function)
+    return isinstance(function, types.FunctionType) and any(
+        "getfixturevalue" in code.co_names and SERVERS & set(filter(_is_text, code.co_consts))
+        for code in _codes(function.__code__)
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
