@@ -94,6 +94,8 @@ def _collect(store: Store, grace_seconds: float, progress: Callable[[str], None]
             collection.now = storage_time(store)
             collection.sweep()
         with contextlib.suppress(StorageFullError):
+            # A writer that was paused may have named packs that earlier collections removed.
+            collection.clean_index(set())
             collection.remove_joined_segments()
         return collection.done
 
@@ -195,7 +197,7 @@ class _Collection:
         self._remove(sorted(sources - kept), packs)
         with contextlib.suppress(StorageFullError):
             # Else the next collection does it: an index that names too much does no harm.
-            self._clean_index(marked.moved)
+            self.clean_index(marked.moved)
             for name, found in due.items():
                 if kept.isdisjoint(found.packs):
                     self.store.condemned.write(name, CondemnedList(found.packs, swept=True))
@@ -287,7 +289,7 @@ class _Collection:
             self.done.removed_packs += len(batch)
             self.done.removed_bytes += sum(packs[name].size for name in batch)
 
-    def _clean_index(self, moved: set[FileIdentity]) -> None:
+    def clean_index(self, moved: set[FileIdentity]) -> None:
         """Rewrite the index objects that name packs which no longer exist.
 
         Repeated until what was written holds: where the lease binds no one, since the service

@@ -418,3 +418,16 @@ def test_index_names_no_pack_that_another_collection_removed(disk, tmp_path, mon
     assert others == []
     assert store.packs.stored() == {}
     assert all(not delta.packs for _, delta in store.index.deltas())
+
+
+def test_index_of_a_writer_that_slept_through_collections_is_cleaned(disk, tmp_path):
+    """It names packs that were removed meanwhile; nothing is lost, and fsck says so after gc."""
+    repository = get_artifact_repository(new_run_uri(disk))
+    repository.log_artifact(write(tmp_path, "f", random_bytes(MIB)))
+    store = open_store(parse_location(disk))
+    (_, delta) = next(store.index.deltas())
+    store.packs.delete(delta.packs)
+    repository.log_artifact(write(tmp_path, "f", random_bytes(MIB)))
+    assert run_json("fsck", disk, code=1)["problems"][0]["kind"] == "index"
+    assert run_json("gc", disk)["rewritten_index"] > 0
+    assert run_json("fsck", disk, "--read-data")["problems"] == []
