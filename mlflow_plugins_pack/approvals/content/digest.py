@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.content import location as locations
+from mlflow_plugins_pack.approvals.content.file_marks import marks_of
 from mlflow_plugins_pack.approvals.content.hashing import (
     Progress,
     ReadingStoppedError,
@@ -104,6 +105,20 @@ class Files:
     def place(self) -> str | None:
         """The pinned location; None: the version has no files, or they cannot be reached."""
         return self._location if self._repository is not None else None
+
+    def marks(self) -> str | None:
+        """Return marks by which a later write of any file shows; see `file_marks`."""
+        if self._repository is None or self._has_digest:
+            return None
+        try:
+            return marks_of(self._repository, self._path)
+        except Exception:  # noqa: BLE001 - a file that vanishes, a store that fails: no marks
+            return None
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether a later write is refused by a lock, or shows by the files' marks."""
+        return self.can_lock or not self.version.has_files or self.marks() is not None
 
     @functools.cached_property
     def is_quick(self) -> bool:

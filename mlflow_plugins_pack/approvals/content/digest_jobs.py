@@ -34,6 +34,7 @@ from mlflow_plugins_pack.approvals.domain.digest_progress import (
     MAX_PROBLEM_LENGTH,
     DigestProgress,
 )
+from mlflow_plugins_pack.errors import DigestUnavailableError
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
 
 _logger = logging.getLogger(__name__)
@@ -56,13 +57,19 @@ class _Job:
         self.progress = Progress()
         self.digest: str | None = None
         self.error: Exception | None = None
+        self.file_marks: str | None = None
         self._ended = threading.Event()
-        self._read = files.read
+        self._files = files
         threading.Thread(target=self._run, name="mlflow-pack-digest", daemon=True).start()
 
     def _run(self) -> None:
         try:
-            self.digest = self._read(self.progress)
+            self.file_marks = self._files.marks()
+            found = self._files.read(self.progress)
+            if self.file_marks is None or self._files.marks() == self.file_marks:
+                self.digest = found
+            else:
+                self.error = _changed_while_read(self._files.version)
         except Exception as exc:  # noqa: BLE001 - the thread that waits raises it
             self.error = exc
         finally:
@@ -118,6 +125,9 @@ class DigestJobs:
             row = self._transactions.read(lambda s: _row(s, version))
             if row is not None and row.started_at >= since_ms:
                 is_read = row.state == DONE and now - row.updated_at <= FRESH_MS
+                if is_read and row.file_marks is not None:
+                    # Written since they were read: the digest is of other bytes.
+                    is_read = row.file_marks == files.marks()
                 if is_read or (row.state == RUNNING and now < row.lease_expires_at):
                     if job is not None:
                         job.progress.stop()
@@ -243,6 +253,7 @@ class DigestJobs:
             values = {
                 "state": state,
                 "digest": job.digest,
+                "file_marks": job.file_marks,
                 "error": str(job.error)[:MAX_PROBLEM_LENGTH] if job.error else None,
                 "bytes_done": job.progress.bytes_done,
                 "bytes_total": job.progress.bytes_total,
@@ -261,6 +272,14 @@ class DigestJobs:
             _logger.warning("Requests of %s were not updated", version.name, exc_info=True)
 
 
+def _changed_while_read(version: Version) -> DigestUnavailableError:
+    return DigestUnavailableError(
+        f"the files of version {version.version} of '{version.name}' were written while they were "
+        "read, so no approval can be bound to them. Nothing was changed. Try again once nothing "
+        "writes them."
+    )
+
+
 def _progress(job: _Job) -> DigestProgress:
     problem = str(job.error) if job.error is not None else None
     return DigestProgress(job.progress.bytes_done, job.progress.bytes_total, problem)
@@ -272,7 +291,7 @@ def _how_far(row: Any) -> DigestProgress:
 
 def _values(now_ms: int, owner: str, lease_expires_at: int) -> dict[str, Any]:
     """Return the columns of a job that starts."""
-    values: dict[str, Any] = {"state": RUNNING, "digest": None, "error": None}
+    values: dict[str, Any] = {"state": RUNNING, "digest": None, "file_marks": None, "error": None}
     values |= {
         "bytes_done": 0,
         "bytes_total": 0,

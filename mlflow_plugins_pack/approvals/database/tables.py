@@ -199,6 +199,8 @@ digest_jobs = Table(
     Column("bytes_total", BigInteger, nullable=False),
     Column("owner", String(80), nullable=False),
     Column("lease_expires_at", BigInteger, nullable=False),
+    # Of the files when the job started; see `content.file_marks`.
+    Column("file_marks", String(64)),
     Column("started_at", BigInteger, nullable=False),
     Column("updated_at", BigInteger, nullable=False),
 )

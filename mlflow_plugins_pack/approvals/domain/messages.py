@@ -101,6 +101,15 @@ def source_not_allowed(
     )
 
 
+def not_pinned_by_its_store(*, name: str, version: int, location: str, policy: str) -> str:
+    """Text of SOURCE_NOT_PINNED for a store that can neither lock files nor show later writes."""
+    return (
+        f"policy '{policy}' requires pinned files, and those of version {version} of '{name}' at "
+        f"{location!r} are not: the store can neither lock them nor show a later write without "
+        f"reading them all. {UNCHANGED} Keep them in a cas- store, on S3 or on the server's disk."
+    )
+
+
 def rejected_before(
     *, target: Target, name: str, version: int, policy: str, request_id: str, reason: str
 ) -> str:

@@ -32,7 +32,11 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
 )
 from mlflow_plugins_pack.approvals.ledger import snapshot
 from mlflow_plugins_pack.approvals.ledger.requests import open_request
-from mlflow_plugins_pack.errors import RegistryBusyError, SourceNotAllowedError
+from mlflow_plugins_pack.errors import (
+    RegistryBusyError,
+    SourceNotAllowedError,
+    SourceNotPinnedError,
+)
 
 MAX_ATTEMPTS = 8
 
@@ -162,6 +166,15 @@ class DecisionLoop:
                     location=files.place,
                     policy=change.rule.name,
                     allowed=allowed,
+                )
+            )
+        if change.rule.require == "pinned" and not files.is_pinned:
+            raise SourceNotPinnedError(
+                messages.not_pinned_by_its_store(
+                    name=change.version.name,
+                    version=change.version.version,
+                    location=files.place or "",
+                    policy=change.rule.name,
                 )
             )
         found = evidence.gather(

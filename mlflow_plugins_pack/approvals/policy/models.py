@@ -142,6 +142,7 @@ class PolicyRule(StrictModel):
     break_glass: BreakGlass | None = None
     inherit_from: list[Name] = []
     sources_under: list[Name] | None = None
+    require: Literal["pinned"] | None = None
 
     def checks_of_tag(self, key: str) -> list[Check]:
         """Return the checks that read a version tag, however its key is spelled."""

@@ -83,6 +83,8 @@ def _row(
         row["consume"] = f"{', '.join(rule.consume.principals)}: approved versions only"
     if rule.sources_under is not None:
         row["sources_under"] = rule.sources_under
+    if rule.require is not None:
+        row["require"] = rule.require
     if rule.inherit_from:
         row["inherit_from"] = rule.inherit_from
     row["terms"] = _terms(policy)

@@ -7,9 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.content.allowed_places import is_allowed
 from mlflow_plugins_pack.approvals.plugin import build_store
-from mlflow_plugins_pack.errors import ApprovalRequiredError, SourceNotAllowedError
+from mlflow_plugins_pack.errors import (
+    ApprovalRequiredError,
+    SourceNotAllowedError,
+    SourceNotPinnedError,
+)
 from tests.support.acting import signed_in
 
 SERVING = {
@@ -91,5 +96,29 @@ def test_a_local_path_is_refused_at_the_request(
         for name, value in SERVING.items():
             monkeypatch.setenv(name, value)
         with pytest.raises(SourceNotAllowedError, match="sources_under"):
+            store.set_registered_model_alias("gov-a", "prod", 1)
+    store.engine.dispose()
+
+
+def test_a_policy_may_require_files_whose_later_writes_show(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "policy.yaml").write_text(
+        "version: 1\ngroups: {leads: [bob]}\npolicies:\n  - name: prod\n"
+        "    match: {models: ['gov-*']}\n    targets: {aliases: [prod]}\n"
+        "    approvals: [{group: leads}]\n    require: pinned\n"
+    )
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(tmp_path / "policy.yaml"))
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "weights").write_text("x")
+    store = build_store(f"approval-sqlite:///{tmp_path / 'x.db'}")
+    with signed_in("alice"):
+        store.create_registered_model("gov-a")
+        store.create_model_version("gov-a", str(tmp_path / "m"))
+        with pytest.raises(ApprovalRequiredError):
+            store.set_registered_model_alias("gov-a", "prod", 1)
+        # As of a store that has neither locks nor entity tags.
+        monkeypatch.setattr(digest, "marks_of", lambda *_: None)
+        with pytest.raises(SourceNotPinnedError, match="requires pinned files"):
             store.set_registered_model_alias("gov-a", "prod", 1)
     store.engine.dispose()

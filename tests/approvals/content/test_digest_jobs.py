@@ -19,15 +19,18 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.content import digest, digest_jobs
+from mlflow_plugins_pack.approvals.content.file_marks import marks_of
 from mlflow_plugins_pack.approvals.content.hashing import (
     Progress,
     ReadingStoppedError,
     hash_files,
 )
 from mlflow_plugins_pack.approvals.database import tables
+from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.folder_digest import digest_files
@@ -158,6 +161,85 @@ def test_what_was_changed_behind_the_approval_is_stale(bench: SlowBench) -> None
     until(lambda: bench.row().state == "done")
     with pytest.raises(errors.StaleApprovalError, match="its files have changed"):
         bench.set_alias(1)
+
+
+def test_a_write_between_reading_and_applying_is_seen(bench: SlowBench) -> None:
+    """The digest of a large file is minutes old when the change is made: its bytes must be, too."""
+    bench.slow()
+    bench.say("erin", "request", 1)
+    bench.feed(b"one")
+    until(lambda: bench.state() == "PENDING 0/1")
+    bench.say("bob", "approve", 1)
+    version = bench.store.get_model_version("gov-a", 1)
+    assert version is not None
+    # As if the file were so large that reading it had gone on behind an earlier call.
+    with bench.store.engine.begin() as connection:
+        row = connection.execute(sa.select(tables.digest_jobs)).one()
+        now = time.time_ns() // 1_000_000
+        read_now = {"started_at": now, "updated_at": now, "state": "done", "digest": of(b"one")}
+        marks = marks_of(get_artifact_repository(str(bench.weights.parent)), None)
+        connection.execute(
+            sa.update(tables.digest_jobs)
+            .where(tables.digest_jobs.c.version_uid == row.version_uid)
+            .values(**read_now, file_marks=marks)
+        )
+    # The same size and the same times: only the time of the change itself differs.
+    times = bench.weights.stat()
+    bench.weights.write_bytes(b"two")
+    os.utime(bench.weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    def is_refused() -> bool:
+        try:
+            bench.set_alias(1)
+        except errors.DigestingError:
+            return False
+        except errors.StaleApprovalError as exc:
+            return "its files have changed" in exc.message
+        raise AssertionError("other bytes than those approved are in production")
+
+    until(is_refused)
+
+
+def test_what_is_written_while_it_is_read_has_no_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "weights").write_bytes(b"one")
+    about = Version("default", "m", 1, "u", "None", str(tmp_path), str(tmp_path), None, False, True)
+    files = digest.Files(about)
+    read = files.read
+
+    def written_meanwhile(progress: Progress) -> str | None:
+        found = read(progress)
+        (tmp_path / "weights").write_bytes(b"two")
+        return found
+
+    monkeypatch.setattr(files, "read", written_meanwhile)
+    job = digest_jobs._Job(files)
+    assert job.wait(60)
+    assert "were written while they were read" in str(job.error)
+
+
+def test_marks_show_every_write(tmp_path: Path, moto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "a").write_bytes(b"one")
+    on_s3 = get_artifact_repository(f"{moto.new_root()}/m")
+    on_s3.log_artifacts(str(tmp_path / "m"))
+    on_disk = get_artifact_repository(str(tmp_path / "m"))
+    for repository in (on_disk, on_s3):
+        before = marks_of(repository, None)
+        assert before == marks_of(repository, None) is not None
+        (tmp_path / "b").write_bytes(b"")
+        repository.log_artifact(str(tmp_path / "b"))
+        more = marks_of(repository, None)
+        (tmp_path / "m" / "a").write_bytes(b"two")
+        if repository is on_s3:
+            repository.log_artifact(str(tmp_path / "m" / "a"))
+        assert len({before, more, marks_of(repository, None)}) == 3
+    assert marks_of(object(), None) is None
+    (tmp_path / "m" / "link").symlink_to(tmp_path)
+    assert marks_of(on_disk, None) is None
 
 
 def test_jobs_that_ended_are_removed_by_a_later_one(bench: SlowBench) -> None:

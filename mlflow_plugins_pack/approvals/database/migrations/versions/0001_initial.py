@@ -205,6 +205,7 @@ sa.Table(
     sa.Column("bytes_total", sa.BigInteger, nullable=False),
     sa.Column("owner", sa.String(80), nullable=False),
     sa.Column("lease_expires_at", sa.BigInteger, nullable=False),
+    sa.Column("file_marks", sa.String(64)),
     sa.Column("started_at", sa.BigInteger, nullable=False),
     sa.Column("updated_at", sa.BigInteger, nullable=False),
     **_OPTIONS,
