@@ -1,4 +1,4 @@
-"""Where approved bytes may be stored: in places that consumers and the server share.
+"""Decides where approved bytes may be stored: in places that consumers and the server share.
 
 An experiment may have any ``artifact_location``. A local path in it means the server's disk to the
 server and the consumer's own disk to a consumer, so what is approved is not what is loaded.

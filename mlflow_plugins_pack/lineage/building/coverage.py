@@ -1,4 +1,4 @@
-"""How far a run's record can be trusted to be complete: the fact ``coverage``."""
+"""Computes the fact ``coverage``: how complete a run's record is, and what was not seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where approved bytes may be: in places that consumers and the server share."""
+"""Approved bytes may be in places that consumers and the server share."""
 
 from __future__ import annotations
 
