@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
@@ -50,10 +51,13 @@ class _Memory(NamedTuple):
     written: Claim
 
 
+# Not of a thread: greenlets share those, and one that waits for the server is muted meanwhile.
+_muted: ContextVar[int] = ContextVar("mlflow_plugins_pack_lineage_muted", default=0)
+
+
 class _Thread(threading.local):
     """State of one thread; class attributes are what a new thread begins with."""
 
-    muted = 0
     creates = False
     attached: tuple[str, ...] = ()
     memory: _Memory | None = None
@@ -90,16 +94,16 @@ class Ownership:
 
     def is_muted(self) -> bool:
         """Return whether this thread works for the pack now."""
-        return self._local.muted > 0
+        return _muted.get() > 0
 
     @contextlib.contextmanager
     def muted(self) -> Iterator[None]:
         """Record nothing that this thread does in the block."""
-        self._local.muted += 1
+        token = _muted.set(_muted.get() + 1)
         try:
             yield
         finally:
-            self._local.muted -= 1
+            _muted.reset(token)
 
     # --- runs -------------------------------------------------------------------------------------
 
@@ -210,7 +214,7 @@ class Ownership:
             None if it is recorded already, there are too many, or the thread works for the pack.
         """
         local = self._local
-        if local.muted:
+        if _muted.get():
             return None
         memory = local.memory
         if memory is None or not self._holds(memory):
@@ -235,7 +239,7 @@ class Ownership:
         folders = seen.folders
         if not folders or path.rpartition("/")[0] not in folders:
             return False
-        if local.muted or not self._holds(memory):
+        if _muted.get() or not self._holds(memory):
             return False
         seen.add(path)
         return True
@@ -254,7 +258,7 @@ class Ownership:
 
     def claim_renamed(self, source: str, writes: bool) -> Claim | None:
         """Return the claim of a written file that is being renamed; None if it was not ours."""
-        if self._local.muted:
+        if _muted.get():
             return None
         owners, thread = self.owners(), threading.get_ident()
         seen = self._seen.get((owners or thread, writes))

@@ -52,8 +52,14 @@ class Delivery:
 
     def forked(self) -> None:
         """Take a new lock: another thread may have held the old one while the process forked."""
-        self._lock = threading.Lock()
+        self.__dict__.pop("_made_lock", None)
         self._reports.forked()
+
+    @property
+    def _lock(self) -> threading.Lock:
+        # Made at first use: gevent may replace what a lock is after mlflow was imported.
+        made: threading.Lock = self.__dict__.setdefault("_made_lock", threading.Lock())
+        return made
 
     @property
     def is_paused(self) -> bool:

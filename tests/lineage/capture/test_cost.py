@@ -70,3 +70,30 @@ def test_plugin_module_loads_in_milliseconds(enabled: str) -> None:
         check=True,
     )
     assert float(done.stdout) < 0.1
+
+
+STATEMENT = """
+import json, sys, time
+from mlflow_plugins_pack.lineage.session import session
+session.start()
+values = ",".join(f"'{number}'" for number in range(50_000))
+statement = f"SELECT * FROM t WHERE id IN ({values})"
+began = time.thread_time()
+session.current().emit_statement(statement, "postgresql://host:5432/shop/public")
+seconds = time.thread_time() - began
+print(json.dumps([seconds, "sqlglot" in sys.modules]))
+"""
+
+
+def test_a_statement_is_not_parsed_in_the_callers_time() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", STATEMENT],
+        env=servers.clean_environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    seconds, is_parser_loaded = json.loads(done.stdout)
+    assert seconds < 0.02
+    assert not is_parser_loaded
