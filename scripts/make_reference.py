@@ -120,17 +120,17 @@ def _errors(base: type, depth: int = 0) -> Iterator[tuple[str, str, str, str]]:
     summary = inspect.cleandoc(base.__doc__ or "").partition("\n\n")[0].replace("\n", " ")
     name = ErrorCode.Name(base.status)
     status = ERROR_CODE_TO_HTTP_STATUS.get(name, 500)
-    has_children = bool(base.__subclasses__())
-    shown_status = "" if has_children and not base.code else str(status)
+    # Other modules derive errors of their own, which count only if they happen to be imported.
+    children = [kind for kind in base.__subclasses__() if kind.__module__ == base.__module__]
+    shown_status = "" if children and not base.code else str(status)
     yield (
         "&nbsp;" * 4 * depth + f"`{base.__name__}`",
         f"`{base.code}`" if base.code else "",
         shown_status,
         summary,
     )
-    for child in base.__subclasses__():
-        if child.__module__ == base.__module__:
-            yield from _errors(child, depth + 1)
+    for child in children:
+        yield from _errors(child, depth + 1)
 
 
 def errors_page() -> str:
