@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 class ModelOverrides(Override):
     """Overrides of what creates, deletes, renames and returns models and versions."""
 
+    # Long: one override for each of the stock store's methods on models and versions, all short.
+
     def create_registered_model(
         self,
         name: str,
