@@ -1,0 +1,93 @@
+"""What a call costs in requests to the storage, and that it does not grow with the run."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+from mlflow_plugins_pack.artifacts.backends.s3 import S3Backend
+from mlflow_plugins_pack.artifacts.store import opening
+from tests.contracts.artifact_repository import new_run_uri
+from tests.support import servers
+
+CALLS = ("read", "write", "write_if_absent", "list", "size", "delete", "folders")
+
+
+class Counting:
+    """Counts what a backend is asked for."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.asked: Counter[str] = Counter()
+        for name in CALLS:
+            monkeypatch.setattr(S3Backend, name, self._counted(name, getattr(S3Backend, name)))
+
+    def _counted(self, name: str, original: Any) -> Any:
+        def call(backend: S3Backend, *arguments: Any) -> Any:
+            self.asked[name] += 1
+            return original(backend, *arguments)
+
+        return call
+
+    def of(self, call: Any) -> Counter[str]:
+        """Return the requests of one call."""
+        self.asked.clear()
+        call()
+        return Counter(self.asked)
+
+
+@pytest.fixture
+def repository(moto: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ArtifactRepository:
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    return get_artifact_repository(new_run_uri(f"cas-{moto.new_root()}"))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[str]:
+    def written() -> Iterator[str]:
+        number = 0
+        while True:
+            number += 1
+            (tmp_path / f"{number}.txt").write_text(f"{number}")
+            yield str(tmp_path / f"{number}.txt")
+
+    return written()
+
+
+def test_calls_on_small_files_cost_the_same_however_large_the_run(repository, files, monkeypatch):
+    counting = Counting(monkeypatch)
+    repository.log_artifact(next(files))
+    repository.list_artifacts()
+    for count in (2, 62):
+        for _ in range(count):
+            repository.log_artifact(next(files))
+        put = counting.of(lambda: repository.log_artifact(next(files)))
+        # The entry is the one write; that the store and the call before are still there is asked
+        # at the same time as each other.
+        assert put == {"write_if_absent": 1, "size": 1, "read": 1}
+        listed = counting.of(repository.list_artifacts)
+        assert listed == {"read": 1}
+        fetched = counting.of(lambda: repository.download_artifacts("2.txt"))
+        assert fetched == {"read": 1}
+    assert len(repository.list_artifacts()) == 67
+
+
+def test_a_process_that_knows_nothing_reads_few_segments(repository, files, monkeypatch):
+    for _ in range(70):
+        repository.log_artifact(next(files))
+    opening._stores.clear()
+    counting = Counting(monkeypatch)
+    listed = counting.of(repository.list_artifacts)
+    # Two joined segments and the six after them; besides, the store's format is looked for.
+    assert listed["list"] == 1
+    assert listed["read"] <= 2 + 6 + 4
+    opening._stores.clear()
+    put = counting.of(lambda: repository.log_artifact(next(files)))
+    assert put["list"] == 1
+    assert put["write_if_absent"] == 1
