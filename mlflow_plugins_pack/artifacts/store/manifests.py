@@ -27,6 +27,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     superseded,
 )
 from mlflow_plugins_pack.artifacts.format.view import View
+from mlflow_plugins_pack.artifacts.store.commit_turns import CommitTurns
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
 from mlflow_plugins_pack.errors import PackError
@@ -56,7 +57,7 @@ class Manifests:
         self._objects = objects
         self._io = SegmentIO(objects)
         self._heads: LRUCache[str, Head] = LRUCache(_HEADS_BYTES, getsizeof=_weight)
-        self._committing: dict[str, threading.Lock] = {}
+        self._turns = CommitTurns()
         self._guard = threading.Lock()
 
     # --- reading ---
@@ -103,7 +104,17 @@ class Manifests:
         Raises:
             ArtifactLockedError: If one of them is on what is locked.
         """
-        self.change(scope, lambda _: operations, needs_view=False)
+        if not self._objects.format.is_numbered:
+            self.change(scope, lambda _: operations, needs_view=False)
+            return
+        numbers: list[int] = []
+
+        def commit(all_operations: Sequence[Operation]) -> None:
+            numbers.append(self._commit(scope, lambda _: all_operations))
+
+        self._turns.together(scope, operations, commit)
+        for number in numbers:
+            self._join_due(scope, number)
 
     def change(
         self, scope: str, decide: Decide, *, needs_view: bool = True, locks: bool = False
@@ -122,21 +133,22 @@ class Manifests:
         if not self._objects.format.is_numbered:
             self._io.run(scope, listed.commit(scope, decide, needs_view=needs_view, locks=locks))
             return
-        with self._guard:
-            turn = self._committing.setdefault(scope, threading.Lock())
         if needs_view:
             self._forget_lost(scope)
-        # One after the other: threads of one process need not find out that they are two.
-        with turn:
-            before = self._known(scope)
-            head = self._io.run(
-                scope,
-                numbered.commit(scope, decide, before, needs_view=needs_view, locks=locks),
-            )
-            self._remember(scope, head)
-        if before is None or head.number != before.number:
-            for first, last in joins_due(head.number):
-                self._try_to_join(scope, first, last)
+        with self._turns.alone(scope):
+            number = self._commit(scope, decide, needs_view=needs_view, locks=locks)
+        self._join_due(scope, number)
+
+    def _commit(
+        self, scope: str, decide: Decide, *, needs_view: bool = False, locks: bool = False
+    ) -> int:
+        """Commit once; return the number of the last call after it."""
+        protocol = numbered.commit(
+            scope, decide, self._known(scope), needs_view=needs_view, locks=locks
+        )
+        head = self._io.run(scope, protocol)
+        self._remember(scope, head)
+        return head.number
 
     def refuse_locked(self, scope: str, operations: Sequence[Operation]) -> None:
         """Refuse operations on what is locked; a commit does, a caller may before it begins.
@@ -152,6 +164,11 @@ class Manifests:
         reading.refuse_locked(scope, self.view(scope), operations)
 
     # --- joining ---
+
+    def _join_due(self, scope: str, number: int) -> None:
+        """Join what the writer of a call joins; done twice, it changes nothing."""
+        for first, last in joins_due(number):
+            self._try_to_join(scope, first, last)
 
     def tidy(self, scope: str) -> None:
         """Join all segments of a scope, if it holds nothing or takes many to read."""

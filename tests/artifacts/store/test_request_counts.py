@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,18 @@ def test_calls_on_small_files_cost_the_same_however_large_the_run(repository, fi
         fetched = counting.of(lambda: repository.download_artifacts("2.txt"))
         assert fetched == {"read": 1}
     assert len(repository.list_artifacts()) == 67
+
+
+def test_files_that_threads_log_at_once_share_entries(repository, files, monkeypatch):
+    repository.log_artifact(next(files))
+    paths = [next(files) for _ in range(48)]
+    counting = Counting(monkeypatch)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(repository.log_artifact, paths))
+    # Joining 32 entries is one more write.
+    assert counting.asked["write_if_absent"] <= len(paths) + 1
+    names = {info.path for info in repository.list_artifacts()}
+    assert names == {Path(path).name for path in paths} | {"1.txt"}
 
 
 def test_a_process_that_knows_nothing_reads_few_segments(repository, files, monkeypatch):
