@@ -17,6 +17,8 @@ from mlflow_plugins_pack.approvals.domain import messages, tag_messages
 from mlflow_plugins_pack.approvals.domain.basis import Basis
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.domain.projection import TargetStatus
+from mlflow_plugins_pack.approvals.domain.tag_names import COMMANDS
+from mlflow_plugins_pack.approvals.enforcement.refusal_log import RefusalLog
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.cli.approvals import pipeline
 from mlflow_plugins_pack.cli.main import cli
@@ -214,3 +216,19 @@ def test_people_tags_rewritten_in_the_database(story: Story) -> None:
     story.call("wait", f"models:/gov-a/{version}", "prod", "--timeout", "0s")
     story.call("verify", f"models:/gov-a/{version}", "prod")
     assert [code for _, code, _ in story.seen] == [0, 0]
+
+
+def test_progress_is_a_field_of_the_error_and_of_the_audit_entry() -> None:
+    progress = DigestProgress(40, 100).as_fields()
+    refusal = errors.DigestingError("the files are being read", progress=progress)
+    answer = json.loads(refusal.serialize_as_json())
+    assert (answer["pack_code"], answer["progress"]) == ("DIGESTING", progress)
+    written: list[Any] = []
+    log = RefusalLog(lambda **values: written.append(values["after"]))
+    log.record(refusal, "erin", "default", "m", 1, "alias:prod")
+    assert written == [{"code": "DIGESTING", "progress": progress}]
+    assert DigestProgress.from_fields(answer["progress"]).text == "40 %"
+
+
+def test_every_command_has_one_handler(bench: ClockBench) -> None:
+    assert tuple(bench.store.commands.by_name) == COMMANDS
