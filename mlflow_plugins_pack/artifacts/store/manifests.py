@@ -234,8 +234,9 @@ class Manifests:
                 return
             if known is not None and known.number == head.number and head.view is None:
                 return
-            if _weight(head) <= _HEADS_BYTES // 2:
-                self._heads[scope] = head
+            # Of a run of more than some 100,000 files only the last number is kept.
+            fits = _weight(head) <= _HEADS_BYTES
+            self._heads[scope] = head if fits else replace(head, view=None)
 
     # --- scopes ---
 
