@@ -243,7 +243,8 @@ def test_locked_artifacts_over_the_server(client, served, tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "CONTENT_LOCKED" in collected.stdout + collected.stderr
+    # What is locked stays, and does not stop the deletion of the other runs.
+    assert collected.returncode == 0, collected.stderr
     assert repository.content_digest() == digest
 
 
