@@ -37,6 +37,7 @@ _WAITING_LIMIT = 100_000
 """Most events that wait to be sorted; reached only where no run, and so no worker, is started."""
 
 
+# Over 250 lines: sorting, building and forks share the locks, whose order one class must show.
 class Records:
     """The events of a process and the records that they become.
 

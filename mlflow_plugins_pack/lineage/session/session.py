@@ -30,6 +30,7 @@ _STATEMENTS_LIMIT = 10_000
 """Number of distinct statements that are remembered, so that each is recorded once."""
 
 
+# Over 250 lines: every call of MLflow and of a capture layer has a method here, which delegates.
 class Session:
     """All state of the capture in this process; the `sink.Sink` of its layers."""
 
