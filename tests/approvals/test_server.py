@@ -276,7 +276,8 @@ def test_free_models_are_stock(site: ServerBench) -> None:
         assert sandbox.version == str(version)
         assert site.client.get_model_version("anything", "1").current_stage == "Production"
     with site.as_user("alice"):
-        renamed = site.client.rename_registered_model("anything", "something")
+        site.client.rename_registered_model("anything", "something")
+        renamed = site.client.get_registered_model("something")
         assert (renamed.name, renamed.aliases) == ("something", {"prod": "1"})
         site.client.delete_registered_model("something")
         assert not site.client.search_registered_models("name IN ('anything', 'something')")
