@@ -369,6 +369,8 @@ LINEAGE_READS = re.compile(
     r'\["GET", "/api/2\.0/(mlflow/runs/get\?|mlflow/logged-models/m-<id>"'
     r"|mlflow-artifacts/artifacts\?path=1%2F<id>%2Fartifacts%2Flineage"
     r"|mlflow/model-versions/search\?filter=run_id%3D%27[0-9a-f]{32}%27"
+    # The version that was just registered without its number being returned.
+    r"|mlflow/model-versions/search\?filter=name%3D%27ordinary%27&max_results=1&"
     # Asked by stock's client before it changes a version's tags, which a prompt has not.
     r"|mlflow/registered-models/get\?name=)"
     r'|\["POST", "/api/2\.0/mlflow/(runs|logged-models)/search"'

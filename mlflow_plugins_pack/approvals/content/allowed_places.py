@@ -33,7 +33,7 @@ def is_allowed(
     """
     if ".." in unquote(urlparse(location).path).split("/"):
         return False
-    place = _path_of(location) if _is_local(location) else location
+    place = _path_of(location) if _is_local(location) else _with_slashes(location)
     if patterns is not None:
         return any(matches_exactly(pattern, place) for pattern in patterns)
     roots = default_roots(environment)
@@ -49,7 +49,7 @@ def default_roots(environment: Mapping[str, str]) -> list[str] | None:
     roots = [_PROXY] if serves else []
     for root in (*own, *ARTIFACT_ROOTS.get()):
         if root and not _is_local(root):
-            roots.append(root)
+            roots.append(_with_slashes(root))
         elif root and not serves:
             roots.append(_path_of(root))
     return roots
@@ -57,6 +57,18 @@ def default_roots(environment: Mapping[str, str]) -> list[str] | None:
 
 def _is_local(location: str) -> bool:
     return urlparse(location).scheme in ("", "file")
+
+
+def _with_slashes(location: str) -> str:
+    """Return a URI of an absolute path with three slashes.
+
+    MLflow makes `cas-file:/a/b` of `cas-file:///a` and `b`.
+    """
+    scheme, colon, path = location.partition(":")
+    is_absolute = path.startswith("/") and not path.startswith("//")
+    return (
+        f"{scheme}://{path}" if colon and is_absolute and scheme != "mlflow-artifacts" else location
+    )
 
 
 def _path_of(location: str) -> str:

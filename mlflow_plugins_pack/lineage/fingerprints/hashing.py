@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import stat
+import threading
 from typing import Any, BinaryIO, NamedTuple
 
 from cachetools import FIFOCache
@@ -62,6 +63,7 @@ class Fingerprinter:
     def __init__(self, folder: str | None = None) -> None:
         self._folder = folder
         self._known: FIFOCache[tuple[FileState, bool], Fingerprint] = FIFOCache(_CACHE_LIMIT)
+        self._large = (os.getpid(), threading.Lock())
 
     def cached(
         self, state: FileState, *, full: bool, also: frozenset[str] = NOTHING
@@ -96,7 +98,13 @@ class Fingerprinter:
             if small:
                 made, after = _hash_small(path, also)
             else:
-                made, after = _hash_large(path, state.size, also, full=full)
+                # The worker and the end of a run may ask for the same large file at once.
+                with self._turn():
+                    if known := self.cached(state, full=full, also=also):
+                        return known
+                    made, after = _hash_large(path, state.size, also, full=full)
+                    if (after.st_size, after.st_mtime_ns) == (state.size, state.mtime_ns):
+                        self._known[state, full] = made
         except OSError:
             return None
         if (after.st_size, after.st_mtime_ns) != (state.size, state.mtime_ns):
@@ -104,6 +112,12 @@ class Fingerprinter:
         self._known[state, full] = made
         self._keep(path, state, made, full=full)
         return made
+
+    def _turn(self) -> threading.Lock:
+        """Return the lock for large files; a forked child has one that no thread holds."""
+        if self._large[0] != os.getpid():
+            self._large = (os.getpid(), threading.Lock())
+        return self._large[1]
 
     def _place(self, path: str, *, full: bool) -> str:
         name = hashlib.sha256(os.fsencode(path) + (b"\0full" if full else b"\0sampled"))

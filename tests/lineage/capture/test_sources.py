@@ -309,13 +309,14 @@ def test_secrets_in_urls_never_appear(
 def test_many_files_are_counted_exactly_and_rolled_up(
     run_script: RunScript, server: servers.MlflowServer, tmp_path: Path
 ) -> None:
+    # Made by this process: what the script itself wrote would be among the first run's outputs.
+    (tmp_path / "images").mkdir()
+    for index in range(300):
+        (tmp_path / f"images/{index:04}.bin").write_bytes(bytes([index % 256]))
     outcome = run_script(
         """
-        import json, pathlib, mlflow
+        import json, mlflow
         ids = []
-        pathlib.Path("images").mkdir()
-        for index in range(300):
-            pathlib.Path(f"images/{index:04}.bin").write_bytes(bytes([index % 256]))
         for _ in range(2):
             with mlflow.start_run() as run:
                 for index in range(300):
