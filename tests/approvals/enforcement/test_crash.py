@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.approvals.support.crashing import WRITES
 from tests.support import servers
 from tests.support.paths import ROOT
 
@@ -45,8 +46,7 @@ def test_a_promotion_is_whole_or_not_there(
     assert done.returncode == 0, done.stderr.decode()[-4000:]
     steps = json.loads(done.stdout)
     outcomes = [outcome for _, _, outcome in steps]
-    writes = ("INSERT", "UPDATE", "WITH", "BEGIN NOT ATOMIC")
-    written = [what for _, what, _ in steps if what.startswith(writes)]
+    written = [what for _, what, _ in steps if what.startswith(WRITES)]
     # The steps are those of the whole act: MLflow's own write, the grant, the log, the request.
     for table in ("registered_model_aliases", "mpp_grant", "mpp_audit", "mpp_request"):
         assert any(table in what for what in written), (table, written)

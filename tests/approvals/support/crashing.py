@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -68,12 +69,25 @@ def left(store: Any, name: str) -> dict[str, Any]:
         }
 
 
+WRITES = ("INSERT", "UPDATE", "WITH", "BEGIN NOT ATOMIC")
+
+
 def kill_at(store: Any, step: int, report: int) -> None:
-    """Let this process die at a step of what it does next, telling first what the step is."""
-    seen = 0
+    """Let this process die at a step of what it does next, telling first what the step is.
+
+    Steps are the writes of this thread and what follows them. Reads before the first write, which
+    depend on what was read a moment ago, and the store's background work are not counted: the same
+    number has to be the same step in each process.
+    """
+    seen, promoting = 0, threading.get_ident()
 
     def reached(what: str) -> None:
         nonlocal seen
+        is_read = what.startswith(("SELECT", "PRAGMA", "SHOW"))
+        if threading.get_ident() != promoting or is_read:
+            return
+        if not seen and not what.startswith(WRITES):
+            return
         seen += 1
         if seen == step:
             os.write(report, what.encode()[:4096])
