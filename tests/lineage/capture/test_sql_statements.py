@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,15 @@ from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import (
     shape,
     tables_of,
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_missed() -> Iterator[None]:
+    """What a test's statements miss is no part of the records of other tests of the process."""
+    not_parsed.clear()
+    yield
+    not_parsed.clear()
+
 
 CASES = {
     "SELECT * FROM t": ("t", ""),
@@ -109,7 +120,6 @@ def test_uri_of_a_table(database: str, table: str, uri: str) -> None:
 
 
 def test_what_cannot_be_parsed_is_named_and_gives_no_table() -> None:
-    not_parsed.clear()
     assert not list(events_of(event("SET x = 1", "postgresql://db:5432/shop/public")))
     assert not not_parsed
     assert not list(events_of(event("CALL refresh()", "postgresql://db:5432/shop/public")))
