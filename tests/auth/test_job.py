@@ -24,7 +24,7 @@ from tests.support.oidc import SECRET, OidcProvider, oidc_provider
 
 # Read before the fixtures clean the environment.
 IS_LONG = bool(os.environ.get("MLFLOW_PACK_JOB_SECONDS"))
-JOB_SECONDS = float(os.environ.get("MLFLOW_PACK_JOB_SECONDS") or "40")
+JOB_SECONDS = float(os.environ.get("MLFLOW_PACK_JOB_SECONDS") or "25")
 TOKEN_SECONDS = 20
 PROCESSES, THREADS = 4, 4
 

@@ -91,7 +91,7 @@ def test_the_list_names_every_case() -> None:
 def test_each_case_runs(group: str, tmp_path: Path) -> None:
     file = tmp_path / "figures.json"
     done = run(
-        *(group, "--scale", "0.01", "--blocks", "2", "--json", str(file), "--work", str(tmp_path))
+        *(group, "--scale", "0.01", "--blocks", "1", "--json", str(file), "--work", str(tmp_path))
     )
     assert done.returncode == 0, done.stderr[-3000:]
     written = json.loads(file.read_text())
@@ -101,7 +101,7 @@ def test_each_case_runs(group: str, tmp_path: Path) -> None:
     ]
     for case in written["cases"]:
         for figure in case["figures"]:
-            assert len(figure["stock"]) == len(figure["pack"]) == 2
+            assert len(figure["stock"]) == len(figure["pack"]) == 1
             assert all(value >= 0 for value in figure["stock"] + figure["pack"]), figure
         assert case["name"] in done.stdout
 
@@ -110,6 +110,6 @@ def test_each_case_runs(group: str, tmp_path: Path) -> None:
 def test_alias_on_a_server_database(name: str) -> None:
     part, program = NEEDS[name]
     find_program(part, program)
-    done = run(name, "--scale", "0.05", "--blocks", "2")
+    done = run(name, "--scale", "0.02", "--blocks", "1")
     assert done.returncode == 0, done.stderr[-3000:]
     assert "alias write" in done.stdout

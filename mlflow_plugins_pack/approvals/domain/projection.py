@@ -20,7 +20,6 @@ from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 
 REQUEST_SUFFIX = ".request"
 APPROVAL_SUFFIX = ".approval"
-MACHINE_SUFFIXES = (REQUEST_SUFFIX, APPROVAL_SUFFIX)
 
 
 class TargetState(str, Enum):
