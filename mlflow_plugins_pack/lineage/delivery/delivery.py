@@ -101,6 +101,26 @@ class Delivery:
                 return
         self._keep(run.run_id, graph, tracking_uri, problem)
 
+    def mark(
+        self, run_id: str, coverage: dict[str, Any], tracking_uri: str, deadline: Deadline
+    ) -> None:
+        """Record that nothing can be attributed to a run, if the server answers.
+
+        Args:
+            run_id: The run.
+            coverage: What its record says of the capture.
+            tracking_uri: Where it is.
+            deadline: When it must be written.
+        """
+        from mlflow_plugins_pack.lineage.delivery import writer
+
+        if self.is_paused:
+            return
+        try:
+            deadline.run(lambda: writer.mark(run_id, coverage, tracking_uri))
+        except Exception:  # noqa: BLE001  # a program does not fail because of it
+            self._pause()
+
     def wait_for_reports(self) -> None:
         """Wait for what is being sent elsewhere, until the deadlines of the runs; for the exit."""
         self._reports.wait()
@@ -135,10 +155,13 @@ class Delivery:
         run.base = before if interim else merged
         return merged
 
+    def _pause(self) -> None:
+        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+
     def _keep(self, run_id: str, graph: Graph, tracking_uri: str, problem: Any) -> None:
         from mlflow_plugins_pack.lineage.delivery import local_queue
 
-        self._paused_until = time.monotonic() + _PAUSE_SECONDS
+        self._pause()
         kept = local_queue.keep(run_id, graph, tracking_uri)
         if self._warned:
             return

@@ -160,17 +160,22 @@ class Records:
 
     # --- out --------------------------------------------------------------------------------------
 
-    def finish(self, run_id: str) -> None:
-        """Write the final record of a run; never raises."""
+    def finish(self, run_id: str, deadline: Deadline | None = None) -> None:
+        """Write the final record of a run; never raises.
+
+        Args:
+            run_id: The run.
+            deadline: When it must be over, if that is not a matter of this run alone.
+        """
+        deadline = deadline or self.deadline()
         with self._ownership.muted(), contextlib.suppress(Exception):
             state = self._runs.state(run_id)
             state.phase = ENDING
             thread = state.thread or threading.get_ident()
             try:
                 if state.applies == NOT:
-                    self._mark(state)
+                    self._mark(state, deadline)
                 elif not state.is_secondary:
-                    deadline = Deadline(self._ownership.muted)
                     status = mlflow_internals.status_being_set()
                     graph = self._final_graph(state, thread, deadline)
                     uri = state.tracking_uri or mlflow_internals.tracking_uri()
@@ -186,14 +191,17 @@ class Records:
                         self._recorder.close(run_id, thread)
                 self._ownership.forget(run_id, thread)
 
-    def _mark(self, state: RunState) -> None:
+    def deadline(self) -> Deadline:
+        """Return when what ends now must be over."""
+        return Deadline(self._ownership.muted)
+
+    def _mark(self, state: RunState, deadline: Deadline) -> None:
         """Record that nothing can be attributed to a run."""
         from mlflow_plugins_pack.lineage.building.coverage import coverage
-        from mlflow_plugins_pack.lineage.delivery import writer
 
         facts = coverage(self._layers, applies=NOT)
         uri = state.tracking_uri or mlflow_internals.tracking_uri()
-        Deadline(self._ownership.muted).run(lambda: writer.mark(state.run_id, facts, uri))
+        self._delivery.mark(state.run_id, facts, uri, deadline)
 
     def _final_graph(self, state: RunState, thread: int, deadline: Deadline) -> Any:
         """Return the record of a run, without a look at its files if those do not answer."""

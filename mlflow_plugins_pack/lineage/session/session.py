@@ -302,9 +302,10 @@ class Session:
         with self.muted(), contextlib.suppress(Exception):
             if not self.is_on():
                 return
+            deadline = self._records.deadline()  # one for all: a program must be able to end
             for state in self._runs.open():
                 if not state.is_finished:
-                    self._records.finish(state.run_id)
+                    self._records.finish(state.run_id, deadline)
             self._children.remove()
             self._records.wait_for_reports()
 
