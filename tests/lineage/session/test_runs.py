@@ -270,8 +270,9 @@ def test_server_away_costs_a_bounded_wait_and_one_warning(
         outcome = run_script(
             f"""
             import atexit, json, os, signal, time
-            ended = lambda: print(json.dumps({{"ids": attached, "seconds": time.monotonic() - began}}))
-            atexit.register(ended)
+            @atexit.register
+            def at_end():
+                print(json.dumps({{"ids": attached, "seconds": time.monotonic() - began}}))
             import mlflow
             from mlflow_plugins_pack.lineage import attach
             client = mlflow.MlflowClient()
