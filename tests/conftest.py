@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,21 @@ os.environ["MLFLOW_PACK_LINEAGE_ENABLED"] = "false"
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test by what it needs besides this process, see tests/support/needs.py."""
+    seconds: Counter[str] = Counter()
     for item in items:
-        if isinstance(item, pytest.Function) and (needs := needs_of(item)):
+        needs = needs_of(item) if isinstance(item, pytest.Function) else None
+        if needs:
             item.add_marker(needs)
+        seconds[_scope_of(item.nodeid)] += _ROUGH_SECONDS[needs]
+    if hasattr(config, "workerinput"):
+        # The longest first, so that no worker is left with one while the others are done.
+        items.sort(key=lambda item: -seconds[_scope_of(item.nodeid)])
+
+
+_ROUGH_SECONDS = {None: 0.05, "server": 1.0, "process": 4.0}
+"""What a test takes, by what it needs."""
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,10 +54,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByModuleAndDatabase(LoadScopeScheduling):  # type: ignore[misc]
         def _split_scope(self, nodeid: str) -> str:
-            module, _, test = nodeid.partition("::")
-            return module + "".join(_DATABASE.findall(test)[:1])
+            return _scope_of(nodeid)
 
+    config.option.loadscopereorder = False  # the order of the workers' collection is better
     return ByModuleAndDatabase(config, log)
+
+
+def _scope_of(nodeid: str) -> str:
+    module, _, test = nodeid.partition("::")
+    return module + "".join(_DATABASE.findall(test)[:1])
 
 
 # In a test's id: the first parameter that names a database, and whether workspaces are on.
