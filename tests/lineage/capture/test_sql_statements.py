@@ -20,7 +20,7 @@ from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import (
 
 @pytest.fixture(autouse=True)
 def nothing_missed() -> Iterator[None]:
-    """What a test's statements miss is no part of the records of other tests of the process."""
+    """What a test's statements miss is not part of the records of other tests of the process."""
     not_parsed.clear()
     yield
     not_parsed.clear()
