@@ -330,6 +330,27 @@ APPROVALS_DIGEST_SECONDS: Setting[int] = Setting(
     parse_count,
     "Seconds a request may spend hashing files before the work continues in the background.",
 )
+REVIEW_URL: Setting[str] = Setting(
+    "MLFLOW_PACK_REVIEW_URL",
+    "",
+    str,
+    "Address of the review app as browsers reach it, such as `https://mlflow.example.com`; "
+    "refusals and webhooks then name the page of the request.",
+)
+REVIEW_MLFLOW_URL: Setting[str] = Setting(
+    "MLFLOW_PACK_REVIEW_MLFLOW_URL",
+    "",
+    str,
+    "Address of MLflow's pages as browsers reach them, for the review app's links; if not set, "
+    "they are on the review app's own host.",
+)
+REVIEW_INNER_APP: Setting[str] = Setting(
+    "MLFLOW_PACK_REVIEW_INNER_APP",
+    "",
+    str,
+    "Name of the MLflow app that `--app-name approvals` wraps; if not set, MLflow's own without "
+    "sign-in.",
+)
 
 
 def all_settings() -> list[Setting[object]]:

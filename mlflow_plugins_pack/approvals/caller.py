@@ -1,7 +1,8 @@
 """The verified caller of a request: only what an authenticating server verified counts.
 
 Handlers run inside a Flask request, also under uvicorn, so a store can ask there. Never from tags,
-bodies, headers or ``request.authorization``: those are not verified.
+bodies, headers or ``request.authorization``: those are not verified. The review app, which runs
+outside Flask, names the caller that it has verified with `acting_as`.
 """
 
 from __future__ import annotations
@@ -35,7 +36,21 @@ def current_caller(settings: Identity) -> Caller | None:
     """
     from mlflow_plugins_pack.identity.resolvers import resolve
 
-    return resolve(settings)
+    acting = _acting.get()
+    return resolve(settings) if acting is None else acting[0]
+
+
+_acting: ContextVar[tuple[Caller | None] | None] = ContextVar("mpp_acting", default=None)
+
+
+@contextlib.contextmanager
+def acting_as(caller: Caller | None) -> Iterator[None]:
+    """Let the block act for a caller that the review app has verified; None: for no one."""
+    token = _acting.set((caller,))
+    try:
+        yield
+    finally:
+        _acting.reset(token)
 
 
 _for_server: ContextVar[bool] = ContextVar("mpp_for_server", default=False)

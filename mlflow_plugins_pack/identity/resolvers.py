@@ -11,7 +11,7 @@ import hmac
 import ipaddress
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,36 @@ def resolve(settings: Identity) -> Caller | None:
         found = flask.g.mlflow_pack_caller = settings, _search(settings)
     caller: Caller | None = found[1]
     return caller
+
+
+def identify(
+    settings: Identity, environ: Mapping[str, Any], ask_server: Callable[[], str | None]
+) -> Caller | None:
+    """Return the caller of a request that does not run in MLflow's server.
+
+    Args:
+        settings: The sources to ask, in order.
+        environ: The request's address and headers, as a WSGI environment has them.
+        ask_server: Returns the user whom the MLflow server signs the same request in as; None if
+            it signs no one in. It stands for the sources ``basic_auth`` and ``oidc``.
+
+    Raises:
+        RefusedError: If the credentials presented are not valid.
+    """
+    for name in settings.sources:
+        found: Caller | None
+        if name == "jwt" and settings.jwt is not None:
+            header = settings.jwt.header
+            found = from_jwt({header: _header(environ, header.replace("-", "_"))}, settings.jwt)
+        elif name == "trusted_header" and settings.trusted_header is not None:
+            found = from_trusted_header(environ, settings.trusted_header)
+        else:
+            user = ask_server()
+            # The server does not say which groups a user has, which takes none away.
+            found = None if user is None else Caller(user, source="basic_auth")
+        if found is not None:
+            return found
+    return None
 
 
 def _search(settings: Identity) -> Caller | None:

@@ -14,6 +14,7 @@ from tests.support import templates
 
 if TYPE_CHECKING:
     from tests.approvals.support.bench import ClockBench
+    from tests.approvals.support.review_sites import ReviewSite
     from tests.approvals.support.sites import Site
 
 
@@ -55,3 +56,12 @@ def bench(tmp_path: Path, empty_database: Path, monkeypatch: pytest.MonkeyPatch)
 
     shutil.copy(empty_database, tmp_path / "mlflow.db")
     return ClockBench(tmp_path, monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def review(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ReviewSite]:
+    """A stock server with the review app next to it, for all tests that can share it."""
+    from tests.approvals.support.review_sites import review_site
+
+    with review_site(tmp_path_factory.mktemp("review")) as found:
+        yield found

@@ -66,11 +66,25 @@ class Commands:
             target, text = parse_command(value)
         except ValueError as exc:
             raise InvalidCommandError(tag_messages.command_malformed(command, str(exc))) from exc
-        if len(text) > MAX_COMMENT_LENGTH:
+        self.give(command, Command(name, version, target, text or None))
+
+    def give(self, name: str, command: Command) -> None:
+        """Run a command; the audit log keeps a refusal.
+
+        Args:
+            name: A key of `by_name`.
+            command: What it is about.
+
+        Raises:
+            ApprovalError: If it is refused; nothing was changed unless the message says so.
+        """
+        if len(command.text or "") > MAX_COMMENT_LENGTH:
             problem = f"the text is longer than {MAX_COMMENT_LENGTH} characters"
-            raise InvalidCommandError(tag_messages.command_malformed(command, problem))
+            raise InvalidCommandError(tag_messages.command_malformed(name, problem))
         try:
-            self.by_name[command](Command(name, version, target, text or None))
+            self.by_name[name](command)
         except ApprovalError as refusal:
-            self._enforcer.record_refusal(refusal, name, version, target.key)
+            self._enforcer.record_refusal(
+                refusal, command.name, command.version, command.target.key
+            )
             raise

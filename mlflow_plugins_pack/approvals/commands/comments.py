@@ -11,6 +11,7 @@ from mlflow_plugins_pack.approvals.commands.runner import (
     Command,
     CommandRunner,
 )
+from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.domain import messages, tag_messages
 from mlflow_plugins_pack.approvals.enforcement.change import Decision, Outcome
 from mlflow_plugins_pack.approvals.ledger import comments
@@ -74,6 +75,24 @@ class CommentCommands:
 
         self._runner.run(command, work, verb="changing a comment on")
 
+    def add_to_version(self, name: str, version: int, text: str) -> str:
+        """Comment on a version, whatever its targets, and return the comment's id.
+
+        Raises:
+            ApprovalError: If the version does not exist, or the text is empty or too long.
+        """
+        _check_length(text)
+        enforcer = self._runner.enforcer
+
+        def work(session: Session) -> str:
+            workspace = enforcer.governance.workspace()
+            found = mlflow_tables.find_version(session, workspace, name, version)
+            if found is None:
+                raise NoOpenRequestError(messages.no_version(name, version))
+            return comments.add(enforcer.ledger(session), found, text, target=None, request_id=None)
+
+        return enforcer.transactions.write(work)
+
     def edit(self, comment_id: str, text: str | None) -> None:
         """Change one's own comment, or delete it.
 
@@ -84,9 +103,8 @@ class CommentCommands:
         Raises:
             ApprovalError: If the caller has no comment of that id, or the text is too long.
         """
-        if text is not None and not 0 < len(text) <= MAX_COMMENT_LENGTH:
-            problem = f"a comment has 1 to {MAX_COMMENT_LENGTH} characters"
-            raise InvalidCommandError(tag_messages.command_malformed("comment", problem))
+        if text is not None:
+            _check_length(text)
         enforcer = self._runner.enforcer
 
         def work(session: Session) -> None:
@@ -96,6 +114,12 @@ class CommentCommands:
                 )
 
         enforcer.transactions.write(work)
+
+
+def _check_length(text: str) -> None:
+    if not 0 < len(text) <= MAX_COMMENT_LENGTH:
+        problem = f"a comment has 1 to {MAX_COMMENT_LENGTH} characters"
+        raise InvalidCommandError(tag_messages.command_malformed("comment", problem))
 
 
 def _text(command: Command, name: str) -> str:

@@ -42,12 +42,14 @@ class Command:
         version: Its version.
         target: The target as the caller wrote it.
         text: The comment or reason, if any.
+        request_id: The request that the caller has seen; None: whichever is open.
     """
 
     name: str
     version: int
     target: Target
     text: str | None = None
+    request_id: str | None = None
 
 
 Work = Callable[[Decision], Outcome[Any]]
@@ -101,7 +103,8 @@ class CommandRunner:
             change: ProposedChange | Absent | None,
             evidence: Evidence | None,
         ) -> Outcome[Any]:
-            return work(self._decision(session, _change(change), evidence))
+            decision = self._decision(session, _change(change), evidence)
+            return work(_about_seen(decision, command.request_id))
 
         preview, _, outcome = enforcer.loop.run(command.name, plan, gather, decide)
         if verb is not None:
@@ -155,6 +158,14 @@ def _change(change: ProposedChange | Absent | None) -> ProposedChange:
     if not isinstance(change, ProposedChange):
         raise AssertionError("a command's plan returns a change or raises")  # noqa: TRY004
     return change
+
+
+def _about_seen(decision: Decision, request_id: str | None) -> Decision:
+    """Leave out an open request that has taken the place of the one that the caller has seen."""
+    request = decision.open_request
+    if request_id is None or request is None or request.id == request_id:
+        return decision
+    return replace(decision, open_request=None)
 
 
 def _open(ledger: Ledger, change: ProposedChange, *, review: bool = False) -> Request | None:

@@ -10,7 +10,7 @@ import logging
 import os
 import posixpath
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -83,7 +83,17 @@ def _outermost_pairs(text: str) -> Iterator[tuple[str, str]]:
 
 def lineage_of(run: Any) -> Lineage | None:
     """Return what a run's ``lineage.*`` tags say; where they are shortened, ``lineage.json``."""
-    tags = run.data.tags
+    place = location.run_location(run, "lineage")
+    return lineage_in(run.data.tags, lambda: read_file(place, "lineage.json"))
+
+
+def lineage_in(tags: Mapping[str, str], read_whole: Callable[[], str | None]) -> Lineage | None:
+    """Return what the ``lineage.*`` tags of a run say.
+
+    Args:
+        tags: The run's tags.
+        read_whole: Returns the run's ``lineage.json``, which has what the tags leave out.
+    """
     inputs = parsed(tags.get("lineage.inputs"), list)
     if inputs is None:
         return None
@@ -93,8 +103,7 @@ def lineage_of(run: Any) -> Lineage | None:
         shortened.get(key) for key in ("inputs", "rolled_up", "dropped")
     )
     if not is_complete:
-        text = read_file(location.run_location(run, "lineage"), "lineage.json")
-        whole = parsed(text, dict) or {}
+        whole = parsed(read_whole(), dict) or {}
         listed = whole.get("inputs")
         if isinstance(listed, list):
             inputs, is_named = _with_members(listed, whole.get("members"))

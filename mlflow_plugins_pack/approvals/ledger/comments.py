@@ -14,11 +14,12 @@ from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 
 def add(
     ledger: Ledger, version: Version, text: str, *, target: Target | None, request_id: str | None
-) -> None:
-    """Add the actor's comment on a version."""
+) -> str:
+    """Add the actor's comment on a version and return its id."""
+    comment_id = uuid.uuid4().hex
     ledger.session.execute(
         sa.insert(comments).values(
-            id=uuid.uuid4().hex,
+            id=comment_id,
             workspace=version.workspace,
             name=version.name,
             version=version.version,
@@ -37,6 +38,7 @@ def add(
         request_id=request_id,
         after={"comment": text},
     )
+    return comment_id
 
 
 def edit(ledger: Ledger, comment_id: str, text: str | None) -> bool:

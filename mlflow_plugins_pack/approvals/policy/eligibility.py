@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from typing import Protocol
 
 from mlflow_plugins_pack.approvals.domain.matching import fold
+from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
 from mlflow_plugins_pack.approvals.policy.models import Defaults
 
 
@@ -79,3 +80,21 @@ def approvers(defaults: Defaults, request: Asked, votes: Iterable[Vote]) -> list
         for vote in votes
         if vote.verdict == "approve" and ban(defaults, request, vote.approver) is None
     ]
+
+
+def would_count(
+    defaults: Defaults, rules: Sequence[Rule], request: Asked, votes: Sequence[Vote], user: str
+) -> bool:
+    """Return whether a person's approval would bring a request nearer to what it needs."""
+    if ban(defaults, request, user) is not None:
+        return False
+    people = approvers(defaults, request, votes)
+    return tally(rules, [*people, user]).have > tally(rules, people).have
+
+
+def missing_approvers(
+    defaults: Defaults, rules: Sequence[Rule], request: Asked, votes: Sequence[Vote]
+) -> list[str]:
+    """Return the people whose approval would count in addition to those who approved."""
+    members = {member for rule in rules for member in rule.members}
+    return sorted(m for m in members if would_count(defaults, rules, request, votes, m))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database.tables import audit as audit_table
 from mlflow_plugins_pack.approvals.database.tables import comments, requests
@@ -64,12 +65,19 @@ def uids_of(connection: sa.Connection, name: str, version: int) -> set[str]:
     return found
 
 
+def audit_actions(session: Session | sa.Connection) -> list[str]:
+    """Return the actions that the audit log has entries of."""
+    query = sa.select(audit_table.c.action).distinct().order_by(audit_table.c.action)
+    return list(session.execute(query).scalars())
+
+
 def audit_entries(
-    connection: sa.Connection,
+    connection: Session | sa.Connection,
     limit: int | None = None,
     *,
     since: int | None = None,
     until: int | None = None,
+    before: int | None = None,
     **where: Any,
 ) -> list[dict[str, Any]]:
     """Return the newest audit entries that fit, oldest first.
@@ -79,6 +87,7 @@ def audit_entries(
         limit: At most so many.
         since: Not before, in milliseconds since the epoch.
         until: Not after.
+        before: Only entries with a smaller number.
         where: Values of columns; a ``request_id`` may be its beginning; None: any.
     """
     table = audit_table
@@ -88,6 +97,8 @@ def audit_entries(
     for name, value in where.items():
         if value is not None:
             query = query.where(table.c[name] == value)
+    if before is not None:
+        query = query.where(table.c.seq < before)
     if since is not None:
         query = query.where(table.c.created_at >= since)
     if until is not None:

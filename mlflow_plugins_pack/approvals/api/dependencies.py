@@ -1,0 +1,48 @@
+"""What FastAPI passes to endpoints: the review app, the visitor."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+
+from mlflow_plugins_pack.approvals.api.review import Review
+from mlflow_plugins_pack.approvals.api.visitors import Visitor
+
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+def review_of(request: Request) -> Review:
+    """Return the review app's parts."""
+    found: Review = request.app.state.review
+    return found
+
+
+def visitor_of(request: Request) -> Visitor:
+    """Return who makes the request.
+
+    Raises:
+        SignInNeededError: If they must sign in first.
+    """
+    return review_of(request).visitor_of(request)
+
+
+def json_only(request: Request) -> None:
+    """Refuse bodies of another type, which a form on another site's page could send.
+
+    Raises:
+        MlflowException: ``INVALID_PARAMETER_VALUE``.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if request.method in _WITH_BODY and kind != "application/json":
+        raise MlflowException(
+            "The body must be JSON, with the header Content-Type: application/json. Nothing was "
+            "changed.",
+            INVALID_PARAMETER_VALUE,
+        )
+
+
+ReviewOf = Annotated[Review, Depends(review_of)]
+VisitorOf = Annotated[Visitor, Depends(visitor_of)]

@@ -1,0 +1,214 @@
+"""What every endpoint works with: the registry store, the MLflow server, the visitor."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cachetools import TTLCache
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.utils.workspace_context import WorkspaceContext
+from sqlalchemy.orm import Session
+from starlette.requests import HTTPConnection
+
+from mlflow_plugins_pack.approvals import caller
+from mlflow_plugins_pack.approvals.api.mlflow_server import MlflowServer
+from mlflow_plugins_pack.approvals.api.visitors import (
+    KEEP_SECONDS,
+    WORKSPACE_HEADER,
+    Visitor,
+    Visitors,
+)
+from mlflow_plugins_pack.approvals.commands.runner import Command
+from mlflow_plugins_pack.approvals.ledger.requests import Request
+from mlflow_plugins_pack.approvals.policy.models import Policy
+from mlflow_plugins_pack.approvals.reports import request_lists
+from mlflow_plugins_pack.errors import IdentityRequiredError
+
+if TYPE_CHECKING:
+    from mlflow_plugins_pack.approvals.store.store import ApprovalStoreMixin
+
+T = TypeVar("T")
+_SLOW_SECONDS = 30.0
+_DENIED = frozenset({PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST})
+
+
+@dataclass(frozen=True)
+class Site:
+    """Addresses that pages and messages name.
+
+    Attributes:
+        mlflow_url: MLflow's pages, as a browser reaches them; empty: on the same origin.
+        has_workspaces: Whether the server has workspaces.
+        has_stores: Whether this process has the server's stores of runs and artifacts; without, it
+            reaches them as a client of the server.
+    """
+
+    mlflow_url: str = ""
+    has_workspaces: bool = False
+    has_stores: bool = False
+
+
+class Review:
+    """The review app's parts.
+
+    Args:
+        open_store: Returns the registry store, always the same.
+        server: The MLflow server.
+        site: The addresses.
+    """
+
+    def __init__(
+        self,
+        open_store: Callable[[], ApprovalStoreMixin],
+        server: MlflowServer,
+        site: Site,
+    ) -> None:
+        self._open_store = open_store
+        self.server = server
+        self.site = site
+        self._visitors = Visitors(server)
+        self._readable: TTLCache[tuple[str, str], bool] = TTLCache(65536, KEEP_SECONDS)
+        self._slow: TTLCache[str, Any] = TTLCache(8, _SLOW_SECONDS)
+        self._lock = threading.Lock()
+
+    @property
+    def store(self) -> ApprovalStoreMixin:
+        """The registry store, which enforces the policy."""
+        return self._open_store()
+
+    def visitor_of(self, request: HTTPConnection) -> Visitor:
+        """Return who makes a request.
+
+        Raises:
+            SignInNeededError: If they must sign in first.
+        """
+        settings = self.store.governance.policies.current().file.identity
+        workspace = "default"
+        if self.site.has_workspaces:
+            asked = request.query_params.get("workspace") or request.headers.get(WORKSPACE_HEADER)
+            workspace = asked or workspace
+        return self._visitors.identify(request, settings, workspace)
+
+    @contextlib.contextmanager
+    def acting(self, visitor: Visitor) -> Iterator[ApprovalStoreMixin]:
+        """Act on the store in the visitor's name; what they may do, the policy decides."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(caller.acting_as(visitor.caller))
+            stack.enter_context(WorkspaceContext(visitor.workspace))
+            if self.site.has_stores:
+                stack.enter_context(caller.for_server())
+            yield self.store
+
+    def read(self, visitor: Visitor, work: Callable[[Session, Policy], T]) -> T:
+        """Read the registry's database under the policy in force for the visitor."""
+        with self.acting(visitor) as store:
+            policy = store.governance.policy()
+            return store.enforcer.transactions.read(lambda session: work(session, policy))
+
+    def now_and_then(self, name: str, work: Callable[[], T]) -> T:
+        """Return what slow work found, which is done once in half a minute, in one thread."""
+        with self._lock:
+            if name not in self._slow:
+                self._slow[name] = work()
+            found: T = self._slow[name]
+            return found
+
+    # --- what a visitor may read ----------------------------------------------------------------
+
+    def may_read(self, visitor: Visitor, name: str) -> bool:
+        """Return whether MLflow lets the visitor read a model or prompt.
+
+        Raises:
+            MlflowException: If the server cannot say.
+        """
+        key = (visitor.key, name)
+        found = self._readable.get(key)
+        if found is None:
+            try:
+                self.server.call(
+                    "GET", "registered-models/get", visitor.credentials, params={"name": name}
+                )
+                found = True
+            except MlflowException as exc:
+                if ErrorCode.Value(exc.error_code) not in _DENIED:
+                    raise
+                found = False
+            self._readable[key] = found
+        return found
+
+    def require_read(self, visitor: Visitor, name: str) -> None:
+        """Refuse what the visitor may not read, in the words of what does not exist.
+
+        Raises:
+            MlflowException: ``RESOURCE_DOES_NOT_EXIST``.
+        """
+        if not self.may_read(visitor, name):
+            raise not_found(f"the model or prompt {name!r}")
+
+    def request(self, visitor: Visitor, request_id: str) -> Request:
+        """Return a request that the visitor may read.
+
+        Raises:
+            MlflowException: ``RESOURCE_DOES_NOT_EXIST``, also where it exists and is not theirs.
+        """
+        found = self.read(visitor, lambda s, _: request_lists.find(s, request_id))
+        if found is None or found.workspace != visitor.workspace:
+            raise not_found(f"the request {request_id!r}")
+        if not self.may_read(visitor, found.name):
+            raise not_found(f"the request {request_id!r}")
+        return found
+
+    # --- what a visitor does ----------------------------------------------------------------------
+
+    def give(self, visitor: Visitor, name: str, command: Command) -> None:
+        """Run a command of `approvals.commands` in the visitor's name.
+
+        It is written as the server: reading the model and a vote by the policy are enough.
+
+        Raises:
+            ApprovalError: If the policy refuses it.
+            MlflowException: If the visitor may not read the model.
+        """
+        require_user(visitor)
+        self.require_read(visitor, command.name)
+        with self.acting(visitor) as store:
+            store.commands.give(name, command)
+
+    def forward(
+        self, visitor: Visitor, method: str, path: str, body: dict[str, Any]
+    ) -> dict[str, Any]:
+        """Make one of MLflow's own calls with the visitor's own credentials.
+
+        Raises:
+            MlflowException: MLflow's refusal, or the store's.
+        """
+        require_user(visitor)
+        return self.server.call(method, path, visitor.credentials, json=body)
+
+
+def require_user(visitor: Visitor) -> str:
+    """Return the visitor's name.
+
+    Raises:
+        IdentityRequiredError: If they have none.
+    """
+    if visitor.user is None:
+        raise IdentityRequiredError(
+            "this needs a signed-in user, and the server signs no one in. Nothing was changed. "
+            "Start MLflow with an app that authenticates users, such as --app-name basic-auth."
+        )
+    return visitor.user
+
+
+def not_found(what: str) -> MlflowException:
+    """Return the error for what does not exist, or must not be shown to exist."""
+    return MlflowException(
+        f"{what} does not exist, or you may not read it. Nothing was changed. Check the name, or "
+        "ask for the permission READ.",
+        RESOURCE_DOES_NOT_EXIST,
+    )

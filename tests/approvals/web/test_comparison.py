@@ -1,0 +1,106 @@
+"""Comparing a candidate with the holder; Markdown; charts."""
+
+from __future__ import annotations
+
+import pytest
+
+from mlflow_plugins_pack.approvals.web import comparison, markdown, plots
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("auc", 1),
+        ("val_accuracy", 1),
+        ("test/f1", 1),
+        ("valLoss", -1),
+        ("rmse", -1),
+        ("latency_ms", -1),
+        ("rows", 0),
+        ("accessories", 0),
+        ("flossing", 0),
+    ],
+)
+def test_which_way_is_better_is_read_from_the_name(metric: str, direction: int) -> None:
+    assert comparison.direction_of(metric) == direction
+
+
+def test_metrics() -> None:
+    new = {"auc": 0.93, "loss": 0.5, "rows": 2.0, "f1": float("nan"), "only_new": 1.0}
+    old = {"auc": 0.91, "loss": 0.4, "rows": 1.0, "f1": 0.5, "only_old": 1.0}
+    found = {row.name: row for row in comparison.metrics(new, old, has_holder=True)}
+    assert {name: row.change for name, row in found.items()} == {
+        "auc": "better",
+        "loss": "worse",
+        "rows": "changed",
+        "f1": "changed",
+        "only_new": "new",
+        "only_old": "gone",
+    }
+    assert found["auc"].detail == "+0.02 (+2.2%)"
+    alone = comparison.metrics(new, {}, has_holder=False)
+    assert {row.change for row in alone} == {"same"}  # without a holder nothing differs
+
+
+def test_data_with_other_bytes_is_told_from_new_and_gone() -> None:
+    def entry(name: str, digest: str) -> dict[str, object]:
+        return {"u": f"s3://d/{name}", "h": f"sha256:{digest}", "n": 2048, "r": "data"}
+
+    rows = comparison.data(
+        [entry("a", "1"), entry("b", "2"), entry("new", "3")],
+        [entry("a", "1"), entry("b", "9"), entry("old", "3")],
+        has_holder=True,
+    )
+    assert [(row.name, row.change) for row in rows] == [
+        ("s3://d/a", "same"),
+        ("s3://d/b", "changed"),
+        ("s3://d/new", "new"),
+        ("s3://d/old", "gone"),
+    ]
+    assert rows[0].candidate == "2.0 KiB, sha256:1"
+
+
+def test_text_diff() -> None:
+    kinds = [kind for kind, _ in comparison.text_diff("a\nb", "a\nc")]
+    assert kinds == ["at", "same", "del", "add"]
+    long = comparison.text_diff("", "\n".join(map(str, range(1000))), limit=10)
+    assert (len(long), long[-1][0]) == (11, "at")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<script>alert(1)</script>",
+        "<img src=x onerror=alert(1)>",
+        "[x](javascript:alert(1))",
+        "[x](JaVaScRiPt:alert(1))",
+        "[x](data:text/html,<script>alert(1)</script>)",
+        "![x](https://evil.example/pixel.png)",
+        "<https://ok.example><svg onload=alert(1)>",
+        "[x](vbscript:x)",
+        '[x](https://a.example "onmouseover=alert(1) ")',
+        "[a]: javascript:alert(1)\n\n[a]",
+    ],
+)
+def test_markdown_lets_no_active_content_through(text: str) -> None:
+    found = str(markdown.render(text)).lower()
+    for tag in ("<script", "<img", "<svg", "<iframe"):
+        assert tag not in found
+    for scheme in ("javascript:", "data:", "vbscript:"):
+        assert f'href="{scheme}' not in found
+    assert " onerror=" not in found.replace("&lt;img src=x onerror=", "")
+
+
+def test_markdown_renders_what_reviewers_write() -> None:
+    found = str(markdown.render("**yes**, see [it](https://a.example/x)\n\n- `a`"))
+    assert "<strong>yes</strong>" in found
+    assert 'href="https://a.example/x" rel="nofollow noopener noreferrer ugc"' in found
+    assert "<li><code>a</code></li>" in found
+
+
+def test_plots_leave_out_what_is_not_finite() -> None:
+    found = plots.plot("loss", [(0, 2.0), (1, float("nan")), (2, 1.0)], [])
+    assert found is not None
+    assert (found.candidate, found.low, found.high) == ("0.0,10.0 600.0,140.0", "1", "2")
+    assert plots.plot("loss", [(0, 2.0)], []) is None
+    assert plots.plot("loss", [(5, 1.0), (5, 1.0)], [(0, float("inf"))]) is not None
