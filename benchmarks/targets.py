@@ -8,13 +8,20 @@ import os
 import shutil
 import sys
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 
 class Target(Protocol):
-    """A place that gives out empty roots."""
+    """A place that gives out empty roots.
+
+    Attributes:
+        environment: What a process needs to reach it.
+    """
+
+    environment: Mapping[str, str]
 
     def new_root(self) -> str:
         """Return the stock URI of an empty root."""
@@ -28,6 +35,8 @@ class Target(Protocol):
 
 class Disk:
     """Folders below one folder."""
+
+    environment: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -53,14 +62,15 @@ class S3:
     def __init__(self, endpoint: str) -> None:
         import boto3
 
-        os.environ.update(
-            MLFLOW_S3_ENDPOINT_URL=endpoint,
-            MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE="path",
-            AWS_ACCESS_KEY_ID="benchmark",
-            AWS_SECRET_ACCESS_KEY="benchmark",
-            AWS_DEFAULT_REGION="us-east-1",
-            AWS_EC2_METADATA_DISABLED="true",
-        )
+        self.environment: Mapping[str, str] = {
+            "MLFLOW_S3_ENDPOINT_URL": endpoint,
+            "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "path",
+            "AWS_ACCESS_KEY_ID": "benchmark",
+            "AWS_SECRET_ACCESS_KEY": "benchmark",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+        }
+        os.environ.update(self.environment)
         self.endpoint = endpoint
         self._client = boto3.client("s3", endpoint_url=endpoint)
 

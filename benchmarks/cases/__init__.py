@@ -4,6 +4,7 @@ from benchmarks.cases import (
     alias,
     alias_http,
     artifacts,
+    artifacts_proxied,
     imports,
     lineage,
     lineage_coverage,
@@ -14,6 +15,7 @@ from benchmarks.cases import (
 
 CASES = (
     *artifacts.CASES,
+    *artifacts_proxied.CASES,
     *alias.CASES,
     *alias_http.CASES,
     request.CASE,

@@ -125,7 +125,7 @@ def _measure(
                 side.download(step, goal)
             down_wall += watch.wall_seconds
             down_cpu += watch.cpu_seconds
-            _expect_same(path, goal)
+            expect_same(path, goal)
     side.remove()
     return {
         "up": up_wall,
@@ -136,7 +136,7 @@ def _measure(
     }
 
 
-def _expect_same(wanted: Path, got: Path) -> None:
+def expect_same(wanted: Path, got: Path) -> None:
     for folder, _, files in os.walk(wanted):
         other = got / Path(folder).relative_to(wanted)
         same, different, missing = filecmp.cmpfiles(folder, other, files, shallow=False)
@@ -205,7 +205,7 @@ _STORIES: tuple[tuple[str, str, Maker, dict[str, str]], ...] = (
     ("again", "200 MiB that are there already", same_again, {"stored": ">= 100x"}),
 )
 
-_KINDS = {
+KINDS = {
     "s3": "S3 on loopback",
     "far-s3": "S3 that takes 20 ms to answer",
     "disk": "local disk",
@@ -218,6 +218,6 @@ CASES = tuple(
         3,
         partial(_run, kind, maker, {} if kind == "disk" else goals),
     )
-    for kind, where in _KINDS.items()
+    for kind, where in KINDS.items()
     for name, summary, maker, goals in _STORIES
 )

@@ -72,7 +72,7 @@ class PathView:
     def file(self) -> FileEntry | None:
         """The file at the path, unless there is also a folder with something in it."""
         entry = self.view.files.get(self.full)
-        return None if entry is not None and self.view.children(self.full) else entry
+        return None if entry is not None and self.view.has_children(self.full) else entry
 
     def is_folder(self) -> bool:
         """Return whether there is a folder at the path; the repository's root always is one."""
@@ -87,8 +87,7 @@ class PathView:
             ArtifactConflictError: If it holds a file and a folder of one name.
         """
         files = sorted(self.view.under(self.full), key=lambda entry: entry.path)
-        folders = self.view.all_folders()
-        both = [e.path for e in files if e.path in folders and e.path != self.full]
+        both = [e.path for e in files if self.view.has_folder(e.path) and e.path != self.full]
         if both:
             raise ArtifactConflictError(
                 f"{self.path or 'The artifact root'!r} has both a file and a folder "

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
+
+from immutables import Map
 
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import (
@@ -16,20 +18,101 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
     Unlock,
 )
 
+_NO_FILES: Mapping[str, FileEntry] = MappingProxyType({})
+_NO_NAMES: Map[str, None] = Map()
 
-@dataclass
+
 class View:
     """Files and folders of one scope, or of several put together.
 
+    Looking a path up, listing a folder and changing a path cost as much as the path is deep and the
+    folder has entries, however many files there are elsewhere: the maps are persistent ones (hash
+    array mapped tries), which a changed copy shares but for a few nodes.
+
     Attributes:
-        files: By path.
-        folders: Paths of folders that were made explicitly.
+        files: By path; never changed in place.
         locks: What may not be changed.
     """
 
-    files: dict[str, FileEntry] = field(default_factory=dict)
-    folders: set[str] = field(default_factory=set)
-    locks: set[Lock] = field(default_factory=set)
+    def __init__(
+        self,
+        files: Mapping[str, FileEntry] = _NO_FILES,
+        folders: Iterable[str] = (),
+        locks: Iterable[Lock] = (),
+    ) -> None:
+        self.files: Map[str, FileEntry] = Map()
+        self.locks: set[Lock] = set(locks)
+        self._explicit: Map[str, None] = Map()
+        # By folder, the names of what is directly in it; empty folders are left out.
+        self._names: Map[str, Map[str, None]] = Map()
+        for entry in files.values():
+            self.put(entry)
+        for folder in folders:
+            self.add_folder(folder)
+
+    @property
+    def folders(self) -> Set[str]:
+        """Paths of folders that were made explicitly."""
+        return self._explicit.keys()
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, View):
+            return NotImplemented
+        return (self.files, self._explicit, self.locks) == (
+            other.files,
+            other._explicit,
+            other.locks,
+        )
+
+    __hash__ = None  # type: ignore[assignment] # a view can be changed
+
+    def copy(self) -> View:
+        """Return a view that can be changed without this one, in constant time."""
+        new = View(locks=self.locks)
+        new.files, new._explicit, new._names = self.files, self._explicit, self._names
+        return new
+
+    # --- changing ---
+
+    def put(self, entry: FileEntry) -> None:
+        """Add or replace a file, whatever is locked."""
+        self._link(entry.path)
+        self.files = self.files.set(entry.path, entry)
+
+    def add_folder(self, path: str) -> None:
+        """Add a folder, whatever is locked."""
+        self._link(path)
+        self._explicit = self._explicit.set(path, None)
+
+    def remove(self, path: str) -> None:
+        """Remove what is at and under a path, locked or not."""
+        self._drop([entry.path for entry in self.under(path)], self.folders_under(path))
+
+    def _drop(self, files: Iterable[str], folders: Iterable[str]) -> None:
+        for path in files:
+            self.files = self.files.delete(path)
+            self._unlink(path)
+        for path in folders:
+            self._explicit = self._explicit.delete(path)
+            self._unlink(path)
+
+    def _link(self, path: str) -> None:
+        """Name a path in the folder around it, and that one in its own, up to one that is named."""
+        while path:
+            parent, _, name = path.rpartition("/")
+            names = self._names.get(parent, _NO_NAMES)
+            if name in names:
+                return
+            self._names = self._names.set(parent, names.set(name, None))
+            path = parent
+
+    def _unlink(self, path: str) -> None:
+        """Take a path out of the folder around it if nothing is left there, and so on upwards."""
+        while path and not (path in self.files or path in self._explicit or path in self._names):
+            parent, _, name = path.rpartition("/")
+            names = self._names[parent].delete(name)
+            self._names = self._names.set(parent, names) if names else self._names.delete(parent)
+            path = parent
 
     def apply(self, operations: Iterable[Operation]) -> None:
         """Let operations take effect in their order.
@@ -40,10 +123,10 @@ class View:
         for operation in operations:
             if isinstance(operation, FileEntry):
                 if self.lock_on(operation) is None:
-                    self.files[operation.path] = operation
+                    self.put(operation)
             elif isinstance(operation, Folder):
                 if self.lock_on(operation) is None:
-                    self.folders.add(operation.path)
+                    self.add_folder(operation.path)
             elif isinstance(operation, Tombstone):
                 self._delete(operation.path)
             elif isinstance(operation, Lock):
@@ -62,29 +145,18 @@ class View:
             self.remove(lock.path)
             for entry in lock.binds:
                 if isinstance(entry, FileEntry):
-                    self.files[entry.path] = entry
+                    self.put(entry)
                 else:
-                    self.folders.add(entry.path)
+                    self.add_folder(entry.path)
         self.locks.add(Lock(lock.path, lock.reason))
 
-    def remove(self, path: str) -> None:
-        """Remove what is at and under a path, locked or not."""
-        for known in [p for p in self.files if object_keys.relative_to(p, path) is not None]:
-            del self.files[known]
-        self.folders = {p for p in self.folders if object_keys.relative_to(p, path) is None}
-
     def _delete(self, path: str) -> None:
-        if path in self.files and path not in self.folders and not self.locks:
-            # The usual case, without a walk over all paths.
-            del self.files[path]
-        for known in [p for p in self.files if object_keys.relative_to(p, path) is not None]:
-            if self._lock_over(known) is None:
-                del self.files[known]
-        self.folders = {
-            p
-            for p in self.folders
-            if object_keys.relative_to(p, path) is None or self._lock_over(p) is not None
-        }
+        self._drop(
+            [e.path for e in self.under(path) if self._lock_over(e.path) is None],
+            [p for p in self.folders_under(path) if self._lock_over(p) is None],
+        )
+
+    # --- locks ---
 
     def _lock_over(self, path: str) -> Lock | None:
         return _outermost(
@@ -101,65 +173,8 @@ class View:
                 k for k in self.locks if object_keys.relative_to(k.path, operation.path) is not None
             )
         if over is not None and isinstance(operation, Folder):
-            return None if operation.path in self.all_folders() else over
+            return None if self.has_folder(operation.path) else over
         return over
-
-    def is_empty(self) -> bool:
-        """Return whether there is neither a file nor a folder."""
-        return not self.files and not self.folders
-
-    def has_folder(self, path: str) -> bool:
-        """Return whether a folder exists, by itself or through what is in it."""
-        if not path or path in self.folders:
-            return True
-        inside = path + "/"
-        return any(p.startswith(inside) for p in self.files) or any(
-            p.startswith(inside) for p in self.folders
-        )
-
-    def all_folders(self) -> set[str]:
-        """Return every folder, those included that exist through what is in them."""
-        found = set(self.folders)
-        for path in (*self.folders, *self.files):
-            for parent in object_keys.ancestors(path)[1:-1]:
-                if parent in found:
-                    break
-                found.add(parent)
-        return found
-
-    def children(self, path: str) -> list[tuple[str, FileEntry | None]]:
-        """Return what is directly in a folder, sorted: paths, with None for a folder.
-
-        Object stores allow a file and a folder of one name; then both are there, folder first.
-        """
-        folders: set[str] = set()
-        files: dict[str, FileEntry] = {}
-        for known in self.folders:
-            inner = object_keys.relative_to(known, path)
-            if inner:
-                folders.add(object_keys.join(path, inner.split("/", 1)[0]))
-        for known, entry in self.files.items():
-            inner = object_keys.relative_to(known, path)
-            if inner:
-                name, slash, _ = inner.partition("/")
-                child = object_keys.join(path, name)
-                if slash:
-                    folders.add(child)
-                else:
-                    files[child] = entry
-        found: list[tuple[str, FileEntry | None]] = [(folder, None) for folder in folders]
-        found += files.items()
-        return sorted(found, key=lambda item: (item[0], item[1] is not None))
-
-    def under(self, path: str) -> Iterator[FileEntry]:
-        """Yield the file at the path, or all files under it, in no particular order."""
-        for known, entry in self.files.items():
-            if object_keys.relative_to(known, path) is not None:
-                yield entry
-
-    def holds(self, path: str) -> bool:
-        """Return whether a file, or a folder made explicitly, is at or under the path."""
-        return any(True for _ in self.under(path)) or bool(self.folders_under(path))
 
     def bound_by(self, path: str) -> tuple[FileEntry | Folder, ...]:
         """Return what a lock of the path binds: all files and explicit folders at and under it."""
@@ -168,9 +183,62 @@ class View:
             *sorted(self.under(path), key=lambda entry: entry.path),
         )
 
+    # --- reading ---
+
+    def is_empty(self) -> bool:
+        """Return whether there is neither a file nor a folder."""
+        return not self.files and not self._explicit
+
+    def has_folder(self, path: str) -> bool:
+        """Return whether a folder exists, by itself or through what is in it."""
+        return not path or path in self._explicit or path in self._names
+
+    def has_children(self, path: str) -> bool:
+        """Return whether there is a folder at the path with something in it."""
+        return path in self._names
+
+    def children(self, path: str) -> list[tuple[str, FileEntry | None]]:
+        """Return what is directly in a folder, sorted: paths, with None for a folder.
+
+        Object stores allow a file and a folder of one name; then both are there, folder first.
+        """
+        found: list[tuple[str, FileEntry | None]] = []
+        for name in sorted(self._names.get(path, ())):
+            child = object_keys.join(path, name)
+            if self.has_folder(child):
+                found.append((child, None))
+            if (entry := self.files.get(child)) is not None:
+                found.append((child, entry))
+        return found
+
+    def _walk(self, path: str) -> Iterator[str]:
+        """Yield the path and all paths under it at which something is, in no particular order."""
+        waiting = [path]
+        while waiting:
+            path = waiting.pop()
+            yield path
+            waiting += (object_keys.join(path, name) for name in self._names.get(path, ()))
+
+    def under(self, path: str) -> Iterator[FileEntry]:
+        """Yield the file at the path, or all files under it, in no particular order."""
+        if not path:
+            yield from self.files.values()
+            return
+        for known in self._walk(path):
+            if (entry := self.files.get(known)) is not None:
+                yield entry
+
     def folders_under(self, path: str) -> list[str]:
         """Return explicit folders at or under the path."""
-        return sorted(p for p in self.folders if object_keys.relative_to(p, path) is not None)
+        if not path or not self._explicit:
+            return sorted(self._explicit)
+        return sorted(known for known in self._walk(path) if known in self._explicit)
+
+    def holds(self, path: str) -> bool:
+        """Return whether a file, or a folder made explicitly, is at or under the path."""
+        if not path:
+            return not self.is_empty()
+        return path in self.files or path in self._explicit or path in self._names
 
     def blocking_file(self, path: str) -> str | None:
         """Return the file that stands where a folder above the path would have to be."""
@@ -207,7 +275,7 @@ def advance(view: View, segments: Iterable[Segment]) -> View:
         for operation in segment.operations
         if isinstance(operation, Unlock) and operation.voids
     }
-    new = View(dict(view.files), set(view.folders), set(view.locks))
+    new = view.copy()
     for segment in ordered:
         if segment.name in voided:
             continue
@@ -241,9 +309,9 @@ def net_effect(operations: Iterable[Operation], *, whole: bool) -> tuple[Operati
                 deleted = {p for p in deleted if object_keys.relative_to(p, operation.path) is None}
                 deleted.add(operation.path)
         elif isinstance(operation, FileEntry):
-            view.files[operation.path] = operation
+            view.put(operation)
         elif isinstance(operation, Folder):
-            view.folders.add(operation.path)
+            view.add_folder(operation.path)
         elif isinstance(operation, Lock):
             view.locks.add(Lock(operation.path, operation.reason))
         else:

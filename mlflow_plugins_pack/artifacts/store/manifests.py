@@ -269,12 +269,8 @@ class Manifests:
         whole = View()
         for found in scopes:
             view = self.view(found)
-            if not found:
-                whole.files.update(view.files)
-                whole.folders.update(view.folders)
-                continue
             for entry in view.files.values():
-                full = object_keys.join(found, entry.path)
-                whole.files[full] = replace(entry, path=full)
-            whole.folders.update(object_keys.join(found, folder) for folder in view.folders)
+                whole.put(replace(entry, path=object_keys.join(found, entry.path)))
+            for folder in view.folders:
+                whole.add_folder(object_keys.join(found, folder))
         return whole

@@ -318,11 +318,10 @@ class StreamWriter:
 def _refuse_conflicts(
     scope: str, operations: Sequence[Operation | PendingFile], view: View
 ) -> None:
-    folders = view.all_folders()
     for operation in operations:
         path = operation.path
         blocking = view.blocking_file(path)
-        if isinstance(operation, FileEntry | PendingFile) and path in folders:
+        if isinstance(operation, FileEntry | PendingFile) and view.has_folder(path):
             raise ArtifactConflictError(
                 f"There is already a folder {object_keys.join(scope, path)!r}; a file "
                 f"cannot take its place. Nothing was written. Delete the folder or "

@@ -548,7 +548,7 @@ def test_later_wins_and_deletes_reach_below():
     for order in (segments, segments[::-1]):
         merged = view.merge(order)
         assert sorted(merged.files) == ["a/y", "ab"]
-        assert merged.folders == set()
+        assert set(merged.folders) == set()
     assert view.merge(segments[:2]).files["a/x"].size == 3
 
 
@@ -626,6 +626,26 @@ def test_segments_that_joined_ones_hold():
     assert superseded(names, larger) == sorted(gone)
 
 
+@given(st.lists(small_operations, max_size=12), small_paths)
+def test_a_view_answers_from_its_files_and_folders(operations, path):
+    """What is kept for quick answers is what a walk over all paths gives."""
+    found = view.View()
+    for operation in operations:
+        found.apply([operation])
+    known = {*found.files, *found.folders}
+    folders = {"", *found.folders}
+    folders |= {p.rpartition("/")[0] for p in known} | {p[0] for p in known if p.count("/") == 2}
+    assert {p for p in {"", path, *known, *folders} if found.has_folder(p)} == folders
+    inside = {p for p in known if p == path or p.startswith(path + "/")}
+    assert {e.path for e in found.under(path)} == {p for p in found.files if p in inside}
+    assert set(found.folders_under(path)) == {p for p in found.folders if p in inside}
+    assert found.holds(path) == bool(inside)
+    assert found.has_children(path) == bool(inside - {path})
+    below = {p[len(path) + 1 :].split("/")[0] for p in inside - {path}}
+    assert {p.rpartition("/")[2] for p, _ in found.children(path)} == below
+    assert found == view.View(found.files, found.folders)
+
+
 def test_children():
     merged = view.merge([segment(0, file("a/b/c"), file("a/d"), Folder("e"), file("f"))])
     assert {k: v is None for k, v in merged.children("")} == {
@@ -635,7 +655,9 @@ def test_children():
     }
     assert [path for path, _ in merged.children("a")] == ["a/b", "a/d"]
     assert merged.children("f") == []
-    assert merged.all_folders() == {"a", "a/b", "e"}
+    assert [p for p in ("", "a", "a/b", "a/b/c", "e", "f", "g") if merged.has_folder(p)] == [
+        *("", "a", "a/b", "e"),
+    ]
     assert merged.blocking_file("f/x/y") == "f"
 
 
@@ -660,9 +682,9 @@ def test_a_write_that_did_not_see_the_lock_changes_nothing():
     found.apply([entry, Folder("m/e"), Lock("m", "r"), Lock("m", "s"), Unlock("m", "s")])
     before = (dict(found.files), set(found.folders))
     found.apply([changed, Folder("m/x"), Tombstone("m/f"), Tombstone("m"), Tombstone("")])
-    assert (found.files, found.folders) == before
+    assert (dict(found.files), set(found.folders)) == before
     found.apply([FileEntry("n", 1, b"\1" * 32, 0, inline=b"a"), Tombstone("n"), Folder("m")])
     assert set(found.files) == {"m/f"}
     found.apply([Unlock("m", "r"), changed, Tombstone("m/e")])
-    assert found.files == {"m/f": changed}
-    assert found.folders == {"m"}
+    assert dict(found.files) == {"m/f": changed}
+    assert set(found.folders) == {"m"}
