@@ -7,7 +7,6 @@ docs/artifact-format.md says. Needs the standard library and `zstandard`.
 """
 
 import base64
-import functools
 import hashlib
 import json
 import struct
@@ -21,15 +20,13 @@ def read_segment(path: Path) -> dict:
     data = path.read_bytes()
     magic, length, digest = struct.unpack_from(">8sI32s", data)
     text = zstandard.ZstdDecompressor().decompress(data[44:], max_output_size=length)
-    assert magic == b"MPSEGM01", f"{path} is not a manifest segment"
-    assert hashlib.sha256(text).digest() == digest, f"{path} is damaged"
+    assert (magic, hashlib.sha256(text).digest()) == (b"MPSEGM01", digest), f"{path} is damaged"
     return json.loads(text)
 
 
 def read_scope(folder: Path) -> dict[str, dict]:
     """Return the files of a run, model or trace; one segment may hold what many calls changed."""
-    names = [p.name.split("-") for p in folder.iterdir() if p.name[0].isdigit()]
-    ranges = [(int(name[-1]), int(name[0]), "-".join(name)) for name in names]
+    ranges = [(int(p.name[-12:]), int(p.name[:12]), p.name) for p in folder.glob("[0-9]*")]
     files, known = {}, 0
     while known < max(ranges, default=(0,))[0]:
         last, first, name = max(r for r in [*ranges, (0, 0, "")] if r[1] <= known + 1)
@@ -37,14 +34,13 @@ def read_scope(folder: Path) -> dict[str, dict]:
         known, files, segment = last, {} if first == 1 else files, read_segment(folder / name)
         for operation in segment["operations"]:
             if "put" in operation:
-                files[operation["put"]] = {**operation, "packs": segment["packs"]}
+                files[operation["put"]] = {**operation, "folder": folder}
             elif "delete" in operation:
                 gone = operation["delete"] and operation["delete"] + "/"
                 files = {p: f for p, f in files.items() if not (p + "/").startswith(gone)}
     return files
 
 
-@functools.cache
 def read_tables(store: Path) -> dict[bytes, tuple]:
     """Return where each chunk is, from the tables at the ends of all packs."""
     places = {}
@@ -57,9 +53,9 @@ def read_tables(store: Path) -> dict[bytes, tuple]:
     return places
 
 
-def read_chunk(store: Path, digest: bytes) -> bytes:
+def read_chunk(tables: dict, digest: bytes) -> bytes:
     """Return a chunk by its hash: the places in manifests only save this reader's tables."""
-    path, codec, offset, stored, raw = read_tables(store)[digest]
+    path, codec, offset, stored, raw = tables[digest]
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read(stored)
@@ -69,28 +65,32 @@ def read_chunk(store: Path, digest: bytes) -> bytes:
     return data
 
 
-def read_file(store: Path, entry: dict):
+def read_file(tables: dict, entry: dict):
+    if "entry" in entry:
+        held = read_segment(entry["folder"] / entry["entry"])["operations"]
+        entry = next(o for o in held if "inline" in o and o["sha256"] == entry["sha256"])
     if "inline" in entry:
         yield base64.b64decode(entry["inline"])
     for _, digest, *_ in entry.get("chunks", ()):
-        yield read_chunk(store, bytes.fromhex(digest))
+        yield read_chunk(tables, bytes.fromhex(digest))
     for _, digest, *_ in entry.get("recipe", ()):
-        recipe = read_chunk(store, bytes.fromhex(digest))
+        recipe = read_chunk(tables, bytes.fromhex(digest))
         (names,) = struct.unpack_from(">H", recipe, 56)
         for _, inner, *_ in struct.iter_unpack(">H32sIIIB", recipe[62 + 32 * names :]):
-            yield read_chunk(store, inner)
+            yield read_chunk(tables, inner)
 
 
 def main(store: Path, target: Path) -> None:
     form = json.loads((store / ".cas/format.json").read_text())
     assert form["version"] == 1, "a newer version wrote this store"
     assert not {"encryption", "commits"} & form.keys(), "copy it: mlflow-pack artifacts migrate"
+    tables = read_tables(store)
     for folder in sorted(store.rglob(".m")):
         for path, entry in read_scope(folder).items():
             out = target / folder.parent.relative_to(store) / path
             assert target.resolve() in out.resolve().parents, f"{path} leads out of {target}"
             out.parent.mkdir(parents=True, exist_ok=True)
-            data = b"".join(read_file(store, entry))
+            data = b"".join(read_file(tables, entry))
             assert hashlib.sha256(data).hexdigest() == entry["sha256"], f"{path} is damaged"
             out.write_bytes(data)
 

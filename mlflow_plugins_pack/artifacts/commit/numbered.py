@@ -49,6 +49,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     joined_name,
     last_number,
     parse_segment_name,
+    pieces_of,
     plan_reading,
     superseded,
 )
@@ -58,10 +59,15 @@ from mlflow_plugins_pack.errors import PackError, StorageUnavailableError
 _COMMIT_TRIES = 1000
 
 
+def is_recent(known: Head, now: float) -> bool:
+    """Return whether a head may still be taken for the last one until a creation says otherwise."""
+    return now - known.seen_at < HEAD_SECONDS
+
+
 def locate(known: Head | None) -> Protocol[Head]:
     """Return the number to commit after; it is asked for only if it is not known."""
     now = yield Clock()
-    if known is not None and now - known.seen_at < HEAD_SECONDS:
+    if known is not None and is_recent(known, now):
         return known
     names = yield ListNames()
     return Head(last_number(names), now, any(map(is_lock_marker, names)))
@@ -147,12 +153,15 @@ def _confirm(scope: str, head: Head) -> Protocol[None]:
 
 def join(first: int, last: int) -> Protocol[bool]:
     """Put the entries from the first to the last together; return whether that is possible."""
-    names = yield ListNames()
-    inside = [n for n in names if (p := parse_segment_name(n)) and p.first >= first]
-    plan = plan_reading(inside, first - 1, last)
-    segments = [] if plan.missing else (yield ReadSegments(plan.names))
-    if plan.missing or None in segments:
-        return False
+    # They exist, since there are no gaps, unless a collection has removed some that are joined.
+    segments = yield ReadSegments(pieces_of(first, last), are_just_written=True)
+    if None in segments:
+        names = yield ListNames()
+        inside = [n for n in names if (p := parse_segment_name(n)) and p.first >= first]
+        plan = plan_reading(inside, first - 1, last)
+        segments = [] if plan.missing else (yield ReadSegments(plan.names))
+        if plan.missing or None in segments:
+            return False
     operations = [operation for segment in segments for operation in segment.operations]
     name = joined_name(first, last)
     yield CreateSegment(name, net_effect(operations, whole=first == 1))

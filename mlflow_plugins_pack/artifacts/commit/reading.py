@@ -47,7 +47,7 @@ def read(scope: str, known: Head | None = None) -> Protocol[Head]:
 
 def advanced(head: Head, segment: Segment) -> Head:
     """Return the head after one more entry."""
-    view = None if head.view is None else advance(head.view, [segment])
+    view = None if head.view is None else advance(head.view, [segment.held()])
     has_locks = head.has_locks or any(isinstance(o, Lock) for o in segment.operations)
     return Head(segment.numbers.last, head.seen_at, has_locks, view)
 

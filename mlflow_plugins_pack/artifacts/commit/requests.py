@@ -32,9 +32,16 @@ class ListNames:
 
 @dataclass(frozen=True)
 class ReadSegments:
-    """Answered with a list of segments; None in the place of one that does not exist."""
+    """Answered with a list of segments; None in the place of one that does not exist.
+
+    Attributes:
+        names: Of the segments.
+        are_just_written: Whether one that this process has written lately need not be read: it
+            stands where the entry after it was created just now.
+    """
 
     names: tuple[str, ...]
+    are_just_written: bool = False
 
 
 @dataclass(frozen=True)

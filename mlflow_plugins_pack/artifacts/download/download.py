@@ -22,6 +22,7 @@ from mlflow_plugins_pack.artifacts.backends.local import translate
 from mlflow_plugins_pack.artifacts.download.file_cache import open_cache
 from mlflow_plugins_pack.artifacts.download.plan import (
     Group,
+    Held,
     Inline,
     Kept,
     Wanted,
@@ -37,6 +38,7 @@ from mlflow_plugins_pack.artifacts.store.chunk_reader import (
     inconsistent,
     read_at,
     read_elsewhere,
+    read_held,
     unreadable,
 )
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -165,6 +167,9 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
     _write(path, b"")
     with open(path, "r+b", buffering=0) as file:
         for item in plan_files(store, [entry]):
+            if isinstance(item, Held):
+                whole.update(read_held(store, item.entries)[0])
+                continue
             if not isinstance(item, Wanted):
                 whole.update(item[1])
                 continue
@@ -197,7 +202,7 @@ def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator
     What could not be read is missing in what is given, and a hole in what is written.
     """
     ahead: deque[tuple[Future[list[tuple[int, _Data]]], int]] = deque()
-    planned: Iterator[Wanted | Inline | Kept] = plan_files(store, entries)
+    planned: Iterator[Wanted | Inline | Held | Kept] = plan_files(store, entries)
     if staging.is_resumed:
         planned = resume(store, entries, planned, staging)
     groups = group_reads(planned)
@@ -207,7 +212,7 @@ def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator
         upcoming = next(groups, None)
         while upcoming is not None or ahead:
             while upcoming is not None:
-                weight = upcoming.weight if isinstance(upcoming, Group) else len(upcoming[1])
+                weight = _weight(upcoming)
                 if ahead and bytes_ahead + weight > share.bytes:
                     break
                 ahead.append((_start(store, upcoming, staging), weight))
@@ -226,10 +231,16 @@ def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator
         share.close()
 
 
+def _weight(item: Group | Inline | Held | Kept) -> int:
+    return item.weight if isinstance(item, Group | Held) else len(item[1])
+
+
 def _start(
-    store: Store, item: Group | Inline | Kept, staging: Staging
+    store: Store, item: Group | Inline | Held | Kept, staging: Staging
 ) -> Future[list[tuple[int, _Data]]]:
     """Begin to bring what follows next."""
+    if isinstance(item, Held):
+        return thread_pools.submit(_read_held, store, item, staging)
     if isinstance(item, Group):
         return thread_pools.submit(_read_group, store, item, staging)
     if not isinstance(item, Kept):
@@ -237,6 +248,14 @@ def _start(
     there: Future[list[tuple[int, _Data]]] = Future()
     there.set_result([(item[0], item[1])])
     return there
+
+
+def _read_held(store: Store, item: Held, staging: Staging) -> list[tuple[int, _Data]]:
+    found: list[tuple[int, _Data]] = []
+    for number, data in zip(item.files, read_held(store, item.entries), strict=True):
+        _write(staging.file(number), data, flags=os.O_TRUNC)
+        found.append((number, data))
+    return found
 
 
 def _read_group(store: Store, group: Group, staging: Staging) -> list[tuple[int, _Data]]:

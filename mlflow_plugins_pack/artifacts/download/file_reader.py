@@ -17,6 +17,7 @@ from mlflow_plugins_pack.artifacts.store.chunk_reader import (
     inconsistent,
     read_at,
     read_elsewhere,
+    read_held,
     unreadable,
 )
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -47,6 +48,9 @@ def read_range(
     end = min(start + length, entry.size)
     if entry.inline is not None:
         yield entry.inline[start:end]
+        return
+    if entry.is_held:
+        yield read_held(store, [entry])[0][start:end]
         return
     ahead: deque[tuple[int, Chunk, Future[bytes | memoryview | None]]] = deque()
     touched = _touched(store, entry, start, end)

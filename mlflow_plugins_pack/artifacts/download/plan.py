@@ -57,6 +57,24 @@ Inline = tuple[int, bytes]
 """A small file's number and all of its bytes, which stand in the manifest."""
 
 
+@dataclass(frozen=True)
+class Held:
+    """Small files whose bytes stand in the entry that brought them.
+
+    Attributes:
+        files: Their numbers.
+        entries: The files.
+    """
+
+    files: tuple[int, ...]
+    entries: tuple[FileEntry, ...]
+
+    @property
+    def weight(self) -> int:
+        """Bytes held in memory for it."""
+        return sum(entry.size for entry in self.entries)
+
+
 class Kept(NamedTuple):
     """The next bytes of a file: a download that broke off has left them, and they are right."""
 
@@ -64,7 +82,7 @@ class Kept(NamedTuple):
     data: bytes
 
 
-def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inline]:
+def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inline | Held]:
     """Yield what each file is made of, in order.
 
     Raises:
@@ -74,6 +92,9 @@ def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inli
     for number, entry in enumerate(entries):
         if entry.inline is not None:
             yield number, entry.inline
+            continue
+        if entry.is_held:
+            yield Held((number,), (entry,))
             continue
         offset = 0
         for chunk in file_chunks(store, entry):
@@ -90,9 +111,9 @@ def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inli
 def resume(
     store: Store,
     entries: list[FileEntry],
-    plan: Iterator[Wanted | Inline | Kept],
+    plan: Iterator[Wanted | Inline | Held],
     staging: Staging,
-) -> Iterator[Wanted | Inline | Kept]:
+) -> Iterator[Wanted | Inline | Held | Kept]:
     """Replace what is wanted by what an interrupted download left, where that is right."""
     number, handle = -1, -1
     try:
@@ -117,10 +138,20 @@ def resume(
             os.close(handle)
 
 
-def group_reads(plan: Iterator[Wanted | Inline | Kept]) -> Iterator[Group | Inline | Kept]:
-    """Put chunks together that one range read of a pack brings; all else stays in its place."""
-    current: Group | None = None
+def group_reads(
+    plan: Iterator[Wanted | Inline | Held | Kept],
+) -> Iterator[Group | Inline | Held | Kept]:
+    """Put together what one read brings; all stays in its place."""
+    current: Group | Held | None = None
     for item in plan:
+        if isinstance(item, Held):
+            if isinstance(current, Held) and current.entries[0].holder == item.entries[0].holder:
+                current = Held(current.files + item.files, current.entries + item.entries)
+                continue
+            if current is not None:
+                yield current
+            current = item
+            continue
         if not isinstance(item, Wanted):
             if current is not None:
                 yield current
@@ -130,7 +161,7 @@ def group_reads(plan: Iterator[Wanted | Inline | Kept]) -> Iterator[Group | Inli
         chunk = item.chunk
         end = chunk.offset + chunk.stored
         if (
-            current is not None
+            isinstance(current, Group)
             and chunk.pack == current.wanted[0].chunk.pack
             and current.start <= chunk.offset <= current.end + _GAP_BYTES
             and max(end, current.end) - current.start <= _READ_BYTES

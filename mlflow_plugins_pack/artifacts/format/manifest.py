@@ -13,7 +13,7 @@ import hashlib
 import json
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -28,11 +28,18 @@ MAX_SEGMENT_BYTES = 256 * 1024 * 1024
 """Longest JSON text of a segment that a reader accepts: some half a million files."""
 
 
+JOINED_INLINE_BYTES = 256
+"""Longer bytes of a small file stay in the entry that brought them when it is joined."""
+
+MAX_HOLDER_BYTES = 256 * 1024
+"""Of an entry with more bytes than that, all go into joined segments: to read one of its files,
+all of the entry would have to be read."""
+
 _MAX_FILE_BYTES = 1 << 60
 MAX_REASON_LENGTH = 1000
 _MAX_WRITER_LENGTH = 100
 _BOUND_KEYS = frozenset(
-    {"put", "mkdir", "size", "sha256", "mtime_ns", "inline", "chunks", "recipe"}
+    {"put", "mkdir", "size", "sha256", "mtime_ns", "inline", "chunks", "recipe", "entry"}
 )
 
 
@@ -48,6 +55,8 @@ class FileEntry:
         inline: The bytes themselves, for a small file.
         chunks: Its chunks, for a file of few.
         recipe: The parts of its recipe, for any other.
+        holder: Key of an entry, relative to the store, in which the bytes stand inline; then
+            ``inline`` may be missing.
     """
 
     path: str
@@ -57,6 +66,12 @@ class FileEntry:
     inline: bytes | None = None
     chunks: tuple[Chunk, ...] = ()
     recipe: tuple[Chunk, ...] = ()
+    holder: str = field(default="", compare=False)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether the bytes can be read from the entry that brought them, when it is joined."""
+        return bool(self.holder) and self.size > JOINED_INLINE_BYTES
 
 
 @dataclass(frozen=True)
@@ -128,12 +143,43 @@ class Segment:
         assert parsed is not None  # noqa: S101 - decoding checks it
         return parsed
 
+    def held(self) -> Segment:
+        """Return the segment with its small files naming it as their holder, if it is one."""
+        inline = [o for o in self.operations if isinstance(o, FileEntry) and o.inline is not None]
+        if (
+            not inline
+            or self.numbers.is_joined
+            or sum(entry.size for entry in inline) > MAX_HOLDER_BYTES
+        ):
+            return self
+        key = object_keys.segment_key(self.scope, self.name)
+        return replace(
+            self,
+            operations=tuple(
+                replace(o, holder=key) if isinstance(o, FileEntry) and o.inline is not None else o
+                for o in self.operations
+            ),
+        )
+
+
+def inline_bytes(segment: Segment, entry: FileEntry) -> bytes | None:
+    """Return the bytes of a file that a segment holds inline, None if it does not hold them."""
+    for operation in segment.operations:
+        if (
+            isinstance(operation, FileEntry)
+            and operation.inline is not None
+            and (operation.sha256, operation.size) == (entry.sha256, entry.size)
+        ):
+            return operation.inline
+    return None
+
 
 def encode_segment(segment: Segment) -> bytes:
     """Return the bytes of the segment's object."""
     import zstandard
 
     packs: dict[bytes, int] = {}
+    is_joined = segment.numbers.is_joined
 
     def place(chunk: Chunk) -> list[Any]:
         number = packs.setdefault(chunk.pack, len(packs))
@@ -156,7 +202,9 @@ def encode_segment(segment: Segment) -> bytes:
             "sha256": operation.sha256.hex(),
             "mtime_ns": operation.mtime_ns,
         }
-        if operation.inline is not None:
+        if operation.is_held and (is_joined or operation.inline is None):
+            put["entry"] = operation.holder.rpartition("/")[2]
+        elif operation.inline is not None:
             put["inline"] = base64.b64encode(operation.inline).decode()
         elif operation.recipe:
             put["recipe"] = [place(chunk) for chunk in operation.recipe]
@@ -211,13 +259,13 @@ def decode_segment(data: bytes, scope: str, name: str) -> Segment:
         if document["scope"] != scope or document["name"] != name:
             raise _damaged(what, "it was written for another place")
         packs = [_hash_of(text) for text in document["packs"]]
-        operations = tuple(_decode_operation(line, packs) for line in document["operations"])
+        operations = tuple(_decode_operation(line, packs, scope) for line in document["operations"])
         writer = document["writer"]
         if not isinstance(writer, str) or len(writer) > _MAX_WRITER_LENGTH:
             raise ValueError("a bad name of its writer")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as exc:
         raise _damaged(what, f"it holds something impossible ({exc})") from exc
-    return Segment(scope, name, operations, writer)
+    return Segment(scope, name, operations, writer).held()
 
 
 def _damaged(what: str, why: str) -> ArtifactCorruptError:
@@ -254,7 +302,14 @@ def _path_of(value: Any) -> str:
     return value
 
 
-def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation:
+def _holder_of(value: Any, scope: str) -> str:
+    parsed = parse_segment_name(value) if isinstance(value, str) else None
+    if parsed is None or parsed.is_joined:
+        raise ValueError(f"a bad name of an entry: {value!r:.40}")
+    return object_keys.segment_key(scope, value)
+
+
+def _decode_operation(line: dict[str, Any], packs: Sequence[bytes], scope: str) -> Operation:
     if "delete" in line:
         return Tombstone("" if line["delete"] == "" else _path_of(line["delete"]))
     if "lock" in line or "unlock" in line:
@@ -263,7 +318,9 @@ def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation
             raise ValueError("a reason that is not a short text")
         path = "" if path == "" else _path_of(path)
         if "lock" in line:
-            return Lock(path, reason, tuple(_decode_bound(b, packs) for b in line.get("binds", ())))
+            return Lock(
+                path, reason, tuple(_decode_bound(b, packs, scope) for b in line.get("binds", ()))
+            )
         voids = line.get("voids", "")
         if voids and (not isinstance(voids, str) or parse_segment_name(voids) is None):
             raise ValueError("a bad segment name")
@@ -283,11 +340,14 @@ def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation
         inline=None if inline is None else base64.b64decode(inline, validate=True),
         chunks=chunks_of("chunks"),
         recipe=chunks_of("recipe"),
+        holder=_holder_of(line["entry"], scope) if "entry" in line else "",
     )
     if entry.inline is not None:
         known = len(entry.inline)
     elif entry.recipe:
         return entry
+    elif entry.is_held:
+        known = min(entry.size, MAX_HOLDER_BYTES)
     else:
         known = sum(chunk.raw for chunk in entry.chunks)
     if known != entry.size:
@@ -295,10 +355,10 @@ def _decode_operation(line: dict[str, Any], packs: Sequence[bytes]) -> Operation
     return entry
 
 
-def _decode_bound(line: dict[str, Any], packs: Sequence[bytes]) -> FileEntry | Folder:
+def _decode_bound(line: dict[str, Any], packs: Sequence[bytes], scope: str) -> FileEntry | Folder:
     if "put" not in line and "mkdir" not in line:
         raise ValueError("a lock that binds something other than files and folders")
-    operation = _decode_operation({k: v for k, v in line.items() if k in _BOUND_KEYS}, packs)
+    operation = _decode_operation({k: v for k, v in line.items() if k in _BOUND_KEYS}, packs, scope)
     assert isinstance(operation, FileEntry | Folder)  # noqa: S101 - by the keys that are left
     return operation
 

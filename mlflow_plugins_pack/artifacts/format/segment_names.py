@@ -165,6 +165,15 @@ def joins_due(number: int) -> Iterator[tuple[int, int]]:
         span *= JOIN_SPAN
 
 
+def pieces_of(first: int, last: int) -> tuple[str, ...]:
+    """Return the segments one size smaller that a joined one is put together from."""
+    span = 1
+    while span * JOIN_SPAN < last - first + 1:
+        span *= JOIN_SPAN
+    starts = range(first, last + 1, span)
+    return tuple(str(SegmentName(n, min(n + span - 1, last))) for n in starts)
+
+
 def superseded(names: Iterable[str], standing: Collection[str]) -> list[str]:
     """Return the segments whose calls a larger one holds too, in order.
 

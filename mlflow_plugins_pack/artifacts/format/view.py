@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import replace
 from types import MappingProxyType
 
 from immutables import Map
@@ -32,6 +33,7 @@ class View:
     Attributes:
         files: By path; never changed in place.
         locks: What may not be changed.
+        inline_bytes: Bytes of small files that are in memory.
     """
 
     def __init__(
@@ -42,6 +44,8 @@ class View:
     ) -> None:
         self.files: Map[str, FileEntry] = Map()
         self.locks: set[Lock] = set(locks)
+        self.inline_bytes = 0
+        self._leaves_bytes = False
         self._explicit: Map[str, None] = Map()
         # By folder, the names of what is directly in it; empty folders are left out.
         self._names: Map[str, Map[str, None]] = Map()
@@ -70,13 +74,36 @@ class View:
         """Return a view that can be changed without this one, in constant time."""
         new = View(locks=self.locks)
         new.files, new._explicit, new._names = self.files, self._explicit, self._names
+        new.inline_bytes, new._leaves_bytes = self.inline_bytes, self._leaves_bytes
+        return new
+
+    def without_bytes(self) -> View:
+        """Return this view without the bytes that can be read from entries, for good."""
+        if self._leaves_bytes:
+            return self
+        new = self.copy()
+        new._leaves_bytes = True
+        for entry in self.files.values():
+            if entry.is_held and entry.inline is not None:
+                new.put(entry)
+        return new
+
+    def without_files(self) -> View:
+        """Return an empty view that keeps bytes if this one does."""
+        new = View()
+        new._leaves_bytes = self._leaves_bytes
         return new
 
     # --- changing ---
 
     def put(self, entry: FileEntry) -> None:
         """Add or replace a file, whatever is locked."""
+        if self._leaves_bytes and entry.is_held:
+            entry = replace(entry, inline=None)
         self._link(entry.path)
+        self.inline_bytes += len(entry.inline or b"")
+        if (old := self.files.get(entry.path)) is not None:
+            self.inline_bytes -= len(old.inline or b"")
         self.files = self.files.set(entry.path, entry)
 
     def add_folder(self, path: str) -> None:
@@ -90,6 +117,7 @@ class View:
 
     def _drop(self, files: Iterable[str], folders: Iterable[str]) -> None:
         for path in files:
+            self.inline_bytes -= len(self.files[path].inline or b"")
             self.files = self.files.delete(path)
             self._unlink(path)
         for path in folders:
@@ -280,7 +308,7 @@ def advance(view: View, segments: Iterable[Segment]) -> View:
         if segment.name in voided:
             continue
         if segment.numbers.is_joined and segment.numbers.first == 1:
-            new = View()
+            new = view.without_files()
         new.apply(segment.operations)
     return new
 

@@ -31,9 +31,9 @@ from mlflow_plugins_pack.artifacts.maintenance.manifest_check import (
     describe_lost,
     take_out,
 )
-from mlflow_plugins_pack.artifacts.store.chunk_reader import read_recipe
+from mlflow_plugins_pack.artifacts.store.chunk_reader import read_held, read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
-from mlflow_plugins_pack.errors import ArtifactError, StorageError
+from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def check_store(
         problem = _check_entry(store, entry, tables)
         if problem is not None:
             report.add("artifact", path, problem)
-        elif entry.inline is None and entry.size:
+        elif entry.inline is None and entry.size and not entry.is_held:
             places = entry.recipe or entry.chunks
             if any(place.pack not in packs for place in places):
                 # Its chunks were moved: a new copy finds each of them by its hash.
@@ -277,6 +277,12 @@ class _Tables:
 
 
 def _check_entry(store: Store, entry: FileEntry, tables: _Tables) -> str | None:
+    if entry.is_held and entry.inline is None:
+        try:
+            read_held(store, [entry])
+        except ArtifactCorruptError as exc:
+            return exc.message
+        return None
     chunks: list[Chunk] = list(entry.chunks)
     for number, place in enumerate(entry.recipe):
         if (problem := tables.problem_of(place)) is not None:

@@ -72,6 +72,8 @@ def _usage_of(store: Store, scope: str, entries: Iterable[FileEntry]) -> Usage:
         usage.logical_bytes += entry.size
         if entry.inline is not None:
             usage.inline_bytes += len(entry.inline)
+        elif entry.is_held:
+            usage.inline_bytes += entry.size
         for chunk in chunks_of(store, entry):
             usage.stored[chunk.sha256] = chunk.stored
     return usage

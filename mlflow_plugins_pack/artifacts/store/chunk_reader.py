@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Iterator, Sequence
 
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, inline_bytes
 from mlflow_plugins_pack.artifacts.format.pack import (
     KIND_DATA,
     KIND_RECIPE,
@@ -59,6 +60,30 @@ def read_recipe(store: Store, place: Chunk) -> RecipePart | None:
 def file_chunks(store: Store, entry: FileEntry) -> Iterator[Chunk]:
     """Yield the chunks whose bytes make up a file, in order."""
     return (chunk for kind, chunk in needed_chunks(store, entry) if kind == KIND_DATA)
+
+
+def read_held(store: Store, entries: Sequence[FileEntry]) -> list[bytes]:
+    """Return the bytes of small files that stand in the entry that brought them.
+
+    Args:
+        store: The store.
+        entries: At least one file; all have the same holder.
+
+    Raises:
+        ArtifactCorruptError: If they are not there, or not right.
+    """
+    holder = store.manifests.holder(entries[0].holder)
+    found = []
+    for entry in entries:
+        data = None if holder is None else inline_bytes(holder, entry)
+        if data is None or hashlib.sha256(data).digest() != entry.sha256:
+            raise ArtifactCorruptError(
+                f"The artifact {entry.path!r} cannot be read: its bytes are missing or wrong in "
+                f"{entry.holder}. Nothing was written to the destination. Restore that object "
+                f"from a backup, or log the file again."
+            )
+        found.append(data)
+    return found
 
 
 def needed_chunks(store: Store, entry: FileEntry) -> Iterator[tuple[int, Chunk]]:

@@ -11,11 +11,17 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 
-from mlflow_plugins_pack.artifacts.format.manifest import Operation
+from mlflow_plugins_pack.artifacts.format.manifest import (
+    MAX_HOLDER_BYTES,
+    FileEntry,
+    Operation,
+)
 from mlflow_plugins_pack.errors import ArtifactLockedError, StorageUnavailableError
 
 _MOST_OPERATIONS = 128
-"""So many operations of several calls go into one entry, unless one call alone has more."""
+_MOST_BYTES = MAX_HOLDER_BYTES
+"""So many operations of several calls, and bytes of small files, go into one entry, unless one call
+alone has more."""
 
 
 class _Call:
@@ -23,6 +29,7 @@ class _Call:
 
     def __init__(self, operations: Sequence[Operation]) -> None:
         self.operations = operations
+        self.bytes = sum(len(o.inline or b"") for o in operations if isinstance(o, FileEntry))
         self.is_done = False
         self.error: Exception | None = None
 
@@ -91,11 +98,16 @@ class CommitTurns:
     def _take(self, turn: _Turn, mine: _Call) -> list[_Call]:
         """Return this thread's call and the others that go with it; they no longer wait."""
         with self._guard:
-            batch, count = [mine], len(mine.operations)
+            batch, count, size = [mine], len(mine.operations), mine.bytes
             for call in turn.waiting:
-                if call is not mine and count + len(call.operations) <= _MOST_OPERATIONS:
+                if (
+                    call is not mine
+                    and count + len(call.operations) <= _MOST_OPERATIONS
+                    and size + call.bytes <= _MOST_BYTES
+                ):
                     batch.append(call)
                     count += len(call.operations)
+                    size += call.bytes
             turn.waiting = [call for call in turn.waiting if call not in batch]
             return batch
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
@@ -17,7 +18,10 @@ from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
 from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import (
+    FileEntry,
+    Lock,
     Operation,
+    Segment,
 )
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
@@ -29,17 +33,22 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
 from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.commit_turns import CommitTurns
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
-from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
+from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO, steady_seconds
 from mlflow_plugins_pack.errors import PackError
 
 _logger = logging.getLogger(__name__)
 
 INLINE_SCOPE_BYTES = 1024 * 1024
-"""From this size of a scope's manifest on, small files go to packs: a listing reads all of it."""
+"""From this size of a scope's manifest on, small files go to packs where entries are never joined:
+a listing reads all of it."""
+
+_KEPT_INLINE_BYTES = 1024 * 1024
+"""Of a remembered scope with more bytes of small files than that, they are read when needed."""
 
 JOIN_FROM_SEGMENTS = 64
 """A collection joins all segments of a scope that takes more than these to read."""
 
+_SEEN_SCOPES = 10_000
 _HEADS_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 1000
 _FILE_BYTES = 600
@@ -47,7 +56,9 @@ _FILE_BYTES = 600
 
 
 def _weight(head: Head) -> int:
-    return _HEAD_BYTES + (_FILE_BYTES * len(head.view.files) if head.view is not None else 0)
+    if head.view is None:
+        return _HEAD_BYTES
+    return _HEAD_BYTES + _FILE_BYTES * len(head.view.files) + head.view.inline_bytes
 
 
 class Manifests:
@@ -58,6 +69,7 @@ class Manifests:
         self._io = SegmentIO(objects)
         self._heads: LRUCache[str, Head] = LRUCache(_HEADS_BYTES, getsizeof=_weight)
         self._turns = CommitTurns()
+        self._seen: LRUCache[str, tuple[int, float]] = LRUCache(_SEEN_SCOPES)
         self._guard = threading.Lock()
 
     # --- reading ---
@@ -88,9 +100,20 @@ class Manifests:
 
     def takes_inline(self, scope: str) -> bool:
         """Return whether a scope's manifest may grow by small files' bytes, as far as is known."""
-        return self._io.sizes.get(scope, 0) <= INLINE_SCOPE_BYTES
+        return (
+            self._objects.format.is_numbered or self._io.sizes.get(scope, 0) <= INLINE_SCOPE_BYTES
+        )
 
     # --- changing ---
+
+    def is_located(self, scope: str) -> bool:
+        """Return whether `locate` would ask for nothing."""
+        head = self._known(scope)
+        return (
+            head is not None
+            and numbered.is_recent(head, steady_seconds())
+            and (not head.number or self._is_seen(scope, head))
+        )
 
     def locate(self, scope: str) -> None:
         """Find out after which call the next one would come, if that is not known already."""
@@ -146,8 +169,12 @@ class Manifests:
         protocol = numbered.commit(
             scope, decide, self._known(scope), needs_view=needs_view, locks=locks
         )
+        now = time.monotonic()
+        known = self._known(scope)
         head = self._io.run(scope, protocol)
         self._remember(scope, head)
+        if known is None or head.number != known.number:
+            self._note_seen(scope, head.number, now)
         return head.number
 
     def refuse_locked(self, scope: str, operations: Sequence[Operation]) -> None:
@@ -196,7 +223,33 @@ class Manifests:
         """
         ages = {name: now - stored.modified for name, stored in self._io.list(scope).items()}
         standing = {n for n, age in ages.items() if age >= RETENTION_SECONDS}
-        return superseded(ages, standing)
+        joined = superseded(ages, standing)
+        if not joined:
+            return []
+        held = self._held_by(scope, [name for name in ages if name not in set(joined)])
+        return [name for name in joined if self._io.key(scope, name) not in held]
+
+    def _held_by(self, scope: str, names: Sequence[str]) -> set[str]:
+        """Return the keys of the entries whose bytes some segments refer to."""
+        held: set[str] = set()
+        for segment in self._io.read_all(scope, [n for n in names if parse_segment_name(n)]):
+            for operation in segment.operations if segment is not None else ():
+                entries = operation.binds if isinstance(operation, Lock) else (operation,)
+                held.update(
+                    self._objects.key(entry.holder)
+                    for entry in entries
+                    if isinstance(entry, FileEntry) and entry.is_held and entry.inline is None
+                )
+        return held
+
+    def holder(self, key: str) -> Segment | None:
+        """Return the entry that holds the bytes of small files, None if it does not exist.
+
+        Raises:
+            ArtifactCorruptError: If it is damaged.
+        """
+        place = object_keys.parse_segment_key(key)
+        return None if place is None else self._io.read(place.scope, place.name)
 
     def remove(self, scope: str, names: Sequence[str]) -> None:
         """Remove segments that are `removable`."""
@@ -217,8 +270,23 @@ class Manifests:
         head = self._known(scope)
         if head is None or not head.number:
             return
+        if self._is_seen(scope, head):
+            return
+        now = time.monotonic()
         if self._objects.backend.size(self._io.key(scope, entry_name(head.number))) is None:
             self.forget(scope)
+        else:
+            self._note_seen(scope, head.number, now)
+
+    def _is_seen(self, scope: str, head: Head) -> bool:
+        """Return whether a scope's last call was seen to be there a moment ago."""
+        with self._guard:
+            number, at = self._seen.get(scope, (0, 0.0))
+        return number == head.number and time.monotonic() - at < self._objects.TRUST_SECONDS
+
+    def _note_seen(self, scope: str, number: int, at: float) -> None:
+        with self._guard:
+            self._seen[scope] = (number, at)
 
     def forget(self, scope: str) -> None:
         """Forget what is remembered of a scope."""
@@ -228,6 +296,8 @@ class Manifests:
     def _remember(self, scope: str, head: Head) -> None:
         if not self._objects.format.is_numbered:
             return
+        if head.view is not None and head.view.inline_bytes > _KEPT_INLINE_BYTES:
+            head = replace(head, view=head.view.without_bytes())
         with self._guard:
             known = self._heads.get(scope)
             if known is not None and known.number > head.number:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
+from typing import ClassVar
 
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -26,12 +28,17 @@ class StoreObjects:
         format: What was fixed when the store was created.
     """
 
+    TRUST_SECONDS: ClassVar[float] = 1.0
+    """So long a process takes for granted that the storage still holds the store, and a run's last
+    call, once it has seen them: so a small file costs one request."""
+
     def __init__(self, backend: Backend, location: Location, store_format: StoreFormat) -> None:
         self.location = location
         self.backend = backend
         self.format = store_format
         self._sealer: Sealer | None = None
         self._keys_read = 0.0
+        self._confirmed = -math.inf
 
     @property
     def backend(self) -> Backend:
@@ -80,12 +87,19 @@ class StoreObjects:
         """The keyring of an encrypted store."""
         return Keyring(self.backend, self.location.path, self.format.store_id, self.location.uri)
 
+    def is_confirmed(self) -> bool:
+        """Return whether `confirm_identity` has succeeded a moment ago."""
+        return time.monotonic() - self._confirmed < self.TRUST_SECONDS
+
     def confirm_identity(self) -> None:
         """Make sure that the storage still holds this store, and the keys that it is sealed with.
 
         Raises:
             StoreChangedError: If not.
         """
+        if self.is_confirmed():
+            return
+        now = time.monotonic()
         try:
             data = self.backend.read(self.key(object_keys.FORMAT_KEY))
             is_same = decode_format(data, self.location.uri) == self.format
@@ -101,6 +115,7 @@ class StoreObjects:
                 f"The artifact store {self.location.uri}, or its keyring, was wiped or replaced "
                 f"while this process was using it. Nothing was committed. Log again."
             )
+        self._confirmed = now
 
     def read_object(self, key: str) -> bytes:
         """Return the content of one of the store's own objects, decrypted.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import random
 import secrets
+import threading
 import time
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
@@ -26,6 +28,9 @@ from mlflow_plugins_pack.errors import ArtifactCorruptError
 
 _SIZES = 10_000
 _MAX_WAIT_SECONDS = 0.5
+_REMEMBERED_SEGMENTS = 256
+_MOST_REMEMBERED_BYTES = 64 * 1024
+"""Segments that this process has written are joined without reading them, if they are small."""
 
 T = TypeVar("T")
 
@@ -40,6 +45,8 @@ class SegmentIO:
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
         self.sizes: LRUCache[str, int] = LRUCache(_SIZES)
+        self._written: LRUCache[tuple[str, str], Segment] = LRUCache(_REMEMBERED_SEGMENTS)
+        self._guard = threading.Lock()
 
     def run(self, scope: str, protocol: requests.Protocol[T]) -> T:
         """Carry a protocol out."""
@@ -56,17 +63,14 @@ class SegmentIO:
         if isinstance(request, requests.ListNames):
             return list(self.list(scope))
         if isinstance(request, requests.ReadSegments):
-            if len(request.names) == 1:
-                return [self.read(scope, request.names[0])]
-            reading = [thread_pools.submit(self.read, scope, n) for n in request.names]
-            return [future.result() for future in reading]
+            return self._read_all(scope, request)
         if isinstance(request, requests.CreateSegment):
             return self._create(scope, request)
         if isinstance(request, requests.MarkLocked):
             self._objects.backend.write(self.key(scope, lock_marker(_new_ulid())), b"")
             return None
         if isinstance(request, requests.Clock):
-            return _steady_clock()
+            return steady_seconds()
         if isinstance(request, requests.NewWriter):
             return _new_writer()
         if isinstance(request, requests.Wait):
@@ -74,6 +78,29 @@ class SegmentIO:
             time.sleep(random.uniform(0, limit))  # noqa: S311 - spreads competing writers
             return None
         raise AssertionError(f"an unknown request: {request}")
+
+    def read_all(self, scope: str, names: Sequence[str]) -> Sequence[Segment | None]:
+        """Return segments, None in the place of one that does not exist.
+
+        Raises:
+            ArtifactCorruptError: If one is damaged.
+        """
+        return self._read_all(scope, requests.ReadSegments(tuple(names)))
+
+    def _read_all(self, scope: str, request: requests.ReadSegments) -> Sequence[Segment | None]:
+        if len(request.names) == 1:
+            return [self.read(scope, request.names[0])]
+        known: dict[str, Segment] = {}
+        if request.are_just_written:
+            with self._guard:
+                found = ((name, self._written.get((scope, name))) for name in request.names)
+                known = {name: segment for name, segment in found if segment is not None}
+        reading = {
+            name: thread_pools.submit(self.read, scope, name)
+            for name in request.names
+            if name not in known
+        }
+        return [known[n] if n in known else reading[n].result() for n in request.names]
 
     def list(self, scope: str) -> dict[str, Stored]:
         """Return all segments and lock markers of a scope, by name."""
@@ -112,10 +139,13 @@ class SegmentIO:
         key = object_keys.segment_key(scope, request.name)
         encoded = encode_segment(segment)
         # What this process could not read back no process could, and nothing in the scope either.
-        decode_segment(encoded, scope, request.name)
+        segment = decode_segment(encoded, scope, request.name)
         data = objects.sealer.seal_object(key, encoded)
         self.sizes[scope] = self.sizes.get(scope, 0) + len(data)
         if objects.backend.write_if_absent(objects.key(key), data):
+            if len(encoded) <= _MOST_REMEMBERED_BYTES:
+                with self._guard:
+                    self._written[scope, request.name] = segment
             return True
         # Where the first try arrived and only its answer was lost, the second finds it there.
         try:
@@ -124,7 +154,7 @@ class SegmentIO:
             return False
 
 
-def _steady_clock() -> float:
+def steady_seconds() -> float:
     """Return seconds that go on while a machine sleeps, where that can be had."""
     if hasattr(time, "CLOCK_BOOTTIME"):
         return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -166,11 +166,15 @@ class UploadSession:
             if self._store.backend.refuses_conflicts:
                 _refuse_conflicts(scope, taken, self._store.manifests.view(scope))
         # Asked while the last pack is uploaded.
+        manifests = self._store.manifests
         locating = [
-            thread_pools.submit(self._store.manifests.locate, scope) for scope in self._operations
+            thread_pools.submit(manifests.locate, scope)
+            for scope in self._operations
+            if not manifests.is_located(scope)
         ]
-        # What this process remembers is of no use to a store that was wiped or replaced meanwhile.
-        confirmed = thread_pools.submit(self._store.confirm_identity)
+        if not self._store.is_confirmed():
+            # What this process remembers is of no use to a store that was wiped or replaced.
+            locating.append(thread_pools.submit(self._store.confirm_identity))
         condemned = (
             thread_pools.submit(self._store.condemned.packs) if self._packs.knows_index else None
         )
@@ -182,7 +186,6 @@ class UploadSession:
         self._packs.finish_uploads()
         self._settle(resolved, condemned)
         self._packs.write_index()
-        confirmed.result()
         for located in locating:
             located.result()
         if len(resolved) > 1:

@@ -34,7 +34,10 @@ def test_standalone_reader_reads_everything(tmp_path):
     repository = get_artifact_repository(new_run_uri(f"cas-file://{store}"))
     for number in range(40):
         (source / "changing").write_bytes(b"%d" % number)
+        (source / f"held-{number:02}").write_bytes(b"%1000d" % number)
         repository.log_artifact(str(source / "changing"))
+        repository.log_artifact(str(source / f"held-{number:02}"), "held")
+        (source / f"held-{number:02}").unlink()
     repository.log_artifacts(str(source), "model")
     repository.delete_artifacts("model/small.txt")
     repository.log_artifact(str(source / "long.bin"), "again")
@@ -44,7 +47,7 @@ def test_standalone_reader_reads_everything(tmp_path):
     collect(open_store(parse_location(f"cas-file://{store}")), 0)
     expected = content(repository.download_artifacts(""))
     assert set(expected) == {
-        *("changing", "again/long.bin"),
+        *("changing", "again/long.bin", *(f"held/held-{n:02}" for n in range(40))),
         *(f"model/{n}" for n in ("empty", "changing", "long.bin", "sub/ü %.csv")),
     }
     target = tmp_path / "target"

@@ -14,6 +14,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts.backends.s3 import S3Backend
 from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from tests.contracts.artifact_repository import new_run_uri
 from tests.support import servers
 
@@ -63,20 +64,25 @@ def files(tmp_path: Path) -> Iterator[str]:
 
 def test_calls_on_small_files_cost_the_same_however_large_the_run(repository, files, monkeypatch):
     counting = Counting(monkeypatch)
+    monkeypatch.setattr(StoreObjects, "TRUST_SECONDS", 600)
     repository.log_artifact(next(files))
     repository.list_artifacts()
     for count in (2, 62):
         for _ in range(count):
             repository.log_artifact(next(files))
         put = counting.of(lambda: repository.log_artifact(next(files)))
-        # The entry is the one write; that the store and the call before are still there is asked
-        # at the same time as each other.
-        assert put == {"write_if_absent": 1, "size": 1, "read": 1}
+        assert put == {"write_if_absent": 1}
+        with monkeypatch.context() as later:
+            # A moment later it is asked, at the same time, whether the store and the call before
+            # are still there.
+            later.setattr(StoreObjects, "TRUST_SECONDS", 0)
+            put = counting.of(lambda: repository.log_artifact(next(files)))
+            assert put == {"write_if_absent": 1, "size": 1, "read": 1}
         listed = counting.of(repository.list_artifacts)
         assert listed == {"read": 1}
         fetched = counting.of(lambda: repository.download_artifacts("2.txt"))
         assert fetched == {"read": 1}
-    assert len(repository.list_artifacts()) == 67
+    assert len(repository.list_artifacts()) == 69
 
 
 def test_files_that_threads_log_at_once_share_entries(repository, files, monkeypatch):

@@ -13,6 +13,7 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.errors import ArtifactKeyError, StoreChangedError
 from tests.artifacts.support.commands import run_json
 from tests.artifacts.support.hosts import fresh_host
@@ -28,6 +29,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_KEYS", "env:ARTIFACT_KEY")
         monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_ENCRYPT", "true")
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
+    # As if a moment had passed between one call and the next.
+    monkeypatch.setattr(StoreObjects, "TRUST_SECONDS", 0)
     opening._stores.clear()
     return f"cas-file://{tmp_path}/store"
 
