@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
+from concurrent.futures import Future
 
 from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
@@ -22,10 +23,14 @@ from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
     ArtifactConflictError,
+    ArtifactError,
     ArtifactNotFoundError,
     ArtifactPathError,
 )
 from mlflow_plugins_pack.folder_digest import digest_files
+
+_GUESSED_BYTES = 16 * 1024 * 1024
+"""A longer file is not fetched before it is known to be the right one."""
 
 
 def path_in(store: Store, location: Location) -> str:
@@ -37,12 +42,20 @@ def path_in(store: Store, location: Location) -> str:
 
 
 class PathView:
-    """The scope, or scopes, around one path of a repository, with paths as its user knows them."""
+    """The scope, or scopes, around one path of a repository, with paths as its user knows them.
 
-    def __init__(self, location: Location, path: str) -> None:
+    Args:
+        location: The repository.
+        path: Relative to it.
+        is_guess: Whether to take what this process remembers, and ask only meanwhile whether it is
+            still so; see `is_right`.
+    """
+
+    def __init__(self, location: Location, path: str, *, is_guess: bool = False) -> None:
         self.path = path
         self.store = find_store(location)
         self.view = View()
+        self._asked: Future[bool] | None = None
         self._base = ""
         self._prefix = ""
         if self.store is None:
@@ -53,12 +66,27 @@ class PathView:
         full = object_keys.join(self._prefix, path)
         scope, inner = object_keys.split_scope(full)
         if scope:
-            self.view, self._base, self.full = self.store.manifests.view(scope), scope, inner
+            manifests = self.store.manifests
+            guess = manifests.remembered(scope) if is_guess else None
+            if guess is not None:
+                self.view, self._asked = guess
+            else:
+                self.view = manifests.view(scope)
+            self._base, self.full = scope, inner
             if self.view.is_empty():
                 place = location.at(self.store.key(scope))
                 refuse_stock_data(self.store.backend, place)
         else:
             self.view, self.full = self.store.manifests.view_under(full), full
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether this held when it was made."""
+        return self._asked is None
+
+    def is_right(self) -> bool:
+        """Wait for the answer; return whether a guess held when it was made."""
+        return self._asked is None or self._asked.result()
 
     def outside(self, inner: str) -> str:
         """Return a path of the view as the repository's user knows it."""
@@ -124,7 +152,11 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
     """
     wanted = object_keys.requested_path(path)
     folder = _destination(dst_path)
-    found = PathView(location, wanted)
+    found = PathView(location, wanted, is_guess=backend_of(location).is_remote)
+    if _download_guess(location, found, folder):
+        return os.path.join(folder, os.path.normpath(wanted))
+    if not found.is_right():
+        found = PathView(location, wanted)
     file = found.file
     if file is None and not found.is_folder():
         raise found.missing()
@@ -142,6 +174,30 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
     if not file:
         _make_folder(folder, wanted)
     return os.path.join(folder, os.path.normpath(wanted))
+
+
+def _download_guess(location: Location, found: PathView, folder: str) -> bool:
+    """Fetch one file while it is asked whether it is still the right one.
+
+    Returns:
+        Whether it was, and was written; else nothing was.
+    """
+    file = found.file
+    if found.is_certain or found.store is None or file is None:
+        return False
+    if file.inline is not None or file.size > _GUESSED_BYTES:
+        return False
+    place = found.outside(file.path)
+    try:
+        download(found.store, [(file, place)], folder, is_right=found.is_right)
+    except ArtifactError:
+        if found.is_right():
+            raise
+        return False
+    if not found.is_right():
+        return False
+    _note(location, file, place, os.path.join(folder, place))
+    return True
 
 
 def _destination(dst_path: str | None) -> str:

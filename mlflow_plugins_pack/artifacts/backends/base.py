@@ -44,6 +44,9 @@ class Backend(ABC):
     refuses_conflicts: ClassVar[bool]
     """True where stock MLflow refuses a file in the place of a folder, and the reverse."""
 
+    is_remote: ClassVar[bool] = True
+    """True where a request waits for a network, so that two at once are worth a thread."""
+
     fills_up: ClassVar[bool] = False
     """True where the storage has a fixed size, so that it can become full."""
 

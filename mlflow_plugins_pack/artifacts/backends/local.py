@@ -84,6 +84,7 @@ class LocalBackend(Backend):
 
     keeps_folders: ClassVar[bool] = True
     refuses_conflicts: ClassVar[bool] = True
+    is_remote: ClassVar[bool] = False
     fills_up: ClassVar[bool] = True
 
     def __init__(self, root: str | None = None) -> None:

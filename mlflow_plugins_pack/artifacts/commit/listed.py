@@ -8,7 +8,6 @@ are never joined, since a late one may lack. A lock carries what it binds.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from mlflow_plugins_pack.artifacts.commit.reading import read, read_names, refuse_locked
 from mlflow_plugins_pack.artifacts.commit.requests import (
@@ -66,7 +65,7 @@ def commit(
             head, names = yield from read_names(scope)
             number, view = head.number, head.view
         # A lock that is there may be taken back by its locker: one more does no harm.
-        operations = tuple(decide(replace(view, locks=set()) if view and locks else view))
+        operations = tuple(decide(view.without_locks() if view and locks else view))
         refuse_locked(scope, view, operations)
         if not operations:
             break

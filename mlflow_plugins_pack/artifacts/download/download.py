@@ -51,6 +51,7 @@ def download(
     files: Iterable[tuple[FileEntry, str]],
     folder: str,
     file_done: Callable[[], None] = lambda: None,
+    is_right: Callable[[], bool] = lambda: True,
 ) -> None:
     """Write files into a folder.
 
@@ -59,6 +60,7 @@ def download(
         files: Entry and place relative to the folder.
         folder: An existing folder.
         file_done: Called after each file's bytes have come, for a progress bar.
+        is_right: Asked when all bytes have come; if it says no, no file is written.
 
     Raises:
         ArtifactCorruptError: If a stored byte is missing or wrong; then no file was written.
@@ -68,6 +70,8 @@ def download(
     try:
         with open_staging(folder, name_download(store.format.store_id, listed)) as staging:
             _obtain(store, [entry for entry, _ in listed], staging, file_done)
+            if not is_right():
+                return
             _publish(store, listed, staging, folder)
     except OSError as exc:
         raise translate(exc, getattr(exc, "filename", None) or folder, "write") from exc

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -55,9 +55,9 @@ class View:
             self.add_folder(folder)
 
     @property
-    def folders(self) -> Set[str]:
+    def folders(self) -> Collection[str]:
         """Paths of folders that were made explicitly."""
-        return self._explicit.keys()
+        return self._explicit
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, View):
@@ -86,6 +86,12 @@ class View:
         for entry in self.files.values():
             if entry.is_held and entry.inline is not None:
                 new.put(entry)
+        return new
+
+    def without_locks(self) -> View:
+        """Return this view as it is without its locks."""
+        new = self.copy()
+        new.locks = set()
         return new
 
     def without_files(self) -> View:

@@ -281,7 +281,7 @@ def _check_entry(store: Store, entry: FileEntry, tables: _Tables) -> str | None:
         try:
             read_held(store, [entry])
         except ArtifactCorruptError as exc:
-            return exc.message
+            return str(exc.message)
         return None
     chunks: list[Chunk] = list(entry.chunks)
     for number, place in enumerate(entry.recipe):

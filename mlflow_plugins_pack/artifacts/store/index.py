@@ -6,7 +6,7 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
@@ -135,6 +135,31 @@ class Index:
     def add(self, delta: Delta) -> None:
         """Add a delta, and combine the small ones once there are many."""
         self._add_delta(delta)
+        self._combine_due()
+
+    def begin_to_add(self, delta: Delta) -> Callable[[], None]:
+        """Add a delta while the caller does something else.
+
+        Returns:
+            What the caller calls once, later: it waits until the delta is stored. That it could not
+            be stored is logged and not raised, since the index only saves uploads.
+        """
+        ulid, data = _new_delta(delta)
+        # Only the write: a pool's thread must not wait for the cache, whose owner waits for it.
+        written = thread_pools.submit(self._objects.write_object, object_keys.index_key(ulid), data)
+
+        def finish() -> None:
+            try:
+                written.result()
+            except PackError as exc:
+                _logger.warning("%s Going on without this part of the index.", exc.message)
+                return
+            self._take_in(ulid, delta, len(data))
+            self._combine_due()
+
+        return finish
+
+    def _combine_due(self) -> None:
         # Most calls are spared a listing: what the last one showed says when it is time.
         if len(self._small_deltas) < COMBINE_FROM_DELTAS:
             return
@@ -190,12 +215,14 @@ class Index:
         }
 
     def _add_delta(self, delta: Delta) -> None:
-        ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
-        data = encode_delta(delta)
+        ulid, data = _new_delta(delta)
         self._objects.write_object(object_keys.index_key(ulid), data)
+        self._take_in(ulid, delta, len(data))
+
+    def _take_in(self, ulid: str, delta: Delta, length: int) -> None:
         self.cache.add(ulid, delta)
-        if len(data) < SMALL_DELTA_BYTES:
-            self._small_deltas[ulid] = len(data)
+        if length < SMALL_DELTA_BYTES:
+            self._small_deltas[ulid] = length
 
     def _combine_deltas(self, names: list[str]) -> None:
         """Put one delta in the place of many small ones.
@@ -215,3 +242,9 @@ class Index:
         except PackError:
             # Who may write need not be allowed to delete; repeated deltas cost a little space.
             _logger.debug("Replaced index deltas stay.", exc_info=True)
+
+
+def _new_delta(delta: Delta) -> tuple[str, bytes]:
+    """Return a new name for a delta, and its bytes."""
+    ulid = object_keys.make_ulid(time.time_ns() // 1_000_000, secrets.token_bytes(10))
+    return ulid, encode_delta(delta)

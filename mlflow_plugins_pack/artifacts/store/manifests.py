@@ -10,10 +10,12 @@ import logging
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 
 from cachetools import LRUCache
 
+from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
 from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -93,6 +95,25 @@ class Manifests:
         self._remember(scope, head)
         assert head.view is not None  # noqa: S101 - reading returns one
         return head.view
+
+    def remembered(self, scope: str) -> tuple[View, Future[bool]] | None:
+        """Return what a scope held when it was last looked at, and whether that is still so.
+
+        The second is asked for while the caller does something else. Nothing is returned where
+        that is not known, or would take more than one request to find out.
+        """
+        _ = self._objects.sealer
+        head = self._known(scope)
+        if head is None or head.view is None or not numbered.is_recent(head, steady_seconds()):
+            return None
+        return head.view, thread_pools.submit(self._is_last, scope, head)
+
+    def _is_last(self, scope: str, head: Head) -> bool:
+        now = steady_seconds()
+        if self._io.read(scope, entry_name(head.number + 1)) is not None:
+            return False
+        self._remember(scope, replace(head, seen_at=now))
+        return True
 
     def segment_names(self, scope: str) -> list[str]:
         """Return the names of all segments of a scope, those that others hold too included."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -193,7 +193,7 @@ class PackWriter:
             len(self._unwritten) >= _PACKS_PER_DELTA
             or time.monotonic() - self._indexed > _SECONDS_PER_DELTA
         ):
-            self._write_delta([])
+            self._write_delta()
 
     def finish_uploads(self) -> None:
         """Wait until every closed pack is stored.
@@ -203,16 +203,24 @@ class PackWriter:
         """
         self._uploads.finish()
 
-    def write_index(self) -> None:
-        """Name everything that this call stored in the index."""
-        files = [self.resolve(file) for file in self._new_files.values() if file.size]
-        self._write_delta(
-            [KnownFile(f.sha256, f.size, bool(f.recipe), f.recipe or f.chunks) for f in files]
-        )
+    def begin_to_index(self) -> Callable[[], None]:
+        """Begin to name everything that this call stored in the index.
 
-    def _write_delta(self, files: list[KnownFile]) -> None:
+        Returns:
+            What ends that, to be called once.
+        """
+        files = [self.resolve(file) for file in self._new_files.values() if file.size]
         self._uploads.finish()
-        delta = Delta(dict(self._unwritten), files)
+        delta = Delta(
+            dict(self._unwritten),
+            [KnownFile(f.sha256, f.size, bool(f.recipe), f.recipe or f.chunks) for f in files],
+        )
+        self._unwritten.clear()
+        return (lambda: None) if delta.is_empty() else self._store.index.begin_to_add(delta)
+
+    def _write_delta(self) -> None:
+        self._uploads.finish()
+        delta = Delta(dict(self._unwritten))
         if not delta.is_empty():
             self._store.index.add(delta)
         self._unwritten.clear()

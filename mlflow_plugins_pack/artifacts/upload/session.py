@@ -1,7 +1,7 @@
 """One log call: takes files and streams, uploads what the store lacks, commits all at once.
 
-The order of writes makes any interruption harmless: packs, then the index delta, then one
-manifest segment a scope. Until the segment is there, nothing of the call is visible.
+The order of writes makes any interruption harmless: packs, then one manifest segment a scope, and
+an index delta at the same time. Until the segment is there, nothing of the call is visible.
 """
 
 from __future__ import annotations
@@ -185,7 +185,8 @@ class UploadSession:
         }
         self._packs.finish_uploads()
         self._settle(resolved, condemned)
-        self._packs.write_index()
+        # The index only saves uploads: it is written while the call is committed.
+        finish_index = self._packs.begin_to_index()
         for located in locating:
             located.result()
         if len(resolved) > 1:
@@ -193,6 +194,7 @@ class UploadSession:
                 self._store.manifests.refuse_locked(scope, operations)
         for scope, operations in resolved.items():
             self._commit_scope(scope, operations)
+        finish_index()
         # Only now a collection that began meanwhile can see what this call needs: of the two, the
         # one that does not see the other is seen by it (see `maintenance.gc_rules`).
         self._settle(resolved)
