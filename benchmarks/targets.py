@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import re
 import shutil
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +25,9 @@ class Target(Protocol):
 
     environment: Mapping[str, str]
 
+    def requests(self, root: str) -> RequestCounter | None:
+        """Return what counts the requests to a root; None if it gets none."""
+
     def new_root(self) -> str:
         """Return the stock URI of an empty root."""
 
@@ -33,10 +38,35 @@ class Target(Protocol):
         """Delete a root and all it holds."""
 
 
+class RequestCounter:
+    """Counts the requests for one bucket in the log of the storage server."""
+
+    _LINE = re.compile(r'"(?P<method>[A-Z]+) /(?P<bucket>[^/?]+)/?(?P<key>[^? ]*)')
+
+    def __init__(self, log: Path, bucket: str) -> None:
+        self._log, self._bucket, self._at = log, bucket, 0
+        self.since()
+
+    def since(self) -> Counter[str]:
+        """Return how often each method was asked for since the last call."""
+        with self._log.open("rb") as file:
+            file.seek(self._at)
+            text = file.read()
+        self._at += len(text)
+        found: Counter[str] = Counter()
+        for match in self._LINE.finditer(text.decode(errors="replace")):
+            if match["bucket"] == self._bucket:
+                found[match["method"] if match["key"] else "LIST"] += 1
+        return found
+
+
 class Disk:
     """Folders below one folder."""
 
     environment: Mapping[str, str] = MappingProxyType({})
+
+    def requests(self, root: str) -> RequestCounter | None:
+        return None
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -59,8 +89,10 @@ class Disk:
 class S3:
     """Buckets of a server on loopback, spoken to as any client does."""
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, log: Path) -> None:
         import boto3
+
+        self._log = log
 
         self.environment: Mapping[str, str] = {
             "MLFLOW_S3_ENDPOINT_URL": endpoint,
@@ -78,6 +110,9 @@ class S3:
         bucket = f"b{uuid.uuid4().hex}"
         self._client.create_bucket(Bucket=bucket)
         return f"s3://{bucket}/mlflow"
+
+    def requests(self, root: str) -> RequestCounter | None:
+        return RequestCounter(self._log, self._bucket(root))
 
     def stored_bytes(self, root: str) -> int:
         return sum(size for _, size in self._objects(root))
@@ -140,7 +175,9 @@ def target(kind: str, folder: Path) -> Iterator[Target]:
     if importlib.util.find_spec("localbucket") is None and not DELAY_SECONDS[kind]:
         # Slower than localbucket, and keeps everything in memory.
         with servers.moto() as store:
-            yield S3(store.environment["MLFLOW_S3_ENDPOINT_URL"])
+            # It prints no requests, so that none are counted.
+            (folder / "moto.log").touch()
+            yield S3(store.environment["MLFLOW_S3_ENDPOINT_URL"], folder / "moto.log")
         return
     data, port = folder / "buckets", servers.free_port()
     data.mkdir(parents=True)
@@ -152,4 +189,4 @@ def target(kind: str, folder: Path) -> Iterator[Target]:
         log=folder / "localbucket.log",
         ready=lambda: servers.accepts_connections(port),
     ):
-        yield S3(f"http://127.0.0.1:{port}")
+        yield S3(f"http://127.0.0.1:{port}", folder / "localbucket.log")

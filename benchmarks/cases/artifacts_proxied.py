@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
-import re
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
@@ -23,7 +21,7 @@ import psutil
 
 from benchmarks.cases.artifacts import KINDS, checkpoints, expect_same, models
 from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interleave, stopwatch
-from benchmarks.targets import S3, Target, target
+from benchmarks.targets import Target, target
 from tests.support import servers
 
 WORKERS = 4
@@ -95,31 +93,6 @@ def _list(url: str, place: str, _folder: Path) -> None:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-class _Requests:
-    """Counts the requests of one bucket in the log of the storage server."""
-
-    _LINE = re.compile(r'"(?P<method>[A-Z]+) /(?P<bucket>[^/?]+)/?(?P<key>[^? ]*)')
-
-    def __init__(self, log: Path | None, root: str) -> None:
-        self._log, self._at = log, 0
-        self._bucket = root.removeprefix("s3://").partition("/")[0]
-        self.since()
-
-    def since(self) -> Counter[str]:
-        """Return how often each method was asked for since the last call."""
-        found: Counter[str] = Counter()
-        if self._log is None:
-            return found
-        with self._log.open("rb") as file:
-            file.seek(self._at)
-            text = file.read()
-            self._at += len(text)
-        for match in self._LINE.finditer(text.decode(errors="replace")):
-            if match["bucket"] == self._bucket:
-                found[match["method"] if match["key"] else "LIST"] += 1
-        return found
-
-
 def _processor_seconds(server: servers.MlflowServer) -> float:
     """Return the processor time of a server and all its workers."""
     root = psutil.Process(server.process.pid)
@@ -138,17 +111,17 @@ class _Side:
         root: str,
         server: servers.MlflowServer,
         clients: list[Executor],
-        log: Path | None,
     ) -> None:
         self._place, self._root, self._server, self._clients = place, root, server, clients
-        self._requests = _Requests(log, root)
+        self._requests = place.requests(root)
         self._runs = 0
 
     def _act(
         self, action: Callable[[str, str, Path], None], jobs: list[Job]
     ) -> tuple[float, float, int]:
         """Return wall time, the server's processor time and the number of storage requests."""
-        self._requests.since()
+        if self._requests is not None:
+            self._requests.since()
         before = _processor_seconds(self._server)
         with stopwatch() as watch:
             waiting = [
@@ -158,7 +131,8 @@ class _Side:
             for future in waiting:
                 future.result()
         used = _processor_seconds(self._server) - before
-        return watch.wall_seconds, used, self._requests.since().total()
+        count = self._requests.since().total() if self._requests is not None else 0
+        return watch.wall_seconds, used, count
 
     def measure(self, maker: Maker, options: Options, work: Path) -> Sample:
         """Log, list, download and compare once."""
@@ -220,7 +194,6 @@ def _run(kind: str, maker: Maker, clients: int, options: Options, blocks: int) -
         name = tempfile.TemporaryDirectory(dir=options.work, prefix="benchmark-")
         folder = Path(stack.enter_context(name))
         place = stack.enter_context(target(kind, folder))
-        log = folder / "localbucket.log" if isinstance(place, S3) else None
         processes: list[Executor] = [
             stack.enter_context(ProcessPoolExecutor(1, multiprocessing.get_context("spawn")))
             for _ in range(clients)
@@ -237,7 +210,7 @@ def _run(kind: str, maker: Maker, clients: int, options: Options, blocks: int) -
                     MLFLOW_PACK_ARTIFACT_CACHE_DIR=str(folder / "cache"),
                 )
             )
-            opened = _Side(place, root, server, processes, log)
+            opened = _Side(place, root, server, processes)
             # Every worker imports what it needs and opens the store.
             for _ in range(2 * WORKERS // clients or 1):
                 opened.measure(partial(_many_files, 2, 40 * KIB), Options(scale=clients), folder)

@@ -8,32 +8,17 @@ where that fails are the hashes of its chunks computed, to find which of them to
 from __future__ import annotations
 
 import hashlib
-import itertools
 import os
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, wait
+from collections.abc import Callable, Iterable
 
 from mlflow.utils.uri import validate_path_within_directory
 
-from mlflow_plugins_pack.artifacts import thread_pools
-from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
 from mlflow_plugins_pack.artifacts.backends.local import translate
+from mlflow_plugins_pack.artifacts.download.fetch import Data, fetch, write_at
 from mlflow_plugins_pack.artifacts.download.file_cache import open_cache
-from mlflow_plugins_pack.artifacts.download.plan import (
-    Group,
-    Held,
-    Inline,
-    Kept,
-    Wanted,
-    group_reads,
-    plan_files,
-    resume,
-)
+from mlflow_plugins_pack.artifacts.download.plan import Inline, Wanted, plan_files
 from mlflow_plugins_pack.artifacts.download.staging import Staging, name_download, open_staging
-from mlflow_plugins_pack.artifacts.format.encryption import Sealer
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
-from mlflow_plugins_pack.artifacts.format.pack import CODEC_RAW, Chunk, decode_unchecked
 from mlflow_plugins_pack.artifacts.store.chunk_reader import (
     inconsistent,
     read_at,
@@ -42,8 +27,6 @@ from mlflow_plugins_pack.artifacts.store.chunk_reader import (
     unreadable,
 )
 from mlflow_plugins_pack.artifacts.store.store import Store
-
-_Data = bytes | memoryview
 
 
 def download(
@@ -136,7 +119,7 @@ def _obtain(
 def _stage(
     store: Store, entries: list[FileEntry], staging: Staging, file_done: Callable[[], None]
 ) -> None:
-    fetched = _fetch(store, entries, staging)
+    fetched = fetch(store, entries, staging)
     upcoming = next(fetched, None)
     for number, entry in enumerate(entries):
         whole = hashlib.sha256()
@@ -149,17 +132,6 @@ def _stage(
         file_done()
 
 
-def _write(path: str, data: _Data, offset: int = 0, flags: int = 0) -> None:
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | flags, 0o666)
-    try:
-        view = memoryview(data)
-        while view:
-            written = os.pwrite(handle, view, offset)
-            view, offset = view[written:], offset + written
-    finally:
-        os.close(handle)
-
-
 def _repair(store: Store, entry: FileEntry, path: str) -> None:
     """Find the chunks of a staged file that are wrong, and read them again or from a copy.
 
@@ -168,23 +140,22 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
             all of its chunks are right.
     """
     whole = hashlib.sha256()
-    _write(path, b"")
+    write_at(path, b"")
     with open(path, "r+b", buffering=0) as file:
         for item in plan_files(store, [entry]):
-            if isinstance(item, Held):
-                whole.update(read_held(store, item.entries)[0])
-                continue
             if not isinstance(item, Wanted):
-                whole.update(item[1])
+                small = item.data if isinstance(item, Inline) else read_held(store, [entry])[0]
+                write_at(path, small)
+                whole.update(small)
                 continue
             chunk = item.chunk
-            data: _Data = os.pread(file.fileno(), chunk.raw, item.offset)
+            data: Data = os.pread(file.fileno(), chunk.raw, item.offset)
             if store.sealer.chunk_id(data) != chunk.sha256:
                 found = read_at(store, chunk) or read_elsewhere(store, chunk)
                 if found is None:
                     raise unreadable(store, entry, chunk)
                 data = found
-                _write(path, data, item.offset)
+                write_at(path, data, item.offset)
             whole.update(data)
         # A place with a wrong length may have left bytes beyond the end.
         file.truncate(entry.size)
@@ -195,145 +166,3 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
             f"was put together from chunks that are each right, but as a whole it does not have "
             f"its recorded sha256 {entry.sha256.hex()}",
         )
-
-
-# --- fetching -------------------------------------------------------------------------------------
-
-
-def _fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator[tuple[int, _Data]]:
-    """Write all files, reading ahead in parallel; give each file's bytes in order, unchecked.
-
-    What could not be read is missing in what is given, and a hole in what is written.
-    """
-    ahead: deque[tuple[Future[list[tuple[int, _Data]]], int]] = deque()
-    planned: Iterator[Wanted | Inline | Held | Kept] = plan_files(store, entries)
-    if staging.is_resumed:
-        planned = resume(store, entries, planned, staging)
-    groups = group_reads(planned)
-    share = thread_pools.Share(thread_pools.DOWNLOAD_MEMORY)
-    bytes_ahead = 0
-    try:
-        upcoming = next(groups, None)
-        while upcoming is not None or ahead:
-            while upcoming is not None:
-                weight = _weight(upcoming)
-                if ahead and bytes_ahead + weight > share.bytes:
-                    break
-                ahead.append((_start(store, upcoming, staging), weight))
-                bytes_ahead += weight
-                upcoming = next(groups, None)
-            pieces, weight = ahead.popleft()
-            yield from pieces.result()
-            del pieces
-            bytes_ahead -= weight
-    finally:
-        reading = [pieces for pieces, _ in ahead]
-        for pieces in reading:
-            pieces.cancel()
-        # What they write is unchecked: it must not come on top of what a next call has checked.
-        wait(reading)
-        share.close()
-
-
-def _weight(item: Group | Inline | Held | Kept) -> int:
-    return item.weight if isinstance(item, Group | Held) else len(item[1])
-
-
-def _start(
-    store: Store, item: Group | Inline | Held | Kept, staging: Staging
-) -> Future[list[tuple[int, _Data]]]:
-    """Begin to bring what follows next."""
-    if isinstance(item, Held):
-        return thread_pools.submit(_read_held, store, item, staging)
-    if isinstance(item, Group):
-        return thread_pools.submit(_read_group, store, item, staging)
-    if not isinstance(item, Kept):
-        _write(staging.file(item[0]), item[1], flags=os.O_TRUNC)
-    there: Future[list[tuple[int, _Data]]] = Future()
-    there.set_result([(item[0], item[1])])
-    return there
-
-
-def _read_held(store: Store, item: Held, staging: Staging) -> list[tuple[int, _Data]]:
-    found: list[tuple[int, _Data]] = []
-    for number, data in zip(item.files, read_held(store, item.entries), strict=True):
-        _write(staging.file(number), data, flags=os.O_TRUNC)
-        found.append((number, data))
-    return found
-
-
-def _read_group(store: Store, group: Group, staging: Staging) -> list[tuple[int, _Data]]:
-    """Read a group and write what it brings into the staged files.
-
-    Returns:
-        Each file's bytes, in as few pieces as can be: every hand-over between threads costs more
-        than a copy does.
-    """
-    pack = group.wanted[0].chunk.pack
-    try:
-        stored = memoryview(store.packs.read(pack, group.start, group.end - group.start))
-    except ObjectMissingError:
-        store.index.note_gone(pack)
-        return []
-    pieces: list[tuple[int, _Data]] = []
-    for number, wanteds in itertools.groupby(group.wanted, key=lambda wanted: wanted.file):
-        for offset, data in _join(_decode(list(wanteds), stored, group.start, store.sealer)):
-            _write(staging.file(number), data, offset)
-            pieces.append((number, data))
-    return pieces
-
-
-def _is_verbatim(chunk: Chunk) -> bool:
-    # Unequal lengths are damage, which `decode_unchecked` finds.
-    return chunk.codec == CODEC_RAW and chunk.stored == chunk.raw
-
-
-def _join(pieces: Iterator[tuple[int, _Data]]) -> Iterator[tuple[int, _Data]]:
-    """Put together what follows each other."""
-    run: list[_Data] = []
-    begin = end = 0
-    for offset, data in pieces:
-        if run and offset != end:
-            yield begin, _one(run)
-            run = []
-        if not run:
-            begin = offset
-        run.append(data)
-        end = offset + len(data)
-    if run:
-        yield begin, _one(run)
-
-
-def _one(run: list[_Data]) -> _Data:
-    return run[0] if len(run) == 1 else b"".join(run)
-
-
-def _decode(
-    wanted: list[Wanted], stored: memoryview, start: int, sealer: Sealer
-) -> Iterator[tuple[int, _Data]]:
-    """Yield offsets and bytes of one file's chunks; one that cannot be decoded is left out.
-
-    Chunks that are stored side by side as they are come as one piece, without a copy.
-    """
-    known: dict[Chunk, _Data | None] = {}
-    at = 0
-    while at < len(wanted):
-        offset, chunk = wanted[at].offset, wanted[at].chunk
-        begin = chunk.offset - start
-        end = begin + chunk.stored
-        at += 1
-        if _is_verbatim(chunk):
-            while (
-                at < len(wanted)
-                and _is_verbatim(wanted[at].chunk)
-                and wanted[at].chunk.offset - start == end
-            ):
-                end += wanted[at].chunk.stored
-                at += 1
-            yield offset, stored[begin:end]
-            continue
-        if chunk not in known:
-            known[chunk] = decode_unchecked(chunk, stored[begin:end], sealer)
-        data = known[chunk]
-        if data is not None:
-            yield offset, data

@@ -1,4 +1,4 @@
-"""What a download reads, and in which order: chunks of one pack that are near each other together.
+"""What a download reads, and in which order; chunks that are near each other in a pack together.
 
 Nothing is fetched here but recipes; what an earlier download left in the staging folder is checked.
 """
@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts.download.staging import Staging
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
@@ -17,9 +16,41 @@ from mlflow_plugins_pack.artifacts.store.chunk_reader import file_chunks, incons
 from mlflow_plugins_pack.artifacts.store.store import Store
 
 _READ_BYTES = 4 * 1024 * 1024
-"""One range read is about this long, raw and stored."""
-_GAP_BYTES = 64 * 1024
-"""Bytes between two wanted chunks that are read rather than asked around."""
+"""One range read is at most this long, raw and stored, unless one chunk is longer."""
+_REMOTE_GAP_BYTES = 256 * 1024
+_LOCAL_GAP_BYTES = 64 * 1024
+"""Bytes between two wanted chunks that are read rather than asked around: a request to a service
+takes as long as some hundred KiB."""
+_WINDOW_BYTES = 256 * 1024 * 1024
+"""Reads are planned for so much of the files at a time."""
+
+
+@dataclass(frozen=True)
+class Inline:
+    """A small file whose bytes stand in the manifest that was read."""
+
+    file: int
+    data: bytes
+    offset: int = 0
+
+    @property
+    def length(self) -> int:
+        """Its size in bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A small file whose bytes stand in the entry that brought it."""
+
+    file: int
+    entry: FileEntry
+    offset: int = 0
+
+    @property
+    def length(self) -> int:
+        """Its size in bytes."""
+        return self.entry.size
 
 
 @dataclass(frozen=True)
@@ -36,53 +67,51 @@ class Wanted:
     offset: int
     chunk: Chunk
 
+    @property
+    def length(self) -> int:
+        """How many bytes of the file it is."""
+        return self.chunk.raw
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Bytes of a file that a download that broke off has left; they are right."""
+
+    file: int
+    offset: int
+    length: int
+
+
+Item = Inline | Held | Wanted | Kept
+
 
 @dataclass
 class Group:
-    """Chunks that one range read brings."""
+    """Items that one read brings: a range of a pack, or one entry.
 
-    wanted: list[Wanted]
-    start: int
-    end: int
-    raw: int
+    Attributes:
+        places: Where the items stand in the plan.
+        wanted: The chunks, if it is a range; in the order of the pack.
+        held: The files, if it is an entry.
+        start, end: The range.
+        raw: Length of the chunks once decoded.
+    """
+
+    places: list[int] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    start: int = 0
+    end: int = 0
+    raw: int = 0
 
     @property
     def weight(self) -> int:
         """Bytes held in memory for it: as stored and, where that is not the same, as they were."""
         decoded = (w.chunk.raw for w in self.wanted if w.chunk.codec != CODEC_RAW)
-        return self.end - self.start + sum(decoded)
+        return self.end - self.start + sum(decoded) + sum(held.length for held in self.held)
 
 
-Inline = tuple[int, bytes]
-"""A small file's number and all of its bytes, which stand in the manifest."""
-
-
-@dataclass(frozen=True)
-class Held:
-    """Small files whose bytes stand in the entry that brought them.
-
-    Attributes:
-        files: Their numbers.
-        entries: The files.
-    """
-
-    files: tuple[int, ...]
-    entries: tuple[FileEntry, ...]
-
-    @property
-    def weight(self) -> int:
-        """Bytes held in memory for it."""
-        return sum(entry.size for entry in self.entries)
-
-
-class Kept(NamedTuple):
-    """The next bytes of a file: a download that broke off has left them, and they are right."""
-
-    file: int
-    data: bytes
-
-
-def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inline | Held]:
+def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Item]:
     """Yield what each file is made of, in order.
 
     Raises:
@@ -91,10 +120,10 @@ def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inli
     """
     for number, entry in enumerate(entries):
         if entry.inline is not None:
-            yield number, entry.inline
+            yield Inline(number, entry.inline)
             continue
         if entry.is_held:
-            yield Held((number,), (entry,))
+            yield Held(number, entry)
             continue
         offset = 0
         for chunk in file_chunks(store, entry):
@@ -109,11 +138,8 @@ def plan_files(store: Store, entries: list[FileEntry]) -> Iterator[Wanted | Inli
 
 
 def resume(
-    store: Store,
-    entries: list[FileEntry],
-    plan: Iterator[Wanted | Inline | Held],
-    staging: Staging,
-) -> Iterator[Wanted | Inline | Held | Kept]:
+    store: Store, entries: list[FileEntry], plan: Iterator[Item], staging: Staging
+) -> Iterator[Item]:
     """Replace what is wanted by what an interrupted download left, where that is right."""
     number, handle = -1, -1
     try:
@@ -132,47 +158,66 @@ def resume(
             is_right = len(data) == item.chunk.raw and store.sealer.chunk_id(data) == (
                 item.chunk.sha256
             )
-            yield Kept(number, data) if is_right else item
+            yield Kept(number, item.offset, item.length) if is_right else item
     finally:
         if handle >= 0:
             os.close(handle)
 
 
-def group_reads(
-    plan: Iterator[Wanted | Inline | Held | Kept],
-) -> Iterator[Group | Inline | Held | Kept]:
-    """Put together what one read brings; all stays in its place."""
-    current: Group | Held | None = None
+def windows(plan: Iterator[Item]) -> Iterator[list[Item]]:
+    """Cut a plan into parts that are short enough to be held in memory."""
+    window: list[Item] = []
+    length = 0
     for item in plan:
-        if isinstance(item, Held):
-            if isinstance(current, Held) and current.entries[0].holder == item.entries[0].holder:
-                current = Held(current.files + item.files, current.entries + item.entries)
-                continue
-            if current is not None:
-                yield current
-            current = item
-            continue
-        if not isinstance(item, Wanted):
-            if current is not None:
-                yield current
-                current = None
-            yield item
-            continue
+        window.append(item)
+        length += item.length
+        if length >= _WINDOW_BYTES:
+            yield window
+            window, length = [], 0
+    if window:
+        yield window
+
+
+def group_reads(window: list[Item], *, is_remote: bool) -> list[Group]:
+    """Return the reads that bring all that is wanted, in the order in which they are needed.
+
+    Chunks of one pack are read together although others stand between them in the files, and
+    although there are bytes between them in the pack that nothing wants, where a second request
+    would cost more.
+    """
+    packs: dict[bytes, list[tuple[int, Wanted]]] = {}
+    holders: dict[str, Group] = {}
+    for place, item in enumerate(window):
+        if isinstance(item, Wanted):
+            packs.setdefault(item.chunk.pack, []).append((place, item))
+        elif isinstance(item, Held):
+            group = holders.setdefault(item.entry.holder, Group())
+            group.places.append(place)
+            group.held.append(item)
+    groups = list(holders.values())
+    gap_bytes = _REMOTE_GAP_BYTES if is_remote else _LOCAL_GAP_BYTES
+    for found in packs.values():
+        groups += _cluster(found, gap_bytes)
+    groups.sort(key=lambda group: min(group.places))
+    return groups
+
+
+def _cluster(found: list[tuple[int, Wanted]], gap_bytes: int) -> Iterator[Group]:
+    current: Group | None = None
+    for place, item in sorted(found, key=lambda each: (each[1].chunk.offset, each[0])):
         chunk = item.chunk
         end = chunk.offset + chunk.stored
-        if (
-            isinstance(current, Group)
-            and chunk.pack == current.wanted[0].chunk.pack
-            and current.start <= chunk.offset <= current.end + _GAP_BYTES
+        if current is None or not (
+            chunk.offset <= current.end + gap_bytes
             and max(end, current.end) - current.start <= _READ_BYTES
             and current.raw + chunk.raw <= _READ_BYTES
         ):
-            current.wanted.append(item)
-            current.end = max(end, current.end)
-            current.raw += chunk.raw
-            continue
-        if current is not None:
-            yield current
-        current = Group([item], chunk.offset, end, chunk.raw)
+            if current is not None:
+                yield current
+            current = Group(start=chunk.offset, end=end)
+        current.places.append(place)
+        current.wanted.append(item)
+        current.end = max(end, current.end)
+        current.raw += chunk.raw
     if current is not None:
         yield current

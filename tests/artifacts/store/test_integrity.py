@@ -17,7 +17,6 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.download import download
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Segment, encode_segment
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, PackBuilder
@@ -252,13 +251,13 @@ def test_recipe_that_repeats_a_chunk_fills_no_disk(
     store.backend.write(store.key(object_keys.pack_key(name)), packed)
     plant(store_folder, repository, FileEntry("bomb", 5, b"\1" * 32, 0, recipe=(place,)))
     written = []
-    original = download._write
+    original = fetch.write_at
 
-    def write(path, data, offset=0):
+    def write(path, data, offset=0, flags=0):
         written.append(len(data))
-        original(path, data, offset)
+        original(path, data, offset, flags)
 
-    monkeypatch.setattr(download, "_write", write)
+    monkeypatch.setattr(fetch, "write_at", write)
     with pytest.raises(ArtifactCorruptError, match="do not add up to its 5 bytes"):
         repository.download_artifacts("bomb", str(target))
     assert content(target) == {}
