@@ -13,7 +13,7 @@ import uuid
 from pathlib import Path
 from typing import Any, Protocol
 
-from benchmarks.targets import S3, Target
+from benchmarks.targets import S3, RequestCounter, Target
 
 BOTO3, XET = "boto3", "hf_xet"
 
@@ -29,6 +29,9 @@ class Side(Protocol):
 
     def stored_bytes(self) -> int:
         """Return how many bytes the place holds."""
+
+    def requests(self) -> RequestCounter | None:
+        """Return what counts the requests to the storage; None if it gets none."""
 
     def remove(self) -> None:
         """Delete the place."""
@@ -55,6 +58,9 @@ class Repository:
 
     def stored_bytes(self) -> int:
         return self._place.stored_bytes(self._root)
+
+    def requests(self) -> RequestCounter | None:
+        return self._place.requests(self._root)
 
     def remove(self) -> None:
         self._place.remove(self._root)
@@ -90,6 +96,9 @@ class Boto3:
     def stored_bytes(self) -> int:
         return self._place.stored_bytes(self._root)
 
+    def requests(self) -> RequestCounter | None:
+        return self._place.requests(self._root)
+
     def remove(self) -> None:
         self._place.remove(self._root)
 
@@ -119,6 +128,9 @@ class Xet:
             for path, info in self._files[step]:
                 (goal / path).parent.mkdir(parents=True, exist_ok=True)
                 group.start_download_file(info, str(goal / path))
+
+    def requests(self) -> RequestCounter | None:
+        return None
 
     def stored_bytes(self) -> int:
         # Next to what a server would keep there are the client's own caches.

@@ -58,6 +58,50 @@ def checkpoints(options: Options, folder: Path) -> Iterator[Path]:
             state[start : start + stretch] = random.bytes(stretch)
 
 
+def snapshots(options: Options, folder: Path) -> Iterator[Path]:
+    """6 snapshots of a parquet table of 50 MiB, 3 % of the rows changed, in 40 stretches."""
+    import pyarrow
+    from pyarrow import parquet
+
+    random = np.random.default_rng(6)
+    rows = options.count(700_000)
+    columns = {f"x{n}": random.normal(size=rows).astype(np.float32) for n in range(18)}
+    columns["id"] = np.arange(rows)
+    stretch = max(1, rows * 3 // 100 // 40)
+    for step in range(6):
+        path = folder / f"snapshot-{step}" / "table.parquet"
+        path.parent.mkdir()
+        parquet.write_table(pyarrow.table(columns), path, row_group_size=50_000)
+        yield path.parent
+        for start in random.integers(0, rows - stretch, 40):
+            for n in range(18):
+                columns[f"x{n}"][start : start + stretch] = random.normal(size=stretch)
+
+
+def versions(options: Options, folder: Path) -> Iterator[Path]:
+    """8 checkpoints of 150 MiB: edited, with an insertion, appended to, fine-tuned, in turns."""
+    random = np.random.default_rng(7)
+    size = options.count(150) * MIB
+    state = bytearray(random.bytes(size))
+    for step in range(8):
+        path = folder / f"version-{step}" / "weights.bin"
+        path.parent.mkdir()
+        path.write_bytes(state)
+        yield path.parent
+        if step % 4 == 0:
+            for start in random.integers(0, size - size // 800, 8):
+                state[start : start + size // 800] = random.bytes(size // 800)
+        elif step % 4 == 1:
+            state[size // 3 : size // 3] = random.bytes(size // 100)
+        elif step % 4 == 2:
+            state += random.bytes(size // 50)
+        else:
+            # The last layers learn on: one value in eight is another one.
+            tail = np.frombuffer(bytes(state[-size // 4 :]), np.uint8).copy()
+            tail[::8] = random.integers(0, 256, len(tail[::8]))
+            state[-size // 4 :] = tail.tobytes()
+
+
 def models(options: Options, folder: Path) -> Iterator[Path]:
     """50 real scikit-learn models, logged as MLflow lays them out, each grown by one tree."""
     import cloudpickle
@@ -118,6 +162,7 @@ def _measure(
             up_cpu += watch.cpu_seconds
             logged.append(path)
         stored = side.stored_bytes() - stored_before
+        counter = side.requests()
         for step, path in enumerate(logged):
             goal = copy / str(step)
             goal.mkdir(parents=True)
@@ -132,6 +177,7 @@ def _measure(
         "up, processor": up_cpu,
         "down": down_wall,
         "down, processor": down_cpu,
+        "down, requests": counter.since().total() if counter is not None else 0,
         "stored": stored,
     }
 
@@ -152,6 +198,7 @@ def _run(
         Figure("up, processor", "s"),
         Figure("down", "s", goal=goals.get("down", "")),
         Figure("down, processor", "s"),
+        *([Figure("down, requests", "")] if kind != "disk" else []),
         Figure("stored", "B", goal=goals.get("stored", "")),
     ]
     with (
@@ -181,7 +228,7 @@ def _sides(
         STOCK: partial(Repository, place, ""),
         PACK: partial(Repository, place, "cas-"),
     }
-    if maker not in (one_file, checkpoints):
+    if maker not in (one_file, checkpoints, snapshots, versions):
         return sides
     if isinstance(place, S3):
         sides[BOTO3] = partial(Boto3, place)
@@ -200,6 +247,18 @@ _STORIES: tuple[tuple[str, str, Maker, dict[str, str]], ...] = (
         "10 checkpoints of 200 MiB, 1 % changed",
         checkpoints,
         {"up": ">= 6x", "down": ">= 1.5x", "stored": ">= 8x"},
+    ),
+    (
+        "snapshots",
+        "6 snapshots of a parquet table, 3 % of the rows changed",
+        snapshots,
+        {"down": ">= 1x"},
+    ),
+    (
+        "versions",
+        "8 checkpoints of 150 MiB: edited, grown, fine-tuned",
+        versions,
+        {"down": ">= 1x"},
     ),
     ("models", "50 scikit-learn model folders", models, {"stored": ">= 5x"}),
     ("again", "200 MiB that are there already", same_again, {"stored": ">= 100x"}),

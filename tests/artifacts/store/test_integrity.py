@@ -17,6 +17,7 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mlflow_plugins_pack.artifacts.download import fetch
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Segment, encode_segment
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, PackBuilder
