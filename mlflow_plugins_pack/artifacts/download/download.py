@@ -150,7 +150,7 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
                 continue
             chunk = item.chunk
             data: Data = os.pread(file.fileno(), chunk.raw, item.offset)
-            if store.sealer.chunk_id(data) != chunk.sha256:
+            if store.sealer.chunk_id(data) != chunk.id:
                 found = read_at(store, chunk) or read_elsewhere(store, chunk)
                 if found is None:
                     raise unreadable(store, entry, chunk)

@@ -156,7 +156,7 @@ def resume(
                     os.ftruncate(handle, 0)
             data = os.pread(handle, item.chunk.raw, item.offset)
             is_right = len(data) == item.chunk.raw and store.sealer.chunk_id(data) == (
-                item.chunk.sha256
+                item.chunk.id
             )
             yield Kept(number, item.offset, item.length) if is_right else item
     finally:

@@ -12,12 +12,13 @@ another one, nor an object be moved to another key.
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from blake3 import blake3
 
 from mlflow_plugins_pack.artifacts.format import xaes
 from mlflow_plugins_pack.artifacts.format.xaes import KEY_BYTES, OVERHEAD_BYTES, Buffer
@@ -30,7 +31,7 @@ _MASTER_LABEL = b"mlflow-plugins-pack master key name\0"
 
 
 class Sealer:
-    """Leaves what a store writes as it is, and names chunks by their SHA-256."""
+    """Leaves what a store writes as it is, and names chunks by their BLAKE3 hash."""
 
     is_secret = False
     overhead = 0
@@ -38,7 +39,7 @@ class Sealer:
 
     def chunk_id(self, raw: Buffer) -> bytes:
         """Return the name of a chunk, which depends on its raw bytes alone."""
-        return hashlib.sha256(raw).digest()
+        return blake3(raw).digest()
 
     def chunk_ids(self, pieces: Sequence[Buffer]) -> list[bytes]:
         """Return the names of several chunks."""
@@ -124,8 +125,8 @@ class KeyedSealer(Sealer):
         self._learn = learn
 
     def chunk_id(self, raw: Buffer) -> bytes:
-        """Return the chunk's HMAC-SHA256: without the key it says nothing of the bytes."""
-        return hmac.digest(self._keys.identity, raw, "sha256")
+        """Return the chunk's keyed BLAKE3 hash: without the key it says nothing of the bytes."""
+        return blake3(raw, key=self._keys.identity).digest()
 
     def seal(self, purpose: bytes, data: Any) -> bytes:
         """Encrypt under the newest data key."""

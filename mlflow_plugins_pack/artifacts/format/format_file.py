@@ -13,6 +13,9 @@ from mlflow_plugins_pack.errors import StoreFormatError
 
 FORMAT_NAME = "mlflow-plugins-pack artifact store"
 FORMAT_VERSION = 1
+HASH = "blake3"
+"""Of chunks; the SHA-256 of a whole file stands in its entry."""
+
 CIPHER = "xaes-256-gcm"
 NUMBERED, LISTED = "numbered", "listed"
 _MAX_FORMAT_BYTES = 64 * 1024
@@ -42,7 +45,7 @@ def encode_format(store_format: StoreFormat) -> bytes:
         "format": FORMAT_NAME,
         "version": FORMAT_VERSION,
         "store_id": store_format.store_id,
-        "hash": "sha256",
+        "hash": HASH,
         "chunker": {"algorithm": "fastcdc-2020", **asdict(store_format.chunker)},
     }
     if store_format.is_encrypted:
@@ -70,7 +73,7 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
                 f"mlflow-plugins-pack reads version {FORMAT_VERSION}. {advice} Upgrade the package."
             )
         chunker = document["chunker"]
-        if document["hash"] != "sha256" or chunker["algorithm"] != "fastcdc-2020":
+        if document["hash"] != HASH or chunker["algorithm"] != "fastcdc-2020":
             raise StoreFormatError(
                 f"The artifact store {where} uses the hash {document['hash']!r:.40} or a way of "
                 f"cutting files that this version does not know. {advice} Upgrade the package."

@@ -8,7 +8,7 @@ and it can be rebuilt from the tails of the packs.
     "MPINDX01" | number of replaced deltas u32 | their names, 26 bytes each
     number of packs u32 | per pack: name, number of records u32, records as in a pack's table
     number of files u32 | per file: sha256, size u64, is a recipe u8, number of places u16,
-                          per place: pack name, sha256, offset u32, stored u32, raw u32, codec u8
+                          per place: pack name, chunk_id, offset u32, stored u32, raw u32, codec u8
     sha256 of all the bytes before
 """
 

@@ -183,7 +183,7 @@ def encode_segment(segment: Segment) -> bytes:
 
     def place(chunk: Chunk) -> list[Any]:
         number = packs.setdefault(chunk.pack, len(packs))
-        return [number, chunk.sha256.hex(), *chunk[2:]]
+        return [number, chunk.id.hex(), *chunk[2:]]
 
     def line(operation: Operation) -> dict[str, Any]:
         if isinstance(operation, Tombstone):

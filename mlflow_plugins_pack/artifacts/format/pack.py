@@ -3,7 +3,7 @@
 ::
 
     "MPPACK01" | stored chunk | stored chunk | ... | table | footer
-    table   one record per chunk: kind u8, codec u8, sha256, offset u32, stored u32, raw u32
+    table   one record per chunk: kind u8, codec u8, id, offset u32, stored u32, raw u32
     footer  number of records u32, sha256 of the table, "MPPKEND1"
 
 Big-endian throughout. A pack's name is the sha256 of its table, hence of its chunks' hashes: the
@@ -62,8 +62,8 @@ class Chunk(NamedTuple):
 
     Attributes:
         pack: The pack's name; `SELF` inside a recipe means the pack that the recipe is in.
-        sha256: Hash of the raw bytes, keyed in an encrypted store: the truth, while the place is
-            a hint that may grow old.
+        id: BLAKE3 hash of the raw bytes, keyed in an encrypted store: the truth, while the place
+            is a hint that may grow old.
         offset: Of the stored bytes in the pack.
         stored: Their length.
         raw: Length once decoded.
@@ -71,7 +71,7 @@ class Chunk(NamedTuple):
     """
 
     pack: bytes
-    sha256: bytes
+    id: bytes
     offset: int
     stored: int
     raw: int
@@ -87,14 +87,14 @@ class Record:
 
     kind: int
     codec: int
-    sha256: bytes
+    id: bytes
     offset: int
     stored: int
     raw: int
 
     def at(self, pack: bytes) -> Chunk:
         """Return the record as a chunk of the named pack."""
-        return Chunk(pack, self.sha256, self.offset, self.stored, self.raw, self.codec)
+        return Chunk(pack, self.id, self.offset, self.stored, self.raw, self.codec)
 
 
 class PackBuilder:
@@ -113,12 +113,12 @@ class PackBuilder:
         """True until a chunk is added."""
         return not self._records
 
-    def add(self, kind: int, codec: int, sha256: bytes, stored: Any, raw: int) -> Record:
+    def add(self, kind: int, codec: int, chunk_id: bytes, stored: Any, raw: int) -> Record:
         """Append a chunk's encoded bytes."""
         if self._sealer.is_secret:
             codec |= CODEC_SEALED
-            stored = self._sealer.seal(chunk_purpose(sha256, codec), stored)
-        record = Record(kind, codec, sha256, len(self._data), len(stored), raw)
+            stored = self._sealer.seal(chunk_purpose(chunk_id, codec), stored)
+        record = Record(kind, codec, chunk_id, len(self._data), len(stored), raw)
         self._data += stored
         self._records.append(record)
         return record
@@ -137,9 +137,7 @@ class PackBuilder:
 
 def encode_records(records: Iterable[Record]) -> bytes:
     """Return the table's bytes."""
-    return b"".join(
-        RECORD.pack(r.kind, r.codec, r.sha256, r.offset, r.stored, r.raw) for r in records
-    )
+    return b"".join(RECORD.pack(r.kind, r.codec, r.id, r.offset, r.stored, r.raw) for r in records)
 
 
 def decode_records(table: bytes | memoryview) -> list[Record]:
@@ -215,7 +213,7 @@ def decode_chunk(
         StoreFormatError: If the codec is unknown.
     """
     raw = decode_unchecked(chunk, stored, sealer)
-    return raw if raw is not None and sealer.chunk_id(raw) == chunk.sha256 else None
+    return raw if raw is not None and sealer.chunk_id(raw) == chunk.id else None
 
 
 def decode_unchecked(
@@ -234,13 +232,13 @@ def decode_unchecked(
     raw: bytes | memoryview | None = stored
     codec = chunk.codec
     if sealer.is_secret and codec & CODEC_SEALED:
-        raw = sealer.open(chunk_purpose(chunk.sha256, codec), stored)
+        raw = sealer.open(chunk_purpose(chunk.id, codec), stored)
         codec &= ~CODEC_SEALED
     if codec == CODEC_ZSTD:
         raw = None if raw is None else decompress(raw, chunk.raw)
     elif codec != CODEC_RAW:
         raise StoreFormatError(
-            f"The chunk {chunk.sha256.hex()} uses encoding {chunk.codec}, which this version of "
+            f"The chunk {chunk.id.hex()} uses encoding {chunk.codec}, which this version of "
             f"mlflow-plugins-pack does not know. Nothing was written. Upgrade the package."
         )
     return raw if raw is not None and len(raw) == chunk.raw else None

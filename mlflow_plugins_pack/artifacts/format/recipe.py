@@ -4,7 +4,7 @@ A recipe is stored in packs like data, in parts::
 
     "MPRCPT01" | sha256 of the file | its size u64 | part u32 | parts u32
     number of pack names u16 | the names, 32 bytes each
-    number of chunks u32 | per chunk: pack u16, sha256, offset u32, stored u32, raw u32, codec u8
+    number of chunks u32 | per chunk: pack u16, chunk_id, offset u32, stored u32, raw u32, codec u8
 
 Pack 0 of a recipe is the pack that the recipe itself is in, pack 1 the first name.
 """

@@ -204,7 +204,7 @@ def _read_packs(
                 continue
             for record in bad:
                 report.add(
-                    "pack", stored.key, f"its chunk {record.sha256.hex()} does not have its hash"
+                    "pack", stored.key, f"its chunk {record.id.hex()} does not have its hash"
                 )
             if read_data:
                 report.bytes_read += sum(r.stored for r in records)
@@ -251,21 +251,21 @@ class _Tables:
 
     def __init__(self, packs: dict[bytes, list[Record]]) -> None:
         self._packs = packs
-        self._chunks = {(r.sha256, r.raw) for records in packs.values() for r in records}
+        self._chunks = {(r.id, r.raw) for records in packs.values() for r in records}
         # Entries that follow each other refer to the same packs.
         self._places: LRUCache[bytes, frozenset[Chunk]] = LRUCache(64)
 
     def problem_of(self, chunk: Chunk) -> str | None:
         """Return what is wrong with a place in a manifest or recipe, None if nothing is."""
-        if (chunk.sha256, chunk.raw) not in self._chunks:
+        if (chunk.id, chunk.raw) not in self._chunks:
             return (
-                f"its chunk {chunk.sha256.hex()} is missing or damaged "
+                f"its chunk {chunk.id.hex()} is missing or damaged "
                 f"(it should be in {object_keys.pack_key(chunk.pack)})"
             )
         if chunk.pack in self._packs and chunk not in self._places_in(chunk.pack):
             # Of a pack that is gone the chunks were moved; here the place itself is wrong.
             return (
-                f"its chunk {chunk.sha256.hex()} is not at the place in "
+                f"its chunk {chunk.id.hex()} is not at the place in "
                 f"{object_keys.pack_key(chunk.pack)} that is recorded for it"
             )
         return None
@@ -289,9 +289,9 @@ def _check_entry(store: Store, entry: FileEntry, tables: _Tables) -> str | None:
             return problem
         part = read_recipe(store, place)
         if part is None or (part.file_sha256, part.file_size) != (entry.sha256, entry.size):
-            return f"its recipe {place.sha256.hex()} is missing, damaged or another file's"
+            return f"its recipe {place.id.hex()} is missing, damaged or another file's"
         if (part.part, part.parts) != (number, len(entry.recipe)):
-            return f"its recipe {place.sha256.hex()} is in the wrong place"
+            return f"its recipe {place.id.hex()} is in the wrong place"
         chunks += part.chunks
     for chunk in chunks:
         if (problem := tables.problem_of(chunk)) is not None:

@@ -223,17 +223,17 @@ class _Collection:
         holding: dict[bytes, list[Chunk]] = {}
         for name, records in tables.items():
             for record in records:
-                if record.sha256 in marked.homes:
-                    holding.setdefault(record.sha256, []).append(record.at(name))
+                if record.id in marked.homes:
+                    holding.setdefault(record.id, []).append(record.at(name))
         holders = self._holders(holding, packs, condemned, marked)
         copying = must_copy(holding, holders, condemned)
-        return {sha256: holding[sha256] for sha256 in copying}, kept
+        return {chunk_id: holding[chunk_id] for chunk_id in copying}, kept
 
     def _copy(self, holding: dict[bytes, list[Chunk]], marked: Marked) -> set[bytes]:
         """Copy chunks; return the packs that must stay since one of theirs could not be copied."""
         # In the order of packs: what was written together is read together.
         places = sorted((p[0] for p in holding.values()), key=lambda p: (p.pack, p.offset))
-        wanted = ((marked.homes[chunk.sha256][0], chunk) for chunk in places)
+        wanted = ((marked.homes[chunk.id][0], chunk) for chunk in places)
         kept: set[bytes] = set()
         try:
             copied = copy_chunks(self.store, wanted)
@@ -244,10 +244,10 @@ class _Collection:
             return kept
         self.done.copied_bytes += copied.bytes
         for chunk in copied.unreadable:
-            for place in holding[chunk.sha256]:
+            for place in holding[chunk.id]:
                 kept.add(place.pack)
                 self.done.kept[object_keys.pack_key(place.pack)] = (
-                    f"its chunk {chunk.sha256.hex()} is needed and cannot be read; run "
+                    f"its chunk {chunk.id.hex()} is needed and cannot be read; run "
                     f"`mlflow-pack artifacts fsck --read-data {self.store.location.uri}`"
                 )
         return kept
@@ -261,18 +261,18 @@ class _Collection:
     ) -> dict[bytes, set[bytes]]:
         """Return which packs that stay really hold the chunks that manifests seek there."""
         by_home: dict[bytes, list[bytes]] = {}
-        for sha256 in holding:
-            home = marked.homes[sha256][1].pack
+        for chunk_id in holding:
+            home = marked.homes[chunk_id][1].pack
             if home in packs and home not in condemned:
-                by_home.setdefault(home, []).append(sha256)
+                by_home.setdefault(home, []).append(chunk_id)
         holders: dict[bytes, set[bytes]] = {}
         for home, hashes in by_home.items():
             try:
-                there = {r.sha256 for r in self._table(home, packs[home].size)}
+                there = {r.id for r in self._table(home, packs[home].size)}
             except ArtifactCorruptError:
                 continue
-            for sha256 in there.intersection(hashes):
-                holders[sha256] = {home}
+            for chunk_id in there.intersection(hashes):
+                holders[chunk_id] = {home}
         return holders
 
     def _table(self, name: bytes, size: int) -> list[Record]:

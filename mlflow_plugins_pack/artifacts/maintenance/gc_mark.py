@@ -54,16 +54,16 @@ def mark(
     for scope in store.manifests.scopes_under(""):
         scope_done()
         for identity, kind, chunk in _needed(store, scope, seen):
-            known = marked.homes.get(chunk.sha256)
+            known = marked.homes.get(chunk.id)
             if known is None or rank(known[1]) < rank(chunk):
-                marked.homes[chunk.sha256] = (kind, chunk)
+                marked.homes[chunk.id] = (kind, chunk)
             if rank(chunk) < 2:
                 marked.moved.add(identity)
     store.index.refresh()
-    for sha256, (kind, chunk) in marked.homes.items():
+    for chunk_id, (kind, chunk) in marked.homes.items():
         if rank(chunk) < 2:
-            best = max((chunk, *store.index.cache.find_places(sha256)), key=rank)
-            marked.homes[sha256] = (kind, best)
+            best = max((chunk, *store.index.cache.find_places(chunk_id)), key=rank)
+            marked.homes[chunk_id] = (kind, best)
     return marked
 
 

@@ -83,7 +83,7 @@ def must_copy(
         condemned: Packs on any list, this one included: they may vanish at any moment.
     """
     return {
-        sha256
-        for sha256 in needed
-        if not any(pack not in condemned for pack in holders.get(sha256, ()))
+        chunk_id
+        for chunk_id in needed
+        if not any(pack not in condemned for pack in holders.get(chunk_id, ()))
     }

@@ -75,7 +75,7 @@ def _usage_of(store: Store, scope: str, entries: Iterable[FileEntry]) -> Usage:
         elif entry.is_held:
             usage.inline_bytes += entry.size
         for chunk in chunks_of(store, entry):
-            usage.stored[chunk.sha256] = chunk.stored
+            usage.stored[chunk.id] = chunk.stored
     return usage
 
 

@@ -62,7 +62,7 @@ def copy_chunks(store: Store, wanted: Iterable[tuple[int, Chunk]]) -> Copied:
         codec, stored = compressor.encode(raw)
         if len(builder) + len(stored) > _PACK_BYTES:
             length += close()
-        builder.add(kind, codec, chunk.sha256, stored, len(raw))
+        builder.add(kind, codec, chunk.id, stored, len(raw))
     length += close()
     if written:
         store.index.add(Delta(dict(written)))

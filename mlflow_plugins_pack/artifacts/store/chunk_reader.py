@@ -106,7 +106,7 @@ def _recipe_chunks(store: Store, entry: FileEntry, place: Chunk) -> tuple[Chunk,
         raise unreadable(store, entry, place)
     if part.file_sha256 != entry.sha256 or part.file_size != entry.size:
         raise inconsistent(
-            store, entry, f"has a recipe, {place.sha256.hex()}, that belongs to another file"
+            store, entry, f"has a recipe, {place.id.hex()}, that belongs to another file"
         )
     return part.chunks
 
@@ -122,7 +122,7 @@ def inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptEr
 def unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:
     """Return the error for a chunk of which no good copy exists."""
     return ArtifactCorruptError(
-        f"The artifact {entry.path!r} cannot be read: its chunk {chunk.sha256.hex()} is missing "
+        f"The artifact {entry.path!r} cannot be read: its chunk {chunk.id.hex()} is missing "
         f"or damaged in the pack {object_keys.pack_key(chunk.pack)}, and the store has no other "
         "copy. "
         f"Nothing was written to the destination. Restore the pack from a backup; or run "

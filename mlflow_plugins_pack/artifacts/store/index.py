@@ -90,7 +90,7 @@ class Index:
                 self.clear()
             if attempt:
                 self.refresh()
-            for place in self.cache.find_places(chunk.sha256):
+            for place in self.cache.find_places(chunk.id):
                 if place not in tried:
                     tried.add(place)
                     yield place
@@ -104,7 +104,7 @@ class Index:
         """Return where a chunk is by now, as far as that is known without asking."""
         if chunk.pack not in self._gone_packs:
             return chunk
-        found = self.cache.find_places(chunk.sha256)
+        found = self.cache.find_places(chunk.id)
         return next((place for place in found if place.pack not in self._gone_packs), chunk)
 
     # --- deltas ---

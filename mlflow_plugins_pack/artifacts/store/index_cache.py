@@ -110,7 +110,7 @@ class IndexCache:
         """Return a place of each chunk that is known, by hash, and that is not withheld."""
         with self._lock:
             found = self._guarded(lambda db: self._find_chunks(db, hashes))
-        return {c.sha256: c for c in found if c.pack not in self.withheld}
+        return {c.id: c for c in found if c.pack not in self.withheld}
 
     def find_places(self, sha256: bytes) -> list[Chunk]:
         """Return all places of the chunk with the hash."""

@@ -86,19 +86,19 @@ class PackWriter:
 
     def store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Placed]:
         """Store what is new of some chunks; give the places of all."""
-        unknown = [sha256 for sha256 in digests if sha256 not in self._new_chunks]
+        unknown = [chunk_id for chunk_id in digests if chunk_id not in self._new_chunks]
         known = self._store.index.cache.find_chunks(unknown) if unknown else {}
-        for data, sha256 in zip(pieces, digests, strict=True):
-            if (new := self._new_chunks.get(sha256)) is not None:
+        for data, chunk_id in zip(pieces, digests, strict=True):
+            if (new := self._new_chunks.get(chunk_id)) is not None:
                 yield new
-            elif (found := known.get(sha256)) is not None:
+            elif (found := known.get(chunk_id)) is not None:
                 self.reused.add(found.pack)
                 yield found
             else:
                 codec, stored = self.compressor.encode(data)
                 self._roll(len(stored))
-                chunk = self._add(KIND_DATA, codec, sha256, stored, len(data))
-                self._new_chunks[sha256] = chunk
+                chunk = self._add(KIND_DATA, codec, chunk_id, stored, len(data))
+                self._new_chunks[chunk_id] = chunk
                 yield chunk
 
     def store_file(self, sha256: bytes, size: int, chunks: ChunkList) -> FileEntry | PendingFile:
@@ -141,8 +141,8 @@ class PackWriter:
             places.append(self._add(KIND_RECIPE, codec, chunk_id, stored, len(data)))
         return tuple(places)
 
-    def _add(self, kind: int, codec: int, sha256: bytes, stored: Any, raw: int) -> PendingChunk:
-        record = self._builder.add(kind, codec, sha256, stored, raw)
+    def _add(self, kind: int, codec: int, chunk_id: bytes, stored: Any, raw: int) -> PendingChunk:
+        record = self._builder.add(kind, codec, chunk_id, stored, raw)
         return PendingChunk(len(self.names), *record.at(SELF)[1:])
 
     def just_written(self) -> set[bytes]:

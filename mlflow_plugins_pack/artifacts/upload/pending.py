@@ -18,11 +18,11 @@ class PendingChunk(NamedTuple):
 
     Attributes:
         pack: The pack's number, counted from 0 in the order in which the packs are closed.
-        sha256, offset, stored, raw, codec: As in `Chunk`.
+        id, offset, stored, raw, codec: As in `Chunk`.
     """
 
     pack: int
-    sha256: bytes
+    id: bytes
     offset: int
     stored: int
     raw: int
@@ -83,8 +83,8 @@ class ChunkList:
 
 
 def _placed(
-    pack: bytes | int, sha256: bytes, offset: int, stored: int, raw: int, codec: int
+    pack: bytes | int, chunk_id: bytes, offset: int, stored: int, raw: int, codec: int
 ) -> Placed:
     if isinstance(pack, int):
-        return PendingChunk(pack, sha256, offset, stored, raw, codec)
-    return Chunk(pack, sha256, offset, stored, raw, codec)
+        return PendingChunk(pack, chunk_id, offset, stored, raw, codec)
+    return Chunk(pack, chunk_id, offset, stored, raw, codec)

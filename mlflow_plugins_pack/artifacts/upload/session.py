@@ -257,8 +257,8 @@ class UploadSession:
         for operations in resolved.values():
             for entry in (o for o in operations if isinstance(o, FileEntry)):
                 for kind, chunk in needed_chunks(self._store, entry):
-                    if chunk.pack in packs and chunk.sha256 not in given:
-                        given.add(chunk.sha256)
+                    if chunk.pack in packs and chunk.id not in given:
+                        given.add(chunk.id)
                         yield kind, chunk
 
     def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> set[bytes]:

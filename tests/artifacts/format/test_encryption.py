@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import hmac
 import json
 import shutil
 import stat
@@ -19,6 +18,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
 from mlflow_plugins_pack.artifacts.format import object_keys, xaes
 from mlflow_plugins_pack.artifacts.format.encryption import (
+    PLAIN,
     KeyedSealer,
     Sealer,
     StoreKeys,
@@ -132,7 +132,7 @@ def test_nothing_that_tells_of_the_content_is_stored(repository, folder, keys, r
     for name, data in FILES.items():
         secrets += [hashlib.sha256(data).digest(), data[:24], Path(name).name.encode()]
     for entry in store.manifests.view_under("").files.values():
-        secrets += [chunk.sha256 for chunk in (*entry.chunks, *entry.recipe)]
+        secrets += [chunk.id for chunk in (*entry.chunks, *entry.recipe)]
     for secret in secrets:
         for shown in (secret, secret.hex().encode(), base64.b64encode(secret)):
             assert shown not in everything
@@ -179,7 +179,16 @@ def test_message_is_what_the_page_says():
     sealed = sealer.seal(chunk_purpose(b"\3" * 32, 3), b"data")
     purpose = b"chunk\0" + b"\3" * 32 + b"\3"
     assert sealed[24:] == xaes.encrypt(b"\2" * 32, sealed[:24], b"data", purpose)
-    assert sealer.chunk_id(b"raw") == hmac.digest(b"\1" * 32, b"raw", "sha256")
+
+
+def test_chunk_ids_are_those_of_the_published_vectors():
+    """github.com/BLAKE3-team/BLAKE3, test_vectors.json."""
+    keys = StoreKeys(b"whats the Elvish word for friend", (b"\2" * 32,))
+    sealer = KeyedSealer(keys, lambda: keys)
+    empty = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    assert PLAIN.chunk_id(b"").hex() == empty
+    empty = "92b2b75604ed3c761f9d6f62392c8a9227ad0ea3f09573e783f1498a4ed60d26"
+    assert sealer.chunk_id(b"").hex() == empty
 
 
 KEYS = make_store_keys()
