@@ -4,6 +4,7 @@ from benchmarks.cases import (
     alias,
     alias_http,
     artifacts,
+    artifacts_growth,
     artifacts_proxied,
     imports,
     lineage,
@@ -23,4 +24,4 @@ CASES = (
     lineage.CASE,
     *lineage_scripts.CASES,
 )
-SURVEYS = (lineage_coverage.SURVEY, lineage_search.SURVEY)
+SURVEYS = (artifacts_growth.SURVEY, lineage_coverage.SURVEY, lineage_search.SURVEY)

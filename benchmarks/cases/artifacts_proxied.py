@@ -93,7 +93,7 @@ def _list(url: str, place: str, _folder: Path) -> None:
 # --- measuring ------------------------------------------------------------------------------------
 
 
-def _processor_seconds(server: servers.MlflowServer) -> float:
+def processor_seconds(server: servers.MlflowServer) -> float:
     """Return the processor time of a server and all its workers."""
     root = psutil.Process(server.process.pid)
     return sum(
@@ -122,7 +122,7 @@ class _Side:
         """Return wall time, the server's processor time and the number of storage requests."""
         if self._requests is not None:
             self._requests.since()
-        before = _processor_seconds(self._server)
+        before = processor_seconds(self._server)
         with stopwatch() as watch:
             waiting = [
                 client.submit(_each, action, self._server.url, jobs[number :: len(self._clients)])
@@ -130,7 +130,7 @@ class _Side:
             ]
             for future in waiting:
                 future.result()
-        used = _processor_seconds(self._server) - before
+        used = processor_seconds(self._server) - before
         count = self._requests.since().total() if self._requests is not None else 0
         return watch.wall_seconds, used, count
 
