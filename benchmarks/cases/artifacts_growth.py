@@ -148,7 +148,7 @@ def _run(options: Options, only: str) -> str:
             side: _run_side(side, place, folder, sizes, options.progress) for side in (STOCK, PACK)
         }
     lines = [
-        f"Wall ms / server's processor ms / storage requests of one of {CALLS} calls; S3 on loopback.",
+        f"Wall ms / server's processor ms / requests to S3 of one of {CALLS} calls; on loopback.",
         "",
         "| files in the run | | GET of a file | PUT of a file | list of a folder of 100 |",
         "|---|---|---|---|---|",
