@@ -70,19 +70,28 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
         """Store what an async stream gives; an upload that breaks off leaves nothing."""
         from mlflow_plugins_pack.artifacts import repository
 
-        upload, writer = await asyncio.to_thread(
-            lambda: repository.begin_stream(self._location(), artifact_file_name, artifact_path)
-        )
+        def begin() -> repository.StreamedFile:
+            return repository.StreamedFile(self._location(), artifact_file_name, artifact_path)
+
+        file: repository.StreamedFile | None = None
         try:
             waiting = bytearray()
             async for chunk in chunks:
                 waiting += chunk
                 if len(waiting) >= _WRITE_BYTES:
                     data, waiting = bytes(waiting), bytearray()
-                    await asyncio.to_thread(writer.write, data)
-            await asyncio.to_thread(repository.finish_stream, upload, writer, bytes(waiting))
+                    if file is None:
+                        file = await asyncio.to_thread(begin)
+                    await asyncio.to_thread(file.write, data)
+            rest = bytes(waiting)
+            if file is None:
+                # A small file takes one turn of a thread.
+                await asyncio.to_thread(lambda: begin().finish(rest))
+            else:
+                await asyncio.to_thread(file.finish, rest)
         except BaseException:
-            upload.abandon()
+            if file is not None:
+                file.abandon()
             raise
 
     def list_artifacts(self, path: str | None = None) -> list[FileInfo]:

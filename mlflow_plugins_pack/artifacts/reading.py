@@ -67,6 +67,8 @@ class PathView:
         scope, inner = object_keys.split_scope(full)
         if scope:
             manifests = self.store.manifests
+            # On a disk the answer is there sooner than a thread.
+            is_guess = is_guess and self.store.backend.is_remote
             guess = manifests.remembered(scope) if is_guess else None
             if guess is not None:
                 self.view, self._asked = guess
@@ -152,7 +154,7 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
     """
     wanted = object_keys.requested_path(path)
     folder = _destination(dst_path)
-    found = PathView(location, wanted, is_guess=backend_of(location).is_remote)
+    found = PathView(location, wanted, is_guess=True)
     if _download_guess(location, found, folder):
         return os.path.join(folder, os.path.normpath(wanted))
     if not found.is_right():
@@ -163,8 +165,11 @@ def download_to(location: Location, path: str | None, dst_path: str | None) -> s
     if found.store is not None:
         entries = [file] if file else found.entries()
         files = [(entry, found.outside(entry.path)) for entry in entries]
-        with ArtifactProgressBar.files(desc="Downloading artifacts", total=len(files)) as bar:
-            download(found.store, files, folder, bar.update)
+        if len(files) == 1:
+            download(found.store, files, folder)
+        else:
+            with ArtifactProgressBar.files(desc="Downloading artifacts", total=len(files)) as bar:
+                download(found.store, files, folder, bar.update)
         for entry, place in files[-download_registry.LIMIT :]:
             _note(location, entry, place, os.path.join(folder, place))
         for inner in found.view.folders_under(found.full) if not file else ():

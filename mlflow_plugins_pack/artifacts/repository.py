@@ -28,7 +28,6 @@ from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import session
 from mlflow_plugins_pack.artifacts.upload.session import (
     MissingPackError,
-    StreamWriter,
     UploadSession,
     refuse_pipe,
 )
@@ -135,25 +134,34 @@ def log_stream(location: Location, stream: IO[bytes], name: str, artifact_path: 
     )
 
 
-def begin_stream(
-    location: Location, name: str, artifact_path: str | None
-) -> tuple[UploadSession, StreamWriter]:
-    """Start storing one file that comes piece by piece."""
-    target = target_file(name, artifact_path)
-    store, prefix = _open(location)
-    upload = UploadSession(store)
-    return upload, upload.open_writer(object_keys.join(prefix, target))
+class StreamedFile:
+    """Stores one file that comes piece by piece."""
 
+    def __init__(self, location: Location, name: str, artifact_path: str | None) -> None:
+        target = target_file(name, artifact_path)
+        store, prefix = _open(location)
+        self._upload = UploadSession(store)
+        self._writer = self._upload.open_writer(object_keys.join(prefix, target))
 
-def finish_stream(upload: UploadSession, writer: StreamWriter, rest: bytes) -> None:
-    """Take the last bytes of a file that came piece by piece, and commit it."""
-    writer.write(rest)
-    writer.close()
-    try:
-        upload.commit()
-    except StoreChangedError:
-        forget_store(upload.store)
-        raise
+    def write(self, data: bytes) -> None:
+        """Take the next bytes."""
+        self._writer.write(data)
+
+    def finish(self, rest: bytes) -> None:
+        """Take the last bytes, and commit the file."""
+        try:
+            self._writer.write(rest)
+            self._writer.close()
+            self._upload.commit()
+        except BaseException as exc:
+            self.abandon()
+            if isinstance(exc, StoreChangedError):
+                forget_store(self._upload.store)
+            raise
+
+    def abandon(self) -> None:
+        """Give up; nothing becomes visible."""
+        self._upload.abandon()
 
 
 def log_folder(location: Location, local_dir: str, artifact_path: str | None) -> None:

@@ -90,9 +90,10 @@ def _publish(
         target = os.path.join(folder, place)
         parent = os.path.dirname(target)
         if parent not in checked:
-            # A link inside the destination must not lead a file out of it.
-            validate_path_within_directory(folder, parent)
-            os.makedirs(parent, exist_ok=True)
+            if parent != folder:
+                # A link inside the destination must not lead a file out of it.
+                validate_path_within_directory(folder, parent)
+                os.makedirs(parent, exist_ok=True)
             checked.add(parent)
         os.replace(staging.file(number), target)
 

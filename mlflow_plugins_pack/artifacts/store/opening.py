@@ -49,11 +49,14 @@ def _fingerprint(location: Location) -> tuple[Any, ...]:
 
 def backend_of(location: Location) -> Backend:
     """Return the process's backend for a location."""
-    key = _fingerprint(location)
+    return _backend(location, _fingerprint(location))
+
+
+def _backend(location: Location, identity: tuple[Any, ...]) -> Backend:
     with _opening:
-        backend = _backends.get(key)
+        backend = _backends.get(identity)
         if backend is None:
-            backend = _backends[key] = open_backend(location)
+            backend = _backends[identity] = open_backend(location)
         return backend
 
 
@@ -66,8 +69,8 @@ def find_store(location: Location) -> Store | None:
         StoreFormatError: If the store cannot be read by this version.
         StorageError: If the storage fails.
     """
-    backend = backend_of(location)
     identity = _fingerprint(location)
+    backend = _backend(location, identity)
     above = object_keys.ancestors(location.path)
     for path in above:
         if (known := _stores.get((*identity, path))) is not None:
