@@ -8,8 +8,10 @@ server's artifacts; one alone, or eight at once that share the same files betwee
 from __future__ import annotations
 
 import contextlib
+import http.client
 import multiprocessing
 import tempfile
+import urllib.parse
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from functools import partial
@@ -134,6 +136,24 @@ class _Side:
         count = self._requests.since().total() if self._requests is not None else 0
         return watch.wall_seconds, used, count
 
+    def warm_up(self) -> None:
+        """Have every worker import what it needs and open the store.
+
+        Which worker takes a connection is left to chance.
+        """
+        netloc = urllib.parse.urlsplit(self._server.url).netloc
+        place = f"/api/2.0/mlflow-artifacts/artifacts/1/{0:032x}/artifacts"
+        for number in range(8 * WORKERS):
+            connection = http.client.HTTPConnection(netloc, timeout=300)
+            for method, path in (
+                ("PUT", f"{place}/{number}"),
+                ("GET", f"{place}/{number}"),
+            ):
+                connection.request(method, path, bytes(40 * KIB) if method == "PUT" else None)
+                if connection.getresponse().read() and method == "PUT":
+                    raise RuntimeError("a file could not be logged")
+            connection.close()
+
     def measure(self, maker: Maker, options: Options, work: Path) -> Sample:
         """Log, list, download and compare once."""
         with tempfile.TemporaryDirectory(dir=work) as name:
@@ -211,9 +231,7 @@ def _run(kind: str, maker: Maker, clients: int, options: Options, blocks: int) -
                 )
             )
             opened = _Side(place, root, server, processes)
-            # Every worker imports what it needs and opens the store.
-            for _ in range(2 * WORKERS // clients or 1):
-                opened.measure(partial(_many_files, 2, 40 * KIB), Options(scale=clients), folder)
+            opened.warm_up()
             sides[side] = partial(opened.measure, maker, options, folder)
         return interleave(sides, figures, blocks, options.progress)
 

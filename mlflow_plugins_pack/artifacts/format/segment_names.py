@@ -15,7 +15,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-JOIN_SPAN = 32
+JOIN_SPAN = 16
 """So many entries, and so many joined segments of one size, are put together into the next size."""
 
 _NAME = re.compile(r"(?P<first>\d{12})(?:-(?P<last>\d{12})|-(?P<writer>[a-z2-7]{16}))?")
@@ -157,7 +157,7 @@ def joins_due(number: int) -> Iterator[tuple[int, int]]:
     """Return the ranges of calls that the writer of a call puts together.
 
     As in a log-structured merge tree each call is written once more per level, so that a reader
-    needs some 32 segments a level at most.
+    needs some 16 segments a level at most.
     """
     span = JOIN_SPAN
     while number % span == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import sqlite3
 from dataclasses import replace
 from functools import partial
@@ -124,7 +123,7 @@ def test_recipe_that_ends_early_is_found_by_every_reader(
     part = read_recipe(store, place)
     short = encode_recipe_part(entry.sha256, entry.size, 0, 1, part.chunks[:-1])
     builder = PackBuilder(store.sealer)
-    record = builder.add(1, 0, hashlib.sha256(short).digest(), short, len(short))
+    record = builder.add(1, 0, store.sealer.chunk_id(short), short, len(short))
     name, packed, _ = builder.finish()
     store.packs.write(name, packed)
     store.manifests.commit(scope, [replace(entry, path="g", recipe=(record.at(name),))])

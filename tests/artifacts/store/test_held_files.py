@@ -55,9 +55,9 @@ def test_joined_segments_do_not_carry_them(root, tmp_path, monkeypatch):
     repository, files = fill(root)
     assert content(repository.download_artifacts("")) == files
     joined = [p for p in segments(tmp_path / "store") if "-" in p.name]
-    assert len(joined) == 2
-    # 32 files of 5,000 random bytes, of which one in three has 100 bytes that it does carry.
-    assert all(path.stat().st_size < 10_000 for path in joined)
+    assert len(joined) == 4
+    # 16 files of 5,000 random bytes, of which one in three has 100 bytes that it does carry.
+    assert all(path.stat().st_size < 5_000 for path in joined)
     fresh_host(monkeypatch, tmp_path)
     assert content(repository.download_artifacts("")) == files
     with repository.open_artifact("04") as file:
