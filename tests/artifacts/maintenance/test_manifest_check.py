@@ -93,7 +93,7 @@ def test_lost_calls(root, tmp_path, how: Callable[[Path], None], lost):
 
 def test_damaged_segment_whose_calls_others_hold(root, tmp_path):
     """A joined segment next to its entries: nothing is lost."""
-    repository, files = fill(root, tmp_path, 33)
+    repository, files = fill(root, tmp_path, 17)
     (joined,) = [p for p in segments(tmp_path / "store") if len(p.name) == 25]
     damage(joined)
     opening._stores.clear()
@@ -105,7 +105,7 @@ def test_damaged_segment_whose_calls_others_hold(root, tmp_path):
 
 
 def test_damaged_segment_that_alone_holds_its_calls(root, tmp_path):
-    repository, files = fill(root, tmp_path, 33)
+    repository, files = fill(root, tmp_path, 17)
     (joined,) = [p for p in segments(tmp_path / "store") if len(p.name) == 25]
     for path in segments(tmp_path / "store")[:-1]:
         if path != joined:
@@ -115,7 +115,7 @@ def test_damaged_segment_that_alone_holds_its_calls(root, tmp_path):
     damage(joined)
     opening._stores.clear()
     run_json("fsck", root, "--repair-manifests", code=1)
-    remaining = {n: d for n, d in files.items() if n == "f32"}
+    remaining = {n: d for n, d in files.items() if n == "f16"}
     assert content(repository.download_artifacts("")) == remaining
     repository.log_artifact(str(tmp_path / "f00"))
     assert run_json("fsck", root, "--read-data")["problems"] == []
