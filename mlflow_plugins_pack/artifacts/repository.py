@@ -160,7 +160,7 @@ class StreamedFile:
             raise
 
     def abandon(self) -> None:
-        """Give up; nothing becomes visible."""
+        """End it; nothing becomes visible."""
         self._upload.abandon()
 
 

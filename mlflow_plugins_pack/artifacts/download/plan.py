@@ -69,7 +69,7 @@ class Wanted:
 
     @property
     def length(self) -> int:
-        """How many bytes of the file it is."""
+        """Its size in bytes."""
         return self.chunk.raw
 
 

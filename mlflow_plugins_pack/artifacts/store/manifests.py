@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -20,8 +20,6 @@ from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
 from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import (
-    FileEntry,
-    Lock,
     Operation,
     Segment,
 )
@@ -63,16 +61,59 @@ def _weight(head: Head) -> int:
     return _HEAD_BYTES + _FILE_BYTES * len(head.view.files) + head.view.inline_bytes
 
 
+class _Heads:
+    """What this process knows of scopes; safe to use by several threads at once."""
+
+    def __init__(self) -> None:
+        self._heads: LRUCache[str, Head] = LRUCache(_HEADS_BYTES, getsizeof=_weight)
+        self._seen: LRUCache[str, tuple[int, float]] = LRUCache(_SEEN_SCOPES)
+        self._guard = threading.Lock()
+
+    def get(self, scope: str) -> Head | None:
+        """Return what is remembered of a scope."""
+        with self._guard:
+            head: Head | None = self._heads.get(scope)
+            return head
+
+    def remember(self, scope: str, head: Head) -> None:
+        """Remember a head, unless a later one is known."""
+        if head.view is not None and head.view.inline_bytes > _KEPT_INLINE_BYTES:
+            head = replace(head, view=head.view.without_bytes())
+        with self._guard:
+            known = self._heads.get(scope)
+            if known is not None and known.number > head.number:
+                return
+            if known is not None and known.number == head.number and head.view is None:
+                return
+            # Of a run of more than some 100,000 files only the last number is kept.
+            fits = _weight(head) <= _HEADS_BYTES
+            self._heads[scope] = head if fits else replace(head, view=None)
+
+    def forget(self, scope: str) -> None:
+        """Forget a scope."""
+        with self._guard:
+            self._heads.pop(scope, None)
+
+    def is_seen(self, scope: str, head: Head, seconds: float) -> bool:
+        """Return whether a scope's last call was seen to be there so lately."""
+        with self._guard:
+            number, at = self._seen.get(scope, (0, 0.0))
+        return number == head.number and time.monotonic() - at < seconds
+
+    def note_seen(self, scope: str, number: int, at: float) -> None:
+        """Note when a scope's last call was there."""
+        with self._guard:
+            self._seen[scope] = (number, at)
+
+
 class Manifests:
     """Reads and changes the manifests of one store."""
 
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
         self._io = SegmentIO(objects)
-        self._heads: LRUCache[str, Head] = LRUCache(_HEADS_BYTES, getsizeof=_weight)
+        self._heads = _Heads()
         self._turns = CommitTurns()
-        self._seen: LRUCache[str, tuple[int, float]] = LRUCache(_SEEN_SCOPES)
-        self._guard = threading.Lock()
 
     # --- reading ---
 
@@ -88,7 +129,7 @@ class Manifests:
         """
         # Raises without the key of an encrypted store, which shows nothing then, known or not.
         _ = self._objects.sealer
-        known = None if fresh else self._known(scope)
+        known = None if fresh else self._heads.get(scope)
         if not self._objects.format.is_numbered:
             known = None
         head = self._io.run(scope, reading.read(scope, known))
@@ -103,7 +144,7 @@ class Manifests:
         that is not known, or would take more than one request to find out.
         """
         _ = self._objects.sealer
-        head = self._known(scope)
+        head = self._heads.get(scope)
         if head is None or head.view is None or not numbered.is_recent(head, steady_seconds()):
             return None
         return head.view, thread_pools.submit(self._is_last, scope, head)
@@ -129,18 +170,18 @@ class Manifests:
 
     def is_located(self, scope: str) -> bool:
         """Return whether `locate` would ask for nothing."""
-        head = self._known(scope)
+        head = self._heads.get(scope)
         return (
             head is not None
             and numbered.is_recent(head, steady_seconds())
-            and (not head.number or self._is_seen(scope, head))
+            and (not head.number or self._heads.is_seen(scope, head, self._objects.TRUST_SECONDS))
         )
 
     def locate(self, scope: str) -> None:
         """Find out after which call the next one would come, if that is not known already."""
         if self._objects.format.is_numbered:
             self._forget_lost(scope)
-            self._remember(scope, self._io.run(scope, numbered.locate(self._known(scope))))
+            self._remember(scope, self._io.run(scope, numbered.locate(self._heads.get(scope))))
 
     def commit(self, scope: str, operations: Sequence[Operation]) -> None:
         """Make operations take effect, after everything that is committed by now.
@@ -188,14 +229,14 @@ class Manifests:
     ) -> int:
         """Commit once; return the number of the last call after it."""
         protocol = numbered.commit(
-            scope, decide, self._known(scope), needs_view=needs_view, locks=locks
+            scope, decide, self._heads.get(scope), needs_view=needs_view, locks=locks
         )
         now = time.monotonic()
-        known = self._known(scope)
+        known = self._heads.get(scope)
         head = self._io.run(scope, protocol)
         self._remember(scope, head)
         if known is None or head.number != known.number:
-            self._note_seen(scope, head.number, now)
+            self._heads.note_seen(scope, head.number, now)
         return head.number
 
     def refuse_locked(self, scope: str, operations: Sequence[Operation]) -> None:
@@ -206,7 +247,7 @@ class Manifests:
         """
         if self._objects.format.is_numbered:
             self.locate(scope)
-            head = self._known(scope)
+            head = self._heads.get(scope)
             if head is not None and not head.has_locks:
                 return
         reading.refuse_locked(scope, self.view(scope), operations)
@@ -247,21 +288,8 @@ class Manifests:
         joined = superseded(ages, standing)
         if not joined:
             return []
-        held = self._held_by(scope, [name for name in ages if name not in set(joined)])
-        return [name for name in joined if self._io.key(scope, name) not in held]
-
-    def _held_by(self, scope: str, names: Sequence[str]) -> set[str]:
-        """Return the keys of the entries whose bytes some segments refer to."""
-        held: set[str] = set()
-        for segment in self._io.read_all(scope, [n for n in names if parse_segment_name(n)]):
-            for operation in segment.operations if segment is not None else ():
-                entries = operation.binds if isinstance(operation, Lock) else (operation,)
-                held.update(
-                    self._objects.key(entry.holder)
-                    for entry in entries
-                    if isinstance(entry, FileEntry) and entry.is_held and entry.inline is None
-                )
-        return held
+        held = self._io.holders_in(scope, [name for name in ages if name not in set(joined)])
+        return [n for n in joined if object_keys.segment_key(scope, n) not in held]
 
     def holder(self, key: str) -> Segment | None:
         """Return the entry that holds the bytes of small files, None if it does not exist.
@@ -278,78 +306,35 @@ class Manifests:
 
     # --- remembering ---
 
-    def _known(self, scope: str) -> Head | None:
-        with self._guard:
-            head: Head | None = self._heads.get(scope)
-            return head
-
     def _forget_lost(self, scope: str) -> None:
         """Forget a scope whose last call no longer exists: its storage was set back.
 
         A collection removes it as well, once it has been joined for long enough.
         """
-        head = self._known(scope)
+        head = self._heads.get(scope)
         if head is None or not head.number:
             return
-        if self._is_seen(scope, head):
+        if self._heads.is_seen(scope, head, self._objects.TRUST_SECONDS):
             return
         now = time.monotonic()
         if self._objects.backend.size(self._io.key(scope, entry_name(head.number))) is None:
             self.forget(scope)
         else:
-            self._note_seen(scope, head.number, now)
+            self._heads.note_seen(scope, head.number, now)
 
-    def _is_seen(self, scope: str, head: Head) -> bool:
-        """Return whether a scope's last call was seen to be there a moment ago."""
-        with self._guard:
-            number, at = self._seen.get(scope, (0, 0.0))
-        return number == head.number and time.monotonic() - at < self._objects.TRUST_SECONDS
-
-    def _note_seen(self, scope: str, number: int, at: float) -> None:
-        with self._guard:
-            self._seen[scope] = (number, at)
+    def _remember(self, scope: str, head: Head) -> None:
+        if self._objects.format.is_numbered:
+            self._heads.remember(scope, head)
 
     def forget(self, scope: str) -> None:
         """Forget what is remembered of a scope."""
-        with self._guard:
-            self._heads.pop(scope, None)
-
-    def _remember(self, scope: str, head: Head) -> None:
-        if not self._objects.format.is_numbered:
-            return
-        if head.view is not None and head.view.inline_bytes > _KEPT_INLINE_BYTES:
-            head = replace(head, view=head.view.without_bytes())
-        with self._guard:
-            known = self._heads.get(scope)
-            if known is not None and known.number > head.number:
-                return
-            if known is not None and known.number == head.number and head.view is None:
-                return
-            # Of a run of more than some 100,000 files only the last number is kept.
-            fits = _weight(head) <= _HEADS_BYTES
-            self._heads[scope] = head if fits else replace(head, view=None)
+        self._heads.forget(scope)
 
     # --- scopes ---
 
     def scopes_under(self, path: str) -> list[str]:
         """Return the scopes at or below a path that is not inside a scope."""
-        return sorted(set(self._find_scopes(path)))
-
-    def _find_scopes(self, path: str) -> Iterator[str]:
-        objects = self._objects
-        prefix = objects.key(path) + "/" if objects.key(path) else ""
-        for name in objects.backend.folders(prefix):
-            if not path and name == object_keys.OWN_FOLDER:
-                continue
-            if name == object_keys.SEGMENT_FOLDER:
-                if object_keys.split_scope(object_keys.join(path, "x"))[0] == path:
-                    yield path
-                continue
-            for stored in objects.backend.list(f"{prefix}{name}/"):
-                inner = object_keys.relative_to(stored.key, objects.location.path)
-                segment = object_keys.parse_segment_key(inner or "")
-                if segment is not None:
-                    yield segment.scope
+        return sorted(set(self._io.find_scopes(path)))
 
     def view_under(self, path: str) -> View:
         """Return everything at or below a path; the view's paths are relative to the store."""

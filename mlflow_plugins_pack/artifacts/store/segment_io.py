@@ -7,7 +7,7 @@ import random
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
@@ -16,7 +16,13 @@ from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.commit import requests
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import Segment, decode_segment, encode_segment
+from mlflow_plugins_pack.artifacts.format.manifest import (
+    FileEntry,
+    Lock,
+    Segment,
+    decode_segment,
+    encode_segment,
+)
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     bytes_to_read,
     is_lock_marker,
@@ -109,6 +115,40 @@ class SegmentIO:
         found = {n: s for n, s in listed if parse_segment_name(n) or is_lock_marker(n)}
         self.sizes[scope] = bytes_to_read({name: stored.size for name, stored in found.items()})
         return found
+
+    def find_scopes(self, path: str) -> Iterator[str]:
+        """Yield scopes at or below a path that is not inside a scope, some more than once."""
+        objects = self._objects
+        prefix = objects.key(path) + "/" if objects.key(path) else ""
+        for name in objects.backend.folders(prefix):
+            if not path and name == object_keys.OWN_FOLDER:
+                continue
+            if name == object_keys.SEGMENT_FOLDER:
+                if object_keys.split_scope(object_keys.join(path, "x"))[0] == path:
+                    yield path
+                continue
+            for stored in objects.backend.list(f"{prefix}{name}/"):
+                inner = object_keys.relative_to(stored.key, objects.location.path)
+                segment = object_keys.parse_segment_key(inner or "")
+                if segment is not None:
+                    yield segment.scope
+
+    def holders_in(self, scope: str, names: Iterable[str]) -> set[str]:
+        """Return the keys of the entries whose bytes some segments refer to.
+
+        Raises:
+            ArtifactCorruptError: If one of these segments is damaged.
+        """
+        held: set[str] = set()
+        for segment in self.read_all(scope, [n for n in names if parse_segment_name(n)]):
+            for operation in segment.operations if segment is not None else ():
+                entries = operation.binds if isinstance(operation, Lock) else (operation,)
+                held.update(
+                    entry.holder
+                    for entry in entries
+                    if isinstance(entry, FileEntry) and entry.is_held and entry.inline is None
+                )
+        return held
 
     def key(self, scope: str, name: str) -> str:
         """Return the backend's key of a segment or marker."""
