@@ -151,6 +151,13 @@ ARTIFACT_CACHE_BYTES: Setting[int] = Setting(
     parse_count,
     "Maximum bytes of downloaded files kept in that folder for later downloads; 0 keeps none.",
 )
+ARTIFACT_RANGE_CACHE_BYTES: Setting[int] = Setting(
+    "MLFLOW_PACK_ARTIFACT_RANGE_CACHE_BYTES",
+    1024 * 1024 * 1024,
+    parse_count,
+    "Maximum bytes of stored data kept in that folder of files that share data with earlier "
+    "versions, for the download of the next version; 0 keeps none.",
+)
 ARTIFACT_KEYS: Setting[tuple[str, ...]] = Setting(
     "MLFLOW_PACK_ARTIFACT_KEYS",
     (),

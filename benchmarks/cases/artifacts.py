@@ -59,7 +59,7 @@ def checkpoints(options: Options, folder: Path) -> Iterator[Path]:
 
 
 def snapshots(options: Options, folder: Path) -> Iterator[Path]:
-    """6 snapshots of a parquet table of 50 MiB, 3 % of the rows changed, in 40 stretches."""
+    """6 snapshots of a parquet table of 50 MiB, 3 % of the rows changed, in 8 stretches."""
     import pyarrow
     from pyarrow import parquet
 
@@ -67,13 +67,13 @@ def snapshots(options: Options, folder: Path) -> Iterator[Path]:
     rows = options.count(700_000)
     columns = {f"x{n}": random.normal(size=rows).astype(np.float32) for n in range(18)}
     columns["id"] = np.arange(rows)
-    stretch = max(1, rows * 3 // 100 // 40)
+    stretch = max(1, rows * 3 // 100 // 8)
     for step in range(6):
         path = folder / f"snapshot-{step}" / "table.parquet"
         path.parent.mkdir()
         parquet.write_table(pyarrow.table(columns), path, row_group_size=50_000)
         yield path.parent
-        for start in random.integers(0, rows - stretch, 40):
+        for start in random.integers(0, rows - stretch, 8):
             for n in range(18):
                 columns[f"x{n}"][start : start + stretch] = random.normal(size=stretch)
 

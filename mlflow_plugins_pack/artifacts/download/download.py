@@ -17,6 +17,7 @@ from mlflow_plugins_pack.artifacts.backends.local import translate
 from mlflow_plugins_pack.artifacts.download.fetch import Data, fetch, write_at
 from mlflow_plugins_pack.artifacts.download.file_cache import open_cache
 from mlflow_plugins_pack.artifacts.download.plan import Inline, Wanted, plan_files
+from mlflow_plugins_pack.artifacts.download.range_cache import open_range_cache
 from mlflow_plugins_pack.artifacts.download.staging import Staging, name_download, open_staging
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.store.chunk_reader import (
@@ -141,6 +142,7 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
             all of its chunks are right.
     """
     whole = hashlib.sha256()
+    wrong: set[bytes] = set()
     write_at(path, b"")
     with open(path, "r+b", buffering=0) as file:
         for item in plan_files(store, [entry]):
@@ -152,6 +154,7 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
             chunk = item.chunk
             data: Data = os.pread(file.fileno(), chunk.raw, item.offset)
             if store.sealer.chunk_id(data) != chunk.id:
+                wrong.add(chunk.pack)
                 found = read_at(store, chunk) or read_elsewhere(store, chunk)
                 if found is None:
                     raise unreadable(store, entry, chunk)
@@ -160,6 +163,9 @@ def _repair(store: Store, entry: FileEntry, path: str) -> None:
             whole.update(data)
         # A place with a wrong length may have left bytes beyond the end.
         file.truncate(entry.size)
+    if wrong and (cache := open_range_cache()) is not None:
+        # If it was the cache that was wrong, it must not be so again.
+        cache.forget(wrong)
     if whole.digest() != entry.sha256:
         raise inconsistent(
             store,

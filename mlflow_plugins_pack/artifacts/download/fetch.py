@@ -24,8 +24,10 @@ from mlflow_plugins_pack.artifacts.download.plan import (
     group_reads,
     plan_files,
     resume,
+    takes_turns,
     windows,
 )
+from mlflow_plugins_pack.artifacts.download.range_cache import RangeCache, open_range_cache
 from mlflow_plugins_pack.artifacts.download.staging import Staging
 from mlflow_plugins_pack.artifacts.format.encryption import Sealer
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
@@ -48,10 +50,12 @@ def fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator[
     planned: Iterator[Item] = plan_files(store, entries)
     if staging.is_resumed:
         planned = resume(store, entries, planned, staging)
+    # A disk is as near as the cache.
+    cache = open_range_cache() if store.backend.is_remote else None
     share = thread_pools.Share(thread_pools.DOWNLOAD_MEMORY)
     ahead: deque[tuple[_Window, Group, Future[Pieces]]] = deque()
     bytes_ahead = 0
-    reads = _reads(store, planned, staging)
+    reads = _reads(store, planned, staging, cache)
     try:
         upcoming = next(reads, None)
         while upcoming is not None or ahead:
@@ -59,7 +63,7 @@ def fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator[
                 window, group = upcoming
                 if ahead and bytes_ahead + group.weight > share.bytes:
                     break
-                ahead.append((window, group, _start(store, group, staging)))
+                ahead.append((window, group, _start(store, group, staging, window.cache)))
                 bytes_ahead += group.weight
                 upcoming = next(reads, None)
             window, group, pieces = ahead.popleft()
@@ -76,23 +80,34 @@ def fetch(store: Store, entries: list[FileEntry], staging: Staging) -> Iterator[
 
 
 def _reads(
-    store: Store, planned: Iterator[Item], staging: Staging
+    store: Store, planned: Iterator[Item], staging: Staging, cache: RangeCache | None
 ) -> Iterator[tuple[_Window, Group]]:
     for items in windows(planned):
-        window = _Window(items, staging)
+        # A file that shares nothing is not kept: most are not read again.
+        window = _Window(items, staging, cache if takes_turns(items) else None)
         for item in items:
             if isinstance(item, Inline):
                 write_at(staging.file(item.file), item.data, flags=os.O_TRUNC)
-        for group in group_reads(items, is_remote=store.backend.is_remote):
+        groups = group_reads(
+            items,
+            is_remote=store.backend.is_remote,
+            is_kept=window.cache.holds if window.cache is not None else lambda _: False,
+        )
+        for group in groups:
             yield window, group
         # Brings nothing: what no read is needed for is given, too.
         yield window, Group()
 
 
 class _Window:
-    """Gives the bytes of some planned items in their order."""
+    """Gives the bytes of some planned items in their order.
 
-    def __init__(self, items: list[Item], staging: Staging) -> None:
+    Attributes:
+        cache: Where ranges are looked for and kept, if they are.
+    """
+
+    def __init__(self, items: list[Item], staging: Staging, cache: RangeCache | None) -> None:
+        self.cache = cache
         self._items = items
         self._staging = staging
         self._at = 0
@@ -161,11 +176,13 @@ def write_at(path: str, data: Data, offset: int = 0, flags: int = 0) -> None:
 # --- reads ----------------------------------------------------------------------------------------
 
 
-def _start(store: Store, group: Group, staging: Staging) -> Future[Pieces]:
+def _start(
+    store: Store, group: Group, staging: Staging, cache: RangeCache | None
+) -> Future[Pieces]:
     if group.held:
         return thread_pools.submit(_read_entry, store, group, staging)
     if group.wanted:
-        return thread_pools.submit(_read_range, store, group, staging)
+        return thread_pools.submit(_read_range, store, group, staging, cache)
     nothing: Future[Pieces] = Future()
     nothing.set_result({})
     return nothing
@@ -180,7 +197,7 @@ def _read_entry(store: Store, group: Group, staging: Staging) -> Pieces:
     return pieces
 
 
-def _read_range(store: Store, group: Group, staging: Staging) -> Pieces:
+def _read_range(store: Store, group: Group, staging: Staging, cache: RangeCache | None) -> Pieces:
     """Read a range of a pack and write what it brings into the staged files.
 
     Returns:
@@ -189,7 +206,7 @@ def _read_range(store: Store, group: Group, staging: Staging) -> Pieces:
     """
     pack = group.wanted[0].chunk.pack
     try:
-        stored = memoryview(store.packs.read(pack, group.start, group.end - group.start))
+        stored = memoryview(_stored(store, group, cache))
     except ObjectMissingError:
         store.index.note_gone(pack)
         return {}
@@ -200,6 +217,18 @@ def _read_range(store: Store, group: Group, staging: Staging) -> Pieces:
             write_at(staging.file(number), data, offset)
             pieces[number, offset] = data
     return pieces
+
+
+def _stored(store: Store, group: Group, cache: RangeCache | None) -> bytes:
+    pack, length = group.wanted[0].chunk.pack, group.end - group.start
+    if cache is not None and group.is_kept:
+        kept = cache.read(pack, group.start, length)
+        if kept is not None:
+            return kept
+    data = store.packs.read(pack, group.start, length)
+    if cache is not None:
+        cache.keep(pack, group.start, data)
+    return data
 
 
 def _is_verbatim(chunk: Chunk) -> bool:

@@ -5,8 +5,9 @@ Nothing is fetched here but recipes; what an earlier download left in the stagin
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts.download.staging import Staging
@@ -95,6 +96,7 @@ class Group:
         held: The files, if it is an entry.
         start, end: The range.
         raw: Length of the chunks once decoded.
+        is_kept: Whether this host's cache is said to hold the range.
     """
 
     places: list[int] = field(default_factory=list)
@@ -103,6 +105,7 @@ class Group:
     start: int = 0
     end: int = 0
     raw: int = 0
+    is_kept: bool = False
 
     @property
     def weight(self) -> int:
@@ -178,26 +181,46 @@ def windows(plan: Iterator[Item]) -> Iterator[list[Item]]:
         yield window
 
 
-def group_reads(window: list[Item], *, is_remote: bool) -> list[Group]:
+def takes_turns(window: list[Item]) -> bool:
+    """Return whether files are made of several packs in turns, as later versions of a file are."""
+    packs = [item.chunk.pack for item in window if isinstance(item, Wanted)]
+    changes = sum(one != other for one, other in itertools.pairwise(packs))
+    return changes >= len(set(packs)) > 1
+
+
+def group_reads(
+    window: list[Item],
+    *,
+    is_remote: bool,
+    is_kept: Callable[[Chunk], bool] = lambda _: False,
+) -> list[Group]:
     """Return the reads that bring all that is wanted, in the order in which they are needed.
 
     Chunks of one pack are read together although others stand between them in the files, and
     although there are bytes between them in the pack that nothing wants, where a second request
     would cost more.
+
+    Args:
+        window: What is wanted.
+        is_remote: Whether each read is a request to a service.
+        is_kept: Returns whether this host's cache is said to hold a chunk; its reads are apart.
     """
-    packs: dict[bytes, list[tuple[int, Wanted]]] = {}
+    packs: dict[tuple[bytes, bool], list[tuple[int, Wanted]]] = {}
     holders: dict[str, Group] = {}
     for place, item in enumerate(window):
         if isinstance(item, Wanted):
-            packs.setdefault(item.chunk.pack, []).append((place, item))
+            key = (item.chunk.pack, is_kept(item.chunk))
+            packs.setdefault(key, []).append((place, item))
         elif isinstance(item, Held):
             group = holders.setdefault(item.entry.holder, Group())
             group.places.append(place)
             group.held.append(item)
     groups = list(holders.values())
     gap_bytes = _REMOTE_GAP_BYTES if is_remote else _LOCAL_GAP_BYTES
-    for found in packs.values():
-        groups += _cluster(found, gap_bytes)
+    for (_, kept), found in packs.items():
+        for group in _cluster(found, gap_bytes):
+            group.is_kept = kept
+            groups.append(group)
     groups.sort(key=lambda group: min(group.places))
     return groups
 
