@@ -383,6 +383,14 @@ class ArtifactRepositoryContract:
         repository.delete_artifacts()
         assert Path(other.download_artifacts("f")).read_bytes() == path.read_bytes()
 
+    def test_delete_in_a_run_that_holds_nothing(self, root, repository, write):
+        repository.log_artifact(str(write("f", b"x")))
+        other = get_artifact_repository(new_run_uri(root))
+        other.delete_artifacts()
+        other.delete_artifacts("f")
+        assert listing(other) == []
+        assert listing(repository) == [("f", False, 1)]
+
     # --- one store, several ways in --------------------------------------------------------------
 
     def test_server_and_client_see_the_same(self, root, write):

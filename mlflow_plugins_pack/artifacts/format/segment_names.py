@@ -160,7 +160,7 @@ def joins_due(number: int) -> Iterator[tuple[int, int]]:
     needs some 16 segments a level at most.
     """
     span = JOIN_SPAN
-    while number % span == 0:
+    while number and number % span == 0:
         yield number - span + 1, number
         span *= JOIN_SPAN
 

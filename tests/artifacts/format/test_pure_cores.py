@@ -612,7 +612,7 @@ def test_names_that_no_segment_has(name):
 def test_names_say_which_calls_a_segment_holds():
     for name in (entry_name(7), entry_name(7, "abcdefghijklmnop"), joined_name(1, 64)):
         assert str(parse_segment_name(name)) == name
-    assert list(joins_due(31)) == []
+    assert list(joins_due(0)) == list(joins_due(31)) == []
     assert list(joins_due(64)) == [(49, 64)]
     assert list(joins_due(256)) == [(241, 256), (1, 256)]
 
