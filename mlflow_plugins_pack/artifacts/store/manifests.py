@@ -51,7 +51,7 @@ JOIN_FROM_SEGMENTS = 64
 _SEEN_SCOPES = 10_000
 _HEADS_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 1000
-_FILE_BYTES = 600
+_FILE_BYTES = 700
 """About the memory that a remembered scope takes, and each of its files."""
 
 
