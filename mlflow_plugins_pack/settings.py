@@ -217,6 +217,13 @@ LINEAGE_MAX_INPUTS: Setting[int] = Setting(
 LINEAGE_REDACT: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_REDACT", False, parse_bool, "Whether the home folder is recorded as `~`."
 )
+LINEAGE_CODE: Setting[bool] = Setting(
+    "MLFLOW_PACK_LINEAGE_CODE",
+    False,
+    parse_bool,
+    "Whether `lineage.json` keeps the text of the entry script and of changes that were not "
+    "committed, so that `mlflow-pack lineage diff` can show what changed.",
+)
 LINEAGE_EARLY: Setting[bool] = Setting(
     "MLFLOW_PACK_LINEAGE_EARLY",
     False,

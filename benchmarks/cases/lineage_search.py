@@ -26,7 +26,7 @@ def fill(database: str, runs: int) -> list[str]:
     """Insert runs into a tracking database that has its tables; return their ids."""
     import sqlalchemy
 
-    from mlflow_plugins_pack.lineage.delivery.writer import dataset_digest
+    from mlflow_plugins_pack.lineage.document.datasets import datasets
     from mlflow_plugins_pack.lineage.document.graph import Graph
     from mlflow_plugins_pack.lineage.document.tags import to_tags
 
@@ -72,19 +72,19 @@ def fill(database: str, runs: int) -> list[str]:
         graph = Graph(inputs=inputs, outputs=(_entry("scores", 1_000_000 + index),))
         for key, value in to_tags(graph).items():
             rows["tags"].append({"key": key, "value": value, "run_uuid": run_id})
-        for entry in inputs:
-            digest = dataset_digest(entry)
-            dataset = known.get((experiment, digest))
+        for made in datasets(graph):
+            dataset = known.get((experiment, made.digest))
             if dataset is None:
-                dataset = known[experiment, digest] = uuid.uuid4().hex
+                dataset = known[experiment, made.digest] = uuid.uuid4().hex
                 rows["datasets"].append(
                     {
                         "dataset_uuid": dataset,
                         "experiment_id": experiment,
-                        "name": f"{digest[:8]}.parquet",
-                        "digest": digest,
-                        "dataset_source_type": "local",
-                        "dataset_source": "{}",
+                        "name": made.name,
+                        "digest": made.digest,
+                        "dataset_source_type": made.source_type,
+                        "dataset_source": made.source,
+                        "dataset_profile": made.profile,
                     }
                 )
             source = uuid.uuid4().hex
@@ -99,7 +99,7 @@ def fill(database: str, runs: int) -> list[str]:
                 }
             )
             rows["input_tags"].append(
-                {"input_uuid": source, "name": "mlflow.data.context", "value": "read"}
+                {"input_uuid": source, "name": "mlflow.data.context", "value": made.context}
             )
     with engine.begin() as connection:
         for name, values in rows.items():
@@ -151,16 +151,16 @@ def _run(options: Options, _only: str) -> str:
             one, rare = _entry("train", 7), _entry("scores", 1_000_000)
 
             def count(rows: Any) -> str:
-                return f"{len(rows)} runs"
+                return rows.summary
 
             def nodes(network: Any) -> str:
                 return f"{len(network.nodes)} nodes"
 
-            timed("who-used, a digest", lambda: api.who_used(one.digest, tracking_uri=uri), count)
-            timed("who-used, a URI", lambda: api.who_used(one.uri, tracking_uri=uri), count)
+            timed("used-by, a digest", lambda: api.used_by(one.digest, tracking_uri=uri), count)
+            timed("used-by, a URI", lambda: api.used_by(one.uri, tracking_uri=uri), count)
             timed(
-                "who-used, a file that no run read",
-                lambda: api.who_used(rare.digest, tracking_uri=uri),
+                "used-by, a file that no run read",
+                lambda: api.used_by(rare.digest, tracking_uri=uri),
                 count,
             )
             timed("upstream of a run", lambda: api.upstream(ids[0], tracking_uri=uri), nodes)

@@ -38,9 +38,9 @@ def early_uninstall() -> None:
 @json_option
 def push(tracking_uri: str | None, as_json: bool) -> None:
     """Write the records that were kept locally while a server was away."""
-    from mlflow_plugins_pack.lineage.query import api
+    from mlflow_plugins_pack.lineage.delivery.push import push_kept
 
-    rows = api.push_kept(tracking_uri=tracking_uri)
+    rows = push_kept(tracking_uri=tracking_uri)
     if not rows and not as_json:
         echo("No records are waiting.")
         return

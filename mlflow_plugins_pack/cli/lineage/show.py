@@ -6,35 +6,31 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from mlflow_plugins_pack.cli.output import (
-    echo,
-    json_option,
-    print_json,
-    print_rows,
-    tracking_options,
-)
+from mlflow_plugins_pack.cli.lineage.options import server_options
+from mlflow_plugins_pack.cli.lineage.printing import content, local_time, size
+from mlflow_plugins_pack.cli.output import echo, json_option, print_json, print_rows
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
 
 
 @click.command()
-@click.argument("run")
-@tracking_options
+@click.argument("target")
+@server_options
 @json_option
-def show(run: str, tracking_uri: str | None, as_json: bool) -> None:
-    """Show what RUN, a run's id, read and wrote."""
+def show(target: str, tracking_uri: str | None, registry_uri: str | None, as_json: bool) -> None:
+    """Show what TARGET, a run or the run behind a model, read and wrote."""
     from mlflow_plugins_pack.lineage.query import api
 
-    found = api.run_lineage(run, tracking_uri=tracking_uri)
+    found = api.run_lineage(target, tracking_uri=tracking_uri, registry_uri=registry_uri)
     if as_json:
         print_json(found.to_json())
         return
     graph = found.graph
-    echo(f"run       {found.run_id} ({found.name}, {found.status})")
-    echo(f"digest    {found.digest}")
+    echo(f"run        {found.run_id} ({found.name}, {found.status})")
+    echo(f"digest     {found.digest}")
     for label, text in _facts(graph):
-        echo(f"{label:<9} {text}")
+        echo(f"{label:<10} {text}")
     _print_entries("inputs", graph.inputs)
     _print_entries("outputs", graph.outputs)
     if graph.dropped:
@@ -50,7 +46,7 @@ def _print_entries(title: str, entries: tuple[Entry, ...]) -> None:
     if entries:
         print_rows(
             map(_row, entries),
-            ["where", "content", "bytes", "role", "seen", "notes"],
+            ["where", "content", "size", "modified", "role", "seen", "notes"],
             as_json=False,
         )
 
@@ -58,7 +54,6 @@ def _print_entries(title: str, entries: tuple[Entry, ...]) -> None:
 def _row(entry: Entry) -> dict[str, Any]:
     from mlflow_plugins_pack.lineage.document.graph import shown_uri
 
-    version = f"version {entry.version}" if entry.version else ""
     notes = [
         str(note)
         for note, holds in (
@@ -73,9 +68,10 @@ def _row(entry: Entry) -> dict[str, Any]:
     ]
     return {
         "where": shown_uri(entry.uri),
-        # The whole digest is in --json; 12 digits are enough to compare by eye.
-        "content": entry.digest.removeprefix("sha256:")[:12] if entry.digest else version,
-        "bytes": entry.size,
+        # The whole digest is in --json.
+        "content": content(entry),
+        "size": size(entry.size),
+        "modified": local_time(None if entry.modified is None else entry.modified * 1000),
         "role": entry.role,
         "seen": entry.via,
         "notes": ", ".join(notes),
@@ -83,6 +79,8 @@ def _row(entry: Entry) -> dict[str, Any]:
 
 
 def _facts(graph: Graph) -> list[tuple[str, str]]:
+    from mlflow_plugins_pack.lineage.document.coverage import lacking
+
     code, env = graph.facts.get("code", {}), graph.facts.get("env", {})
     coverage = graph.facts.get("coverage", {})
     lines = []
@@ -94,23 +92,9 @@ def _facts(graph: Graph) -> list[tuple[str, str]]:
         packages = f"{env.get('packages')} packages, {str(env.get('h', ''))[:19]}"
         lines.append(("packages", f"Python {env.get('python')}, {packages}"))
     if coverage:
-        lines.append(("coverage", _coverage(coverage)))
+        lines.append(("coverage", ", ".join(coverage.get("layers", []))))
+    if found := lacking(graph):
+        lines.append(("incomplete", "; ".join(found)))
     if above := (*graph.upstream_runs, *graph.upstream_models):
         lines.append(("upstream", ", ".join(above)))
     return lines
-
-
-def _coverage(coverage: dict[str, Any]) -> str:
-    """Return in words what was looked at, and what the record may lack."""
-    lacking = [
-        text
-        for key, text in (
-            ("blind", "blind to " + ", ".join(coverage.get("blind", []))),
-            ("programs", "without capture in " + ", ".join(coverage.get("programs", []))),
-            ("other_hosts", "without the ranks on other hosts"),
-            ("unchecked", "files not looked at when the run ended"),
-            ("applies", "other runs were open at the same time"),
-        )
-        if coverage.get(key)
-    ]
-    return "; ".join([", ".join(coverage.get("layers", [])), *lacking])

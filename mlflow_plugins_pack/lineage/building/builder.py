@@ -54,13 +54,23 @@ class GraphBuilder:
         hash_files: Fingerprint local files at all.
         full_bytes: Largest file to hash in full.
         home: Home folder to write as ``~``, or empty.
+        keep_code: Keep the text of the entry script and of changes that were not committed.
     """
 
-    def __init__(self, *, limit: int, hash_files: bool, full_bytes: int, home: str) -> None:
+    def __init__(
+        self,
+        *,
+        limit: int,
+        hash_files: bool,
+        full_bytes: int,
+        home: str,
+        keep_code: bool = False,
+    ) -> None:
         self._limit = limit
         self._hash_files = hash_files
         self._full_bytes = full_bytes
         self._home = home
+        self._keep_code = keep_code
         self._fingerprinter = Fingerprinter(cache_folder())
         self._tracking = Tracking()
         self._facts: dict[str, Any] | None = None
@@ -72,7 +82,7 @@ class GraphBuilder:
         with self._facts_lock:
             if self._facts is None:
                 self._facts = {
-                    "code": environment.code(self._home),
+                    "code": environment.code(self._home, with_text=self._keep_code),
                     "env": environment.environment(),
                 }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 import tempfile
@@ -11,15 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlflow_plugins_pack.lineage.document.graph import DATA, MODEL, Entry, Graph, last_name
+from mlflow_plugins_pack.lineage.document import datasets
+from mlflow_plugins_pack.lineage.document.graph import Graph
 from mlflow_plugins_pack.lineage.document.stored import ARTIFACT, graph_from_tags, read
 from mlflow_plugins_pack.lineage.document.tags import PREFIX, to_tags
-
-CONTEXT = "read"
-_DATASET_LIMIT = 100
-_DIGEST_CHARACTERS = 36
-_NAME_CHARACTERS = 500
-_SOURCE_CHARACTERS = 65_000
 
 
 def write(
@@ -55,14 +49,16 @@ def write(
     tags = to_tags(merged)
     _write_tags(client, run_id, tags)
     if interim:
+        # What was read is settled, what is being written is not.
+        _write_datasets(client, run_id, _hashed_inputs(merged))
         return merged, base
     parts: list[Callable[[], None]] = [
         lambda: _tag_models(client, run, tags),
         lambda: _tag_search_children(client, run, merged, tags),
         lambda: _tag_versions(client, run_id, tags),
     ]
-    if merged.inputs or merged.outputs:
-        parts.insert(0, lambda: _write_datasets(client, run_id, tags))
+    if merged.inputs or merged.outputs or merged.upstream_runs or merged.upstream_models:
+        parts.insert(0, lambda: _write_datasets(client, run_id, _listed(tags)))
         parts.insert(1, lambda: _write_artifact(client, run_id, merged))
     failures = []
     for part in parts:
@@ -189,51 +185,33 @@ def _tag_search_children(client: Any, run: Any, graph: Graph, tags: dict[str, st
             if f"{PREFIX}inputs" not in child.data.tags and child.info.status != "RUNNING":
                 _write_tags(client, child.info.run_id, tags)
                 if graph.inputs:
-                    _write_datasets(client, child.info.run_id, tags)
+                    _write_datasets(client, child.info.run_id, _listed(tags))
         token = page.token
         if not token:
             return
 
 
-def _write_datasets(client: Any, run_id: str, tags: dict[str, str]) -> None:
-    """Log what the tag of the inputs lists, configuration apart, as datasets."""
+def _listed(tags: dict[str, str]) -> Graph:
+    return graph_from_tags({k.removeprefix(PREFIX): v for k, v in tags.items()})
+
+
+def _hashed_inputs(graph: Graph) -> Graph:
+    return Graph(inputs=tuple(entry for entry in graph.inputs if entry.digest))
+
+
+def _write_datasets(client: Any, run_id: str, listed: Graph) -> None:
+    """Log what the tags list as datasets, by which searches find the run."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    listed = graph_from_tags({"inputs": tags[f"{PREFIX}inputs"]}).inputs
-    shown = [entry for entry in listed if entry.role in (DATA, MODEL)]
-    datasets = []
-    for entry in shown[:_DATASET_LIMIT]:
-        source_type, source = _source(entry)
-        if len(source) > _SOURCE_CHARACTERS:
-            continue
-        dataset = Dataset(
-            name=last_name(entry.uri)[:_NAME_CHARACTERS],
-            digest=dataset_digest(entry),
-            source_type=source_type,
-            source=source,
-            profile=json.dumps(
-                {k: v for k, v in (("bytes", entry.size), ("files", entry.files)) if v is not None}
-            ),
+    made = [
+        DatasetInput(
+            Dataset(row.name, row.digest, row.source_type, row.source, profile=row.profile),
+            [InputTag("mlflow.data.context", row.context)],
         )
-        datasets.append(DatasetInput(dataset, [InputTag("mlflow.data.context", CONTEXT)]))
-    if datasets:
-        client.log_inputs(run_id, datasets=datasets)
-
-
-def dataset_digest(entry: Entry) -> str:
-    """Return the dataset digest of an entry: the start of its sha256, so that it can be searched.
-
-    MLflow merges datasets of equal name and digest within an experiment; 36 characters are its
-    limit.
-    """
-    text = entry.digest or "sha256:" + hashlib.sha256(entry.content.encode()).hexdigest()
-    return text.removeprefix("sha256:")[:_DIGEST_CHARACTERS]
-
-
-def _source(entry: Entry) -> tuple[str, str]:
-    if entry.uri.startswith("s3://"):
-        return "s3", json.dumps({"uri": entry.uri})
-    return "local", json.dumps({"uri": entry.uri})
+        for row in datasets.datasets(listed)
+    ]
+    if made:
+        client.log_inputs(run_id, datasets=made)
 
 
 def _write_artifact(client: Any, run_id: str, graph: Graph) -> None:

@@ -30,11 +30,30 @@ def read(client: Any, run: Any) -> Graph | None:
     from_tags = graph_from_tags(tags)
     if not (from_tags.inputs or from_tags.outputs):
         return from_tags
-    if document := _read_artifact(client, run.info.run_id):
+    if document := _read_artifact(client, run):
         # Tags may be newer: a run that was killed has them from its last interim writing.
         with contextlib.suppress(KeyError, TypeError, ValueError):
             return Graph.from_json(document)
     return from_tags
+
+
+def listed(client: Any, run: Any) -> Graph | None:
+    """Return all that a record lists; the tags are enough unless they are shortened.
+
+    Args:
+        client: An `MlflowClient` of the server that has the run.
+        run: The run, as `get_run` or a search gives it.
+    """
+    if f"{PREFIX}truncated" in run.data.tags:
+        return read(client, run)
+    return from_run(run) if f"{PREFIX}inputs" in run.data.tags else None
+
+
+def from_run(run: Any) -> Graph:
+    """Return what a run's tags tell."""
+    return graph_from_tags(
+        {k.removeprefix(PREFIX): v for k, v in run.data.tags.items() if k.startswith(PREFIX)}
+    )
 
 
 def coverage_of(run: Any) -> dict[str, Any]:
@@ -71,14 +90,18 @@ def graph_from_tags(tags: dict[str, str]) -> Graph:
     )
 
 
-def _read_artifact(client: Any, run_id: str) -> dict[str, Any] | None:
+def _read_artifact(client: Any, run: Any) -> dict[str, Any] | None:
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
     with tempfile.TemporaryDirectory(prefix="lineage-") as temporary:
+        path = Path(temporary) / "lineage.json"
         try:
-            folder = ARTIFACT.split("/")[0]
-            if ARTIFACT not in [file.path for file in client.list_artifacts(run_id, folder)]:
-                return None
-            path = client.download_artifacts(run_id, ARTIFACT, temporary)
-            document = json.loads(Path(path).read_text(encoding="utf-8"))
+            repository = get_artifact_repository(
+                run.info.artifact_uri, tracking_uri=client.tracking_uri
+            )
+            # Every repository has this method, and it is the one that shows no progress bar.
+            repository._download_file(ARTIFACT, str(path))
+            document = json.loads(path.read_text(encoding="utf-8"))
         except Exception:  # noqa: BLE001  # the tags remain
             return None
     return document if isinstance(document, dict) else None

@@ -21,6 +21,8 @@ from mlflow_plugins_pack.lineage.document.graph import (
 
 LIMIT_BYTES = 7_800
 PREFIX = "lineage."
+DOCUMENT_ONLY = frozenset({"text", "changes", "list"})
+"""Keys of the facts that are too long for a tag: the code's text and the list of packages."""
 
 # Made once: `json.dumps` would make an encoder for each of ten thousand entries.
 _encode = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True).encode
@@ -117,7 +119,8 @@ def to_tags(graph: Graph) -> dict[str, str]:
     }
     for fact in ("code", "env", "coverage"):
         if fact in graph.facts:
-            tags[fact] = _fit_mapping(graph.facts[fact])
+            known = graph.facts[fact]
+            tags[fact] = _fit_mapping({k: v for k, v in known.items() if k not in DOCUMENT_ONLY})
     return {PREFIX + key: value for key, value in tags.items() if value is not None}
 
 

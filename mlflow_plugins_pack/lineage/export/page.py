@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from datetime import datetime, timezone
 from html import escape
+from urllib.parse import quote
 
-from mlflow_plugins_pack.lineage.document.network import KINDS, Network, Node
+from mlflow_plugins_pack.lineage.document import wording
+from mlflow_plugins_pack.lineage.document.graph import last_name, without_secrets
+from mlflow_plugins_pack.lineage.document.network import (
+    ALIAS,
+    DATA,
+    KINDS,
+    MODEL,
+    RUN,
+    VERSION,
+    Network,
+    Node,
+)
 
 _WIDTH, _HEIGHT, _GAP_X, _GAP_Y, _MARGIN = 210, 44, 110, 18, 24
 _LABEL = 27
@@ -25,39 +39,124 @@ table { border-collapse: collapse; margin-top: 1.5rem; } th, td { text-align: le
   padding: .3rem .8rem .3rem 0; border-bottom: 1px solid var(--line); vertical-align: top;
   overflow-wrap: anywhere; } code { font-size: .85rem; }
 .data { fill: var(--data); } .prompt { fill: var(--prompt); } .run { fill: var(--run); }
+svg rect.target { stroke: var(--ink); stroke-width: 3; } svg rect.incomplete {
+  stroke-dasharray: 6 4; } tr.target td { font-weight: 600; } p.incomplete {
+  border-left: 4px solid #c77700; padding-left: .8rem; }
 .model { fill: var(--model); } .version { fill: var(--version); } .alias { fill: var(--alias); }
 """
 
 
-def html(network: Network, title: str) -> str:
+def html(network: Network, target: str, *, server: str, made: datetime) -> str:
     """Return the page.
 
     Args:
         network: What to show.
-        title: Its heading.
+        target: What was asked about.
+        server: Tracking URI that the answer came from; the page links to it if it is a server's.
+        made: When the question was asked.
     """
+    title = f"Lineage of {target}"
+    names = distinct_labels(network)
+    links = {key: _link(node, server) for key, node in network.nodes.items()}
     notes = "".join(f"<p>{escape(note)}</p>" for note in network.notes)
-    rows = "".join(_row(node) for kind in KINDS for node in network.of_kind(kind))
+    lacking = wording.incompleteness(network)
+    warning = f'<p class="incomplete">{escape(lacking)}</p>' if lacking else ""
+    origin = (
+        f"<p>{escape(wording.summary(network))}. Made on {made:%Y-%m-%d %H:%M:%S %Z} from "
+        f"{escape(without_secrets(server))}.</p>"
+    )
+    rows = "".join(
+        _row(node, network, names, links) for kind in KINDS for node in network.of_kind(kind)
+    )
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{escape(title)}</h1>{notes}"
-        f'<div class="drawing">{_drawing(network, title)}</div>'
-        "<table><thead><tr><th>what</th><th>name</th><th>details</th></tr></thead>"
+        f"<h1>{escape(title)}</h1>{origin}{warning}{notes}"
+        f'<div class="drawing">{_drawing(network, title, names, links)}</div>'
+        "<table><thead><tr><th>what</th><th>name</th><th>time</th><th>details</th></tr></thead>"
         f"<tbody>{rows}</tbody></table></body></html>\n"
     )
 
 
-def _row(node: Node) -> str:
-    facts = [f"{name} {value}" for name, value in node.facts.items() if value is not None]
-    details = "<br>".join(escape(fact) for fact in (node.key, *facts))
+def distinct_labels(network: Network) -> dict[str, str]:
+    """Return a name for each node, by its key, that no other node of the same kind has."""
+    same: dict[tuple[str, str], list[Node]] = defaultdict(list)
+    for node in network.nodes.values():
+        same[node.kind, node.label].append(node)
+    names = {}
+    for nodes in same.values():
+        for node in nodes:
+            names[node.key] = (
+                node.label if len(nodes) == 1 else f"{node.label} {_tell(node, nodes)}"
+            )
+    return names
+
+
+def _tell(node: Node, others: list[Node]) -> str:
+    """Return what tells a node from others of its name."""
+    if node.kind != DATA:
+        return f"({node.key[:8]})"
+    folders = {other.key: (other.uri or "").rpartition("/")[0] for other in others}
+    if len(set(folders.values())) == len(others):
+        return f"in {last_name(folders[node.key])}/"
+    return f"({(node.digest or node.version or node.key).removeprefix('sha256:')[:8]})"
+
+
+def _link(node: Node, server: str) -> str | None:
+    """Return the address of a run's or model's page in the stock UI."""
+    if not server.startswith(("http://", "https://")):
+        return None
+    base = f"{without_secrets(server).rstrip('/')}/#"
+    if node.kind == RUN and node.experiment_id:
+        return f"{base}/experiments/{quote(node.experiment_id)}/runs/{quote(node.key)}"
+    name = node.key.removeprefix("models:/")
+    if node.kind == MODEL and node.experiment_id:
+        return f"{base}/experiments/{quote(node.experiment_id)}/models/{quote(name)}"
+    if node.kind == VERSION:
+        model, _, version = name.rpartition("/")
+        return f"{base}/models/{quote(model, safe='')}/versions/{quote(version)}"
+    if node.kind == ALIAS:
+        return f"{base}/models/{quote(name.rpartition('@')[0], safe='')}"
+    return None
+
+
+def _row(node: Node, network: Network, names: dict[str, str], links: dict[str, str | None]) -> str:
+    marks = [
+        text
+        for text, holds in (
+            ("asked about", node.key in network.targets),
+            ("the content differs now", node.differs),
+            (f"incomplete: {'; '.join(node.lacks)}", node.kind == RUN and node.lacks),
+        )
+        if holds
+    ]
+    facts = [
+        f"{name} {value}"
+        for name, value in node.to_json().items()
+        if name in ("uri", "digest", "version", "size", "status", "stage")
+    ]
+    details = "<br>".join(escape(fact) for fact in dict.fromkeys((node.key, *facts)))
+    name = escape(names[node.key])
+    if link := links[node.key]:
+        name = f'<a href="{escape(link)}">{name}</a>'
+    marked = "".join(f"<br><strong>{escape(mark)}</strong>" for mark in marks)
+    kind = ' class="target"' if node.key in network.targets else ""
     return (
-        f"<tr><td>{node.kind}</td><td>{escape(node.label)}</td><td><code>{details}</code></td></tr>"
+        f"<tr{kind}><td>{node.kind}</td><td>{name}{marked}</td><td>{_time(node.time)}</td>"
+        f"<td><code>{details}</code></td></tr>"
     )
 
 
-def _drawing(network: Network, title: str) -> str:
+def _time(milliseconds: int | None) -> str:
+    if milliseconds is None:
+        return ""
+    return f"{datetime.fromtimestamp(milliseconds / 1000, timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _drawing(
+    network: Network, title: str, names: dict[str, str], links: dict[str, str | None]
+) -> str:
     columns = network.layers()
     tallest = max((len(column) for column in columns), default=0)
     width = 2 * _MARGIN + len(columns) * (_WIDTH + _GAP_X) - (_GAP_X if columns else 0)
@@ -73,7 +172,10 @@ def _drawing(network: Network, title: str) -> str:
         for edge in network.edges
         if edge.source in places and edge.target in places
     )
-    boxes = "".join(_box(network.nodes[key], *place) for key, place in places.items())
+    boxes = "".join(
+        _box(network.nodes[key], place, names[key], links[key], is_target=key in network.targets)
+        for key, place in places.items()
+    )
     marker = (
         '<defs><marker id="tip" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" '
         'markerHeight="7" orient="auto"><path d="M0 0 8 4 0 8"/></marker></defs>'
@@ -93,10 +195,21 @@ def _path(source: tuple[int, int], target: tuple[int, int], kind: str) -> str:
     return f'<path d="{curve}" marker-end="url(#tip)"><title>{escape(kind)}</title></path>'
 
 
-def _box(node: Node, x: int, y: int) -> str:
-    label = node.label if len(node.label) <= _LABEL else f"{node.label[: _LABEL - 1]}…"
-    return (
-        f'<g><title>{escape(node.key)}</title><rect class="{node.kind}" x="{x}" y="{y}" '
+def _box(
+    node: Node, place: tuple[int, int], name: str, link: str | None, *, is_target: bool
+) -> str:
+    x, y = place
+    label = name if len(name) <= _LABEL else f"{name[: _LABEL - 1]}…"
+    kind, classes = node.kind, node.kind
+    if is_target:
+        kind, classes = f"{kind}, asked about", f"{classes} target"
+    if node.differs:
+        kind = f"{kind}, differs now"
+    if node.lacks:
+        kind, classes = f"{kind}, incomplete", f"{classes} incomplete"
+    box = (
+        f'<g><title>{escape(node.key)}</title><rect class="{classes}" x="{x}" y="{y}" '
         f'width="{_WIDTH}" height="{_HEIGHT}"/><text class="kind" x="{x + 10}" y="{y + 15}">'
-        f'{node.kind}</text><text x="{x + 10}" y="{y + 33}">{escape(label)}</text></g>'
+        f'{kind}</text><text x="{x + 10}" y="{y + 33}">{escape(label)}</text></g>'
     )
+    return f'<a href="{escape(link)}">{box}</a>' if link else box

@@ -49,6 +49,6 @@ def _relation(source: Node, target: Node, names: dict[str, str]) -> tuple[str, d
 
 
 def _attributes(node: Node) -> dict[str, Any]:
-    facts = {"label": node.label, "kind": node.kind, "key": node.key, **node.facts}
+    facts = node.to_json()
     values = {f"{PREFIX}:{name}": str(v) for name, v in facts.items() if v is not None}
     return {"prov:label": node.label, **values}

@@ -1,35 +1,30 @@
 """Questions about lineage as Python functions; ``mlflow-pack lineage`` prints their answers.
 
-A TARGET is a run id, ``runs:/...``, ``models:/name/3``, ``models:/name@alias``, ``models:/m-...``,
-a local file, a URI as the records have it, or a digest (``sha256:`` and 12 digits or more).
+`targets` says what can be asked about. Every function takes the tracking URI, and the registry URI
+where models are involved; without them the current ones count.
 """
 
 from __future__ import annotations
 
-import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from mlflow_plugins_pack.lineage.document.graph import (
-    INTERMEDIATE,
-    Entry,
-    Graph,
-    file_uri,
-    inputs_digest,
-)
+from mlflow_plugins_pack.lineage.document import network
+from mlflow_plugins_pack.lineage.document.graph import INTERMEDIATE, Entry, Graph, inputs_digest
+from mlflow_plugins_pack.lineage.document.network import Network
+from mlflow_plugins_pack.lineage.query import nodes, targets
+from mlflow_plugins_pack.lineage.query.server import Server, all_notes, note_place
+from mlflow_plugins_pack.lineage.query.targets import Named, Place
 
 if TYPE_CHECKING:
-    from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.compare import Difference
-    from mlflow_plugins_pack.lineage.query.explore import Explorer
-    from mlflow_plugins_pack.lineage.query.search import RunSearch
+    from collections.abc import Iterable
+
+    from mlflow_plugins_pack.lineage.query.answers import Affected, UsedBy
+    from mlflow_plugins_pack.lineage.query.difference import Comparison
     from mlflow_plugins_pack.lineage.query.verify import Check
 
-_DIGEST = re.compile(r"(?:sha256:)?([0-9a-f]{12,64})")
-_RUN = re.compile(r"[0-9a-f]{32}")
-DEPTH = 5
-"""Default number of runs that `upstream` and `downstream` follow."""
+DEPTH = 10
+"""Default number of runs that the walks follow."""
 
 
 @dataclass(frozen=True)
@@ -64,30 +59,58 @@ class RunLineage:
         }
 
 
-def run_lineage(run_id: str, *, tracking_uri: str | None = None) -> RunLineage:
+def _find_run(target: str, tracking_uri: str | None, registry_uri: str | None) -> Any:
+    """Return the client and the run behind a run id, model, version or alias."""
+    server = Server(tracking_uri, registry_uri)
+    return server.search.client, server.run_of(_one_run(target), Network())
+
+
+def _one_run(target: str) -> Named:
+    """Return the run or model that a text names.
+
+    Raises:
+        LineageTargetError: If it names data.
+    """
+    from mlflow_plugins_pack.errors import LineageTargetError
+
+    subject = targets.parse(target)
+    if isinstance(subject, Place) or subject.uri.startswith("prompts:/"):
+        raise LineageTargetError(
+            f"{target!r} is not a run or a model, and this question is about one run. Nothing was "
+            f"changed. Name a run id, models:/NAME/VERSION or models:/NAME@ALIAS; "
+            f"`mlflow-pack lineage used-by` and `affected` are about files."
+        )
+    return subject
+
+
+def run_lineage(
+    target: str, *, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> RunLineage:
     """Return the record of a run.
 
     Args:
-        run_id: The run.
+        target: The run, or a model, version or alias that it made.
         tracking_uri: Where it is; the current tracking URI if None.
+        registry_uri: Where the model versions are; the tracking URI if None.
 
     Raises:
         LineageNotRecordedError: If the run has none.
+        LineageTargetError: If the target is not a run or a model.
         MlflowException: If the run does not exist, or the server cannot be reached.
     """
-    from mlflow import MlflowClient
+    return _lineage_of(*_find_run(target, tracking_uri, registry_uri))
 
+
+def _lineage_of(client: Any, run: Any) -> RunLineage:
     from mlflow_plugins_pack.errors import LineageNotRecordedError
     from mlflow_plugins_pack.lineage.document import stored
 
-    client = MlflowClient(tracking_uri)
-    run = client.get_run(run_id)
     graph = stored.read(client, run)
     if graph is None:
         began = "lineage.schema" in run.data.tags
         coverage = stored.coverage_of(run)
         raise LineageNotRecordedError(
-            f"Run {run_id} has no lineage. "
+            f"Run {run.info.run_id} has no lineage. "
             + (
                 "It was made by MlflowClient while other runs were open, so nothing could be "
                 "attributed to it; mlflow_plugins_pack.lineage.attach(run_id) does that."
@@ -110,98 +133,81 @@ def run_lineage(run_id: str, *, tracking_uri: str | None = None) -> RunLineage:
     )
 
 
-@dataclass(frozen=True)
-class Place:
-    """A file or content that was asked about: by its digest if it has one, else by its URI."""
-
-    digest: str | None
-    uri: str | None
-
-
-def place_of(target: str) -> Place | None:
-    """Return what file or content a target names; None if it names a run or model.
-
-    A local file is hashed, so that every run that read these bytes is found, wherever they lay.
-
-    Raises:
-        LineageTargetError: If it is neither.
-    """
-    from mlflow_plugins_pack.errors import LineageTargetError
-
-    if target.startswith(("models:/", "runs:/")) or _RUN.fullmatch(target):
-        return None
-    if found := _DIGEST.fullmatch(target):
-        return Place(f"sha256:{found[1]}", None)
-    local = target.removeprefix("file://") if target.startswith("file://") else target
-    if "://" not in local:
-        from mlflow_plugins_pack import settings
-        from mlflow_plugins_pack.lineage.files import file_state
-        from mlflow_plugins_pack.lineage.fingerprints.hashing import (
-            Fingerprinter,
-            cache_folder,
-        )
-
-        path = os.path.abspath(local)  # noqa: PTH100
-        state = file_state(path)
-        if state is not None:
-            full = state.size <= settings.LINEAGE_HASH_MAX_BYTES.get()
-            made = Fingerprinter(cache_folder()).fingerprint(path, state, full=full)
-            return Place(made.digest if made else None, file_uri(path))
-        if not target.startswith("file://"):
-            raise LineageTargetError(
-                f"{target!r} is not a run, a model or a digest, and the file does not exist here. "
-                f"Nothing was searched. Name a run id, models:/name/3, models:/name@alias, a URI "
-                f"as `mlflow-pack lineage show` prints it, or sha256: and 12 or more digits."
-            )
-    return Place(None, target)
-
-
-def who_used(
+def used_by(
     target: str, *, tracking_uri: str | None = None, registry_uri: str | None = None
-) -> list[dict[str, Any]]:
-    """Return the runs that read a file or content, the newest first, with the models they led to.
+) -> UsedBy:
+    """Return the runs that read a file or content, with the models that came of them directly.
 
     Args:
-        target: A local file, a URI or a digest.
+        target: A local file or folder, a URI or a digest. Of a file, runs that read what is there
+            now are found wherever they read it, and runs that read the place when it had another
+            content, which their ``differs`` says.
         tracking_uri: Where the runs are; the current tracking URI if None.
         registry_uri: Where the model versions are; the tracking URI if None.
 
-    Returns:
-        One row per run: ``run``, ``name``, ``status``, ``started`` (milliseconds since 1970),
-        ``uri`` it read the content from, ``changed``, and ``models``.
+    Raises:
+        LineageTargetError: If the target is a run or a model.
     """
     from mlflow_plugins_pack.errors import LineageTargetError
-    from mlflow_plugins_pack.lineage.document import network
-    from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.explore import Explorer
-    from mlflow_plugins_pack.lineage.query.search import RunSearch
+    from mlflow_plugins_pack.lineage.query.answers import Use, UsedBy
 
-    place = place_of(target)
-    if place is None:
+    place = targets.parse(target)
+    if isinstance(place, Named):
         raise LineageTargetError(
-            f"{target!r} is a run or model; who-used wants a file, a URI or a digest. Nothing was "
+            f"{target!r} is a run or model; used-by wants a file, a URI or a digest. Nothing was "
             f"searched. For what was made from a run, use `mlflow-pack lineage downstream`."
         )
-    search = RunSearch(tracking_uri, registry_uri)
-    explorer = Explorer(search)
-    models = (network.MODEL, network.VERSION, network.ALIAS)
-    users = search.readers(digest=place.digest, uri=place.uri)
-    versions = explorer.versions_of(run for run, _ in users)
+    server, answer = Server(tracking_uri, registry_uri), Network()
+    matches = server.search.readers(place)
+    versions = server.registry.versions_of(_distinct(match.run for match in matches))
+    uses = []
+    for match in matches:
+        info, made = match.run.info, Network()
+        nodes.add_run(match.run, server.search.record(match.run), answer)
+        server.registry.add_models(match.run, versions.get(info.run_id, ()), made)
+        models = (network.MODEL, network.VERSION, network.ALIAS)
+        uses.append(
+            Use(
+                run=info.run_id,
+                name=info.run_name or "",
+                status=info.status,
+                started=info.start_time,
+                uri=match.entry.uri,
+                digest=match.entry.digest,
+                size=match.entry.size,
+                differs=match.differs,
+                changed=match.entry.changed,
+                models=tuple(node.key for kind in models for node in made.of_kind(kind)),
+                lacks=answer.nodes[info.run_id].lacks,
+            )
+        )
+    note_place(place, matches, answer)
+    return UsedBy(place, tuple(uses), tuple(all_notes(answer)))
 
-    def row(run: Any, entry: Entry) -> dict[str, Any]:
-        made = Network()
-        explorer.add_models(run, versions.get(run.info.run_id, ()), made)
-        return {
-            "run": run.info.run_id,
-            "name": run.info.run_name,
-            "status": run.info.status,
-            "started": run.info.start_time,
-            "uri": entry.uri,
-            "changed": entry.changed,
-            "models": [node.key for kind in models for node in made.of_kind(kind)],
-        }
 
-    return [row(run, entry) for run, entry in users]
+def _distinct(runs: Iterable[Any]) -> list[Any]:
+    return list({run.info.run_id: run for run in runs}.values())
+
+
+def affected(
+    target: str,
+    *,
+    depth: int = DEPTH,
+    tracking_uri: str | None = None,
+    registry_uri: str | None = None,
+) -> Affected:
+    """Return the models that stand on a file, run or model, directly or through other runs.
+
+    Args:
+        target: What `used_by` and `downstream` take.
+        depth: How many runs far.
+        tracking_uri: Where the runs are; the current tracking URI if None.
+        registry_uri: Where the model versions are; the tracking URI if None.
+    """
+    from mlflow_plugins_pack.lineage.query.affected import models_in
+
+    answer = downstream(target, depth=depth, tracking_uri=tracking_uri, registry_uri=registry_uri)
+    return models_in(answer, target, tuple(all_notes(answer)))
 
 
 def upstream(
@@ -214,18 +220,13 @@ def upstream(
     """Return what a run or model was made from: data, runs, models, prompts.
 
     Args:
-        target: A run, model, file, URI or digest.
+        target: A run, model, version, alias, file, URI or digest.
         depth: How many runs back.
         tracking_uri: Where the runs are; the current tracking URI if None.
         registry_uri: Where the model versions are; the tracking URI if None.
     """
-    from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.explore import Explorer
-    from mlflow_plugins_pack.lineage.query.search import RunSearch
-
-    search, answer = RunSearch(tracking_uri, registry_uri), Network()
-    explorer = Explorer(search)
-    explorer.upstream_of_runs(_starts(search, explorer, target, answer, "wrote"), answer, depth)
+    server, answer = Server(tracking_uri, registry_uri), Network()
+    server.walk.upstream(server.starts(target, answer, network.WROTE), answer, depth)
     return answer
 
 
@@ -240,36 +241,9 @@ def downstream(
 
     The arguments are those of `upstream`.
     """
-    from mlflow_plugins_pack.lineage.document.network import Network
-    from mlflow_plugins_pack.lineage.query.explore import Explorer
-    from mlflow_plugins_pack.lineage.query.search import RunSearch
-
-    search, answer = RunSearch(tracking_uri, registry_uri), Network()
-    explorer = Explorer(search)
-    explorer.downstream_of_runs(_starts(search, explorer, target, answer, "read by"), answer, depth)
+    server, answer = Server(tracking_uri, registry_uri), Network()
+    server.walk.downstream(server.starts(target, answer, network.READ), answer, depth)
     return answer
-
-
-def _starts(
-    search: RunSearch, explorer: Explorer, target: str, answer: Network, kind: str
-) -> list[Any]:
-    """Return the runs to start from, and add what leads to them."""
-    from mlflow_plugins_pack.lineage.document import network
-    from mlflow_plugins_pack.lineage.query.explore import add_data
-
-    place = place_of(target)
-    if place is None:
-        return [explorer.run_of(target, answer)]
-    find = search.readers if kind == network.READ else search.writers
-    runs = []
-    for run, entry in find(digest=place.digest, uri=place.uri):
-        key = add_data(entry, answer)
-        source, sink = key, run.info.run_id
-        if kind == network.WROTE:
-            source, sink = sink, source
-        answer.join(source, sink, kind)
-        runs.append(run)
-    return runs
 
 
 def around(
@@ -280,44 +254,75 @@ def around(
     registry_uri: str | None = None,
 ) -> Network:
     """Return both, `upstream` and `downstream`, as one network."""
-    from mlflow_plugins_pack.lineage.document.network import joined
-
-    return joined(
+    return network.joined(
         ask(target, depth=depth, tracking_uri=tracking_uri, registry_uri=registry_uri)
         for ask in (upstream, downstream)
     )
 
 
-def openlineage_event(run_id: str, *, tracking_uri: str | None = None) -> dict[str, Any]:
+def openlineage_event(
+    target: str, *, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> dict[str, Any]:
     """Return the OpenLineage event of a run's end."""
     from datetime import datetime, timezone
 
-    from mlflow import MlflowClient
-
     from mlflow_plugins_pack.lineage.export.openlineage import event
 
-    found = run_lineage(run_id, tracking_uri=tracking_uri)
-    client = MlflowClient(tracking_uri)
-    info = client.get_run(run_id).info
-    ended = datetime.fromtimestamp((info.end_time or info.start_time) / 1000, timezone.utc)
+    client, run = _find_run(target, tracking_uri, registry_uri)
+    found = _lineage_of(client, run)
+    ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, timezone.utc)
     return event(
         found.graph,
-        run_id=run_id,
+        run_id=found.run_id,
         status=found.status,
         job=client.get_experiment(found.experiment_id).name,
         when=ended.isoformat(timespec="milliseconds"),
     )
 
 
-def diff(first: str, second: str, *, tracking_uri: str | None = None) -> Difference:
-    """Compare what two runs read, and their code and packages."""
-    from mlflow_plugins_pack.lineage.query.compare import compare
+def diff(
+    first: str,
+    second: str,
+    *,
+    depth: int = DEPTH,
+    tracking_uri: str | None = None,
+    registry_uri: str | None = None,
+) -> Comparison:
+    """Compare two runs or models, and the runs that made what differs between them.
 
-    a, b = (run_lineage(run, tracking_uri=tracking_uri) for run in (first, second))
-    return compare(a.graph, b.graph)
+    Args:
+        first: A run, model, version or alias.
+        second: The one to compare it with.
+        depth: How many runs back.
+        tracking_uri: Where the runs are; the current tracking URI if None.
+        registry_uri: Where the model versions are; the tracking URI if None.
+
+    Raises:
+        LineageTargetError: If one of them is not a run or a model.
+    """
+    from mlflow_plugins_pack.lineage.query.compare import RunFacts
+    from mlflow_plugins_pack.lineage.query.difference import Side, compare_back
+
+    server = Server(tracking_uri, registry_uri)
+    sides, notes = [], dict[str, None]()
+    for target in (first, second):
+        answer = Network()
+        run = server.run_of(_one_run(target), answer)
+        server.walk.upstream([run], answer, depth)
+        runs = server.search.with_ids(node.key for node in answer.of_kind(network.RUN))
+        records = server.search.each(server.search.document, runs.values())
+        facts = {
+            one.info.run_id: RunFacts.of(one, record)
+            for one, record in zip(runs.values(), records, strict=True)
+        }
+        sides.append(Side(run.info.run_id, answer, facts))
+        notes.update(dict.fromkeys(all_notes(answer)))
+    return compare_back(sides[0], sides[1], (first, second), tuple(notes))
 
 
-def verify(run_id: str, *, tracking_uri: str | None = None) -> list[Check]:
+def verify(
+    target: str, *, tracking_uri: str | None = None, registry_uri: str | None = None
+) -> list[Check]:
     """Compare each input of a run with what is there now.
 
     Objects are looked up with the credentials of the environment, as stock MLflow reads them.
@@ -325,7 +330,7 @@ def verify(run_id: str, *, tracking_uri: str | None = None) -> list[Check]:
     from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
     from mlflow_plugins_pack.lineage.query.verify import check
 
-    found = run_lineage(run_id, tracking_uri=tracking_uri)
+    found = run_lineage(target, tracking_uri=tracking_uri, registry_uri=registry_uri)
     fingerprinter = Fingerprinter()
     inputs: tuple[Entry, ...] = found.graph.inputs
     members = found.graph.members
@@ -334,33 +339,3 @@ def verify(run_id: str, *, tracking_uri: str | None = None) -> list[Check]:
         for entry in inputs
         if entry.role != INTERMEDIATE
     ]
-
-
-def push_kept(*, tracking_uri: str | None = None) -> list[dict[str, Any]]:
-    """Write the records that were kept locally, and delete those that are written.
-
-    Args:
-        tracking_uri: Write only there; else each where it belongs.
-
-    Returns:
-        One row per record: ``run``, ``tracking_uri`` and ``result``, which is ``written`` or says
-        why not.
-    """
-    from mlflow_plugins_pack import settings
-    from mlflow_plugins_pack.lineage.delivery import local_queue, openlineage, writer
-
-    rows = []
-    for path in local_queue.kept():
-        row: dict[str, Any] = {"run": local_queue.run_id_of(path), "tracking_uri": tracking_uri}
-        try:
-            kept = local_queue.load(path)
-            row["tracking_uri"] = target = tracking_uri or kept.tracking_uri
-            written, _ = writer.write(kept.run_id, kept.graph, tracking_uri=target, base=None)
-            path.unlink()
-            row["result"] = "written"
-            if url := settings.LINEAGE_OPENLINEAGE_URL.get():
-                openlineage.report(url, kept.run_id, written, target)
-        except Exception as exc:  # noqa: BLE001  # each record is tried; the row tells
-            row["result"] = f"kept: {exc}"
-        rows.append(row)
-    return rows

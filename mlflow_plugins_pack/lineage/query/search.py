@@ -1,28 +1,46 @@
 """Finds runs on a server by what they read and wrote.
 
-Each question is a search that the server filters: by dataset digest, or by a piece of a tag. No
-run is fetched that does not match, so a server with ten thousand runs answers as one with ten.
+The record's datasets are the index: one search with a list of digests finds the runs that read or
+wrote any of them, and no other run is fetched. Only three questions read a tag of every run: about
+a folder, about a configuration file, and about the start of a digest that no dataset has.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 from mlflow_plugins_pack.lineage.document import stored
-from mlflow_plugins_pack.lineage.document.graph import (
-    INTERMEDIATE,
-    Entry,
-    Graph,
-)
+from mlflow_plugins_pack.lineage.document.datasets import DIGEST_CHARACTERS, dataset_name
+from mlflow_plugins_pack.lineage.document.graph import CONFIG, INTERMEDIATE, Entry, Graph, role_of
 from mlflow_plugins_pack.lineage.document.tags import PREFIX
+from mlflow_plugins_pack.lineage.query.targets import Place
 
 _PAGE = 1_000
 _EXPERIMENTS = 500
 _DOCUMENTS = 300
 _THREADS = 6
+_DIGESTS_A_SEARCH = 100
+RUNS = 1_000
+"""Most runs of an answer; the newest are kept."""
+
+
+@dataclass(frozen=True)
+class Match:
+    """A run that read or wrote what was asked about.
+
+    Attributes:
+        run: The run, as MLflow gives it.
+        entry: What of it is the content or place that was asked about.
+        differs: Whether the file that was asked about has another content by now.
+    """
+
+    run: Any
+    entry: Entry
+    differs: bool = False
 
 
 class RunSearch:
@@ -33,12 +51,13 @@ class RunSearch:
         registry_uri: Where the model versions are; the tracking URI if None.
     """
 
-    # Long: walks in both directions share the clients, the limit and what was already read.
-
     def __init__(self, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
         from mlflow import MlflowClient
 
         self.client = MlflowClient(tracking_uri, registry_uri)
+        self._records: dict[str, Graph | None] = {}
+
+    # --- runs -------------------------------------------------------------------------------------
 
     @cached_property
     def _experiments(self) -> list[str]:
@@ -51,86 +70,167 @@ class RunSearch:
             if not token:
                 return found
 
-    def runs(self, filter_string: str) -> Iterator[Any]:
-        """Return every run that a stock filter matches, page by page."""
+    def runs(self, filter_string: str, limit: int = RUNS) -> Iterator[Any]:
+        """Return the newest runs that a stock filter matches, page by page.
+
+        Args:
+            filter_string: As `mlflow.search_runs` takes it.
+            limit: Runs after which the search ends; one more shows that there are.
+        """
+        found = 0
         for start in range(0, len(self._experiments), _EXPERIMENTS):
             token = None
             while True:
                 page = self.client.search_runs(
                     self._experiments[start : start + _EXPERIMENTS],
                     filter_string,
-                    max_results=_PAGE,
+                    max_results=min(_PAGE, limit + 1),
                     page_token=token,
                 )
                 yield from page
+                found += len(page)
                 token = page.token
-                if not token:
+                if not token or found > limit:
                     break
 
-    # --- data -> runs -----------------------------------------------------------------------------
+    def with_ids(self, run_ids: Iterable[str]) -> dict[str, Any]:
+        """Return runs by their ids; those that do not exist, or were deleted, are left out."""
+        return {run.info.run_id: run for run in self._in("attributes.run_id", run_ids)}
 
-    def readers(self, *, digest: str | None, uri: str | None) -> list[tuple[Any, Entry]]:
-        """Return the runs that read a content, or else a place, each with its entry."""
-        return self._users("inputs", digest, uri)
+    def with_digests(self, digests: Iterable[str]) -> list[Any]:
+        """Return the runs that have a dataset with one of some digests, the newest first."""
+        return self._in("dataset.digest", digests)
 
-    def writers(self, *, digest: str | None, uri: str | None) -> list[tuple[Any, Entry]]:
-        """Return the runs that wrote a content, or else a place."""
-        return self._users("outputs", digest, uri)
-
-    def _users(self, tag: str, digest: str | None, uri: str | None) -> list[tuple[Any, Entry]]:
-        def fits(entry: Entry) -> bool:
-            if entry.role == INTERMEDIATE:
-                return False
-            if digest is not None:
-                return bool(entry.digest and entry.digest.startswith(digest))
-            return entry.uri == uri
-
-        piece = digest if digest is not None else f'"u":"{uri}"'
-        found: dict[str, tuple[Any, Entry]] = {}
-        for run in self.runs(f"tags.`{PREFIX}{tag}` LIKE '%{like(piece)}%'"):
-            entry = next((e for e in self._from_tags(run, tag) if fits(e)), None)
-            if entry is not None:
-                found[run.info.run_id] = (run, entry)
-        for run, graph in self._rolled_up(tag, uri if digest is None else None, found):
-            entries = getattr(graph, tag)
-            entry = next((e for e in entries if fits(e)), None)
-            if entry is None and uri is not None:
-                # Of the files behind a folder's entry only the names are known.
-                entry = graph.folder_of(uri, entries)
-            if entry is not None:
-                found[run.info.run_id] = (run, entry)
-        return sorted(found.values(), key=lambda pair: pair[0].info.start_time or 0, reverse=True)
-
-    def _from_tags(self, run: Any, tag: str) -> tuple[Entry, ...]:
-        tags = {PREFIX + tag: run.data.tags.get(PREFIX + tag, "[]")}
-        graph = stored.graph_from_tags({k.removeprefix(PREFIX): v for k, v in tags.items()})
-        entries: tuple[Entry, ...] = getattr(graph, tag)
-        return entries
-
-    @cached_property
-    def _runs_with_folders(self) -> list[Any]:
-        return list(self.runs(f"tags.`{PREFIX}truncated` LIKE '%rolled_up%'"))
-
-    def _rolled_up(
-        self, tag: str, uri: str | None, known: dict[str, Any]
-    ) -> Iterator[tuple[Any, Graph]]:
-        """Return those runs in full whose tags name folders instead of files."""
-        runs = []
-        for run in self._runs_with_folders:
-            folders = [e.uri for e in self._from_tags(run, tag) if e.files is not None]
-            holds = any(uri is None or uri.startswith(folder) for folder in folders)
-            if run.info.run_id not in known and holds:
-                runs.append(run)
-        chosen = runs[:_DOCUMENTS]
-        graphs = self.each(lambda run: stored.read(self.client, run), chosen)
-        for run, graph in zip(chosen, graphs, strict=True):
-            if graph is not None:
-                yield run, graph
+    def _in(self, attribute: str, values: Iterable[str]) -> list[Any]:
+        listed = sorted(set(values))
+        filters = [
+            "{} IN ({})".format(
+                attribute, ",".join(f"'{v}'" for v in listed[start : start + _DIGESTS_A_SEARCH])
+            )
+            for start in range(0, len(listed), _DIGESTS_A_SEARCH)
+        ]
+        found = self.each(lambda text: list(self.runs(text)), filters)
+        return _newest_first({run.info.run_id: run for runs in found for run in runs}.values())
 
     def each(self, work: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         """Return a function's results for all items, some requests at a time."""
+        listed = list(items)
+        if len(listed) < 2:
+            return list(map(work, listed))
         with ThreadPoolExecutor(_THREADS, thread_name_prefix="lineage") as pool:
-            return list(pool.map(work, items))
+            return list(pool.map(work, listed))
+
+    def record(self, run: Any) -> Graph | None:
+        """Return all that a run's record lists; None if it has none. Each is read once."""
+        run_id = run.info.run_id
+        if run_id not in self._records:
+            self._records[run_id] = stored.listed(self.client, run)
+        return self._records[run_id]
+
+    def document(self, run: Any) -> Graph | None:
+        """Return a run's record with what only its artifact has: the code and the packages."""
+        return stored.read(self.client, run)
+
+    # --- data -> runs -----------------------------------------------------------------------------
+
+    def readers(self, place: Place) -> list[Match]:
+        """Return the runs that read a content, or that read anything from the same place."""
+        return self._users("inputs", place, "")
+
+    def writers(self, place: Place) -> list[Match]:
+        """Return the runs that wrote a content, or anything to the same place."""
+        return self._users("outputs", place, "w")
+
+    def _users(self, tag: str, place: Place, mark: str) -> list[Match]:
+        candidates: dict[str, Any] = {}
+        filters = list(_filters(tag, place, mark))
+        for runs in self.each(lambda text: list(self.runs(text)), filters):
+            candidates.update((run.info.run_id, run) for run in runs)
+        matches = self._matches(tag, place, candidates.values())
+        matches += self._in_folders(tag, place, candidates)
+        if not matches and not place.uris and place.digest:
+            # A configuration file is not among the datasets.
+            scan = f"tags.`{PREFIX}{tag}` LIKE '%{like(place.digest)}%'"
+            matches = self._matches(tag, place, self.runs(scan))
+        return sorted(matches, key=lambda match: match.run.info.start_time or 0, reverse=True)
+
+    def _matches(self, tag: str, place: Place, runs: Iterable[Any]) -> list[Match]:
+        found = []
+        for run in runs:
+            record = self.record(run)
+            for entry in getattr(record, tag, ()):
+                if entry.role != INTERMEDIATE and _fits(entry, place):
+                    found.append(Match(run, entry, _differs(entry, place)))
+                    if not place.is_folder:
+                        break
+        return found
+
+    @cached_property
+    def _shortened(self) -> list[Any]:
+        return list(self.runs(f"tags.`{PREFIX}truncated` LIKE '%'", _DOCUMENTS))[:_DOCUMENTS]
+
+    def _in_folders(self, tag: str, place: Place, known: dict[str, Any]) -> list[Match]:
+        """Return those of the runs whose tags name folders instead of files."""
+        runs = [
+            run
+            for run in self._shortened
+            if run.info.run_id not in known
+            and (place.digest or self._has_folder_of(run, tag, place))
+        ]
+        found = []
+        for run, record in zip(runs, self.each(self.record, runs), strict=True):
+            if record is None:
+                continue
+            matches = self._matches(tag, place, [run])
+            # Of the files behind a folder's entry only the names are known.
+            folders = (record.folder_of(uri, getattr(record, tag)) for uri in place.uris)
+            found += matches or [Match(run, entry) for entry in folders if entry is not None]
+        return found
+
+    def _has_folder_of(self, run: Any, tag: str, place: Place) -> bool:
+        folders = [e.uri for e in getattr(stored.from_run(run), tag) if e.files is not None]
+        return any(
+            uri.startswith(folder) or (place.is_folder and folder.startswith(uri))
+            for uri in place.uris
+            for folder in folders
+        )
+
+
+def _filters(tag: str, place: Place, mark: str) -> Iterator[str]:
+    """Return the searches whose answers together have every run that may fit."""
+    if place.digest and not place.is_exact:
+        digits = f"{mark}{place.digest.removeprefix('sha256:')}"[:DIGEST_CHARACTERS]
+        is_whole = len(digits) == DIGEST_CHARACTERS
+        yield f"dataset.digest {'=' if is_whole else 'LIKE'} '{digits}{'' if is_whole else '%'}'"
+    for uri in place.uris:
+        piece = f'tags.`{PREFIX}{tag}` LIKE \'%"u":"{like(uri)}%\''
+        if place.is_folder or (role_of(uri) == CONFIG and tag == "inputs"):
+            yield piece
+        else:
+            # The dataset's name leaves few runs whose tag must be read.
+            name = dataset_name(uri)
+            operator = "=" if like(name) == name else "LIKE"
+            yield f"dataset.name {operator} '{like(name)}' AND {piece}"
+
+
+def _fits(entry: Entry, place: Place) -> bool:
+    if place.is_folder:
+        return any(entry.uri.startswith(uri) for uri in place.uris)
+    has_content = bool(place.digest and entry.digest and entry.digest.startswith(place.digest))
+    if place.is_exact:
+        return has_content and entry.uri in place.uris
+    return has_content or entry.uri in place.uris
+
+
+def _differs(entry: Entry, place: Place) -> bool:
+    """Return whether the file that is asked about has another content now than this entry."""
+    if not place.is_local or not place.exists or not place.digest or not entry.digest:
+        return False
+    return entry.uri in place.uris and entry.digest != place.digest
+
+
+def _newest_first(runs: Iterable[Any]) -> list[Any]:
+    return sorted(runs, key=lambda run: run.info.start_time or 0, reverse=True)
 
 
 def like(text: str) -> str:

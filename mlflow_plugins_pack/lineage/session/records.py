@@ -266,6 +266,7 @@ class Records:
                     hash_files=self._options.get(settings.LINEAGE_HASH),
                     full_bytes=self._options.get(settings.LINEAGE_HASH_MAX_BYTES),
                     home=os.path.expanduser("~") if redact else "",  # noqa: PTH111
+                    keep_code=self._options.get(settings.LINEAGE_CODE, broken=False),
                 )
             return self._builder
 

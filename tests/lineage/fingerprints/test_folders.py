@@ -104,7 +104,7 @@ def test_run_over_many_files_names_their_folder(
     assert len(first.document(tmp_path)["members"][entry["u"]]) == 300
 
     image = outcome.folder / "images" / "77.png"
-    used = {row["run"] for row in api.who_used(str(image), tracking_uri=server.url)}
+    used = {use.run for use in api.used_by(str(image), tracking_uri=server.url).uses}
     assert used == set(outcome.value)
 
     def verified() -> list[str]:

@@ -139,42 +139,58 @@ def test_downstream_of_the_raw_file_reaches_the_alias_and_the_scores(chain: Chai
     assert "scores.csv" in {node.label for node in found.of_kind(network.DATA)}
 
 
-def test_who_used_a_file_wherever_its_bytes_lay(chain: Chain, tmp_path: Path) -> None:
+def test_used_by_a_file_wherever_its_bytes_lay(chain: Chain, tmp_path: Path) -> None:
     copy = tmp_path / "other name.csv"
     copy.write_bytes((chain.folder / "clean.parquet").read_bytes())
-    rows = api.who_used(str(copy), tracking_uri=chain.url)
-    assert [row["run"] for row in rows] == [chain.score, chain.train]
-    assert {"models:/chain/1", "models:/chain@prod"} <= set(rows[1]["models"])
-    result = invoke(chain, "who-used", str(copy))
+    uses = api.used_by(str(copy), tracking_uri=chain.url).uses
+    assert [use.run for use in uses] == [chain.score, chain.train]
+    assert {"models:/chain/1", "models:/chain@prod"} <= set(uses[1].models)
+    assert not uses[1].differs
+    result = invoke(chain, "used-by", str(copy))
     assert result.exit_code == 0, result.output
     assert chain.train[:20] in result.output
 
 
 @pytest.mark.parametrize("form", ["uri", "digest", "short digest"])
-def test_who_used_by_uri_and_digest(chain: Chain, form: str) -> None:
+def test_used_by_by_uri_and_digest(chain: Chain, form: str) -> None:
     entry = RunRecord(chain.url, chain.prepare).entries()["raw.csv"]
     target = {"uri": entry["u"], "digest": entry["h"], "short digest": entry["h"][7:23]}[form]
-    rows = api.who_used(target, tracking_uri=chain.url)
-    assert chain.prepare in [row["run"] for row in rows]
+    uses = api.used_by(target, tracking_uri=chain.url).uses
+    assert chain.prepare in [use.run for use in uses]
 
 
-def test_what_nobody_used(chain: Chain, tmp_path: Path) -> None:
+def test_what_no_run_used(chain: Chain, tmp_path: Path) -> None:
     (tmp_path / "new.csv").write_text("never read")
-    assert api.who_used(str(tmp_path / "new.csv"), tracking_uri=chain.url) == []
-    assert api.who_used("s3://bucket/it's%20not.csv", tracking_uri=chain.url) == []
-    assert "No run read it." in invoke(chain, "who-used", str(tmp_path / "new.csv")).output
+    assert not api.used_by(str(tmp_path / "new.csv"), tracking_uri=chain.url).uses
+    assert not api.used_by("s3://bucket/it's%20not.csv", tracking_uri=chain.url).uses
+    assert "No run read it." in invoke(chain, "used-by", str(tmp_path / "new.csv")).output
 
 
 def test_wrong_targets_are_explained(chain: Chain) -> None:
-    with pytest.raises(LineageTargetError, match="does not exist here"):
-        api.who_used("absent.csv", tracking_uri=chain.url)
     with pytest.raises(LineageTargetError, match="downstream"):
-        api.who_used(chain.train, tracking_uri=chain.url)
+        api.used_by(chain.train, tracking_uri=chain.url)
+    with pytest.raises(LineageTargetError, match="used-by"):
+        api.run_lineage(str(chain.folder / "raw.csv"), tracking_uri=chain.url)
+    absent = invoke(chain, "used-by", "absent.csv").output
+    assert "does not exist here" in absent
+    assert "No run read it." in absent
+
+
+def test_file_that_is_gone_is_known_by_its_place(chain: Chain) -> None:
+    raw = chain.folder / "raw.csv"
+    content = raw.read_bytes()
+    raw.unlink()
+    try:
+        found = api.used_by(str(raw), tracking_uri=chain.url)
+    finally:
+        raw.write_bytes(content)
+    assert [use.run for use in found.uses] == [chain.prepare]
+    assert "does not exist here" in found.notes[0]
 
 
 def test_diff(chain: Chain) -> None:
     same = api.diff(chain.train, chain.train, tracking_uri=chain.url)
-    assert same.same_data
+    assert same.difference.same_data
     assert not same
     other = invoke(chain, "diff", chain.prepare, chain.train, "--json")
     assert other.exit_code == 1
