@@ -115,7 +115,33 @@ def lineage_in(tags: Mapping[str, str], read_whole: Callable[[], str | None]) ->
         is_complete and len(entries) == len(inputs),
         commit if isinstance(commit, str) else None,
         is_dirty if isinstance(is_dirty, bool) else None,
+        _lacks(parsed(tags.get("lineage.coverage"), dict) or {}),
     )
+
+
+def _lacks(coverage: dict[str, Any]) -> tuple[str, ...]:
+    """Return what a run's coverage says that capture did not see; empty only if it says all."""
+    if coverage.get("complete") is True:
+        return ()
+    found = (
+        [f"blind to {', '.join(_names(coverage.get('blind')))}"] if coverage.get("blind") else []
+    )
+    if coverage.get("programs"):
+        found.append(f"without capture in {', '.join(_names(coverage['programs']))}")
+    found += [text for key, text in _LACKS if coverage.get(key)]
+    return tuple(found) or ("not said to be complete",)
+
+
+_LACKS = (
+    ("other_hosts", "without the ranks on other hosts"),
+    ("unchecked", "without a look at the files when the run ended"),
+    ("applies", "shared with other runs that were open"),
+)
+
+
+def _names(value: Any) -> list[str]:
+    listed = value if isinstance(value, list) else [value]
+    return [str(name)[:100] for name in listed[:10]]
 
 
 def _with_members(inputs: list[Any], members: Any) -> tuple[list[Any], bool]:

@@ -150,6 +150,7 @@ class LineageCheck(Check):
     """The run must have recorded its inputs, and they must be allowed.
 
     Attributes:
+        lineage: ``required``; or ``complete``: capture must have seen all that the run read.
         inputs_under: patterns of which every data and model input must match one, case included.
         inputs_never: patterns that no input of any kind may match, in any case.
         clean_git: whether the code must be exactly that of a commit.
@@ -158,7 +159,7 @@ class LineageCheck(Check):
     kind: ClassVar = "lineage"
     needs: ClassVar = frozenset({Need.LINEAGE})
 
-    lineage: Literal["required"]
+    lineage: Literal["required", "complete"]
     inputs_under: list[Name] = []
     inputs_never: list[Name] = []
     clean_git: bool = False
@@ -172,7 +173,10 @@ class LineageCheck(Check):
         data = [e for e in known.inputs if e.get("r", "data") in ("data", "model")]
         if not data:
             found.append("recorded lineage, and its run recorded no input data")
-        if (self.inputs_under or self.inputs_never) and not known.is_complete:
+        if self.lineage == "complete" and known.lacks:
+            found.append(f"complete lineage, and the run's is {', '.join(known.lacks)}")
+        wants_all = self.inputs_under or self.inputs_never or self.lineage == "complete"
+        if wants_all and not known.is_complete:
             found.append("the whole list of inputs, and the run's is shortened or cannot be read")
         if any(len(_uri(entry)) > LONGEST_NAME for entry in known.inputs):
             return [f"inputs with URIs of at most {LONGEST_NAME} characters"]

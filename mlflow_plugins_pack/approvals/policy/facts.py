@@ -42,12 +42,15 @@ class Lineage:
         is_complete: Whether no input is missing from the list or hidden behind a folder.
         commit: The code's commit, if it was in a repository.
         is_dirty: Whether the code differed from the commit; None: unknown.
+        lacks: What the run's ``lineage.coverage`` says that was not seen, in words; empty if it
+            says that all was.
     """
 
     inputs: tuple[Mapping[str, Any], ...]
     is_complete: bool
     commit: str | None
     is_dirty: bool | None
+    lacks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

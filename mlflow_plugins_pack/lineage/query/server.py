@@ -1,4 +1,4 @@
-"""Where questions begin: from a target to the runs that a walk starts at."""
+"""From a target to the runs that a walk starts at."""
 
 from __future__ import annotations
 

@@ -106,3 +106,23 @@ def test_a_shortened_list_is_completed_within_bounds(
         found = recorded.lineage_of(about)
         assert found is not None
         assert not found.is_complete
+
+
+@pytest.mark.parametrize(
+    ("coverage", "lacks"),
+    [
+        ('{"layers": ["audit"], "complete": true}', ()),
+        ('{"complete": false, "blind": ["pyspark"], "other_hosts": true}', 2),
+        ('{"complete": false, "programs": ["spark-submit"]}', 1),
+        ('{"complete": "true"}', 1),
+        ("[", 1),
+        (None, 1),
+    ],
+)
+def test_only_what_is_said_to_be_complete_lacks_nothing(
+    coverage: str | None, lacks: Any, tmp_path: Path
+) -> None:
+    tags = {"inputs": "[]"} | ({"coverage": coverage} if coverage is not None else {})
+    found = recorded.lineage_of(run(tmp_path, **tags))
+    assert found is not None
+    assert found.lacks == lacks or len(found.lacks) == lacks

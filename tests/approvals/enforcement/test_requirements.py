@@ -203,6 +203,25 @@ def test_inputs_are_where_they_may_be(bench: ClockBench, monkeypatch: pytest.Mon
     assert bench.holder() == rolled
 
 
+def test_incomplete_lineage_is_refused_where_it_must_be_complete(
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(bench, "checks: [{lineage: complete}]")
+
+    def trained_with(coverage: object) -> int:
+        inputs = json.dumps([{"u": "s3://lake/a.csv", "r": "data"}])
+        seen = json.dumps(coverage)
+        _, run_id = run_of(bench, monkeypatch, lineage_inputs=inputs, lineage_coverage=seen)
+        return version_of(bench, run_id)
+
+    blind = trained_with({"layers": ["audit"], "complete": False, "blind": ["catboost"]})
+    bench.say("erin", "request", blind)
+    bench.say("bob", "approve", blind)
+    text = refused(errors.ChecksFailedError, lambda: bench.set_alias(blind))
+    assert "complete lineage, and the run's is blind to catboost" in text
+    promote(bench, trained_with({"layers": ["audit"], "complete": True}))
+
+
 @pytest.mark.parametrize(
     ("names", "problem"),
     [

@@ -139,6 +139,20 @@ def test_code_is_a_clean_commit(commit: str | None, dirty: bool | None, says: st
     assert lacking(check, subject(lineage=known)) == says
 
 
+@pytest.mark.parametrize(
+    ("lacks", "is_whole", "says"),
+    [
+        ((), True, ""),
+        (("blind to spark",), True, "complete lineage, and the run's is blind to spark"),
+        ((), False, "the whole list of inputs, and the run's is shortened or cannot be read"),
+    ],
+)
+def test_lineage_is_complete(lacks: tuple[str, ...], is_whole: bool, says: str) -> None:
+    known = Lineage(({"u": "s3://x/y"},), is_whole, None, None, lacks)
+    assert lacking(LineageCheck(lineage="complete"), subject(lineage=known)) == says
+    assert lacking(LineageCheck(lineage="required"), subject(lineage=known)) == ""
+
+
 def test_no_lineage_is_lacking_and_a_long_list_of_problems_is_short() -> None:
     check = LineageCheck(lineage="required", inputs_under=["s3://curated/**"])
     assert lacking(check, subject()) == "recorded lineage, and its run has none"

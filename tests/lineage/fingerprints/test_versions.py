@@ -21,7 +21,7 @@ from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
 from mlflow_plugins_pack.lineage.files import file_state
 from mlflow_plugins_pack.lineage.fingerprints import git
 from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
-from mlflow_plugins_pack.lineage.query.compare import compare
+from mlflow_plugins_pack.lineage.query.compare import RunFacts, compare
 from mlflow_plugins_pack.lineage.query.verify import check
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
@@ -257,7 +257,10 @@ def test_version_alone_is_no_change(tmp_path: Path) -> None:
     )
     (tracked,) = read_now(path)
     assert (plain.version, tracked.version) == (None, f"dvc:md5:{md5(b'a')}")
-    difference = compare(Graph(inputs=(plain,)), Graph(inputs=(tracked,)))
+    difference = compare(
+        RunFacts("1", "before", Graph(inputs=(plain,))),
+        RunFacts("2", "after", Graph(inputs=(tracked,))),
+    )
     assert not difference
     assert difference.same == 1
     assert difference.same_data

@@ -303,11 +303,11 @@ def test_fork_while_facts_are_gathered(run_script: RunScript, database: str) -> 
         from mlflow_plugins_pack.lineage.building import environment as provenance
         data, code, parent = os.environ["DATA"], provenance.code, os.getpid()
         begun, go_on = threading.Event(), threading.Event()
-        def slow(home):
+        def slow(home, **options):
             if os.getpid() == parent:
                 begun.set()
                 go_on.wait(100)
-            return code(home)
+            return code(home, **options)
         provenance.code = slow
         with mlflow.start_run() as run:
             assert begun.wait(100)
