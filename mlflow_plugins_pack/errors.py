@@ -248,6 +248,12 @@ class LineageTargetError(LineageError):
     """The target of a query is not a run, model, file, URI or digest."""
 
 
+class LineageSourceError(LineageError):
+    """The content of a recorded dataset cannot be loaded again."""
+
+    status = RESOURCE_DOES_NOT_EXIST
+
+
 # --- plugin 3: auth -----------------------------------------------------------------------------
 
 

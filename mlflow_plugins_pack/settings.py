@@ -236,6 +236,31 @@ LINEAGE_OPENLINEAGE_URL: Setting[str] = Setting(
     str,
     "URL that receives an OpenLineage event for each finished run.",
 )
+LINEAGE_OPENLINEAGE_NAMESPACE: Setting[str] = Setting(
+    "MLFLOW_PACK_LINEAGE_OPENLINEAGE_NAMESPACE",
+    "mlflow",
+    str,
+    "Namespace of the jobs in OpenLineage events.",
+)
+LINEAGE_OPENLINEAGE_HEADER: Setting[str] = Setting(
+    "MLFLOW_PACK_LINEAGE_OPENLINEAGE_HEADER",
+    "",
+    str,
+    "A header, `Name: value`, that OpenLineage events are sent with, such as an API key.",
+)
+LINEAGE_OPENLINEAGE_TOKEN_FILE: Setting[str] = Setting(
+    "MLFLOW_PACK_LINEAGE_OPENLINEAGE_TOKEN_FILE",
+    "",
+    str,
+    "File with a bearer token that OpenLineage events are sent with; read for each event.",
+)
+LINEAGE_OPENLINEAGE_AUTH: Setting[str] = Setting(
+    "MLFLOW_PACK_LINEAGE_OPENLINEAGE_AUTH",
+    "",
+    str,
+    "MLflow request auth provider that signs OpenLineage events; `plugins-pack` is the one that "
+    "knows the profiles of `auth.toml`.",
+)
 LINEAGE_FLUSH_SECONDS: Setting[int] = Setting(
     "MLFLOW_PACK_LINEAGE_FLUSH_SECONDS",
     60,

@@ -9,6 +9,7 @@ from benchmarks.cases import (
     imports,
     lineage,
     lineage_coverage,
+    lineage_scale,
     lineage_scripts,
     lineage_search,
     request,
@@ -24,4 +25,9 @@ CASES = (
     lineage.CASE,
     *lineage_scripts.CASES,
 )
-SURVEYS = (artifacts_growth.SURVEY, lineage_coverage.SURVEY, lineage_search.SURVEY)
+SURVEYS = (
+    artifacts_growth.SURVEY,
+    lineage_coverage.SURVEY,
+    lineage_search.SURVEY,
+    lineage_scale.SURVEY,
+)

@@ -101,6 +101,8 @@ class Recorder:
         places = scope.reads if kind == READ else scope.writes
         key = event.key
         if key in places:
+            if event.columns:
+                places[key] = places[key].joined(event)
             return
         if len(places) >= self._limit:
             if kind == READ and event.state is not None:

@@ -287,4 +287,5 @@ def _object_entry(event: Event, role: str, *, shared: bool) -> Entry:
         role=role,
         via=event.via,
         shared=shared,
+        columns=event.columns,
     )

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mlflow_plugins_pack.lineage.document.graph import file_uri
+from mlflow_plugins_pack.lineage.document.graph import file_uri, without_secrets
 from mlflow_plugins_pack.lineage.fingerprints import git
 
 _PYTHON = re.compile(r"-py\d+\.\d+$")
@@ -39,6 +39,8 @@ def code(home: str = "", *, with_text: bool = False) -> dict[str, Any]:
     commit = git.run(str(folder), "rev-parse", "HEAD")
     if commit:
         facts["commit"] = commit.decode("ascii", "replace").strip()
+        if remote := git.run(str(folder), "config", "--get", "remote.origin.url"):
+            facts["repository"] = _without_user(remote.decode("utf-8", "replace").strip())
         changes = git.run(str(folder), "diff", "HEAD", "--no-ext-diff")
         facts["dirty"] = bool(changes)
         if changes:
@@ -46,6 +48,14 @@ def code(home: str = "", *, with_text: bool = False) -> dict[str, Any]:
             if with_text:
                 facts["changes"] = _text(changes)
     return facts
+
+
+def _without_user(remote: str) -> str:
+    """Return a repository's address as a URL without user information and query."""
+    if "://" not in remote and ":" in remote:
+        host, _, path = remote.partition(":")
+        return f"ssh://{host.rpartition('@')[2]}/{path}"
+    return without_secrets(remote)
 
 
 def _text(content: bytes) -> str:

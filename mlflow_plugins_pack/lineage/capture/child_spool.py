@@ -85,7 +85,7 @@ class Writer:
         """Append an event; whatever fails ends the writing for good."""
         if self._left <= 0:
             return
-        line = json.dumps([*event[1:4], event.owners or self.owners, *event[6:], event.seq])
+        line = json.dumps([*event[1:4], event.owners or self.owners, *event[6:10], event.seq])
         try:
             self._left -= os.write(self._open(), line.encode("ascii") + b"\n")
         except OSError:

@@ -31,6 +31,7 @@ class Event(NamedTuple):
         size: Bytes, if the layer knows.
         version: Version or entity tag, if the layer knows.
         source: Former path of a renamed file.
+        columns: Columns of a table that the statement names, in alphabetical order.
     """
 
     seq: int
@@ -43,6 +44,11 @@ class Event(NamedTuple):
     size: int | None = None
     version: str | None = None
     source: str | None = None
+    columns: tuple[str, ...] = ()
+
+    def joined(self, other: Event) -> Event:
+        """Return this event with the columns of another one of the same table, too."""
+        return self._replace(columns=tuple(sorted({*self.columns, *other.columns})))
 
     @property
     def key(self) -> str:

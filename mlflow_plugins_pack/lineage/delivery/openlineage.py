@@ -6,22 +6,28 @@ no run waits for it. The end of the process does, until the deadline of the run.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage.delivery.deadline import Deadline
+from mlflow_plugins_pack.lineage.document.graph import without_secrets
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.lineage.document.graph import Graph
+    from mlflow_plugins_pack.lineage.export.openlineage import RunDescription
 
 _logger = logging.getLogger("mlflow_plugins_pack.lineage")
 _SECONDS = 5
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
 _warned: set[str] = set()
 
 
@@ -70,6 +76,40 @@ class Reports:
                 _warn(settings.LINEAGE_OPENLINEAGE_URL.get(), run_id, "no answer in time")
 
 
+def describe(client: Any, run: Any, *, status: str, when: datetime) -> RunDescription:
+    """Return what an event says of a run besides its data.
+
+    Args:
+        client: An `MlflowClient` of the server that has the run.
+        run: The run.
+        status: Its status, or that which it is about to get.
+        when: Time of the event.
+    """
+    import mlflow
+
+    from mlflow_plugins_pack.lineage.export.openlineage import RunDescription
+
+    def job_of(experiment_id: str) -> str:
+        return str(client.get_experiment(experiment_id).name)
+
+    parent_id = run.data.tags.get("mlflow.parentRunId")
+    parent_job = None
+    if parent_id:
+        # A parent may have been deleted: it stays the parent.
+        with contextlib.suppress(Exception):
+            parent_job = job_of(client.get_run(parent_id).info.experiment_id)
+    return RunDescription(
+        run_id=run.info.run_id,
+        status=status,
+        job=job_of(run.info.experiment_id),
+        when=when.isoformat(timespec="milliseconds"),
+        namespace=settings.LINEAGE_OPENLINEAGE_NAMESPACE.get(),
+        parent_id=parent_id if parent_id and _RUN_ID.fullmatch(parent_id) else None,
+        parent_job=parent_job,
+        mlflow_version=mlflow.__version__,
+    )
+
+
 def report(
     url: str, run_id: str, graph: Graph, tracking_uri: str, status: str | None = None
 ) -> None:
@@ -82,35 +122,83 @@ def report(
         tracking_uri: Where it is.
         status: The status that the run is about to get; None if it has it.
     """
-    import urllib.request
-
     from mlflow import MlflowClient
 
     from mlflow_plugins_pack.lineage.export.openlineage import event
 
     try:
         client = MlflowClient(tracking_uri)
-        info = client.get_run(run_id).info
-        made = event(
-            graph,
-            run_id=run_id,
-            status=status or info.status,
-            job=client.get_experiment(info.experiment_id).name,
-            when=datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
-        )
-        request = urllib.request.Request(  # noqa: S310  # checked below
-            url, json.dumps(made).encode(), {"Content-Type": "application/json"}
-        )
-        if request.type not in ("http", "https"):
-            raise ValueError("only http and https addresses can be reported to")  # noqa: TRY301
-        urllib.request.urlopen(request, timeout=_SECONDS).close()  # noqa: S310
+        run = client.get_run(run_id)
+        now = datetime.now(timezone.utc)
+        described = describe(client, run, status=status or run.info.status, when=now)
+        _post(url, json.dumps(event(graph, described)).encode())
     except Exception as exc:  # noqa: BLE001  # a run does not fail because of it
         _warn(url, run_id, f"{type(exc).__name__}: {exc}")
 
 
-def _warn(url: str, run_id: str, problem: str) -> None:
-    from mlflow_plugins_pack.lineage.document.graph import without_secrets
+def _post(url: str, body: bytes) -> None:
+    """Send an event with the credentials that the settings name.
 
+    Raises:
+        ValueError: If the address is not one that can be reported to, or that may get credentials.
+        Exception: Whatever the sending raises; a status of 300 or more counts as an error.
+    """
+    import requests
+
+    from mlflow_plugins_pack.http_deadline import Watch, WatchedAdapter, within
+    from mlflow_plugins_pack.web_urls import check_secure_url
+
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("only http and https addresses can be reported to")
+    headers, auth = credentials()
+    if headers or auth is not None:
+        check_secure_url(without_secrets(url))
+    headers["Content-Type"] = "application/json"
+    watch = Watch()
+    with requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, WatchedAdapter(watch))
+
+        def send() -> requests.Response:
+            # A redirect would take the credentials, and an event, somewhere else.
+            return session.post(
+                url, body, headers=headers, auth=auth, timeout=_SECONDS, allow_redirects=False
+            )
+
+        answer = within(_SECONDS, send, watch)
+    if answer.status_code >= 300:
+        raise ValueError(f"the answer was {answer.status_code} {answer.reason}")
+
+
+def credentials() -> tuple[dict[str, str], Any]:
+    """Return headers with credentials, and an object that signs requests, as the settings say.
+
+    Raises:
+        OSError: If the token's file cannot be read.
+        ValueError: If the header has no name.
+    """
+    headers = {}
+    if header := settings.LINEAGE_OPENLINEAGE_HEADER.get():
+        name, colon, value = header.partition(":")
+        if not colon or not name.strip():
+            raise ValueError(
+                "MLFLOW_PACK_LINEAGE_OPENLINEAGE_HEADER is not of the form Name: value"
+            )
+        headers[name.strip()] = value.strip()
+    if path := settings.LINEAGE_OPENLINEAGE_TOKEN_FILE.get():
+        # Read for each event: such files are replaced before their token expires.
+        headers["Authorization"] = f"Bearer {Path(path).read_text(encoding='utf-8').strip()}"
+    auth = None
+    if provider := settings.LINEAGE_OPENLINEAGE_AUTH.get():
+        from mlflow.tracking.request_auth.registry import fetch_auth
+
+        auth = fetch_auth(provider)
+        if auth is None:
+            raise ValueError(f"MLflow has no request auth provider called {provider!r}")
+    return headers, auth
+
+
+def _warn(url: str, run_id: str, problem: str) -> None:
     if url not in _warned:
         _warned.add(url)
         _logger.warning(

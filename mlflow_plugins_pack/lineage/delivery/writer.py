@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -10,6 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from mlflow_plugins_pack import settings
+from mlflow_plugins_pack.lineage.delivery import logged_datasets
 from mlflow_plugins_pack.lineage.document import datasets
 from mlflow_plugins_pack.lineage.document.graph import Graph
 from mlflow_plugins_pack.lineage.document.stored import ARTIFACT, graph_from_tags, read
@@ -46,6 +49,7 @@ def write(
     if base is None:
         base = read(client, run) or Graph()
     merged = _resolve(client, run, base.union(graph))
+    merged = logged_datasets.merged(merged, logged_datasets.of_run(run), _home())
     tags = to_tags(merged)
     _write_tags(client, run_id, tags)
     if interim:
@@ -69,6 +73,17 @@ def write(
     if failures:
         raise failures[0]
     return merged, base
+
+
+def _home() -> str:
+    """Return the home folder if records have ``~`` in its place, or else an empty text."""
+    from mlflow_plugins_pack.errors import ConfigurationError
+
+    try:
+        is_redacted = settings.LINEAGE_REDACT.get()
+    except ConfigurationError:
+        is_redacted = True
+    return os.path.expanduser("~") if is_redacted else ""  # noqa: PTH111
 
 
 def _write_tags(client: Any, run_id: str, tags: dict[str, str]) -> None:
@@ -206,7 +221,7 @@ def _write_datasets(client: Any, run_id: str, listed: Graph) -> None:
     made = [
         DatasetInput(
             Dataset(row.name, row.digest, row.source_type, row.source, profile=row.profile),
-            [InputTag("mlflow.data.context", row.context)],
+            [InputTag("mlflow.data.context", row.context), InputTag(logged_datasets.OWN, "true")],
         )
         for row in datasets.datasets(listed)
     ]

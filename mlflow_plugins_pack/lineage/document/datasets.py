@@ -10,9 +10,11 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 from mlflow_plugins_pack.lineage.document.graph import (
     DATA,
+    FULL,
     INTERMEDIATE,
     MODEL,
     Entry,
@@ -27,6 +29,10 @@ DIGEST_CHARACTERS = 36
 _NAME_CHARACTERS = 500
 _SOURCE_CHARACTERS = 65_000
 _WRITTEN = "w"
+_STOCK_SCHEMES = frozenset({"s3", "gs", "wasbs"})
+"""Schemes that stock MLflow has a source type for, of the same name."""
+OWN_SOURCE_TYPE = "plugins-pack"
+"""The type of `dataset_source.RecordedSource`."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,8 @@ def dataset_name(uri: str) -> str:
 
 def datasets(listed: Graph) -> Iterator[Dataset]:
     """Return the datasets of a record as its tags list it."""
-    read = [entry for entry in listed.inputs if entry.role in (DATA, MODEL)]
+    # What the person logged has a dataset already.
+    read = [e for e in listed.inputs if e.role in (DATA, MODEL) and e.dataset is None]
     written = [entry for entry in listed.outputs if entry.role != INTERMEDIATE]
     for entries, context, digest_of in (
         (read, READ, read_digest),
@@ -105,9 +112,21 @@ def _upstream(uri: str, digest: str) -> Dataset:
 
 
 def _source(entry: Entry) -> tuple[str, str]:
-    if entry.uri.startswith("s3://"):
-        return "s3", json.dumps({"uri": entry.uri})
-    return "local", json.dumps({"uri": entry.uri})
+    """Return type and JSON of the source by which MLflow loads an entry again."""
+    scheme = entry.uri.partition("://")[0]
+    if scheme in _STOCK_SCHEMES:
+        # Stock sources take a key as it is, not percent-encoded.
+        return scheme, json.dumps({"uri": unquote(entry.uri)})
+    if scheme in ("http", "https"):
+        return "http", json.dumps({"url": entry.uri})
+    values = {
+        "uri": entry.uri,
+        "digest": entry.digest if entry.coverage == FULL else None,
+        "version": entry.version,
+        "from": entry.origin,
+    }
+    known = {key: value for key, value in values.items() if value is not None}
+    return OWN_SOURCE_TYPE, json.dumps(known)
 
 
 def _hashed(text: str) -> str:

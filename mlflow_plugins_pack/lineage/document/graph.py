@@ -46,6 +46,9 @@ class Entry:
         changed: The content is not the one that was read.
         shared: Read before the run began, by its parent or before the first run of the process.
         files: Number of files of a rolled-up folder, or None.
+        dataset: Name and digest, with ``@`` in between, of the dataset that the person logged for
+            it, or None.
+        columns: Columns of a table that were named, in alphabetical order.
     """
 
     uri: str
@@ -60,6 +63,8 @@ class Entry:
     shared: bool = False
     files: int | None = None
     origin: str | None = None
+    dataset: str | None = None
+    columns: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the entry in the short keys of the tags, absent values left out."""
@@ -76,6 +81,8 @@ class Entry:
             "shared": self.shared or None,
             "files": self.files,
             "from": self.origin,
+            "ds": self.dataset,
+            "cols": list(self.columns) or None,
         }
         return {key: value for key, value in values.items() if value is not None}
 
@@ -99,6 +106,8 @@ class Entry:
             shared=bool(value.get("shared")),
             files=value.get("files"),
             origin=value.get("from"),
+            dataset=value.get("ds"),
+            columns=tuple(map(str, value.get("cols") or ())),
         )
 
     @property

@@ -98,6 +98,7 @@ def to_tags(graph: Graph) -> dict[str, str]:
     inputs, lost_inputs = fit(graph.inputs)
     outputs, lost_outputs = fit(graph.outputs)
     upstream, models = _fit_names(graph.upstream_runs), _fit_names(graph.upstream_models)
+    logged = _fit_names(tuple(dict.fromkeys(e.dataset for e in graph.inputs if e.dataset)))
     truncated = {
         "inputs": lost_inputs,
         "outputs": lost_outputs,
@@ -113,6 +114,7 @@ def to_tags(graph: Graph) -> dict[str, str]:
         "outputs": dump_entries(outputs),
         "upstream.runs": dump(upstream) if upstream else None,
         "upstream.models": dump(models) if models else None,
+        "datasets": dump(logged) if logged else None,
         "truncated": dump({k: v for k, v in truncated.items() if v})
         if any(truncated.values())
         else None,

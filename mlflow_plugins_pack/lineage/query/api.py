@@ -266,18 +266,13 @@ def openlineage_event(
     """Return the OpenLineage event of a run's end."""
     from datetime import datetime, timezone
 
+    from mlflow_plugins_pack.lineage.delivery.openlineage import describe
     from mlflow_plugins_pack.lineage.export.openlineage import event
 
     client, run = _find_run(target, tracking_uri, registry_uri)
     found = _lineage_of(client, run)
     ended = datetime.fromtimestamp((run.info.end_time or run.info.start_time) / 1000, timezone.utc)
-    return event(
-        found.graph,
-        run_id=found.run_id,
-        status=found.status,
-        job=client.get_experiment(found.experiment_id).name,
-        when=ended.isoformat(timespec="milliseconds"),
-    )
+    return event(found.graph, describe(client, run, status=found.status, when=ended))
 
 
 def diff(

@@ -7,6 +7,7 @@ a folder, about a configuration file, and about the start of a digest that no da
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ _EXPERIMENTS = 500
 _DOCUMENTS = 300
 _THREADS = 6
 _DIGESTS_A_SEARCH = 100
+_HEXADECIMAL = re.compile(rf"[0-9a-f]{{{DIGEST_CHARACTERS}}}")
+_LOGGED = f"tags.`{PREFIX}datasets` LIKE '%'"
+"""Matches runs to which a person logged datasets that stand for inputs."""
 RUNS = 1_000
 """Most runs of an answer; the newest are kept."""
 
@@ -98,8 +102,22 @@ class RunSearch:
         return {run.info.run_id: run for run in self._in("attributes.run_id", run_ids)}
 
     def with_digests(self, digests: Iterable[str]) -> list[Any]:
-        """Return the runs that have a dataset with one of some digests, the newest first."""
-        return self._in("dataset.digest", digests)
+        """Return the runs that have a dataset with one of some digests, the newest first.
+
+        Where the person logged a dataset for an input, with a digest of its own, the tag counts.
+        """
+        listed = list(digests)
+        found = self._in("dataset.digest", listed)
+        if self._has_logged_datasets:
+            whole = [d for d in listed if _HEXADECIMAL.fullmatch(d)]
+            filters = [f"{_LOGGED} AND tags.`{PREFIX}inputs` LIKE '%:{d}%'" for d in whole]
+            for runs in self.each(lambda text: list(self.runs(text)), filters):
+                found += runs
+        return _newest_first({run.info.run_id: run for run in found}.values())
+
+    @cached_property
+    def _has_logged_datasets(self) -> bool:
+        return any(True for _ in self.runs(_LOGGED, limit=1))
 
     def _in(self, attribute: str, values: Iterable[str]) -> list[Any]:
         listed = sorted(set(values))
@@ -144,6 +162,10 @@ class RunSearch:
     def _users(self, tag: str, place: Place, mark: str) -> list[Match]:
         candidates: dict[str, Any] = {}
         filters = list(_filters(tag, place, mark))
+        if tag == "inputs":
+            pieces = [place.digest] if place.digest else []
+            pieces += [f'"u":"{uri}' for uri in place.uris]
+            filters += [f"{_LOGGED} AND tags.`{PREFIX}{tag}` LIKE '%{like(p)}%'" for p in pieces]
         for runs in self.each(lambda text: list(self.runs(text)), filters):
             candidates.update((run.info.run_id, run) for run in runs)
         matches = self._matches(tag, place, candidates.values())

@@ -140,7 +140,7 @@ class Session:
             seen.add_known(path, state)
             return
         seen.exact.add(path)
-        values = (monotonic_ns(), kind, path, via, owners, thread, state, None, None, source)
+        values = (monotonic_ns(), kind, path, via, owners, thread, state, None, None, source, ())
         self._records.add(tuple.__new__(Event, values))  # half the time of Event(*values)
 
     def emit_object(

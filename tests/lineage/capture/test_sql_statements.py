@@ -129,3 +129,22 @@ def test_what_cannot_be_parsed_is_named_and_gives_no_table() -> None:
 @given(st.text(alphabet="selctfromjin'\"(),.;$-/* \nxy", max_size=80))
 def test_any_text_is_survived(text: str) -> None:
     tables_of(shape(text, "postgresql"), "postgresql")
+
+
+@pytest.mark.parametrize(
+    ("statement", "expected"),
+    [
+        ("SELECT a, b FROM s.t WHERE c = 1", {"s.t": "a b c"}),
+        ("SELECT x.a, y.b, z FROM t x JOIN u y ON x.id = y.id", {"t": "a id", "u": "b id"}),
+        ("SELECT * FROM t", {}),
+        ("SELECT count(*) FROM t", {}),
+        ("INSERT INTO t (a, b) SELECT c, d FROM u", {"t": "a b", "u": "c d"}),
+        ("UPDATE t SET a = 1 WHERE k = 2", {"t": "a"}),
+        ("WITH c AS (SELECT a FROM t) SELECT b FROM c", {"t": "a"}),
+        ("SELECT e.v FROM (SELECT v FROM t) e", {"t": "v"}),
+    ],
+)
+def test_columns_whose_table_is_certain(statement: str, expected: dict[str, str]) -> None:
+    found = tables_of(shape(statement, "postgresql"), "postgresql").columns
+    named = {".".join(filter(None, table)): " ".join(columns) for table, columns in found}
+    assert named == expected

@@ -23,6 +23,8 @@ class Endpoint:
 
     url: str
     events: list[dict[str, Any]] = field(default_factory=list)
+    headers: list[dict[str, str]] = field(default_factory=list)
+    redirects_to: str = ""
 
 
 @pytest.fixture
@@ -31,7 +33,14 @@ def endpoint() -> Iterator[Endpoint]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             kept.events.append(json.loads(body))
-            self.do_GET()
+            kept.headers.append(dict(self.headers))
+            if kept.redirects_to:
+                self.send_response(307)
+                self.send_header("Location", kept.redirects_to)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+            else:
+                self.do_GET()
 
         def do_GET(self) -> None:
             self.send_response(200)
@@ -85,10 +94,150 @@ def test_finished_runs_are_reported_with_their_status(
     sent = [event["run"]["runId"].replace("-", "") for event in endpoint.events]
     assert sent == outcome.value
     event = endpoint.events[0]
-    assert event["job"] == {"namespace": "mlflow", "name": "Default", "facets": {}}
+    assert (event["job"]["namespace"], event["job"]["name"]) == ("mlflow", "Default")
     assert [Path(data["name"]).name for data in event["inputs"]] == ["cancer.csv"]
     assert {data["namespace"] for data in event["inputs"] + event["outputs"]} == {"file"}
     assert event["inputs"][0]["facets"]["version"]["datasetVersion"].startswith("sha256:")
+
+
+def check_against_the_specification(event: dict[str, Any]) -> set[str]:
+    """Check each facet against the class that OpenLineage generates from its JSON schema."""
+    client = pytest.importorskip("openlineage.client")
+    from openlineage.client import event_v2, facet_v2
+
+    known = {
+        cls._get_schema(): cls
+        for module in vars(facet_v2).values()
+        for cls in vars(module).values()
+        if isinstance(cls, type) and issubclass(cls, facet_v2.BaseFacet)
+    }
+    assert client is not None
+
+    def made(facets: dict[str, Any]) -> dict[str, Any]:
+        return {
+            name: _instance(known[facet["_schemaURL"]], facet) for name, facet in facets.items()
+        }
+
+    def data(kind: type, listed: list[dict[str, Any]]) -> list[Any]:
+        return [kind(d["namespace"], d["name"], facets=made(d["facets"])) for d in listed]
+
+    event_v2.RunEvent(
+        eventType=event_v2.RunState(event["eventType"]),
+        eventTime=event["eventTime"],
+        run=event_v2.Run(event["run"]["runId"], facets=made(event["run"]["facets"])),
+        job=event_v2.Job(
+            event["job"]["namespace"], event["job"]["name"], facets=made(event["job"]["facets"])
+        ),
+        producer=event["producer"],
+        inputs=data(event_v2.InputDataset, event["inputs"]),
+        outputs=data(event_v2.OutputDataset, event["outputs"]),
+    )
+    assert event["schemaURL"] == event_v2.RunEvent._get_schema()
+    parts = (event["run"], event["job"], *event["inputs"], *event["outputs"])
+    return {name for part in parts for name in part["facets"]}
+
+
+def _instance(cls: type, facet: dict[str, Any]) -> Any:
+    import inspect
+
+    values = {key: value for key, value in facet.items() if not key.startswith("_")}
+    assert values.keys() <= inspect.signature(cls).parameters.keys()
+    return cls(**values)
+
+
+def test_nested_run_in_a_repository_is_valid_and_signed(
+    run_script: RunScript, database: str, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("secret-1\n")
+    outcome = run_script(
+        """
+        import json, os, subprocess, mlflow
+        def git(*arguments):
+            user = ["-c", "user.name=x", "-c", "user.email=x@y"]
+            subprocess.run(["git", *user, *arguments], check=True)
+        git("init", "-q")
+        git("remote", "add", "origin", "https://u:hunter2@git.example.org/team/code.git")
+        git("add", "train.py")
+        git("commit", "-qm", "first")
+        with mlflow.start_run() as outer:
+            with mlflow.start_run(nested=True) as inner:
+                open(os.environ["DATA"] + "/cancer.csv").read()
+                open("out.txt", "w").write("x")
+        print(json.dumps([outer.info.run_id, inner.info.run_id]))
+        """,
+        database,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=endpoint.url,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_TOKEN_FILE=str(token),
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_HEADER="X-Api-Key: key-1",
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_NAMESPACE="team",
+        MLFLOW_PACK_LINEAGE_CODE="true",
+    )
+    outer, inner = outcome.value
+    by_run = {event["run"]["runId"].replace("-", ""): event for event in endpoint.events}
+    event = by_run[inner]
+    found = check_against_the_specification(event)
+    assert found == {
+        *("parent", "processing_engine"),
+        *("jobType", "sourceCodeLocation", "sourceCode"),
+        *("dataSource", "version"),
+    }
+    parent = event["run"]["facets"]["parent"]
+    assert parent["run"]["runId"].replace("-", "") == outer
+    assert parent["job"] == {"namespace": "team", "name": "Default"}
+    location = event["job"]["facets"]["sourceCodeLocation"]
+    assert location["url"] == "https://git.example.org/team/code.git"
+    assert "parent" not in by_run[outer]["run"]["facets"]
+    assert {headers["Authorization"] for headers in endpoint.headers} == {"Bearer secret-1"}
+    assert {headers["X-Api-Key"] for headers in endpoint.headers} == {"key-1"}
+
+
+def test_profile_signs_events(
+    run_script: RunScript, database: str, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    profiles = tmp_path / "auth.toml"
+    profiles.write_text(
+        f"""
+        [profile.lineage]
+        hosts = ["{endpoint.url}"]
+        source = "headers"
+        headers = {{ "X-Api-Key" = {{ env = "KEY" }} }}
+        """
+    )
+    profiles.chmod(0o600)
+    run_script(
+        TWO_RUNS,
+        database,
+        MLFLOW_PACK_AUTH_CONFIG=str(profiles),
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=endpoint.url,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_AUTH="plugins-pack",
+        KEY="key-2",
+    )
+    assert [headers["X-Api-Key"] for headers in endpoint.headers] == ["key-2"] * 2
+
+
+def test_credentials_go_nowhere_else(
+    run_script: RunScript, database: str, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    endpoint.redirects_to = f"{endpoint.url}/elsewhere"
+    outcome = run_script(
+        TWO_RUNS,
+        database,
+        warns=True,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=endpoint.url,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_HEADER="X-Api-Key: key-1",
+    )
+    assert "307" in outcome.output
+    assert len(endpoint.events) == 2  # none was sent again
+    outcome = run_script(
+        TWO_RUNS,
+        database,
+        warns=True,
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL="http://192.0.2.1/api/v1/lineage",
+        MLFLOW_PACK_LINEAGE_OPENLINEAGE_HEADER="X-Api-Key: key-1",
+    )
+    assert "must be https" in outcome.output
+    assert "key-1" not in outcome.output
 
 
 def test_endpoint_that_is_down_costs_one_warning(run_script: RunScript, database: str) -> None:

@@ -24,10 +24,17 @@ class Table(NamedTuple):
 
 
 class Tables(NamedTuple):
-    """The tables of one statement."""
+    """The tables of one statement.
+
+    Attributes:
+        read: Those it reads.
+        written: Those it writes.
+        columns: Names of columns by table, as far as the statement says which table has them.
+    """
 
     read: tuple[Table, ...] = ()
     written: tuple[Table, ...] = ()
+    columns: tuple[tuple[Table, tuple[str, ...]], ...] = ()
 
 
 not_parsed: set[str] = set()
@@ -77,10 +84,11 @@ def events_of(event: Event) -> Iterator[Event]:
     """
     dialect = (event.source or "").partition("://")[0]
     found = tables_of(shape(event.where, dialect), dialect)
+    columns = dict(found.columns)
     for kind, tables in ((READ, found.read), (WRITE, found.written)):
         for table in tables:
-            where = _uri(event.source or "", table)
-            yield event._replace(kind=kind, where=where, source=None)
+            where, named = _uri(event.source or "", table), columns.get(table, ())
+            yield event._replace(kind=kind, where=where, source=None, columns=named)
 
 
 def _uri(database_uri: str, table: Table) -> str:
@@ -106,7 +114,11 @@ def tables_of(statement: str, dialect: str = "") -> Tables:
     except Exception:  # noqa: BLE001  # SQL that the parser does not know
         not_parsed.add(dialect)
         return Tables()
-    return Tables(*(tuple(t for t in tables if not _is_system(t)) for tables in found))
+    read, written = (
+        tuple(table for table in tables if not _is_system(table))
+        for tables in (found.read, found.written)
+    )
+    return Tables(read, written, found.columns)
 
 
 def _is_system(table: Table) -> bool:
@@ -125,6 +137,7 @@ def _parsed(statement: str, dialect: str) -> Tables:
     logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
     read: dict[Table, None] = {}
     written: dict[Table, None] = {}
+    columns: dict[Table, set[str]] = {}
     for tree in sqlglot.parse(statement, dialect=_DIALECTS.get(dialect, dialect) or None):
         if tree is None:
             continue
@@ -141,8 +154,45 @@ def _parsed(statement: str, dialect: str) -> Tables:
                     written[named] = None
             elif named.name and (named.schema or named.name not in ctes):
                 read[named] = None
+        for table, name in _columns(tree, ctes, exp):
+            columns.setdefault(table, set()).add(name)
     # What a statement changes it also looks at; that is not data from elsewhere.
-    return Tables(tuple(t for t in read if t not in written), tuple(written))
+    return Tables(
+        tuple(t for t in read if t not in written),
+        tuple(written),
+        tuple((table, tuple(sorted(names))) for table, names in columns.items()),
+    )
+
+
+def _columns(tree: Any, ctes: set[str], exp: Any) -> Iterator[tuple[Table, str]]:
+    """Return the columns that a statement names, each with its table if that is certain.
+
+    A column is a table's if it is qualified by it, or if its SELECT reads this table alone.
+    """
+    for select in tree.find_all(exp.Select):
+        sources = [s.this for s in (select.args.get("from_"), select.args.get("from")) if s]
+        sources += [join.this for join in select.args.get("joins") or ()]
+        tables = {
+            source.alias_or_name: Table(source.catalog, source.db, source.name)
+            for source in sources
+            if isinstance(source, exp.Table) and (source.db or source.name not in ctes)
+        }
+        alone = next(iter(tables.values())) if len(tables) == len(sources) == 1 else None
+        for column in select.find_all(exp.Column):
+            if column.find_ancestor(exp.Select) is not select or not column.name:
+                continue
+            table = tables.get(column.table) if column.table else alone
+            if table is not None and not isinstance(column.this, exp.Star):
+                yield table, column.name
+    if isinstance(tree, exp.Insert) and isinstance(tree.this, exp.Schema):
+        table = tree.this.this
+        for name in tree.this.expressions:
+            yield Table(table.catalog, table.db, table.name), name.name
+    if isinstance(tree, exp.Update) and isinstance(tree.this, exp.Table):
+        table = Table(tree.this.catalog, tree.this.db, tree.this.name)
+        for change in tree.expressions:
+            if isinstance(change, exp.EQ):
+                yield table, change.this.name
 
 
 def _target(tree: Any, exp: Any) -> Any:
