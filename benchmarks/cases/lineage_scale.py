@@ -22,7 +22,7 @@ RUNS = 1_000_000
 EXPERIMENTS = 20
 MODELS = 1_000
 ASKED = 9
-"""How many times each question is asked, each time about another run or file."""
+"""Times that each question is asked, each time about another run or file."""
 
 _START = 1_700_000_000_000
 

@@ -159,6 +159,8 @@ def _coverage(version: VersionFacts) -> str:
         return "The run has no lineage: it was not recorded, or you may not read the run."
     if not version.lineage.is_complete:
         return "The list is shortened; folders stand for some files."
+    if version.lineage.lacks:
+        return f"Not all may be listed: the record is {', '.join(version.lineage.lacks)}."
     return ""
 
 

@@ -1,4 +1,4 @@
-"""From a target to the runs that a walk starts at."""
+"""Finds the runs that a walk starts at."""
 
 from __future__ import annotations
 

@@ -154,8 +154,8 @@ def _parsed(statement: str, dialect: str) -> Tables:
                     written[named] = None
             elif named.name and (named.schema or named.name not in ctes):
                 read[named] = None
-        for table, name in _columns(tree, ctes, exp):
-            columns.setdefault(table, set()).add(name)
+        for owner, column in _columns(tree, ctes, exp):
+            columns.setdefault(owner, set()).add(column)
     # What a statement changes it also looks at; that is not data from elsewhere.
     return Tables(
         tuple(t for t in read if t not in written),
