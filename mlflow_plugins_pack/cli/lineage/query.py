@@ -46,7 +46,7 @@ def downstream(
 @server_options
 @json_option
 def used_by(target: str, tracking_uri: str | None, registry_uri: str | None, as_json: bool) -> None:
-    """List the runs that read TARGET, a file, folder, URI or digest, and their models.
+    """List the runs that read or loaded TARGET, and their models.
 
     Of a local file, those are found that read what is in it now, wherever they read it, and those
     that read the file when something else was in it.

@@ -136,29 +136,27 @@ def _lineage_of(client: Any, run: Any) -> RunLineage:
 def used_by(
     target: str, *, tracking_uri: str | None = None, registry_uri: str | None = None
 ) -> UsedBy:
-    """Return the runs that read a file or content, with the models that came of them directly.
+    """Return the runs that read a file or model, with the models that came of them directly.
 
     Args:
         target: A local file or folder, a URI or a digest. Of a file, runs that read what is there
             now are found wherever they read it, and runs that read the place when it had another
-            content, which their ``differs`` says.
+            content, which their ``differs`` says. Of a model or version, those that loaded it; of
+            a run, those that read what it wrote.
         tracking_uri: Where the runs are; the current tracking URI if None.
         registry_uri: Where the model versions are; the tracking URI if None.
 
     Raises:
-        LineageTargetError: If the target is a run or a model.
+        MlflowException: If the run or model does not exist, or the server cannot be reached.
     """
-    from mlflow_plugins_pack.errors import LineageTargetError
     from mlflow_plugins_pack.lineage.query.answers import Use, UsedBy
 
-    place = targets.parse(target)
-    if isinstance(place, Named):
-        raise LineageTargetError(
-            f"{target!r} is a run or model; used-by wants a file, a URI or a digest. Nothing was "
-            f"searched. For what was made from a run, use `mlflow-pack lineage downstream`."
-        )
-    server, answer = Server(tracking_uri, registry_uri), Network()
-    matches = server.search.readers(place)
+    subject, answer = targets.parse(target), Network()
+    server = Server(tracking_uri, registry_uri)
+    if isinstance(subject, Named):
+        place, matches = Place(uris=(subject.uri,)), server.users_of(subject)
+    else:
+        place, matches = subject, server.search.readers(subject)
     versions = server.registry.versions_of(_distinct(match.run for match in matches))
     uses = []
     for match in matches:
@@ -182,6 +180,7 @@ def used_by(
             )
         )
     note_place(place, matches, answer)
+    server.note_limits(answer)
     return UsedBy(place, tuple(uses), tuple(all_notes(answer)))
 
 
@@ -227,6 +226,7 @@ def upstream(
     """
     server, answer = Server(tracking_uri, registry_uri), Network()
     server.walk.upstream(server.starts(target, answer, network.WROTE), answer, depth)
+    server.note_limits(answer)
     return answer
 
 
@@ -243,6 +243,7 @@ def downstream(
     """
     server, answer = Server(tracking_uri, registry_uri), Network()
     server.walk.downstream(server.starts(target, answer, network.READ), answer, depth)
+    server.note_limits(answer)
     return answer
 
 

@@ -53,6 +53,9 @@ class RunSearch:
     Args:
         tracking_uri: Where the runs are; the current tracking URI if None.
         registry_uri: Where the model versions are; the tracking URI if None.
+
+    Attributes:
+        notes: What the searches left out, in sentences.
     """
 
     def __init__(self, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
@@ -60,6 +63,7 @@ class RunSearch:
 
         self.client = MlflowClient(tracking_uri, registry_uri)
         self._records: dict[str, Graph | None] = {}
+        self.notes: dict[str, None] = {}
 
     # --- runs -------------------------------------------------------------------------------------
 
@@ -94,6 +98,8 @@ class RunSearch:
                 yield from page
                 found += len(page)
                 token = page.token
+                if found > limit == RUNS:
+                    self.notes[f"More than {RUNS:,} runs match; the newest are looked at."] = None
                 if not token or found > limit:
                     break
 

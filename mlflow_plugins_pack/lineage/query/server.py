@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mlflow_plugins_pack.lineage.document import network, wording
+from mlflow_plugins_pack.lineage.document.datasets import name_digest, read_digest
+from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
 from mlflow_plugins_pack.lineage.document.network import Network
 from mlflow_plugins_pack.lineage.query import nodes, targets
 from mlflow_plugins_pack.lineage.query.registry import Registry
@@ -52,6 +54,34 @@ class Server:
             answer.join(source, sink, kind)
         note_place(subject, matches, answer)
         return [match.run for match in matches]
+
+    def note_limits(self, answer: Network) -> None:
+        """Note in an answer what the searches for it left out."""
+        for note in self.search.notes:
+            answer.note(note)
+
+    def users_of(self, named: Named) -> list[Match]:
+        """Return the runs that read what a run wrote, or loaded a model, version or alias."""
+        answer = Network()
+        if named.uri.startswith("prompts:/"):
+            runs = self._users_of_prompt(named.uri, answer)
+            return [Match(run, Entry(named.uri)) for run in runs]
+        maker = self.run_of(named, answer)
+        names = {key for key in answer.targets if "@" not in key}
+        files: dict[str, Entry] = {}
+        if maker.info.run_id in names:
+            record = self.search.record(maker) or Graph()
+            files = {read_digest(entry): entry for entry in record.outputs}
+            for version in self.registry.versions_of([maker]).get(maker.info.run_id, ()):
+                names.add(f"models:/{version.name}/{version.version}")
+        found = []
+        for run in self.search.with_digests([*files, *map(name_digest, names)]):
+            record = self.search.record(run) or Graph()
+            fetched = names & {*record.upstream_runs, *record.upstream_models}
+            read = [entry for entry in record.inputs if read_digest(entry) in files]
+            if run.info.run_id != maker.info.run_id and (fetched or read):
+                found.append(Match(run, read[0] if read else Entry(min(fetched))))
+        return found
 
     def _users_of_prompt(self, uri: str, answer: Network) -> list[Any]:
         name, _, version = uri.removeprefix("prompts:/").rpartition("/")

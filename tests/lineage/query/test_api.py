@@ -167,13 +167,18 @@ def test_what_no_run_used(chain: Chain, tmp_path: Path) -> None:
 
 
 def test_wrong_targets_are_explained(chain: Chain) -> None:
-    with pytest.raises(LineageTargetError, match="downstream"):
-        api.used_by(chain.train, tracking_uri=chain.url)
     with pytest.raises(LineageTargetError, match="used-by"):
         api.run_lineage(str(chain.folder / "raw.csv"), tracking_uri=chain.url)
     absent = invoke(chain, "used-by", "absent.csv").output
     assert "does not exist here" in absent
     assert "No run read it." in absent
+
+
+@pytest.mark.parametrize("target", ["models:/chain/1", "chain@prod", "train", "prepare"])
+def test_who_used_a_model_or_the_results_of_a_run(chain: Chain, target: str) -> None:
+    named = {"train": chain.train, "prepare": chain.prepare}.get(target, target)
+    runs = [use.run for use in api.used_by(named, tracking_uri=chain.url).uses]
+    assert runs == ([chain.score, chain.train] if target == "prepare" else [chain.score])
 
 
 def test_file_that_is_gone_is_known_by_its_place(chain: Chain) -> None:
