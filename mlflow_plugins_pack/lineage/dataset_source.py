@@ -6,16 +6,18 @@ files, whose content may have changed since, and for what has no source type in 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
-
-from mlflow.data.dataset_source import DatasetSource
 
 from mlflow_plugins_pack.lineage.document.datasets import OWN_SOURCE_TYPE
 
 
-class RecordedSource(DatasetSource):
+class RecordedSource:
     """A place, and the content that was there when a run read or wrote it.
+
+    It has the methods of MLflow's `DatasetSource` without being a subclass: importing that would
+    import every artifact store.
 
     Args:
         uri: The place, as the record names it.
@@ -58,6 +60,15 @@ class RecordedSource(DatasetSource):
             ("from", self.origin),
         )
         return {key: value for key, value in values if value is not None}
+
+    def to_json(self) -> str:
+        """Return what `from_json` takes."""
+        return json.dumps(self.to_dict())
+
+    @classmethod
+    def from_json(cls, source_json: str) -> RecordedSource:
+        """Return the source that `to_json` described."""
+        return cls.from_dict(json.loads(source_json))
 
     @classmethod
     def from_dict(cls, source_dict: dict[Any, Any]) -> RecordedSource:

@@ -97,6 +97,7 @@ from mlflow.tracking.context.registry import _run_context_provider_registry as c
 from mlflow.tracking.request_auth.registry import _request_auth_provider_registry as auth
 from mlflow.tracking.request_header.registry import _request_header_provider_registry as header
 from mlflow.tracking._model_registry.utils import _get_store_registry as registry
+from mlflow.data.dataset_source_registry import get_registered_sources
 def name(thing):
     return f"{thing.__module__}:{thing.__qualname__}"
 def names(providers):
@@ -107,6 +108,7 @@ print(json.dumps({
     "mlflow.run_context_provider": names(context),
     "mlflow.request_header_provider": names(header),
     "mlflow.request_auth_provider": names(auth),
+    "mlflow.dataset_source": [name(source) for source in get_registered_sources()],
 }))
 """
 
@@ -135,7 +137,9 @@ def test_the_wheel_names_every_plugin() -> None:
     assert groups["mlflow.request_header_provider"] == 2
     assert groups["mlflow.request_auth_provider"] == 1
     assert groups["mlflow.model_registry_store"] >= 9
-    assert all(".plugin:" in point.value for point in pack_entry_points())
+    assert groups["mlflow.dataset_source"] == 1
+    leaves = {point.module.rpartition(".")[2] for point in pack_entry_points()}
+    assert leaves == {"plugin", "dataset_source"}
 
 
 LEAVES = """

@@ -8,6 +8,7 @@ import click
 
 from mlflow_plugins_pack.cli.lineage.comparing import diff, verify
 from mlflow_plugins_pack.cli.lineage.exporting import export
+from mlflow_plugins_pack.cli.lineage.index import index
 from mlflow_plugins_pack.cli.lineage.query import affected, downstream, upstream, used_by
 from mlflow_plugins_pack.cli.lineage.recording import early, push
 from mlflow_plugins_pack.cli.lineage.show import show
@@ -35,5 +36,6 @@ for _command in (
     export,
     push,
     early,
+    index,
 ):
     lineage.add_command(_command)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
 import threading
 from collections.abc import Callable
@@ -165,9 +166,22 @@ def _post(url: str, body: bytes) -> None:
                 url, body, headers=headers, auth=auth, timeout=_SECONDS, allow_redirects=False
             )
 
-        answer = within(_SECONDS, send, watch)
+        try:
+            answer = within(_SECONDS, send, watch)
+        except requests.RequestException as exc:
+            # Its own text has the address with the query, where a secret may be.
+            raise ConnectionError(_reason(exc)) from None
     if answer.status_code >= 300:
         raise ValueError(f"the answer was {answer.status_code} {answer.reason}")
+
+
+def _reason(error: BaseException | None) -> str:
+    """Return why a connection failed, without its address."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:
+            return os.strerror(error.errno)
+        error = error.__cause__ or error.__context__
+    return "the request failed"
 
 
 def credentials() -> tuple[dict[str, str], Any]:

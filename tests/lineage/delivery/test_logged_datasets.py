@@ -27,7 +27,6 @@ from tests.support import servers
     [
         ("local", {"uri": "/data/my file.csv"}, ["file:///data/my%20file.csv"], None),
         ("local", {"uri": "file:///data/a.csv"}, ["file:///data/a.csv"], None),
-        ("local", {"uri": "relative.csv"}, [file_uri(str(Path("relative.csv").absolute()))], None),
         ("s3", {"uri": "s3a://lake/my key"}, ["s3://lake/my%20key"], None),
         ("http", {"url": "https://u:p@host/a.csv?token=x"}, ["https://host/a.csv"], None),
         ("hugging_face", {"path": "org/set", "revision": "1"}, ["hf://datasets/org/set@1"], None),
@@ -53,6 +52,11 @@ def test_places_of_sources(
     source_type: str, source: object, places: list[str], version: str | None
 ) -> None:
     assert places_of(source_type, json.dumps(source)) == (tuple(places), version)
+
+
+def test_relative_path_of_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places_of("local", '{"uri": "a.csv"}') == ((file_uri(str(tmp_path / "a.csv")),), None)
 
 
 def test_one_dataset_for_what_capture_saw_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import threading
 from collections.abc import Iterator
@@ -107,7 +108,7 @@ def check_against_the_specification(event: dict[str, Any]) -> set[str]:
 
     known = {
         cls._get_schema(): cls
-        for module in vars(facet_v2).values()
+        for module in filter(inspect.ismodule, vars(facet_v2).values())
         for cls in vars(module).values()
         if isinstance(cls, type) and issubclass(cls, facet_v2.BaseFacet)
     }
@@ -138,8 +139,6 @@ def check_against_the_specification(event: dict[str, Any]) -> set[str]:
 
 
 def _instance(cls: type, facet: dict[str, Any]) -> Any:
-    import inspect
-
     values = {key: value for key, value in facet.items() if not key.startswith("_")}
     assert values.keys() <= inspect.signature(cls).parameters.keys()
     return cls(**values)
