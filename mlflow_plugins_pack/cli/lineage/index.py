@@ -49,9 +49,8 @@ def install(uri: str) -> None:
 
     with _engine(uri) as engine:
         made = indexes.install(engine)
-    echo(*(f"Created {one.name} on {one.table}.{one.column}." for one in made))
-    if not made:
-        echo("All indexes exist already.")
+    lines = [f"Created {one.name} on {one.table}.{one.column}." for one in made]
+    echo(*(lines or ["All indexes exist already."]))
 
 
 @index.command()
@@ -62,9 +61,7 @@ def remove(uri: str) -> None:
 
     with _engine(uri) as engine:
         dropped = indexes.remove(engine)
-    echo(*(f"Dropped {one.name}." for one in dropped))
-    if not dropped:
-        echo("None of the indexes exists.")
+    echo(*([f"Dropped {one.name}." for one in dropped] or ["None of the indexes exists."]))
 
 
 @index.command()
