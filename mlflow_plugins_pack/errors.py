@@ -28,6 +28,7 @@
         │           └── StorageFullError         the disk, or a quota on it, is full
         ├── LineageError             plugin 2
         │   ├── LineageNotRecordedError  the run has no lineage
+        │   ├── LineageSourceError       a recorded content cannot be loaded again
         │   └── LineageTargetError       the target of a query is unknown
         ├── AuthError                plugin 3
         │   ├── AuthConfigError          the profiles file or a setting is wrong
