@@ -373,6 +373,17 @@ as [JSON Schema](policy.schema.json), for editors; `mlflow-pack approvals policy
 {body}"""
 
 
+def python_page() -> str:
+    """Return the page of the Python API, whose text the site takes from the docstrings."""
+    return f"""# Python
+
+{_MADE}
+::: mlflow_plugins_pack.lineage.attach
+
+::: mlflow_plugins_pack.lineage.query.api
+"""
+
+
 def pages() -> dict[str, str]:
     """Return the text of each page by its file name."""
     made = {
@@ -383,6 +394,7 @@ def pages() -> dict[str, str]:
         "tables.md": tables_page(),
         "uris.md": schemes_page(),
         "policy.md": policy_page(),
+        "python.md": python_page(),
         "policy.schema.json": json.dumps(_policy_schema(), indent=1, ensure_ascii=False),
     }
     return {name: re.sub(r"[ \t]+\n", "\n", text).rstrip() + "\n" for name, text in made.items()}

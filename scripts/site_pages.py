@@ -1,0 +1,89 @@
+"""MkDocs hook: pages outside docs/ and the scripts of others become part of the site.
+
+The README is the first page. Links are written for readers of the repository; here, each is
+rewritten for where its target lies in the site. Files that are not pages are copied along, so that
+no link leads out of the site.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File, Files, InclusionLevel
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+OTHER_PAGES = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    "benchmarks/README.md",
+    *(str(path.relative_to(CHECKOUT)) for path in sorted(CHECKOUT.glob("examples/**/README.md"))),
+)
+_MERMAID = ".programs/mermaid/node_modules/mermaid/dist/mermaid.min.js"
+_LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the README, the other pages and the drawing library."""
+    for source in ("README.md", *OTHER_PAGES):
+        site = _in_site(source)
+        _add(files, config, site, content=(CHECKOUT / source).read_text(encoding="utf-8"))
+    library = Path(os.environ.get("MERMAID_JS") or CHECKOUT / _MERMAID)
+    if not library.is_file():
+        raise PluginError(f"{library} is missing; run: scripts/install --programs")
+    _add(files, config, "javascripts/mermaid.min.js", content=library.read_text(encoding="utf-8"))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, files: Files) -> str:
+    """Rewrite the links of a page for the site."""
+    site = page.file.src_uri
+    source = _in_repository(site)
+
+    def rewritten(found: re.Match[str]) -> str:
+        before, link, after = found.groups()
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
+        if (CHECKOUT / target).is_dir() and (CHECKOUT / target / "README.md").exists():
+            target += "/README.md"
+        place = _in_site(target)
+        if files.get_file_from_path(place) is None:
+            return _code(found) if not before.startswith("!") else found[0]
+        return f"{before}{posixpath.relpath(place, posixpath.dirname(site) or '.')}{after}"
+
+    return _outside_code(markdown, lambda text: _LINK.sub(rewritten, text))
+
+
+def _code(link: re.Match[str]) -> str:
+    """Return a link to a source file as its text: the site holds pages only."""
+    return link[1].lstrip("[").removesuffix("](")
+
+
+def _in_site(source: str) -> str:
+    if source == "README.md":
+        return "index.md"
+    return source.removeprefix("docs/")
+
+
+def _in_repository(site: str) -> str:
+    if site == "index.md":
+        return "README.md"
+    return site if site in OTHER_PAGES else f"docs/{site}"
+
+
+def _add(files: Files, config: MkDocsConfig, site: str, content: str) -> None:
+    added = File.generated(config, site, content=content, inclusion=InclusionLevel.INCLUDED)
+    if (known := files.get_file_from_path(site)) is not None:
+        files.remove(known)
+    files.append(added)
+
+
+def _outside_code(text: str, change: Any) -> str:
+    """Return a text with a change made outside its code blocks."""
+    parts = re.split(r"(^```.*?^```)", text, flags=re.DOTALL | re.MULTILINE)
+    return "".join(part if part.startswith("```") else change(part) for part in parts)
