@@ -1,8 +1,8 @@
 """MkDocs hook: pages outside docs/ and the scripts of others become part of the site.
 
 The README is the first page. Links are written for readers of the repository; here, each is
-rewritten for where its target lies in the site. Files that are not pages are copied along, so that
-no link leads out of the site.
+rewritten for the place that its target has in the site. Of a link to a file that is not a page, the
+text stays.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     return files
 
 
-def on_page_markdown(markdown: str, *, page: Any, config: MkDocsConfig, files: Files) -> str:
+def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str:
     """Rewrite the links of a page for the site."""
     site = page.file.src_uri
     source = _in_repository(site)
