@@ -27,6 +27,9 @@ OTHER_PAGES = (
 )
 _MERMAID = ".programs/mermaid/node_modules/mermaid/dist/mermaid.min.js"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
+_FETCHED = re.compile(
+    r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?(https?:[^"' >]+)"""
+)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -57,6 +60,13 @@ def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str
         return f"{before}{posixpath.relpath(place, posixpath.dirname(site) or '.')}{after}"
 
     return _outside_code(markdown, lambda text: _LINK.sub(rewritten, text))
+
+
+def on_post_build(config: MkDocsConfig) -> None:
+    """Refuse a site that fetches anything from elsewhere when it is read."""
+    for page in Path(config.site_dir).rglob("*.html"):
+        if found := _FETCHED.search(page.read_text(encoding="utf-8")):
+            raise PluginError(f"{page} would fetch {found[1]}")
 
 
 def _code(link: re.Match[str]) -> str:
