@@ -18,7 +18,7 @@ from mlflow_plugins_pack.artifacts.store.store import Store
 
 _READ_BYTES = 4 * 1024 * 1024
 """One range read is at most this long, raw and stored, unless one chunk is longer."""
-_REMOTE_GAP_BYTES = 256 * 1024
+_REMOTE_GAP_BYTES = 512 * 1024
 _LOCAL_GAP_BYTES = 64 * 1024
 """Bytes between two wanted chunks that are read rather than asked around: a request to a service
 takes as long as some hundred KiB."""

@@ -58,7 +58,7 @@ class Index:
                 index is a hint: it costs bytes if it is old, and is checked before the commit.
         """
         now = time.monotonic()
-        if now - self._refreshed < max_age_seconds:
+        if self.is_fresh(max_age_seconds):
             return
         condemned = thread_pools.submit(self._condemned.packs)
         for _ in range(_RELISTS):
@@ -74,6 +74,10 @@ class Index:
             self.clear()
         self._small_deltas = self._living_small(listed)
         condemned.result()
+
+    def is_fresh(self, seconds: float) -> bool:
+        """Return whether a `refresh` has begun so lately."""
+        return time.monotonic() - self._refreshed < seconds
 
     def clear(self) -> None:
         """Forget the index; the next refresh loads all of it."""

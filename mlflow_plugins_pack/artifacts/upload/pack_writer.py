@@ -84,6 +84,10 @@ class PackWriter:
             confirmed.result()
             self.knows_index = True
 
+    def is_index_old(self) -> bool:
+        """Return whether older packs are relied on, and may have been condemned since."""
+        return self.knows_index and not self._store.index.is_fresh(_INDEX_SECONDS)
+
     def store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Placed]:
         """Store what is new of some chunks; give the places of all."""
         unknown = [chunk_id for chunk_id in digests if chunk_id not in self._new_chunks]

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
@@ -57,6 +56,7 @@ class UploadSession:
         self._share = thread_pools.Share(thread_pools.UPLOAD_MEMORY)
         self._packs = PackWriter(store, self._share)
         self._operations: dict[str, list[Operation | PendingFile]] = {}
+        self._copies: dict[bytes, frozenset[bytes]] = {}
 
     @property
     def store(self) -> Store:
@@ -176,7 +176,7 @@ class UploadSession:
             # What this process remembers is of no use to a store that was wiped or replaced.
             locating.append(thread_pools.submit(self._store.confirm_identity))
         condemned = (
-            thread_pools.submit(self._store.condemned.packs) if self._packs.knows_index else None
+            thread_pools.submit(self._store.condemned.packs) if self._packs.is_index_old() else None
         )
         self._packs.close_pack()
         resolved = {
@@ -184,7 +184,9 @@ class UploadSession:
             for scope, operations in self._operations.items()
         }
         self._packs.finish_uploads()
-        self._settle(resolved, condemned)
+        relied_on = self._confirm_packs(resolved)
+        if condemned is not None:
+            relied_on = self._leave(condemned.result(), relied_on, resolved)
         # The index only saves uploads: it is written while the call is committed.
         finish_index = self._packs.begin_to_index()
         for located in locating:
@@ -197,7 +199,7 @@ class UploadSession:
         finish_index()
         # Only now a collection that began meanwhile can see what this call needs: of the two, the
         # one that does not see the other is seen by it (see `maintenance.gc_rules`).
-        self._settle(resolved)
+        self._settle(relied_on, resolved)
         self._share.close()
 
     def _commit_scope(self, scope: str, operations: list[Operation]) -> None:
@@ -217,37 +219,45 @@ class UploadSession:
         self._packs.abandon()
         self._share.close()
 
-    def _settle(
-        self,
-        resolved: dict[str, list[Operation]],
-        condemned: Future[frozenset[bytes]] | None = None,
-    ) -> None:
-        """Make sure that nothing of this call relies on a pack that is gone or will be removed.
+    def _settle(self, relied_on: set[bytes], resolved: dict[str, list[Operation]]) -> None:
+        """Make sure that nothing of this call relies on a pack that will be removed.
 
         Args:
-            resolved: What the call is about to commit, or has just committed.
-            condemned: The packs that will be, if they have been asked for already.
+            relied_on: The packs that it relies on.
+            resolved: What it has just committed.
         """
         if not self._packs.knows_index:
             return
-        relied_on = self._confirm_packs(resolved)
         for _ in range(_SETTLE_ROUNDS):
-            leaving = relied_on & (condemned.result() if condemned else self._condemned())
-            condemned = None
-            if not leaving:
+            settled = self._leave(self._store.condemned.packs(), relied_on, resolved)
+            if settled == relied_on:
                 return
-            copied = copy_chunks(self._store, self._chunks_in(leaving, resolved))
-            if copied.unreadable:
-                raise _missing(self._store, copied.unreadable[0].pack)
-            relied_on = set(copied.packs)
+            relied_on = settled
         raise MissingPackError(
             f"What this upload stored in {self._store.location.uri} was condemned again and again "
             f"by collections. Log it again, and run `mlflow-pack artifacts gc` with a longer "
             f"--grace."
         )
 
-    def _condemned(self) -> frozenset[bytes]:
-        return self._store.condemned.packs()
+    def _leave(
+        self,
+        condemned: frozenset[bytes],
+        relied_on: set[bytes],
+        resolved: dict[str, list[Operation]],
+    ) -> set[bytes]:
+        """Copy what this call needs of condemned packs; return what it relies on then."""
+        leaving = relied_on & condemned
+        if not leaving:
+            return relied_on
+        # Entries name the places that chunks had before they were copied.
+        sources = leaving - self._copies.keys()
+        for pack in leaving & self._copies.keys():
+            sources |= self._copies[pack]
+        copied = copy_chunks(self._store, self._chunks_in(sources, resolved))
+        if copied.unreadable:
+            raise _missing(self._store, copied.unreadable[0].pack)
+        self._copies.update(dict.fromkeys(copied.packs, frozenset(sources)))
+        return (relied_on - leaving) | copied.packs
 
     def _chunks_in(
         self, packs: set[bytes], resolved: dict[str, list[Operation]]

@@ -30,7 +30,7 @@ def test_versions_that_take_turns_are_read_pack_by_pack():
         (1, length, 40 * length),
     ]
     near = group_reads([wanted(1, 0), wanted(1, 129 * KIB)], is_remote=False)
-    far = group_reads([wanted(1, 0), wanted(1, 64 * KIB + 257 * KIB)], is_remote=True)
+    far = group_reads([wanted(1, 0), wanted(1, 64 * KIB + 513 * KIB)], is_remote=True)
     assert len(near) == len(far) == 2
 
 
