@@ -50,6 +50,19 @@ def client(
     mlflow.set_tracking_uri(None)
 
 
+def test_clients_that_ask_for_parts_or_addresses_fall_back(client, served, tmp_path, monkeypatch):
+    """What the server does not offer: parts and presigned addresses."""
+    for name in ("UPLOAD", "DOWNLOAD"):
+        monkeypatch.setenv(f"MLFLOW_ENABLE_PROXY_MULTIPART_{name}", "true")
+    for name in ("UPLOAD_MINIMUM_FILE_SIZE", "UPLOAD_CHUNK_SIZE", "DOWNLOAD_CHUNK_SIZE"):
+        monkeypatch.setenv(f"MLFLOW_MULTIPART_{name}", str(5 * 1024 * 1024))
+    (tmp_path / "large.bin").write_bytes(random_bytes(6_000_000))
+    with mlflow.start_run() as run:
+        mlflow.log_artifact(str(tmp_path / "large.bin"))
+    path = client.download_artifacts(run.info.run_id, "large.bin")
+    assert Path(path).read_bytes() == random_bytes(6_000_000)
+
+
 def test_files_and_folders(client, served, tmp_path):
     source = tmp_path / "source"
     (source / "sub").mkdir(parents=True)
