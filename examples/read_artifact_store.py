@@ -1,7 +1,6 @@
 """Copy a store's artifacts out of it without mlflow-plugins-pack.
 
 Usage: python read_artifact_store.py STORE_FOLDER TARGET_FOLDER
-
 Reads an unencrypted store on a disk, or a bucket that was copied to one, by what
 docs/artifact-format.md says. Needs the standard library and `zstandard`.
 """
@@ -27,8 +26,9 @@ def read_segment(path: Path) -> dict:
 def read_scope(folder: Path) -> dict[str, dict]:
     """Return the files of a run, model or trace; one segment may hold what many calls changed."""
     ranges = [(int(p.name[-12:]), int(p.name[:12]), p.name) for p in folder.glob("[0-9]*")]
+    receipts = [int(p.name[8:20]) for p in folder.glob("receipt-*")]
     files, known = {}, 0
-    while known < max(ranges, default=(0,))[0]:
+    while known < max([*(r[0] for r in ranges), *receipts, 0]):
         last, first, name = max(r for r in [*ranges, (0, 0, "")] if r[1] <= known + 1)
         assert last > known, f"{folder}/{known + 1:012} is missing"
         known, files, segment = last, {} if first == 1 else files, read_segment(folder / name)

@@ -104,6 +104,12 @@ def _clean_environment(
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 
 
+@pytest.fixture(autouse=True)
+def _nothing_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out what a store writes in the background: it would meet another test."""
+    monkeypatch.setattr("mlflow_plugins_pack.artifacts.deferred.later", lambda key, call: None)
+
+
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that all workers of this run share."""

@@ -18,7 +18,7 @@ from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.foreign_data import refuse_stock_data
-from mlflow_plugins_pack.artifacts.store.opening import backend_of, find_store
+from mlflow_plugins_pack.artifacts.store.opening import find_store, refuse_missing_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
@@ -60,7 +60,7 @@ class PathView:
         self._prefix = ""
         if self.store is None:
             self.full = path
-            refuse_stock_data(backend_of(location), location)
+            refuse_missing_store(location)
             return
         self._prefix = path_in(self.store, location)
         full = object_keys.join(self._prefix, path)

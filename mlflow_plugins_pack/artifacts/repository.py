@@ -22,7 +22,12 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
 )
 from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.reading import PathView, path_in
-from mlflow_plugins_pack.artifacts.store.opening import find_store, forget_store, open_store
+from mlflow_plugins_pack.artifacts.store.opening import (
+    find_store,
+    forget_store,
+    open_store,
+    refuse_missing_store,
+)
 from mlflow_plugins_pack.artifacts.store.reserve import with_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import session
@@ -221,6 +226,7 @@ def delete(location: Location, path: str | None) -> None:
     wanted = object_keys.requested_path(path)
     store = find_store(location)
     if store is None:
+        refuse_missing_store(location)
         return
     full = object_keys.join(path_in(store, location), wanted)
     with_reserve(store, partial(_delete_all, store, full))
@@ -310,6 +316,7 @@ def lock(location: Location, path: str | None, reason: str) -> None:
 def unlock(location: Location, path: str | None, reason: str) -> None:
     """Remove the lock with this path and reason; a missing one is not an error."""
     if find_store(location) is None:
+        refuse_missing_store(location)
         return
     store, scope, inner = _lockable(location, path)
 
@@ -323,6 +330,7 @@ def unlock(location: Location, path: str | None, reason: str) -> None:
 def locks(location: Location, path: str | None) -> dict[str, list[str]]:
     """Return the reasons of all locks that forbid changes at or under a path, by locked path."""
     if find_store(location) is None:
+        refuse_missing_store(location)
         return {}
     store, scope, inner = _lockable(location, path)
     found: dict[str, list[str]] = {}

@@ -10,7 +10,8 @@ the service does for one writer only. So
 * the writer of entry n + 1 created it when the entries 1 to n existed and no other: it knows
   what it changes, locks included, and takes effect right then;
 * a call that starts after another returned finds that one's number taken, and gets a larger one;
-* a number that is missing among the others is a lost object, and its name is known;
+* a number that is missing among the others is a lost object, and its name is known; a receipt,
+  which is written a little later, names the last one;
 * what several entries changed together is a function of them alone, so joining them takes
   nothing away from any writer, whichever process does it, when, and how often.
 
@@ -26,7 +27,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from mlflow_plugins_pack.artifacts.commit.reading import advanced, read, refuse_locked
+from mlflow_plugins_pack.artifacts.commit.reading import (
+    advanced,
+    list_names,
+    read,
+    refuse_locked,
+)
 from mlflow_plugins_pack.artifacts.commit.requests import (
     HEAD_SECONDS,
     RETENTION_SECONDS,
@@ -64,12 +70,16 @@ def is_recent(known: Head, now: float) -> bool:
     return now - known.seen_at < HEAD_SECONDS
 
 
-def locate(known: Head | None) -> Protocol[Head]:
-    """Return the number to commit after; it is asked for only if it is not known."""
+def locate(scope: str, known: Head | None) -> Protocol[Head]:
+    """Return the number to commit after; it is asked for only if it is not known.
+
+    Raises:
+        MissingSegmentsError: If the last call is lost: its number must not be given again.
+    """
     now = yield Clock()
     if known is not None and is_recent(known, now):
         return known
-    names = yield ListNames()
+    names = yield from list_names(scope)
     return Head(last_number(names), now, any(map(is_lock_marker, names)))
 
 
@@ -102,7 +112,7 @@ def commit(
     if locks:
         # Before the lock itself: a listing that shows the lock's number shows the marker too.
         yield MarkLocked()
-    head = yield from locate(known)
+    head = yield from locate(scope, known)
     is_fresh = head is not known
     for attempt in range(_COMMIT_TRIES):
         if head.view is None and (needs_view or head.has_locks):
@@ -126,7 +136,7 @@ def commit(
             after = advanced(head, Segment(scope, name, operations))
             return replace(after, has_locks=after.has_locks or locks)
         yield Wait(attempt)
-        head = (yield from read(scope, head)) if head.view else (yield from locate(None))
+        head = (yield from read(scope, head)) if head.view else (yield from locate(scope, None))
         is_fresh = True
     raise StorageUnavailableError(
         f"{_COMMIT_TRIES} times another writer committed to {scope or 'the store root'!r} first. "

@@ -17,8 +17,12 @@ from mlflow_plugins_pack.artifacts.commit.requests import (
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import Lock, Operation, Segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
+    calls_name,
+    confirmed,
     entry_name,
     is_lock_marker,
+    last_number,
+    lost_entries,
     plan_reading,
 )
 from mlflow_plugins_pack.artifacts.format.view import View, advance, merge
@@ -72,8 +76,9 @@ def read_names(scope: str) -> Protocol[tuple[Head, frozenset[str]]]:
         if None in segments:
             # Removed between listing and reading: a joined one holds its calls by now.
             continue
-        has_locks = any(map(is_lock_marker, names))
-        return Head(plan.head, now, has_locks, merge(segments)), frozenset(names)
+        view = merge(segments, confirmed(names))
+        has_locks = bool(view.locks) or any(map(is_lock_marker, names))
+        return Head(plan.head, now, has_locks, view), frozenset(names)
     if missing:
         raise _missing(scope, missing)
     raise ArtifactCorruptError(
@@ -82,16 +87,28 @@ def read_names(scope: str) -> Protocol[tuple[Head, frozenset[str]]]:
     )
 
 
+def list_names(scope: str) -> Protocol[Sequence[str]]:
+    """Return the names of everything in a manifest of which the last call is there.
+
+    Raises:
+        MissingSegmentsError: If it is not.
+    """
+    for _ in range(_RELISTS):
+        names: Sequence[str] = yield ListNames()
+        lost = [entry for entry in lost_entries(names) if not entry.writer]
+        if not lost:
+            return names
+    raise _missing(scope, [(last_number(names) + 1, lost[-1].first)])
+
+
 def _missing(scope: str, gaps: Sequence[tuple[int, int]]) -> MissingSegmentsError:
-    first, last = gaps[0]
-    keys = object_keys.segment_key(scope, entry_name(first))
-    if len(gaps) > 1 or last > first:
-        count = sum(end - start + 1 for start, end in gaps)
-        keys += f" and {count - 1} more"
+    keys = [object_keys.segment_key(scope, calls_name(first, last)) for first, last in gaps]
+    more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
     return MissingSegmentsError(
-        f"The manifest of {scope or 'the store root'!r} is incomplete: {keys} is missing, though "
-        f"later segments exist, so what it holds is unknown. Nothing was read or changed. Restore "
-        f"the objects from a backup; `mlflow-pack artifacts fsck` says what is lost, and with "
+        f"The manifest of {scope or 'the store root'!r} is incomplete: {keys[0]}{more} is "
+        f"missing, though it was written, so what the manifest holds is unknown. Nothing was read "
+        f"or changed. "
+        f"Restore it from a backup; `mlflow-pack artifacts fsck` says what is lost, and with "
         f"`--repair-manifests` goes on without it.",
         gaps,
     )

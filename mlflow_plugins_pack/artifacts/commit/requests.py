@@ -53,6 +53,13 @@ class CreateSegment:
 
 
 @dataclass(frozen=True)
+class Confirm:
+    """Write the receipt of an entry, with which the locks in it hold."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class MarkLocked:
     """Write a lock marker."""
 
@@ -90,6 +97,7 @@ Request = (
     ListNames
     | ReadSegments
     | CreateSegment
+    | Confirm
     | MarkLocked
     | Clock
     | NewWriter

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.checked_json import refuse_damaged, with_check
 from mlflow_plugins_pack.artifacts.format.chunker import ChunkerParameters, CutSizes
 from mlflow_plugins_pack.errors import StoreFormatError
 
@@ -19,6 +20,10 @@ HASH = "blake3"
 CIPHER = "xaes-256-gcm"
 NUMBERED, LISTED = "numbered", "listed"
 _MAX_FORMAT_BYTES = 64 * 1024
+
+
+class DamagedFormatError(StoreFormatError):
+    """The format file of a store is damaged or missing; it can be written again."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +57,23 @@ def encode_format(store_format: StoreFormat) -> bytes:
         document["encryption"] = CIPHER
     if not store_format.is_numbered:
         document["commits"] = LISTED
-    return json.dumps(document, indent=2).encode() + b"\n"
+    checked = with_check(document, object_keys.FORMAT_KEY)
+    return json.dumps(checked, indent=2).encode() + b"\n"
 
 
 def decode_format(data: bytes, where: str) -> StoreFormat:
     """Read ``.cas/format.json``.
 
     Raises:
-        StoreFormatError: If a newer version wrote it or it is damaged.
+        DamagedFormatError: If it is damaged.
+        StoreFormatError: If a newer version wrote it.
     """
     advice = "Nothing was read or written."
     try:
         document: dict[str, Any] = json.loads(data[:_MAX_FORMAT_BYTES])
         if document["format"] != FORMAT_NAME:
             raise ValueError("another program wrote it")
+        refuse_damaged(document, object_keys.FORMAT_KEY)
         version = document["version"]
         if version != FORMAT_VERSION:
             raise StoreFormatError(
@@ -97,9 +105,9 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
             large_from=int(chunker["large_from"]),
         )
     except (ValueError, KeyError, TypeError) as exc:
-        raise StoreFormatError(
+        raise DamagedFormatError(
             f"{object_keys.FORMAT_KEY} of the artifact store {where} cannot be read: {exc}. "
             f"{advice} "
-            f"Restore the file from a backup or from another store of the same version."
+            f"Run `mlflow-pack artifacts init --restore {where}`, which writes the file again."
         ) from exc
     return StoreFormat(store_id, parameters, encryption is not None, commits == NUMBERED)

@@ -11,9 +11,8 @@ import binascii
 import posixpath
 import re
 import urllib.parse
-from dataclasses import dataclass
 
-from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
+from mlflow_plugins_pack.artifacts.format.segment_names import is_own_name
 from mlflow_plugins_pack.errors import ArtifactPathError
 
 FORMAT_KEY = ".cas/format.json"
@@ -252,23 +251,13 @@ def segment_key(scope: str, name: str) -> str:
     return segment_prefix(scope) + name
 
 
-@dataclass(frozen=True)
-class SegmentPlace:
-    """Which manifest segment a key names."""
-
-    scope: str
-    name: str
-
-
-def parse_segment_key(key: str) -> SegmentPlace | None:
-    """Return what a key names if it is a manifest segment's, else None."""
+def scope_of_key(key: str) -> str | None:
+    """Return the scope to whose manifest an object belongs; None for any other object."""
     folder, _, name = key.rpartition("/")
     scope, _, leaf = folder.rpartition("/")
-    if leaf != SEGMENT_FOLDER or parse_segment_name(name) is None:
+    if leaf != SEGMENT_FOLDER or not is_own_name(name):
         return None
-    if scope and split_scope(scope + "/x")[0] != scope:
-        return None
-    return SegmentPlace(scope, name)
+    return None if scope and split_scope(scope + "/x")[0] != scope else scope
 
 
 # --- ULIDs ----------------------------------------------------------------------------------------

@@ -6,7 +6,8 @@ holds::
     000000000042                      an entry: the 42nd call
     000000000042-abcdefghijklmnop     an entry of a store whose service cannot create exclusively
     000000000033-000000000064         a joined segment: the calls 33 to 64, put together
-    lock-<ULID>                       a marker: the scope has, or had, a lock
+    lock-<ULID>, lock-<ULID>-2        markers: the scope has, or had, a lock; each stands for both
+    receipt-<name of an entry>        that entry was written: should it be lost, this tells
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ JOIN_SPAN = 16
 """So many entries, and so many joined segments of one size, are put together into the next size."""
 
 _NAME = re.compile(r"(?P<first>\d{12})(?:-(?P<last>\d{12})|-(?P<writer>[a-z2-7]{16}))?")
-_MARKER = re.compile(r"lock-[0-9A-HJKMNP-TV-Z]{26}")
+_MARKER = re.compile(r"(lock-[0-9A-HJKMNP-TV-Z]{26})(-2)?")
+_RECEIPT = "receipt-"
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,11 @@ def joined_name(first: int, last: int) -> str:
     return str(SegmentName(first, last))
 
 
+def calls_name(first: int, last: int) -> str:
+    """Return the name of the segment that holds exactly these calls."""
+    return entry_name(first) if first == last else joined_name(first, last)
+
+
 def parse_segment_name(name: str) -> SegmentName | None:
     """Return what a segment's name says; None for a name of another form."""
     match = _NAME.fullmatch(name)
@@ -68,14 +75,66 @@ def parse_segment_name(name: str) -> SegmentName | None:
     return SegmentName(first, last, match["writer"] or "")
 
 
-def lock_marker(ulid: str) -> str:
-    """Return the name of an object that says: look for locks."""
-    return f"lock-{ulid}"
+def lock_markers(ulid: str) -> tuple[str, str]:
+    """Return the names of two objects that say: look for locks. One of them may be lost."""
+    return f"lock-{ulid}", f"lock-{ulid}-2"
 
 
 def is_lock_marker(name: str) -> bool:
     """Return whether an object says that the scope has, or had, locks."""
     return _MARKER.fullmatch(name) is not None
+
+
+def lost_markers(names: Collection[str]) -> list[str]:
+    """Return the lock markers of which only the other one of the two is there."""
+    found = [match for match in map(_MARKER.fullmatch, names) if match]
+    pairs = {name for match in found for name in (match[1], f"{match[1]}-2")}
+    return sorted(pairs.difference(names))
+
+
+def receipt_name(entry: str) -> str:
+    """Return the name of the receipt of an entry, which says that it was written."""
+    return _RECEIPT + entry
+
+
+def entry_of_receipt(name: str) -> SegmentName | None:
+    """Return which entry an object says was written; None for a name of another form."""
+    if not name.startswith(_RECEIPT):
+        return None
+    entry = parse_segment_name(name[len(_RECEIPT) :])
+    return None if entry is None or entry.is_joined else entry
+
+
+def confirmed(names: Iterable[str]) -> frozenset[str]:
+    """Return the names of the entries that have a receipt."""
+    return frozenset(str(entry) for entry in map(entry_of_receipt, names) if entry is not None)
+
+
+def is_own_name(name: str) -> bool:
+    """Return whether an object of this name belongs to a manifest."""
+    return any(form(name) for form in (parse_segment_name, is_lock_marker, entry_of_receipt))
+
+
+def lost_entries(names: Collection[str]) -> list[SegmentName]:
+    """Return the entries that a receipt names, and that no later one and no joined segment shows.
+
+    Args:
+        names: Of everything in the manifest.
+    """
+    last = last_number(names)
+    found = [entry for entry in map(entry_of_receipt, names) if entry is not None]
+    # An entry of its own name, with a writer, is never joined; any other is, with its number.
+    return sorted(
+        (e for e in found if (str(e) not in names if e.writer else e.first > last)),
+        key=lambda entry: (entry.first, entry.writer),
+    )
+
+
+def outdated_receipts(names: Iterable[str]) -> list[str]:
+    """Return the receipts of numbered entries that a later one makes needless."""
+    found = [e for e in map(entry_of_receipt, names) if e is not None and not e.writer]
+    newest = max((entry.first for entry in found), default=0)
+    return [receipt_name(str(entry)) for entry in found if entry.first < newest]
 
 
 def last_number(names: Iterable[str]) -> int:
@@ -105,10 +164,11 @@ def plan_reading(names: Iterable[str], after: int = 0, until: int | None = None)
     33 to 64 leads from the state after call 50 to the state after call 64 too.
 
     Args:
-        names: Of all segments that are there; others are ignored.
+        names: Of everything that is there.
         after: The last call that the reader already knows.
-        until: The last call to read; by default the last there is.
+        until: The last call to read; by default the last there is, or that a receipt names.
     """
+    names = frozenset(names)
     entries: dict[int, list[str]] = {}
     joined: list[SegmentName] = []
     for name in names:
@@ -141,6 +201,12 @@ def plan_reading(names: Iterable[str], after: int = 0, until: int | None = None)
             following = min(starts, default=head + 1)
             missing.append((known + 1, following - 1))
             known = following - 1
+    if until is None:
+        gone = lost_entries(names)
+        if gone and gone[-1].first > head:
+            missing.append((head + 1, gone[-1].first))
+        missing += [(entry.first, entry.first) for entry in gone if entry.writer]
+        head = max([head, *(last for _, last in missing)])
     return ReadingPlan(tuple(chosen), head, tuple(missing))
 
 

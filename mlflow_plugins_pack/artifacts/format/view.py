@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -149,36 +149,69 @@ def _outermost(locks: Iterable[Lock]) -> Lock | None:
     return min(locks, key=lambda lock: (lock.path, lock.reason), default=None)
 
 
-def merge(segments: Iterable[Segment]) -> View:
+def merge(segments: Iterable[Segment], confirmed: Collection[str] = ()) -> View:
     """Return the state that segments lead to from nothing.
 
     Args:
         segments: In any order.
+        confirmed: The entries that have a receipt.
     """
-    return advance(View(), segments)
+    return advance(View(), segments, confirmed)
 
 
-def advance(view: View, segments: Iterable[Segment]) -> View:
+def advance(view: View, segments: Iterable[Segment], confirmed: Collection[str] = ()) -> View:
     """Return the state that segments lead to from a state, which is left as it was.
 
     A joined segment that begins with the first call holds the whole state; any other one says
-    what its calls changed.
+    what its calls changed. A lock whose number others may have too holds only with its receipt.
     """
     ordered = sorted(segments, key=_order)
-    voided = {
-        operation.voids
-        for segment in ordered
-        for operation in segment.operations
-        if isinstance(operation, Unlock) and operation.voids
-    }
+    voided = voided_entries(ordered)
     new = view.copy()
     for segment in ordered:
         if segment.name in voided:
             continue
         if segment.numbers.is_joined and segment.numbers.first == 1:
             new = view.without_files()
-        new.apply(segment.operations)
+        holds = not segment.numbers.writer or segment.name in confirmed
+        new.apply(o for o in segment.operations if _has_effect(o, locks_hold=holds))
     return new
+
+
+def _has_effect(operation: Operation, *, locks_hold: bool) -> bool:
+    if isinstance(operation, Unlock):
+        # A lock that was taken back never held; another one for the same reason may.
+        return not operation.voids
+    return locks_hold or not isinstance(operation, Lock)
+
+
+def voided_entries(segments: Iterable[Segment]) -> frozenset[str]:
+    """Return the names of entries whose locks their lockers took back."""
+    return frozenset(
+        operation.voids
+        for segment in segments
+        for operation in segment.operations
+        if isinstance(operation, Unlock) and operation.voids
+    )
+
+
+def bound_by_locks(segments: Iterable[Segment]) -> Iterator[FileEntry]:
+    """Yield the files that locks bind which were not released, whether they hold yet or not.
+
+    Where calls are not numbered without gaps, a deletion that overlaps a lock may be visible
+    before the lock is: what it binds must stay.
+    """
+    ordered = sorted(segments, key=_order)
+    voided = voided_entries(ordered)
+    bound: dict[Lock, list[FileEntry | Folder]] = {}
+    for segment in ordered:
+        for operation in segment.operations:
+            if isinstance(operation, Lock) and segment.name not in voided:
+                bound.setdefault(operation, []).extend(operation.binds)
+            elif isinstance(operation, Unlock) and not operation.voids:
+                bound.pop(Lock(operation.path, operation.reason), None)
+    for entries in bound.values():
+        yield from (entry for entry in entries if isinstance(entry, FileEntry))
 
 
 def _order(segment: Segment) -> tuple[int, int, str]:

@@ -72,8 +72,8 @@ def _needed(
 ) -> Iterator[tuple[FileIdentity, int, Chunk]]:
     where = scope
     try:
-        for path, entry in store.manifests.view(scope).files.items():
-            where = object_keys.join(scope, path)
+        for entry in store.manifests.needed_files(scope):
+            where = object_keys.join(scope, entry.path)
             identity = (entry.sha256, entry.recipe or entry.chunks)
             if entry.inline is not None or identity in seen:
                 continue

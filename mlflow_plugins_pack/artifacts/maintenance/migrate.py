@@ -21,8 +21,13 @@ from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.store.opening import find_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
-from mlflow_plugins_pack.errors import ArtifactNotFoundError, ArtifactPathError
+from mlflow_plugins_pack.errors import (
+    ArtifactNotFoundError,
+    ArtifactPathError,
+    ForeignDataError,
+)
 
+_OWN_FOLDERS = frozenset({object_keys.OWN_FOLDER, object_keys.SEGMENT_FOLDER})
 _BATCH_FILES = 200
 _BATCH_BYTES = 256 * 1024 * 1024
 
@@ -80,8 +85,8 @@ def copy_artifacts(
             f"There is no artifact store at {source_uri}. Nothing was copied. Check the URI."
         )
     source, target = get_artifact_repository(source_uri), get_artifact_repository(target_uri)
-    there = {file.path: file.size for file in _walk(target)}
-    files = list(_walk(source))
+    there = _sizes(target)
+    files = list(_walk(source, is_ours=is_ours(source_uri)))
     begin(len(files))
     copied = Copied()
     for batch in _batches(files):
@@ -99,12 +104,22 @@ def copy_artifacts(
     return copied
 
 
-def _walk(repository: Any) -> Iterator[_File]:
+def _sizes(target: Any) -> dict[str, int]:
+    try:
+        return {file.path: file.size for file in _walk(target, is_ours=True)}
+    except ForeignDataError:
+        # What stock left in this folder is about to be taken into the store.
+        return {}
+
+
+def _walk(repository: Any, *, is_ours: bool) -> Iterator[_File]:
     waiting: list[str | None] = [None]
     while waiting:
         for info in repository.list_artifacts(waiting.pop()):
             if info.is_dir:
-                waiting.append(info.path)
+                # A store's own objects may be next to what stock left there.
+                if is_ours or not _OWN_FOLDERS.intersection(info.path.split("/")):
+                    waiting.append(info.path)
             else:
                 yield _File(info.path, info.file_size or 0)
 

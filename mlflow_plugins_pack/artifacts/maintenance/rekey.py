@@ -73,7 +73,7 @@ def rekey(
             f"--encrypt` and copy this one into it with `mlflow-pack artifacts migrate`."
         )
     keyring = store.keyring
-    keys = keyring.load()
+    keys = keyring.load(all_copies=True)
     masters = read_master_keys()
     done = Rekeyed(masters[0].name)
     with lease(store) as held:
@@ -109,8 +109,10 @@ def _staying(keyring: Keyring, masters: list[MasterKey]) -> list[MasterKey]:
 
 
 def _write_keyrings(keyring: Keyring, masters: list[MasterKey], keys: StoreKeys) -> None:
+    faults = keyring.faults()
     for master in masters:
-        if keyring.read(master) != keys:
+        is_whole = not any(key.rpartition("/")[2].startswith(master.name) for key in faults)
+        if not is_whole or keyring.read(master) != keys:
             keyring.write(master, keys)
 
 

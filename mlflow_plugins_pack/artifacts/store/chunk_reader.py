@@ -121,10 +121,12 @@ def inconsistent(store: Store, entry: FileEntry, what: str) -> ArtifactCorruptEr
 
 def unreadable(store: Store, entry: FileEntry, chunk: Chunk) -> ArtifactCorruptError:
     """Return the error for a chunk of which no good copy exists."""
+    # A collection may have moved it: then it is missing where the index says.
+    packs = {place.pack for place in store.index.cache.find_places(chunk.id)} or {chunk.pack}
+    where = ", ".join(sorted(map(object_keys.pack_key, packs)))
     return ArtifactCorruptError(
         f"The artifact {entry.path!r} cannot be read: its chunk {chunk.id.hex()} is missing "
-        f"or damaged in the pack {object_keys.pack_key(chunk.pack)}, and the store has no other "
-        "copy. "
+        f"or damaged in the pack {where}, and the store has no other copy. "
         f"Nothing was written to the destination. Restore the pack from a backup; or run "
         f"`mlflow-pack artifacts fsck --read-data --repair-index {store.location.uri}`, which "
         f"lists all that is affected and makes the store forget the damaged copy, and log the "

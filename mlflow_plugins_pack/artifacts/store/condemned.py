@@ -14,6 +14,7 @@ from mlflow_plugins_pack.artifacts.format.condemned_list import (
 )
 from mlflow_plugins_pack.artifacts.store.index_cache import IndexCache
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
+from mlflow_plugins_pack.errors import ArtifactCorruptError
 
 
 class CondemnedPacks:
@@ -38,15 +39,28 @@ class CondemnedPacks:
         for name in self.written():
             known = None if fresh else self._lists.get(name)
             try:
-                lists[name] = known or decode_list(
-                    self._objects.backend.read(self._objects.key(object_keys.condemned_key(name))),
-                    name,
-                )
+                lists[name] = known or decode_list(self._read(name), name)
             except ObjectMissingError:
                 # Removed between listing and reading, long after its packs were.
                 continue
         self._lists = lists
         return dict(lists)
+
+    def check(self) -> tuple[frozenset[bytes], dict[str, str]]:
+        """Return the packs of the lists that can be read, and why each other list cannot."""
+        packs: set[bytes] = set()
+        damaged: dict[str, str] = {}
+        for name in self.written():
+            try:
+                packs |= decode_list(self._read(name), name).packs
+            except ObjectMissingError:
+                continue
+            except ArtifactCorruptError as exc:
+                damaged[name] = exc.message
+        return frozenset(packs), damaged
+
+    def _read(self, name: str) -> bytes:
+        return self._objects.backend.read(self._objects.key(object_keys.condemned_key(name)))
 
     def written(self) -> dict[str, float]:
         """Return when each list was last written, in seconds since 1970 by the storage's clock."""
@@ -70,7 +84,7 @@ class CondemnedPacks:
     def write(self, name: str, condemned: CondemnedList) -> None:
         """Create or replace a list."""
         self._objects.backend.write(
-            self._objects.key(object_keys.condemned_key(name)), encode_list(condemned)
+            self._objects.key(object_keys.condemned_key(name)), encode_list(condemned, name)
         )
 
     def remove(self, name: str) -> None:

@@ -7,6 +7,7 @@ import itertools
 from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.backends.base import Backend
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.format_file import DamagedFormatError
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import ForeignDataError
 
@@ -21,10 +22,14 @@ def refuse_foreign_data(backend: Backend, root: Location) -> None:
 
     Raises:
         ForeignDataError: If one of them was written by stock MLflow or belongs to a store.
+        DamagedFormatError: If there is a store whose format file is missing.
     """
     prefix = f"{root.path}/" if root.path else ""
     for stored in itertools.islice(backend.list(prefix), _LOOKED_AT):
         key = stored.key[len(prefix) :]
+        if _tells_of_store(key):
+            refuse_lost_format(backend, root)
+            continue
         above, own, _ = f"/{key}".partition(f"/{object_keys.OWN_FOLDER}/")
         if own:
             if not above:
@@ -40,8 +45,59 @@ def refuse_foreign_data(backend: Backend, root: Location) -> None:
             raise _stock_data(root, stored.key)
 
 
-def refuse_stock_data(backend: Backend, place: Location) -> None:
+def _tells_of_store(key: str) -> bool:
+    """Return whether a key, relative to a store, is of something that is there after the format."""
+    written = (object_keys.PACK_PREFIX, object_keys.INDEX_PREFIX, object_keys.DAMAGED_PREFIX)
+    return key.startswith(written) or object_keys.scope_of_key(key) is not None
+
+
+def refuse_lost_format(backend: Backend, root: Location) -> None:
+    """Refuse to take a store for none whose format file is missing.
+
+    Raises:
+        DamagedFormatError: If it is; not if another process has written it by now.
+    """
+    if backend.size(object_keys.join(root.path, object_keys.FORMAT_KEY)) is None:
+        raise DamagedFormatError(
+            f"{object_keys.FORMAT_KEY} of the artifact store {root.uri} is missing, though the "
+            f"store holds data. Nothing was read or written. Run `mlflow-pack artifacts init "
+            f"--restore {root.uri}`, which writes the file again."
+        )
+
+
+def refuse_data_without_store(backend: Backend, place: Location, root: Location) -> None:
+    """Refuse to show a folder as empty that is in no store, but has data in it.
+
+    Args:
+        backend: The storage.
+        place: The folder.
+        root: Where its store would be.
+
+    Raises:
+        ForeignDataError: If stock MLflow left artifacts there.
+        DamagedFormatError: If they were stored, and the store's format file is missing.
+    """
+    prefix = f"{place.path}/" if place.path else ""
+    for stored in backend.list(prefix):
+        parts = stored.key[len(prefix) :].split("/")
+        if object_keys.SEGMENT_FOLDER in parts or object_keys.OWN_FOLDER in parts[:-1]:
+            for path in object_keys.ancestors(place.path):
+                own = object_keys.join(path, object_keys.OWN_FOLDER) + "/"
+                if next(iter(backend.list(own)), None) is not None:
+                    root = place.at(path)
+                    break
+            refuse_lost_format(backend, root)
+            return
+    refuse_stock_data(backend, place, root)
+
+
+def refuse_stock_data(backend: Backend, place: Location, root: Location | None = None) -> None:
     """Refuse to show a folder as empty in which stock MLflow left artifacts.
+
+    Args:
+        backend: The storage.
+        place: The folder.
+        root: What is to be copied, if the folder is in no store.
 
     Raises:
         ForeignDataError: If it did.
@@ -49,14 +105,25 @@ def refuse_stock_data(backend: Backend, place: Location) -> None:
     prefix = f"{place.path}/" if place.path else ""
     for stored in backend.list(prefix):
         parts = stored.key[len(prefix) :].split("/")
-        if not {object_keys.OWN_FOLDER, object_keys.SEGMENT_FOLDER}.intersection(parts):
-            raise _stock_data(place, stored.key)
+        if {object_keys.OWN_FOLDER, object_keys.SEGMENT_FOLDER}.intersection(parts):
+            continue
+        if root is not None:
+            raise _stock_data(root, stored.key)
+        stock = uris.to_stock(uris.ARTIFACT_WORD, place.uri)
+        raise ForeignDataError(
+            f"{place.uri} has artifacts that were stored without the pack, such as "
+            f"{stored.key!r}; the store does not hold them. Nothing was read or written. Take them "
+            f"into the store with `mlflow-pack artifacts import {stock} {place.uri}`, which leaves "
+            f"them where they are."
+        )
 
 
-def _stock_data(place: Location, key: str) -> ForeignDataError:
-    stock = uris.to_stock(uris.ARTIFACT_WORD, place.uri)
+def _stock_data(root: Location, key: str) -> ForeignDataError:
+    stock = uris.to_stock(uris.ARTIFACT_WORD, root.uri)
+    near = f"{root.uri}{'-' if root.path else '/'}store"
     return ForeignDataError(
-        f"{place.uri} has artifacts that were stored without the pack, such as {key!r}; they are "
+        f"{root.uri} has artifacts that were stored without the pack, such as {key!r}; they are "
         f"not part of a store. Nothing was read or written. Copy them with `mlflow-pack artifacts "
-        f"import {stock} TARGET` to a TARGET next to it and use that, or go on with {stock}."
+        f"import {stock} TARGET` to a TARGET next to it, such as {near}, and use that; or go on "
+        f"with {stock}."
     )

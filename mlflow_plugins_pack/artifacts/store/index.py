@@ -22,6 +22,7 @@ from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.store.condemned import CondemnedPacks
 from mlflow_plugins_pack.artifacts.store.index_cache import IndexCache
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
+from mlflow_plugins_pack.artifacts.store.packs import Packs
 from mlflow_plugins_pack.errors import ArtifactCorruptError, PackError
 
 _logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class Index:
         self._small_deltas: dict[str, int] = {}
         self._refreshed = -math.inf
         self._gone_packs: set[bytes] = set()
+        self._packs = Packs(objects)
+        self._unlisted: dict[bytes, list[Chunk]] = {}
 
     # --- looking up ---
 
@@ -87,6 +90,7 @@ class Index:
     def places_of(self, chunk: Chunk) -> Iterator[Chunk]:
         """Yield places of a chunk other than the one given: a place in a manifest may grow old."""
         tried = {chunk}
+        yield from self._unlisted.get(chunk.id, ())
         for attempt in range(_RELISTS):
             # More than once: it may be moved again between looking it up and reading it.
             if attempt == _RELISTS - 1:
@@ -98,6 +102,23 @@ class Index:
                 if place not in tried:
                     tried.add(place)
                     yield place
+        self._read_unlisted()
+        yield from self._unlisted.get(chunk.id, ())
+
+    def _read_unlisted(self) -> None:
+        """Learn what the packs hold that no index object lists: one that did may be lost."""
+        known = self.cache.packs()
+        found: dict[bytes, list[Chunk]] = {}
+        for name, stored in self._packs.stored().items():
+            if name in known:
+                continue
+            try:
+                records, _ = self._packs.table(name, stored.size)
+            except (ObjectMissingError, ArtifactCorruptError):
+                continue
+            for record in records:
+                found.setdefault(record.id, []).append(record.at(name))
+        self._unlisted = found
 
     def note_gone(self, pack: bytes) -> None:
         """Remember that a pack does not exist, so that its chunks are not asked for one by one."""

@@ -130,6 +130,12 @@ class IndexCache:
         with self._lock:
             return self._guarded(self._replaced)
 
+    def packs(self) -> set[bytes]:
+        """Return the names of all packs that are known."""
+        query = "SELECT name FROM packs WHERE name IS NOT NULL"
+        with self._lock:
+            return self._guarded(lambda db: {row[0] for row in db.execute(query)})
+
     def forget(self, packs: Iterable[bytes], files: Iterable[bytes]) -> None:
         """Forget all places in packs that turned out to be gone, and files that need them."""
         with self._lock:

@@ -1,7 +1,8 @@
 """The keys of encrypted stores: master keys come from settings, all others from the store.
 
 A master key only opens the store's keyring, ``.cas/keys/<store id>/<name of the master key>``, so
-a change of master key rewrites no data. No key is ever put into a message, a log or
+a change of master key rewrites no data. Without its keyring a store is lost, so there are two
+copies of it, the other with ``-2`` at the end. No key is ever put into a message, a log or
 the representation of an object.
 """
 
@@ -14,6 +15,7 @@ import shlex
 import stat
 import subprocess
 from collections.abc import Callable
+from functools import partial
 
 from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
@@ -28,6 +30,7 @@ from mlflow_plugins_pack.artifacts.format.encryption import (
 from mlflow_plugins_pack.artifacts.format.xaes import KEY_BYTES
 from mlflow_plugins_pack.errors import ArtifactKeyError, ConfigurationError
 
+_SECOND = "-2"
 _COMMAND_SECONDS = 60
 _MAX_KEY_TEXT = 4096
 _FORM = "a key is 32 random bytes in base64 or hex, such as `openssl rand -base64 32` prints"
@@ -159,15 +162,19 @@ class Keyring:
         self._backend, self._root, self._uri = backend, root, uri
         self._prefix = f"{object_keys.KEYS_PREFIX}{store_id}/"
 
-    def load(self) -> StoreKeys:
+    def load(self, *, all_copies: bool = False) -> StoreKeys:
         """Return the store's keys, opened by the newest configured master key that fits.
+
+        Args:
+            all_copies: Read both copies and return the newer one; else the second only if the
+                first is missing or damaged.
 
         Raises:
             ArtifactKeyError: If no key is configured, or none of them opens the store.
         """
         masters = read_master_keys()
         for master in masters:
-            keys = self.read(master)
+            keys = self.read(master, all_copies=all_copies)
             if keys is not None:
                 return keys
         there = ", ".join(self.names()) or "none (its keyring is gone)"
@@ -179,30 +186,63 @@ class Keyring:
             f"{settings.ARTIFACT_KEYS.name} to where that key is."
         )
 
-    def read(self, master: MasterKey) -> StoreKeys | None:
+    def read(self, master: MasterKey, *, all_copies: bool = False) -> StoreKeys | None:
         """Return the keys that a master key opens, None if the store does not know it.
 
         Raises:
-            ArtifactKeyError: If the keyring object of that name cannot be opened.
+            ArtifactKeyError: If neither of its keyring objects can be opened.
         """
-        key = self._prefix + master.name
-        try:
-            data = self._backend.read(object_keys.join(self._root, key))
-        except ObjectMissingError:
-            return None
-        keys = unwrap_keys(master.secret, key, data)
-        if keys is None:
+        good: list[StoreKeys] = []
+        damaged = ""
+        for key in self._copies(master.name):
+            try:
+                keys = self._read_copy(master, key)
+            except ObjectMissingError:
+                continue
+            if keys is None:
+                damaged = key
+            elif not all_copies:
+                return keys
+            else:
+                good.append(keys)
+        if damaged and not good:
             raise ArtifactKeyError(
-                f"The keyring {key} of the artifact store {self._uri} is damaged or was put there "
-                f"by someone else. Nothing was read or written. Restore it from a backup."
+                f"The keyring {damaged} of the artifact store {self._uri} is damaged or was put "
+                f"there by someone else, and there is no good copy of it. Nothing was read or "
+                f"written. Restore it from a backup."
             )
-        return keys
+        return max(good, key=lambda keys: len(keys.data), default=None)
+
+    def faults(self) -> dict[str, str]:
+        """Return what is wrong with each keyring object that is missing, damaged or outdated."""
+        found: dict[str, str] = {}
+        given = {master.name: master for master in read_master_keys()}
+        for name in self.names():
+            newest = self.read(given[name], all_copies=True) if name in given else None
+            for key in self._copies(name):
+                try:
+                    if newest is None:
+                        self._backend.read(object_keys.join(self._root, key))
+                    elif self._read_copy(given[name], key) != newest:
+                        found[key] = "this copy of the keyring is damaged or outdated"
+                except ObjectMissingError:
+                    found[key] = "this copy of the keyring is missing"
+        return found
+
+    def _copies(self, name: str) -> tuple[str, str]:
+        return self._prefix + name, f"{self._prefix}{name}{_SECOND}"
+
+    def _read_copy(self, master: MasterKey, key: str) -> StoreKeys | None:
+        data = self._backend.read(object_keys.join(self._root, key))
+        return unwrap_keys(master.secret, self._prefix + master.name, data)
 
     def write(self, master: MasterKey, keys: StoreKeys) -> None:
         """Let a master key open the store, and see that it does."""
-        key = self._prefix + master.name
-        self._backend.write(object_keys.join(self._root, key), wrap_keys(master.secret, key, keys))
-        if self.read(master) != keys:
+        sealed = wrap_keys(master.secret, self._prefix + master.name, keys)
+        for key in self._copies(master.name):
+            self._backend.write(object_keys.join(self._root, key), sealed)
+            if self._read_copy(master, key) == keys:
+                continue
             raise ArtifactKeyError(
                 f"The keyring {key} of {self._uri} reads back different. No other keyring was "
                 f"touched. Run the command again."
@@ -211,12 +251,14 @@ class Keyring:
     def names(self) -> list[str]:
         """Return the names of all master keys that open the store."""
         prefix = object_keys.join(self._root, self._prefix)
-        return sorted(stored.key[len(prefix) :] for stored in self._backend.list(prefix))
+        listed = (stored.key[len(prefix) :] for stored in self._backend.list(prefix))
+        return sorted({name.removesuffix(_SECOND) for name in listed})
 
     def remove(self, names: list[str]) -> None:
         """Let master keys open the store no longer."""
-        self._backend.delete(object_keys.join(self._root, self._prefix + name) for name in names)
+        keys = (key for name in names for key in self._copies(name))
+        self._backend.delete(object_keys.join(self._root, key) for key in keys)
 
     def sealer(self) -> KeyedSealer:
         """Return what seals and opens with the store's keys."""
-        return KeyedSealer(self.load(), self.load)
+        return KeyedSealer(self.load(), partial(self.load, all_copies=True))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -19,18 +19,17 @@ from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
 from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import (
-    Operation,
-    Segment,
-)
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Operation, Segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     joins_due,
+    outdated_receipts,
     parse_segment_name,
     plan_reading,
+    receipt_name,
     superseded,
 )
-from mlflow_plugins_pack.artifacts.format.view import View
+from mlflow_plugins_pack.artifacts.format.view import View, bound_by_locks
 from mlflow_plugins_pack.artifacts.store.commit_turns import CommitTurns
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO, steady_seconds
@@ -156,6 +155,14 @@ class Manifests:
         self._remember(scope, replace(head, seen_at=now))
         return True
 
+    def needed_files(self, scope: str) -> Iterator[FileEntry]:
+        """Yield the files of which a collection keeps the bytes."""
+        yield from self.view(scope).files.values()
+        if not self._objects.format.is_numbered:
+            names = [name for name in self._io.list(scope) if parse_segment_name(name)]
+            segments = self._io.read_all(scope, names)
+            yield from bound_by_locks(segment for segment in segments if segment is not None)
+
     def segment_names(self, scope: str) -> list[str]:
         """Return the names of all segments of a scope, those that others hold too included."""
         return sorted(name for name in self._io.list(scope) if parse_segment_name(name))
@@ -181,7 +188,8 @@ class Manifests:
         """Find out after which call the next one would come, if that is not known already."""
         if self._objects.format.is_numbered:
             self._forget_lost(scope)
-            self._remember(scope, self._io.run(scope, numbered.locate(self._heads.get(scope))))
+            known = self._heads.get(scope)
+            self._remember(scope, self._io.run(scope, numbered.locate(scope, known)))
 
     def commit(self, scope: str, operations: Sequence[Operation]) -> None:
         """Make operations take effect, after everything that is committed by now.
@@ -222,6 +230,8 @@ class Manifests:
             self._forget_lost(scope)
         with self._turns.alone(scope):
             number = self._commit(scope, decide, needs_view=needs_view, locks=locks)
+        if locks:
+            self._io.write_receipt_now(scope)
         self._join_due(scope, number)
 
     def _commit(
@@ -260,14 +270,26 @@ class Manifests:
             self._try_to_join(scope, first, last)
 
     def tidy(self, scope: str) -> None:
-        """Join all segments of a scope, if it holds nothing or takes many to read."""
+        """Write the last call's receipt; join all segments of a scope that is empty or has many."""
         if not self._objects.format.is_numbered:
             return
-        plan = plan_reading(self._io.list(scope))
+        names = self._io.list(scope)
+        plan = plan_reading(names)
+        if plan.missing:
+            return
+        self._write_receipt(scope, names, plan.head)
         if len(plan.names) > JOIN_FROM_SEGMENTS or (
             len(plan.names) > 1 and self.view(scope).is_empty()
         ):
             self._try_to_join(scope, 1, plan.head)
+
+    def _write_receipt(self, scope: str, names: Collection[str], number: int) -> None:
+        """Write the receipt of the last call, if its writer did not, and remove older ones."""
+        receipt = receipt_name(entry_name(number))
+        if number and receipt not in names:
+            self._io.mark(scope, receipt)
+        outdated = outdated_receipts((*names, receipt))
+        self._objects.backend.delete(self._io.key(scope, name) for name in outdated)
 
     def _try_to_join(self, scope: str, first: int, last: int) -> None:
         try:
@@ -297,8 +319,8 @@ class Manifests:
         Raises:
             ArtifactCorruptError: If it is damaged.
         """
-        place = object_keys.parse_segment_key(key)
-        return None if place is None else self._io.read(place.scope, place.name)
+        scope = object_keys.scope_of_key(key)
+        return None if scope is None else self._io.read(scope, key.rpartition("/")[2])
 
     def remove(self, scope: str, names: Sequence[str]) -> None:
         """Remove segments that are `removable`."""

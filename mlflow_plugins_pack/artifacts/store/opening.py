@@ -23,7 +23,10 @@ from mlflow_plugins_pack.artifacts.format.format_file import (
     decode_format,
     encode_format,
 )
-from mlflow_plugins_pack.artifacts.store.foreign_data import refuse_foreign_data
+from mlflow_plugins_pack.artifacts.store.foreign_data import (
+    refuse_data_without_store,
+    refuse_foreign_data,
+)
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring, read_master_keys
 from mlflow_plugins_pack.artifacts.store.reserve import keep_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -112,6 +115,17 @@ def _remember(backend: Backend, root: Location, data: bytes) -> Store:
             store = _stores[key] = Store(backend, root, store_format)
         store.backend = backend
         return store
+
+
+def refuse_missing_store(location: Location) -> None:
+    """Refuse to take a location for empty that is in no store and has data.
+
+    Raises:
+        ForeignDataError: If stock MLflow left artifacts there.
+        DamagedFormatError: If the format file of its store is missing.
+    """
+    root = location.at(_root_of(location))
+    refuse_data_without_store(backend_of(location), location, root)
 
 
 def forget_store(store: Store) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import random
 import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from cachetools import LRUCache
 
-from mlflow_plugins_pack.artifacts import thread_pools
+from mlflow_plugins_pack.artifacts import deferred, thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stored
 from mlflow_plugins_pack.artifacts.commit import requests
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -25,9 +27,10 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
 )
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     bytes_to_read,
-    is_lock_marker,
-    lock_marker,
+    is_own_name,
+    lock_markers,
     parse_segment_name,
+    receipt_name,
 )
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.errors import ArtifactCorruptError
@@ -52,6 +55,7 @@ class SegmentIO:
         self._objects = objects
         self.sizes: LRUCache[str, int] = LRUCache(_SIZES)
         self._written: LRUCache[tuple[str, str], Segment] = LRUCache(_REMEMBERED_SEGMENTS)
+        self._receipts: LRUCache[str, str] = LRUCache(_SIZES)
         self._guard = threading.Lock()
 
     def run(self, scope: str, protocol: requests.Protocol[T]) -> T:
@@ -73,8 +77,14 @@ class SegmentIO:
         if isinstance(request, requests.CreateSegment):
             return self._create(scope, request)
         if isinstance(request, requests.MarkLocked):
-            self._objects.backend.write(self.key(scope, lock_marker(_new_ulid())), b"")
+            for name in lock_markers(_new_ulid()):
+                self.mark(scope, name)
             return None
+        if isinstance(request, requests.Confirm):
+            self.mark(scope, receipt_name(request.name))
+            return None
+        if isinstance(request, requests.ListAges):
+            return self._list_ages(scope)
         if isinstance(request, requests.Clock):
             return steady_seconds()
         if isinstance(request, requests.NewWriter):
@@ -109,10 +119,10 @@ class SegmentIO:
         return [known[n] if n in known else reading[n].result() for n in request.names]
 
     def list(self, scope: str) -> dict[str, Stored]:
-        """Return all segments and lock markers of a scope, by name."""
+        """Return all segments, lock markers and receipts of a scope, by name."""
         prefix = self.key(scope, "")
         listed = ((s.key[len(prefix) :], s) for s in self._objects.backend.list(prefix))
-        found = {n: s for n, s in listed if parse_segment_name(n) or is_lock_marker(n)}
+        found = {name: stored for name, stored in listed if is_own_name(name)}
         self.sizes[scope] = bytes_to_read({name: stored.size for name, stored in found.items()})
         return found
 
@@ -129,9 +139,9 @@ class SegmentIO:
                 continue
             for stored in objects.backend.list(f"{prefix}{name}/"):
                 inner = object_keys.relative_to(stored.key, objects.location.path)
-                segment = object_keys.parse_segment_key(inner or "")
-                if segment is not None:
-                    yield segment.scope
+                scope = object_keys.scope_of_key(inner or "")
+                if scope is not None:
+                    yield scope
 
     def holders_in(self, scope: str, names: Iterable[str]) -> set[str]:
         """Return the keys of the entries whose bytes some segments refer to.
@@ -149,6 +159,12 @@ class SegmentIO:
                     if isinstance(entry, FileEntry) and entry.is_held and entry.inline is None
                 )
         return held
+
+    def _list_ages(self, scope: str) -> dict[str, float]:
+        """Return how many seconds before the newest object each one was written."""
+        found = self.list(scope)
+        newest = max((stored.modified for stored in found.values()), default=0.0)
+        return {name: newest - stored.modified for name, stored in found.items()}
 
     def key(self, scope: str, name: str) -> str:
         """Return the backend's key of a segment or marker."""
@@ -169,6 +185,33 @@ class SegmentIO:
         except ObjectMissingError:
             return None
 
+    def mark(self, scope: str, name: str) -> None:
+        """Write an object that says all it has to say by its name."""
+        self._objects.backend.write(self.key(scope, name), b"")
+
+    def write_receipt_now(self, scope: str) -> None:
+        """Write the receipt of this process's last entry, if that is still to be done."""
+        deferred.now((id(self), scope))
+
+    def _write_receipt_later(self, scope: str, entry: str) -> None:
+        """Write down soon that an entry was written, should it be lost before another follows."""
+        # An entry with a writer may share its number with others, so that each has a receipt.
+        key = (id(self), scope, entry) if "-" in entry else (id(self), scope)
+        deferred.later(key, partial(self._write_receipt, scope, entry))
+
+    def _write_receipt(self, scope: str, entry: str) -> None:
+        # Where the storage was wiped or set back meanwhile, it is known what is lost.
+        if self._objects.backend.size(self.key(scope, entry)) is None:
+            return
+        self.mark(scope, receipt_name(entry))
+        if "-" in entry:
+            return
+        with self._guard:
+            before = self._receipts.pop(scope, None)
+            self._receipts[scope] = receipt_name(entry)
+        if before is not None and before < receipt_name(entry):
+            self._objects.backend.delete([self.key(scope, before)])
+
     def _read_segment(self, scope: str, name: str) -> Segment:
         data = self._objects.read_object(object_keys.segment_key(scope, name))
         return decode_segment(data, scope, name)
@@ -182,16 +225,19 @@ class SegmentIO:
         segment = decode_segment(encoded, scope, request.name)
         data = objects.sealer.seal_object(key, encoded)
         self.sizes[scope] = self.sizes.get(scope, 0) + len(data)
-        if objects.backend.write_if_absent(objects.key(key), data):
-            if len(encoded) <= _MOST_REMEMBERED_BYTES:
-                with self._guard:
-                    self._written[scope, request.name] = segment
-            return True
-        # Where the first try arrived and only its answer was lost, the second finds it there.
-        try:
-            return objects.backend.read(objects.key(key)) == data
-        except ObjectMissingError:
-            return False
+        is_new = objects.backend.write_if_absent(objects.key(key), data)
+        if is_new and len(encoded) <= _MOST_REMEMBERED_BYTES:
+            with self._guard:
+                self._written[scope, request.name] = segment
+        if not is_new:
+            # Where the first try arrived and only its answer was lost, the second finds it there.
+            with contextlib.suppress(ObjectMissingError):
+                is_new = objects.backend.read(objects.key(key)) == data
+        # Where others may have the same number, the receipt of a lock says that it holds.
+        is_pending = segment.numbers.writer and any(isinstance(o, Lock) for o in segment.operations)
+        if is_new and not segment.numbers.is_joined and not is_pending:
+            self._write_receipt_later(scope, request.name)
+        return is_new
 
 
 def steady_seconds() -> float:

@@ -16,8 +16,14 @@ from mlflow_plugins_pack.cli.parameters import DURATION
 @click.command()
 @click.argument("uri")
 @click.option("--encrypt", is_flag=True, help="Encrypt it, under MLFLOW_PACK_ARTIFACT_KEYS.")
+@click.option(
+    "--restore",
+    is_flag=True,
+    help="Write the format file, .cas/format.json, of an existing store again: it is missing or "
+    "damaged.",
+)
 @json_option
-def init(uri: str, encrypt: bool, as_json: bool) -> None:
+def init(uri: str, encrypt: bool, restore: bool, as_json: bool) -> None:
     """Make a store at URI.
 
     Stores are also made by themselves on the first write; this says beforehand whether the
@@ -27,6 +33,15 @@ def init(uri: str, encrypt: bool, as_json: bool) -> None:
     from mlflow_plugins_pack.artifacts.store.opening import create_store, find_store
 
     location = location_of(uri)
+    if restore:
+        from mlflow_plugins_pack.artifacts.maintenance.restore import restore_format
+
+        restored = restore_format(location)
+        if as_json:
+            print_json({"uri": restored.location.uri, "store_id": restored.format.store_id})
+        else:
+            echo(f"Wrote the format file of the store {restored.location.uri} again")
+        return
     existing = find_store(location)
     if existing is not None and existing.location.path != location.path:
         raise click.ClickException(

@@ -24,10 +24,11 @@ def location_of(uri: str) -> Location:
 
 def open_store(uri: str) -> Store:
     """Return the store at a cas- URI, or fail: no command but ``init`` creates one."""
-    from mlflow_plugins_pack.artifacts.store.opening import find_store
+    from mlflow_plugins_pack.artifacts.store.opening import find_store, refuse_missing_store
 
     store = find_store(location_of(uri))
     if store is None:
+        refuse_missing_store(location_of(uri))
         raise click.ClickException(
             f"There is no artifact store at {uri}. Nothing was made. Check the URI, or make one "
             f"with `mlflow-pack artifacts init`."

@@ -59,9 +59,12 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     is_lock_marker,
     joined_name,
     joins_due,
-    lock_marker,
+    lock_markers,
+    lost_markers,
+    outdated_receipts,
     parse_segment_name,
     plan_reading,
+    receipt_name,
     superseded,
 )
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
@@ -152,15 +155,57 @@ def test_default_root(path, root):
 
 def test_segment_keys_are_told_from_others():
     scope = f"1/{RUN}/artifacts"
-    for name in (entry_name(7), joined_name(1, 7)):
-        place = object_keys.SegmentPlace
+    receipt, markers = receipt_name(entry_name(7)), lock_markers(ULIDS[0])
+    for name in (entry_name(7), joined_name(1, 7), receipt, *markers):
         key = object_keys.segment_key(scope, name)
-        assert object_keys.parse_segment_key(key) == place(scope, name)
-        assert object_keys.parse_segment_key(f".m/{name}") == place("", name)
+        assert object_keys.scope_of_key(key) == scope
+        assert object_keys.scope_of_key(f".m/{name}") == ""
         for other in (key + "x", f"1/.m/{name}", f"{scope}/{name}", f"{RUN}/artifacts/.m/x"):
-            assert object_keys.parse_segment_key(other) is None
-    assert object_keys.parse_segment_key(f".m/{lock_marker(ULIDS[0])}") is None
-    assert is_lock_marker(lock_marker(ULIDS[0]))
+            assert object_keys.scope_of_key(other) is None
+    assert all(map(is_lock_marker, markers))
+    assert not is_lock_marker(receipt)
+    assert parse_segment_name(receipt) is None
+
+
+@pytest.mark.parametrize("lost", [0, 1])
+def test_either_of_two_lock_markers_stands_for_both(lost):
+    markers = lock_markers(ULIDS[0])
+    assert lost_markers([*markers, entry_name(1)]) == []
+    assert lost_markers([markers[1 - lost]]) == [markers[lost]]
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        ([entry_name(1), receipt_name(entry_name(1))], ()),
+        ([entry_name(1), receipt_name(entry_name(3))], ((2, 3),)),
+        ([receipt_name(entry_name(2))], ((1, 2),)),
+        ([joined_name(1, 4), receipt_name(entry_name(3))], ()),
+        ([entry_name(1), entry_name(3), receipt_name(entry_name(4))], ((2, 2), (4, 4))),
+        ([entry_name(1, "a" * 16), receipt_name(entry_name(1, "b" * 16))], ((1, 1),)),
+        ([entry_name(1, "a" * 16), receipt_name(entry_name(1, "a" * 16))], ()),
+    ],
+)
+def test_receipts_tell_that_the_last_call_is_lost(names, missing):
+    assert plan_reading(names).missing == missing
+
+
+def test_lock_that_is_taken_back_releases_no_other():
+    held, tried = entry_name(2, "a" * 16), entry_name(2, "b" * 16)
+    segments = [
+        Segment("s", held, (Lock("f", "approved"),)),
+        Segment("s", tried, (Lock("f", "approved"),)),
+        Segment("s", entry_name(3, "b" * 16), (Unlock("f", "approved", voids=tried),)),
+    ]
+    assert view.merge(segments, {held}).locks == {Lock("f", "approved")}
+    assert view.merge(segments, {tried}).locks == set()
+    assert view.merge(segments).locks == set()
+
+
+def test_only_the_last_receipt_is_kept():
+    receipts = [receipt_name(entry_name(number)) for number in (3, 5, 4)]
+    assert outdated_receipts([entry_name(5), *receipts]) == [receipts[0], receipts[2]]
+    assert outdated_receipts([receipt_name(entry_name(n, "a" * 16)) for n in (1, 2)]) == []
 
 
 @given(st.integers(0, 2**48 - 1), st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))

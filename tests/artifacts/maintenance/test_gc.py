@@ -13,12 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mlflow_plugins_pack.artifacts.backends.local import LocalBackend
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.condemned_list import (
     CondemnedList,
     decode_list,
     encode_list,
 )
+from mlflow_plugins_pack.artifacts.format.manifest import Lock, Segment, Tombstone, encode_segment
+from mlflow_plugins_pack.artifacts.format.segment_names import entry_name, receipt_name
 from mlflow_plugins_pack.artifacts.maintenance import gc, lease
 from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     PackUse,
@@ -26,7 +29,7 @@ from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     must_copy,
 )
 from mlflow_plugins_pack.artifacts.store import opening
-from mlflow_plugins_pack.artifacts.store.opening import open_store
+from mlflow_plugins_pack.artifacts.store.opening import find_store, open_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import pack_writer
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
@@ -69,7 +72,7 @@ def test_many_small_packs_are_put_together():
 @given(st.frozensets(st.binary(min_size=32, max_size=32), max_size=5), st.booleans())
 def test_list_is_read_back(names, swept):
     condemned = CondemnedList(names, swept)
-    assert decode_list(encode_list(condemned), "x") == condemned
+    assert decode_list(encode_list(condemned, "x"), "x") == condemned
 
 
 @pytest.mark.parametrize(
@@ -431,3 +434,34 @@ def test_index_of_a_writer_that_slept_through_collections_is_cleaned(disk, tmp_p
     assert run_json("fsck", disk, code=1)["problems"][0]["kind"] == "index"
     assert run_json("gc", disk)["rewritten_index"] > 0
     assert run_json("fsck", disk, "--read-data")["problems"] == []
+
+
+def test_bytes_that_a_lock_binds_stay_while_it_is_taken(tmp_path, monkeypatch):
+    """A deletion may be visible, where calls are listed, between a lock's entry and its receipt."""
+    monkeypatch.setattr(LocalBackend, "creates_exclusively", lambda self, folder: False)
+    root = f"cas-file://{tmp_path}/store"
+    repository = get_artifact_repository(new_run_uri(root))
+    repository.log_artifact(write(tmp_path, "model", random_bytes(MIB)))
+    store = find_store(parse_location(root))
+    assert store is not None
+    assert not store.format.is_numbered
+    (scope,) = store.manifests.scopes_under("")
+    view = store.manifests.view(scope)
+    taken = Lock("model", "approved", view.bound_by("model"))
+    for name, operation in (
+        (entry_name(2, "a" * 16), taken),
+        (entry_name(2, "b" * 16), Tombstone("model")),
+    ):
+        key = object_keys.segment_key(scope, name)
+        store.write_object(key, encode_segment(Segment(scope, name, (operation,))))
+    assert listing(repository) == []
+    run("gc", root, "--grace", "0s")
+    receipt = object_keys.segment_key(scope, receipt_name(entry_name(2, "a" * 16)))
+    store.write_object(receipt, b"")
+    opening._stores.clear()
+    assert Path(repository.download_artifacts("model")).read_bytes() == random_bytes(MIB)
+    assert run_json("fsck", root, "--read-data")["problems"] == []
+    repository.unlock("approved", "model")
+    repository.delete_artifacts("model")
+    run("gc", root, "--grace", "0s")
+    assert packs(tmp_path / "store") == []

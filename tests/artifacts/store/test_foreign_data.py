@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow_plugins_pack.artifacts.maintenance import doctor
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.errors import ForeignDataError
+from tests.artifacts.support.commands import run, run_json
 from tests.contracts.artifact_repository import content, listing
 
 RUN = "1/0123456789abcdef0123456789abcdef/artifacts"
@@ -51,7 +53,7 @@ def test_artifacts_of_stock_are_not_shown_as_empty(stock_root, local, tmp_path):
     ):
         with pytest.raises(ForeignDataError) as caught:
             call()
-        assert advice in caught.value.message
+        assert f"{advice} TARGET" in caught.value.message
         assert "Nothing was" in caught.value.message
     assert content(target) == {}
     (finding,) = doctor.check(f"cas-{stock_root}")
@@ -59,13 +61,26 @@ def test_artifacts_of_stock_are_not_shown_as_empty(stock_root, local, tmp_path):
     assert advice in finding.message
     # A run of its own that is empty still is.
     assert listing(new) == []
+    # The command that the message names, word for word.
+    command = re.findall(r"`mlflow-pack artifacts (import .*?)`", caught.value.message)[0]
+    new_root = re.findall(r"such as (cas-\S*[-/]store),", caught.value.message)[0]
+    run(*command.replace("TARGET", new_root).split())
+    again = get_artifact_repository(f"{new_root}/{RUN}")
+    assert Path(again.download_artifacts("f")).read_bytes() == b"x" * 50_000
+    assert run_json("fsck", new_root, "--read-data")["problems"] == []
 
 
 def test_run_of_stock_in_a_store_is_not_shown_as_empty(stock_root, local):
     get_artifact_repository(f"cas-{stock_root}/{OTHER}").log_artifact(local)
     get_artifact_repository(f"{stock_root}/{RUN}").log_artifact(local)
-    with pytest.raises(ForeignDataError):
-        get_artifact_repository(f"cas-{stock_root}/{RUN}").list_artifacts()
+    old = get_artifact_repository(f"cas-{stock_root}/{RUN}")
+    with pytest.raises(ForeignDataError) as caught:
+        old.list_artifacts()
+    command = re.findall(r"`mlflow-pack artifacts (import .*?)`", caught.value.message)[0]
+    for _ in range(2):
+        # Twice, as after an interruption.
+        run(*command.split())
+        assert listing(old) == [("f", False, 50_000)]
     other = get_artifact_repository(f"cas-{stock_root}/{OTHER}")
     other.delete_artifacts()
     assert listing(other) == []

@@ -19,6 +19,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts.download import fetch
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.checked_json import with_check
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Segment, encode_segment
 from mlflow_plugins_pack.artifacts.format.pack import Chunk, PackBuilder
 from mlflow_plugins_pack.artifacts.format.recipe import encode_recipe_part
@@ -296,7 +297,8 @@ def test_unknown_format_is_refused(tmp_path, change, expected):
     document = json.loads((store / ".cas/format.json").read_text())
     other = tmp_path / "other" / ".cas"
     other.mkdir(parents=True)
-    (other / "format.json").write_text(json.dumps({**document, **change}))
+    changed = with_check({**document, **change}, ".cas/format.json")
+    (other / "format.json").write_text(json.dumps(changed))
     repository = get_artifact_repository(f"cas-file://{tmp_path}/other")
     for call in (
         repository.list_artifacts,

@@ -10,7 +10,7 @@ def packs(store_folder: Path) -> list[Path]:
 
 
 def segments(store_folder: Path) -> list[Path]:
-    return sorted(store_folder.rglob(".m/*"))
+    return sorted(path for path in store_folder.rglob(".m/*") if path.name[0].isdigit())
 
 
 def flip(path: Path, at: int) -> None:
