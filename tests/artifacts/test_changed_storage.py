@@ -11,6 +11,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import pytest
 import requests
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from tests.artifacts.support.commands import run_json
 from tests.artifacts.support.hosts import fresh_host
 from tests.contracts.artifact_repository import content, random_bytes
@@ -163,6 +165,7 @@ def set_back(site: Site) -> None:
 def set_back_and_forward(site: Site) -> None:
     """Restored to an older state, used, and then to a newer one than the processes know."""
     site.restore("yesterday")
+    time.sleep(StoreObjects.TRUST_SECONDS)
     site.log(RUNS[0], 5)
     site.restore("noon")
     site.acknowledged.clear()
@@ -173,6 +176,8 @@ def test_acknowledged_is_readable(
     changing: Site, change: Callable[[Site], None], tmp_path, monkeypatch
 ):
     change(changing)
+    # For so long a process takes for granted what it has just seen.
+    time.sleep(StoreObjects.TRUST_SECONDS)
     for run in RUNS:
         changing.log(run, 1, 6)
     fresh_host(monkeypatch, tmp_path)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -23,10 +23,8 @@ from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Operation, 
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     joins_due,
-    outdated_receipts,
     parse_segment_name,
     plan_reading,
-    receipt_name,
     superseded,
 )
 from mlflow_plugins_pack.artifacts.format.view import View, bound_by_locks
@@ -277,19 +275,11 @@ class Manifests:
         plan = plan_reading(names)
         if plan.missing:
             return
-        self._write_receipt(scope, names, plan.head)
+        self._io.complete_receipts(scope, names, plan.head)
         if len(plan.names) > JOIN_FROM_SEGMENTS or (
             len(plan.names) > 1 and self.view(scope).is_empty()
         ):
             self._try_to_join(scope, 1, plan.head)
-
-    def _write_receipt(self, scope: str, names: Collection[str], number: int) -> None:
-        """Write the receipt of the last call, if its writer did not, and remove older ones."""
-        receipt = receipt_name(entry_name(number))
-        if number and receipt not in names:
-            self._io.mark(scope, receipt)
-        outdated = outdated_receipts((*names, receipt))
-        self._objects.backend.delete(self._io.key(scope, name) for name in outdated)
 
     def _try_to_join(self, scope: str, first: int, last: int) -> None:
         try:

@@ -27,8 +27,10 @@ from mlflow_plugins_pack.artifacts.format.manifest import (
 )
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     bytes_to_read,
+    entry_name,
     is_own_name,
     lock_markers,
+    outdated_receipts,
     parse_segment_name,
     receipt_name,
 )
@@ -192,6 +194,14 @@ class SegmentIO:
     def write_receipt_now(self, scope: str) -> None:
         """Write the receipt of this process's last entry, if that is still to be done."""
         deferred.now((id(self), scope))
+
+    def complete_receipts(self, scope: str, names: Iterable[str], number: int) -> None:
+        """Write the receipt of the last call, if its writer did not, and remove older ones."""
+        receipt = receipt_name(entry_name(number))
+        if number and receipt not in names:
+            self.mark(scope, receipt)
+        outdated = outdated_receipts((*names, receipt))
+        self._objects.backend.delete(self.key(scope, name) for name in outdated)
 
     def _write_receipt_later(self, scope: str, entry: str) -> None:
         """Write down soon that an entry was written, should it be lost before another follows."""
