@@ -6,8 +6,12 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import Chunk
+from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
+from mlflow_plugins_pack.artifacts.format.view import bound_by_locks
 from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks
+from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
 
@@ -67,12 +71,21 @@ def mark(
     return marked
 
 
+def _needed_files(store: Store, scope: str) -> Iterator[FileEntry]:
+    yield from store.manifests.view(scope).files.values()
+    if not store.format.is_numbered:
+        # A lock that is being taken there is not yet part of the view.
+        io = SegmentIO(store)
+        segments = io.read_all(scope, [n for n in io.list(scope) if parse_segment_name(n)])
+        yield from bound_by_locks(segment for segment in segments if segment is not None)
+
+
 def _needed(
     store: Store, scope: str, seen: set[FileIdentity]
 ) -> Iterator[tuple[FileIdentity, int, Chunk]]:
     where = scope
     try:
-        for entry in store.manifests.needed_files(scope):
+        for entry in _needed_files(store, scope):
             where = object_keys.join(scope, entry.path)
             identity = (entry.sha256, entry.recipe or entry.chunks)
             if entry.inline is not None or identity in seen:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
 from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Operation, Segment
+from mlflow_plugins_pack.artifacts.format.manifest import Operation, Segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     joins_due,
@@ -27,7 +27,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     plan_reading,
     superseded,
 )
-from mlflow_plugins_pack.artifacts.format.view import View, bound_by_locks
+from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.commit_turns import CommitTurns
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO, steady_seconds
@@ -153,14 +153,6 @@ class Manifests:
         self._remember(scope, replace(head, seen_at=now))
         return True
 
-    def needed_files(self, scope: str) -> Iterator[FileEntry]:
-        """Yield the files of which a collection keeps the bytes."""
-        yield from self.view(scope).files.values()
-        if not self._objects.format.is_numbered:
-            names = [name for name in self._io.list(scope) if parse_segment_name(name)]
-            segments = self._io.read_all(scope, names)
-            yield from bound_by_locks(segment for segment in segments if segment is not None)
-
     def segment_names(self, scope: str) -> list[str]:
         """Return the names of all segments of a scope, those that others hold too included."""
         return sorted(name for name in self._io.list(scope) if parse_segment_name(name))
@@ -273,9 +265,8 @@ class Manifests:
             return
         names = self._io.list(scope)
         plan = plan_reading(names)
-        if plan.missing:
-            return
-        self._io.complete_receipts(scope, names, plan.head)
+        if not plan.missing:
+            self._io.complete_receipts(scope, names, plan.head)
         if len(plan.names) > JOIN_FROM_SEGMENTS or (
             len(plan.names) > 1 and self.view(scope).is_empty()
         ):

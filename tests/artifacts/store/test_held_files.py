@@ -100,8 +100,16 @@ def test_a_lost_holder_is_named(root, tmp_path, monkeypatch, how):
     with pytest.raises(ArtifactCorruptError, match=holder.name):
         repository.download_artifacts("04")
     assert Path(repository.download_artifacts("05")).read_bytes() == files["05"]
-    (problem,) = run_json("fsck", root, code=1)["problems"]
-    assert problem["where"].endswith("/04")
+    *damaged, lost = run_json("fsck", root, "--repair-manifests", code=1)["problems"]
+    assert lost["where"].endswith("/04")
+    assert [problem["where"].rpartition("/")[2] for problem in damaged] == (
+        [] if how == "missing" else [holder.name]
+    )
+    fresh_host(monkeypatch, tmp_path)
+    (tmp_path / "04").write_bytes(files["04"])
+    repository.log_artifact(str(tmp_path / "04"))
+    assert content(repository.download_artifacts("")) == files
+    assert run_json("fsck", root, "--read-data")["problems"] == []
 
 
 def test_a_process_does_not_keep_the_bytes_of_many_files(root, tmp_path, monkeypatch):

@@ -122,9 +122,10 @@ class Lab:
         calls = 40 if number % 10 == 2 else 2
         for call in range(calls):
             name = f"step-{call}.txt"
-            with self._local({name: b"%d %d" % (number, call)}) as source:
+            # Every other one is so long that a joined segment refers to its entry.
+            files[name] = b"%d %d" % (number, call) * (1 if call % 2 else 200)
+            with self._local({name: files[name]}) as source:
                 repository.log_artifact(str(source / name))
-            files[name] = b"%d %d" % (number, call)
         with self._local({"gone.bin": random_bytes(80_000, seed=500 + number)}) as source:
             repository.log_artifacts(str(source), "gone")
         repository.delete_artifacts("gone")
