@@ -21,6 +21,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 import sqlite3
 import sys
@@ -35,6 +36,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack.artifacts import deferred
 from mlflow_plugins_pack.artifacts.format.manifest import decode_segment
+from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import PackError
@@ -344,7 +346,11 @@ def says_nothing(key: str) -> bool:
 
 
 def names(said: str, key: str) -> bool:
-    """Return whether a text names an object: by its key, or a pack by its name."""
+    """Return whether a text names an object: by key, a pack by name, a call by its number."""
+    scope, _, name = key.partition("/.m/")
+    if (segment := parse_segment_name(name)) is not None and segment.is_joined:
+        numbers = [int(number) for number in re.findall(re.escape(scope) + r"/\.m/(\d{12})", said)]
+        return any(segment.first <= number <= segment.last for number in numbers)
     key = key.removesuffix("-2") if "/lock-" in key else key
     return key in said or (key.startswith(".cas/packs/") and key.rpartition("/")[2] in said)
 
