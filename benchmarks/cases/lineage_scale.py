@@ -123,8 +123,9 @@ def fill(database: str, runs: int) -> None:
 
 def _run(options: Options, _only: str) -> str:
     import mlflow
+    import sqlalchemy
 
-    from mlflow_plugins_pack.lineage.query import api
+    from mlflow_plugins_pack.lineage.query import api, indexes
     from tests.support import servers
 
     runs = options.count(RUNS)
@@ -138,23 +139,24 @@ def _run(options: Options, _only: str) -> str:
         with servers.mlflow_server(
             Path(folder) / "server", backend=database, MLFLOW_PACK_LINEAGE_ENABLED="false"
         ) as server:
-            questions = _questions(api, server.url, _Names(database, runs))
-            for question, ask in questions:
-                lines.append(_measured(question, ask))
-                options.progress(lines[-1])
+            for title in ("without", "with"):
+                lines.append(f"| **{title} the optional indexes** | | | |")
+                for question, ask in _questions(api, server.url, _Names(runs)):
+                    lines.append(_measured(question, ask))
+                    options.progress(lines[-1])
+                indexes.install(sqlalchemy.create_engine(database))
     return f"{runs} runs, PostgreSQL, one server process\n\n" + "\n".join(lines)
 
 
 class _Names:
     """Names that the rows have: of files, runs and models, spread over all of them."""
 
-    def __init__(self, database: str, runs: int) -> None:
-        self._runs = runs
-        self._database = database
+    def __init__(self, runs: int) -> None:
+        self.runs = runs
 
     def number(self, turn: int, rest: int) -> int:
         """Return the number of a run in a pipeline: 0 prepares, 1 trains, 2 scores."""
-        return self._runs * (turn + 1) // (ASKED + 2) // 3 * 3 + rest
+        return self.runs * (turn + 1) // (ASKED + 2) // 3 * 3 + rest
 
     def file(self, kind: str, number: int) -> str:
         """Return a file's URI."""
@@ -181,7 +183,7 @@ def _digest(uri: str) -> str:
 def _questions(api: Any, url: str, names: _Names) -> list[tuple[str, Callable[[int], Any]]]:
     def about(kind: str, turn: int) -> str:
         return names.file(
-            kind, names.number(turn, 0) % (names._runs // (40 if kind == "common" else 400))
+            kind, names.number(turn, 0) % (names.runs // (40 if kind == "common" else 400))
         )
 
     def ask(function: Any, target: Callable[[int], str]) -> Callable[[int], Any]:
