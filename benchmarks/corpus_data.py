@@ -1,4 +1,4 @@
-"""Makes the files that the corpus reads: ``python -m benchmarks.corpus_data FOLDER``.
+"""Makes the files that the corpus reads: ``python -m benchmarks.corpus_data FOLDER HOME``.
 
 Real measurements (scikit-learn's breast-cancer and digits sets) in every format; what needs a
 library that is not installed is left out, as are the scripts that need it.
@@ -19,8 +19,8 @@ from typing import Any
 IMAGES, SHARDS, PIECES = 40, 12, 6
 
 
-def prepare(folder: Path) -> None:
-    """Write all files into a new folder."""
+def prepare(folder: Path, home: Path) -> None:
+    """Write all files into a new folder, and some into caches of a home folder."""
     from sklearn.datasets import load_breast_cancer
 
     folder.mkdir(parents=True)
@@ -31,7 +31,12 @@ def prepare(folder: Path) -> None:
     _images(folder)
     (folder / "settings.yaml").write_text("depth: 3\n")
     (folder / "settings.toml").write_text('name = "archives"\n')
-    for part in (_hdf, _h5py, _polars_duckdb, _weights, _boosting, _torch, _saved, _delta):
+    _scipy(folder, frame)
+    _caches(home, frame)
+    for part in (
+        *(_hdf, _h5py, _polars_duckdb, _weights, _boosting, _torch, _saved, _delta),
+        *(_spreadsheet, _tokenizer),
+    ):
         with contextlib.suppress(ImportError):
             part(folder, frame)
 
@@ -101,6 +106,42 @@ def _images(folder: Path) -> None:
     (folder / "labels.json").write_text(json.dumps(labels))
 
 
+def _scipy(folder: Path, frame: Any) -> None:
+    import numpy as np
+    import scipy.io
+    import scipy.io.wavfile
+    import scipy.sparse
+
+    x = frame.drop(columns="target").to_numpy()
+    scipy.io.savemat(folder / "cancer.mat", {"x": x})
+    with scipy.io.netcdf_file(folder / "cancer.nc", "w") as file:
+        file.createDimension("row", len(x))
+        file.createVariable("x", "d", ("row",))[:] = x[:, 0]
+    scipy.io.wavfile.write(folder / "tone.wav", 8_000, np.zeros(800, "int16"))
+    scipy.sparse.save_npz(folder / "sparse.npz", scipy.sparse.csr_matrix(x))
+
+
+def _caches(home: Path, frame: Any) -> None:
+    import numpy as np
+
+    kaggle = home / ".cache/kagglehub/datasets/ana/cancer/versions/1"
+    kaggle.mkdir(parents=True)
+    frame.to_csv(kaggle / "cancer.csv", index=False)
+    (home / ".keras/datasets").mkdir(parents=True)
+    np.savez(home / ".keras/datasets/digits.npz", x=np.zeros((10, 64)))
+
+
+def _spreadsheet(folder: Path, frame: Any) -> None:
+    frame.head().to_excel(folder / "cancer.xlsx", index=False)
+
+
+def _tokenizer(folder: Path, _frame: Any) -> None:
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    Tokenizer(WordLevel({"a": 0, "?": 1}, unk_token="?")).save(str(folder / "tokenizer.json"))
+
+
 def _hdf(folder: Path, frame: Any) -> None:
     frame.to_hdf(folder / "table.h5", key="cancer")
 
@@ -156,4 +197,4 @@ def _delta(folder: Path, frame: Any) -> None:
 
 
 if __name__ == "__main__":
-    prepare(Path(sys.argv[1]))
+    prepare(Path(sys.argv[1]), Path(sys.argv[2]))

@@ -9,7 +9,7 @@ from mlflow_plugins_pack.lineage.attribution.runs import FULLY
 from mlflow_plugins_pack.lineage.capture import import_hooks, usage
 from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import not_parsed
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
-from mlflow_plugins_pack.lineage.capture.observing import unobserved
+from mlflow_plugins_pack.lineage.capture.observing import unobserved, unobserved_types
 
 _OF_LAYERS = (("boto", "botocore"), ("azure", "azure.storage.blob"), ("sql", "sqlalchemy"))
 
@@ -35,6 +35,7 @@ def coverage(
     """
     blind = {library for library in NOT_SEEN_INTO if usage.is_used(library)}
     blind |= {name for name in unobserved if usage.is_used(name.partition(".")[0])}
+    blind |= {name for name in unobserved_types if _may_be_called(name, unchecked=unchecked)}
     if "wrap" not in layers:
         blind |= {library for library in SEEN_INTO if usage.is_used(library)}
     off = (library for layer, library in _OF_LAYERS if layer not in layers)
@@ -50,6 +51,11 @@ def coverage(
     lacking = {key: value for key, value in lacking.items() if value}
     complete = not lacking and set(layers) == set(LAYERS)
     return {"layers": list(layers), "complete": complete, **lacking}
+
+
+def _may_be_called(name: str, *, unchecked: bool) -> bool:
+    library, _, type_name = name.partition(".")
+    return usage.is_used(library) if unchecked else usage.is_named(type_name)
 
 
 def _has_other_hosts() -> bool:

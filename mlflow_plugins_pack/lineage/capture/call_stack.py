@@ -55,6 +55,11 @@ def is_users(frame: FrameType | None) -> bool:
     return True
 
 
+def is_users_code(filename: str) -> bool:
+    """Return whether a file of code is the user's, rather than that of a library."""
+    return _judge(filename) == _USER
+
+
 def passes_through(frame: FrameType | None, parts: tuple[str, ...]) -> bool:
     """Return whether a call stack goes through a file whose path holds one of the texts."""
     while frame is not None:

@@ -69,6 +69,10 @@ def about(function):
             facts.append(type(exc).__name__)
     return facts
 
+def named(function):
+    """Return the same of a native function, in whose place another one stands."""
+    return about(function)[1:4], callable(function)
+
 def pickled(function):
     assert pickle.loads(pickle.dumps(function)) is function
     import cloudpickle
@@ -97,6 +101,15 @@ duckdb.query("select sum(a) from table").fetchall()
 (lambda local: duckdb.sql("select count(*) from local").fetchall())(frame)
 duckdb.connect().sql("select * from frame where a > 1").fetchall()
 duckdb.connect().execute("select * from frame").fetchall()
+(lambda local: duckdb.execute("select count(*) from local").fetchall())(frame)
+[duckdb.connect().execute("select count(*) from own").fetchone() for own in (frame, table)]
+raised(lambda: duckdb.execute("selec"))
+raised(lambda: duckdb.connect().execute("select * from nothing_of_that_name"))
+raised(lambda: duckdb.connect("no/such/folder.db"))
+raised(lambda: duckdb.execute(wrong=1))
+(lambda con: (con.executemany("insert into t values (?)", [[1], [2]]), con.table("t").fetchall()))(duckdb.connect().execute("create table t (x int)"))[1]
+isinstance(duckdb.connect(), duckdb.DuckDBPyConnection)
+raised(lambda: pyarrow.memory_map("missing.txt"))
 duckdb.sql("select * from 'a.csv'").df().to_csv()
 duckdb.read_csv("a.csv").fetchall()
 duckdb.read_parquet("a.parquet").fetchall()
@@ -157,10 +170,10 @@ raised(lambda: urllib.request.urlopen("http://127.0.0.1:9/"))
 raised(lambda: mlflow.artifacts.download_artifacts("runs:/" + "0" * 32 + "/x"))
 raised(lambda: mlflow.MlflowClient().create_model_version("missing", "runs:/x/y"))
 about(duckdb.sql)
-about(duckdb.execute)
-about(duckdb.connect)
+named(duckdb.execute)
+named(duckdb.connect)
 about(duckdb.DuckDBPyConnection.sql)
-about(duckdb.DuckDBPyConnection.execute)
+named(duckdb.DuckDBPyConnection.execute)
 about(duckdb.DuckDBPyRelation.write_csv)
 about(polars.read_csv)
 about(polars.scan_parquet)
@@ -175,7 +188,7 @@ about(pyarrow.csv.read_csv)
 about(pyarrow.dataset.dataset)
 about(pyarrow.dataset.write_dataset)
 about(pyarrow.OSFile)
-about(pyarrow.memory_map)
+named(pyarrow.memory_map)
 about(h5py.File)
 about(h5py.File.__init__)
 about(requests.get)

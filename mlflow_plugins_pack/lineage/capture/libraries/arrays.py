@@ -20,19 +20,36 @@ def _hdf5_path(arguments: Arguments) -> Any:
     return arguments.get("name", arguments.get("filename"))
 
 
-def hdf5_opens(arguments: Arguments) -> None:
-    """Record what is read of an HDF5 file: r reads, r+ and a read what exists already."""
+def hdf5_opens(arguments: Arguments) -> Any:
+    """Record what is read of an HDF5 file: r reads, r+ and a read what exists already.
+
+    Returns:
+        The path of a file that is opened for writing, else None.
+    """
     path, mode = _hdf5_path(arguments), arguments.get("mode") or "r"
     if mode == "r":
         record(READ, path)
     elif mode in _READ_WRITE and where(path) and (state := file_state(path)):
         record_database(path, state)
+    return path if mode != "r" else None
 
 
-def hdf5_wrote(arguments: Arguments, _: Any) -> None:
+def hdf5_wrote(path: Any) -> None:
     """Record a file that was opened for writing."""
-    if (arguments.get("mode") or "r") != "r":
-        record(WRITE, _hdf5_path(arguments))
+    record(WRITE, path)
+
+
+def map_opens(arguments: Arguments) -> Any:
+    """Record a memory map that is read; return the path of one that is written, else None."""
+    path, mode = arguments.get("path"), arguments.get("mode") or "r"
+    if not mode.startswith("w"):
+        record(READ, path)
+    return path if mode != "r" else None
+
+
+def map_wrote(path: Any) -> None:
+    """Record a memory map that is written."""
+    record(WRITE, path)
 
 
 def xgboost_matrix(arguments: Arguments) -> None:
@@ -42,19 +59,24 @@ def xgboost_matrix(arguments: Arguments) -> None:
         record(READ, os.fsdecode(data).partition("#")[0].partition("?")[0])
 
 
-def delta_opened(arguments: Arguments, _: Any) -> None:
+def delta_opened(arguments: Arguments) -> None:
     """Record a Delta table that was opened, in the version that was opened."""
     _delta(READ, arguments["self"])
 
 
-def delta_wrote(arguments: Arguments, _: Any) -> None:
+def delta_writes(arguments: Arguments) -> tuple[Any, Any]:
+    """Return the Delta table that is written, and the options of its storage."""
+    return arguments["table_or_uri"], arguments.get("storage_options")
+
+
+def delta_wrote(noted: tuple[Any, Any]) -> None:
     """Record a Delta table that was written, in the version that it has now."""
     from deltalake import DeltaTable
 
-    target = arguments["table_or_uri"]
+    target, options = noted
     if not isinstance(target, DeltaTable):
         with sink.current().muted():
-            target = DeltaTable(target, storage_options=arguments.get("storage_options"))
+            target = DeltaTable(target, storage_options=options)
     _delta(WRITE, target)
 
 

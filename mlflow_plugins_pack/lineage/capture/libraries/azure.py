@@ -31,7 +31,7 @@ def uploaded(arguments: Arguments) -> None:
         _record(WRITE, request.url, arguments["response_headers"], None)
 
 
-def downloaded(arguments: Arguments, _: Any) -> None:
+def downloaded(arguments: Arguments) -> None:
     """Record a blob that was read."""
     headers = arguments["headers"]
     match = _TOTAL.fullmatch(str(headers.get("Content-Range") or ""))

@@ -112,7 +112,7 @@ def httpx_answered(arguments: Arguments) -> None:
     _seen(answer.request.method, answer.url, answer.status_code, answer.headers)
 
 
-def aiohttp_answered(arguments: Arguments, _: Any) -> None:
+def aiohttp_answered(arguments: Arguments) -> None:
     """Record an answer of aiohttp, whose headers have come."""
     answer = arguments["self"]
     _seen(answer.method, answer.url, answer.status, answer.headers)

@@ -41,13 +41,13 @@ def _observe(module: ModuleType, row: Call) -> None:
         owner = getattr(owner, part, None)
     if owner is None:
         return
-    at_start = _function(row.at_start) if row.at_start else None
+    at_start = _function(row.at_start) if row.at_start else dict
     at_end = _function(row.at_end) if row.at_end else None
     if row.kind in (READ, EITHER):
         at_start = functools.partial(_reads, row)
     elif row.kind:
-        at_start, at_end = _now, functools.partial(_wrote, row)
-    observe(owner, name, at_start, at_end)
+        at_start, at_end = functools.partial(_writes, row), _wrote
+    observe(owner, name, at_start, at_end, native=row.native)
 
 
 def _function(name: str) -> Callable[..., Any]:
@@ -73,10 +73,10 @@ def _reads(row: Call, arguments: Arguments) -> None:
     record(row.kind, source, filesystem, suffixes=row.suffixes)
 
 
-def _now(_: Arguments) -> float:
-    return time.time()
-
-
-def _wrote(row: Call, arguments: Arguments, began: float) -> None:
+def _writes(row: Call, arguments: Arguments) -> tuple[Any, float, Any]:
     target, filesystem = _given(arguments, row.parameter), _given(arguments, row.filesystem)
-    record_written(target, began, filesystem)
+    return target, time.time(), filesystem
+
+
+def _wrote(noted: tuple[Any, float, Any]) -> None:
+    record_written(*noted)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 import threading
-from typing import Any
 
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
@@ -17,14 +16,14 @@ from mlflow_plugins_pack.lineage.capture.event import READ
 from mlflow_plugins_pack.lineage.capture.observing import Arguments
 
 
-def run_fetched(arguments: Arguments, _: Any) -> None:
+def run_fetched(arguments: Arguments) -> None:
     """Record the run of a ``runs:/`` URI."""
     repository = arguments["self"]
     run_id, _path = repository.parse_runs_uri(str(repository.artifact_uri))
     _emit(f"runs:/{run_id}")
 
 
-def model_fetched(arguments: Arguments, _: Any) -> None:
+def model_fetched(arguments: Arguments) -> None:
     """Record the model version or logged model of a ``models:/`` URI."""
     repository = arguments["self"]
     if repository.model_name:
@@ -34,7 +33,7 @@ def model_fetched(arguments: Arguments, _: Any) -> None:
         _emit(f"models:/{model_id}")
 
 
-def client_fetched(arguments: Arguments, _: Any) -> None:
+def client_fetched(arguments: Arguments) -> None:
     """Record the run whose artifacts a client fetched."""
     _emit(f"runs:/{arguments['run_id']}")
 
@@ -48,24 +47,28 @@ class _Creating(threading.local):
 _creating = _Creating()
 
 
-def client_creates_run(_: Arguments) -> list[str] | None:
+def client_creates_run(arguments: Arguments) -> tuple[list[str], str] | None:
     """Begin to note the run that a client creates for the user, rather than for MLflow."""
     # Behind this function and its observer is `create_run`, then its caller.
-    _creating.made = [] if is_users(sys._getframe(3)) else None
-    return _creating.made
+    if not is_users(sys._getframe(3)):
+        _creating.made = None
+        return None
+    _creating.made = []
+    return _creating.made, str(arguments["self"].tracking_uri)
 
 
 def run_made(arguments: Arguments) -> None:
     """Note a run that a client has just created."""
     if _creating.made is not None:
-        _creating.made.append(str(arguments["run_info"].run_id))
+        _creating.made[:] = [str(arguments["run_info"].run_id)]
 
 
-def client_created_run(arguments: Arguments, made: Any) -> None:
+def client_created_run(noted: tuple[list[str], str]) -> None:
     """Report a run that was created by a client."""
+    made, tracking_uri = noted
     _creating.made = None
     if made:
-        sink.current().client_run_created(made[-1], str(arguments["self"].tracking_uri))
+        sink.current().client_run_created(made[0], tracking_uri)
 
 
 def client_ends_run(arguments: Arguments) -> None:
@@ -73,7 +76,7 @@ def client_ends_run(arguments: Arguments) -> None:
     sink.current().client_run_ends(str(arguments["run_id"]))
 
 
-def version_created(arguments: Arguments, _: Any) -> None:
+def version_created(arguments: Arguments) -> None:
     """Report that a model version was registered."""
     sink.current().version_created(arguments["self"].registry_uri, str(arguments["name"]))
 

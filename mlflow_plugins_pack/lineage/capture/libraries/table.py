@@ -24,7 +24,10 @@ class Call(NamedTuple):
         filesystem: Its parameter that holds the file system of the paths, if it has one.
         suffixes: Of the files that a folder stands for, only those that end so.
         at_start: Instead of ``kind``: the function that is given the arguments at the beginning.
-        at_end: The function that is given them, and what ``at_start`` returned, at the end.
+        at_end: The function that is given what ``at_start`` returned, or else the arguments, at the
+            end.
+        native: The first parameters of a function that is not written in Python. Where a version
+            of the library has it in Python, the row does not apply.
     """
 
     function: str
@@ -34,6 +37,7 @@ class Call(NamedTuple):
     suffixes: tuple[str, ...] = ()
     at_start: str = ""
     at_end: str = ""
+    native: tuple[str, ...] = ()
 
 
 class Install(NamedTuple):
@@ -50,12 +54,31 @@ def _writes(*names: str, parameter: str) -> tuple[Call, ...]:
     return tuple(Call(name, WRITE, parameter) for name in names)
 
 
+def _duckdb(owner: str, receiver: tuple[str, ...]) -> tuple[Call, ...]:
+    statements = ("execute", "executemany", "sql", "query", "from_query")
+    readers = ("read_csv", "from_csv_auto", "read_json", "read_parquet", "from_parquet")
+    return (
+        *(
+            Call(
+                f"{owner}{name}",
+                at_start="duckdb.statement_begins",
+                at_end="duckdb.statement_ends",
+                native=(*receiver, "query", "parameters"),
+            )
+            for name in statements
+        ),
+        *(Call(f"{owner}{name}", READ, "source", native=(*receiver, "source")) for name in readers),
+    )
+
+
 _PARQUET = (".parquet", ".pq", ".parq")
 _POLARS_FRAMES = ("csv", "parquet", "ipc", "ipc_stream", "ndjson", "json", "avro", "excel")
 _SAFETENSORS = (
     *_reads("load_file", "load_model", parameter="filename"),
     *_writes("save_file", "save_model", parameter="filename"),
 )
+_CV2_READERS = ("imread", "imreadmulti", "imreadanimation")
+_CV2_WRITERS = ("imwrite", "imwritemulti", "imwriteanimation")
 _HDF5 = "arrays.hdf5_opens"
 _SPAWN = Install("child_processes.prepare_children")
 
@@ -63,6 +86,16 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
     "wrap": {
         # Called by the native readers and writers of pyarrow's CSV, JSON, Feather, ORC, streams.
         "pyarrow.util": (Call("_stringify_path", EITHER, "path"),),
+        "pyarrow": (
+            Call(
+                "memory_map",
+                at_start="arrays.map_opens",
+                at_end="arrays.map_wrote",
+                native=("path", "mode"),
+            ),
+            Call("create_memory_map", WRITE, "path", native=("path",)),
+            Call("OSFile"),
+        ),
         "pyarrow.parquet.core": (
             Call("ParquetDataset.__init__", READ, "path_or_paths", "filesystem"),
             Call("ParquetFile.__init__", READ, "source", "filesystem"),
@@ -107,18 +140,25 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
                 parameter="file_name",
             ),
         ),
-        # Native functions, which cannot be observed: the coverage names them.
-        "duckdb": tuple(
-            Call(name, at_start="duckdb.statement_begins", at_end="duckdb.statement_ends")
-            for name in ("sql", "execute", "connect")
+        # Native, as far as the version does not have them in Python.
+        "duckdb": (
+            *_duckdb("", ()),
+            *_duckdb("DuckDBPyConnection.", ("self",)),
+            Call(
+                "connect",
+                at_start="duckdb.connects",
+                at_end="duckdb.connected",
+                native=("database",),
+            ),
         ),
         "h5py": (Call("File.__init__", at_start=_HDF5, at_end="arrays.hdf5_wrote"),),
         "tables.file": (Call("File.__init__", at_start=_HDF5, at_end="arrays.hdf5_wrote"),),
         "cv2": (
-            *_reads("imread", "imreadmulti", parameter="filename"),
-            *_writes("imwrite", "imwritemulti", parameter="filename"),
+            *(Call(name, READ, "filename", native=("filename",)) for name in _CV2_READERS),
+            *(Call(name, WRITE, "filename", native=("filename",)) for name in _CV2_WRITERS),
+            *(Call(name) for name in ("VideoCapture", "VideoWriter", "FileStorage")),
         ),
-        "safetensors": _reads("safe_open", parameter="filename"),
+        "safetensors": (Call("safe_open"),),
         "safetensors.numpy": _SAFETENSORS,
         "safetensors.torch": _SAFETENSORS,
         # `load` with mmap=True and `save` open the file in C++.
@@ -136,7 +176,9 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
             Call("Dataset.save_binary", WRITE, "filename"),
         ),
         "deltalake.table": (Call("DeltaTable.__init__", at_end="arrays.delta_opened"),),
-        "deltalake.writer.writer": (Call("write_deltalake", at_end="arrays.delta_wrote"),),
+        "deltalake.writer.writer": (
+            Call("write_deltalake", at_start="arrays.delta_writes", at_end="arrays.delta_wrote"),
+        ),
         "datasets.builder": (Call("DatasetBuilder.as_dataset", at_start="arrays.hub_dataset"),),
         "datasets.load": _reads("load_from_disk", parameter="dataset_path", suffixes=(".arrow",)),
     },
@@ -190,14 +232,26 @@ SEEN_INTO = tuple(dict.fromkeys(name.partition(".")[0] for name in TABLE["wrap"]
 """Libraries that open files in native code and that the layer `wrap` covers."""
 
 NOT_SEEN_INTO = (
-    "adbc_driver_manager",
-    "catboost",
-    "cudf",
-    "connectorx",
-    "distributed",
-    "pymongo",
-    "pyspark",
-    "ray",
-    "tensorflow",
+    # Drivers of databases and queues; through SQLAlchemy, the layer `sql` sees their statements.
+    *("MySQLdb", "adbc_driver_manager", "aiomysql", "asyncpg", "cassandra", "clickhouse_connect"),
+    *("clickhouse_driver", "confluent_kafka", "connectorx", "cx_Oracle", "databricks.sql"),
+    *("elasticsearch", "google.cloud.bigquery", "kafka", "mysql.connector", "neo4j", "oracledb"),
+    *(
+        "psycopg",
+        "psycopg2",
+        "pymongo",
+        "pymssql",
+        "pymysql",
+        "pyodbc",
+        "redis",
+        "redshift_connector",
+    ),
+    *("snowflake.connector", "trino"),
+    # Engines that read in processes of their own.
+    *("cudf", "distributed", "pyspark", "ray"),
+    # Libraries that open files in native code.
+    *("av", "catboost", "decord", "faiss", "fasttext", "fiona", "lmdb", "netCDF4", "onnxruntime"),
+    *("osgeo", "pyogrio", "pyreadstat", "rasterio", "sentencepiece", "soundfile", "tensorflow"),
+    *("tensorstore", "tokenizers", "torchcodec"),
 )
 """Libraries that read data where no layer looks."""
