@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mlflow_plugins_pack.lineage import sink
@@ -30,13 +30,13 @@ def where(source: Any, filesystem: Any = None) -> str | None:
         return None
     if isinstance(filesystem, str):
         scheme = filesystem.partition("://")[0]
-    elif filesystem is not None:
+    elif filesystem is not None and not isinstance(filesystem, Mapping):
         # Through fsspec, Python's own open or botocore is called in the end.
         scheme = getattr(filesystem, "type_name", "fsspec")
     else:
         text = os.fsdecode(first)
         scheme = text.partition("://")[0] if "://" in text else _LOCAL
-    if scheme in (_LOCAL, "file", "subtree"):
+    if scheme in (_LOCAL, "file"):
         return _LOCAL
     return _OBJECT_SCHEMES.get(scheme)
 
@@ -51,13 +51,14 @@ def record(kind: str, source: Any, filesystem: Any = None, *, suffixes: Any = No
         filesystem: What the library was given as such.
         suffixes: For folders, only files that end so.
     """
+    below, filesystem = _unwrapped(filesystem)
     storage = where(source, filesystem)
     if storage is None or not is_users(sys._getframe(1)):
         return
     for item in source if isinstance(source, (list, tuple)) else (source,):
-        path = os.fsdecode(item)
+        path = f"{below}{os.fsdecode(item)}"
         if storage != _LOCAL:
-            record_object(kind, storage, path)
+            record_object(kind, storage, path, access=filesystem)
             continue
         place = _plain(path)
         if kind == EITHER:
@@ -66,6 +67,15 @@ def record(kind: str, source: Any, filesystem: Any = None, *, suffixes: Any = No
             continue
         for file in expand(place, suffixes):
             record_file(kind, file)
+
+
+def _unwrapped(filesystem: Any) -> tuple[str, Any]:
+    """Return the folder that a file system of pyarrow stands for, and the one behind it."""
+    below = ""
+    while getattr(filesystem, "type_name", "") == "subtree":
+        below = f"{filesystem.base_path}{below}"
+        filesystem = filesystem.base_fs
+    return below, filesystem
 
 
 def _plain(path: str) -> str:
@@ -108,13 +118,24 @@ def record_file(kind: str, path: str, state: FileState | None = None) -> None:
         current.emit_file(claimed, kind, path, state, via="wrap")
 
 
-def record_object(kind: str, scheme: str, path: str, *, version: str | None = None) -> None:
-    """Record one object by its bucket and key, or its URI."""
+def record_object(kind: str, scheme: str, path: str, *, access: Any = None) -> None:
+    """Record one object by its bucket and key, or its URI.
+
+    Args:
+        kind: `READ` or `WRITE`.
+        scheme: ``s3`` or ``gs``.
+        path: Bucket and key, or the URI.
+        access: What the library was given to get at it.
+    """
+    from mlflow_plugins_pack.lineage.capture.libraries import s3_objects
     from mlflow_plugins_pack.lineage.document.graph import object_uri
 
     bucket, _, key = path.partition("://")[2 if "://" in path else 0].partition("/")
-    uri = object_uri(scheme, bucket.rpartition("@")[2], key.partition("?")[0])
-    sink.current().emit_object(kind, uri, "wrap", version=version)
+    bucket = bucket.rpartition("@")[2]
+    if scheme == "s3":
+        s3_objects.remember(bucket, None if isinstance(access, str) else access)
+    uri = object_uri(scheme, bucket, key.partition("?")[0])
+    sink.current().emit_object(kind, uri, "wrap")
 
 
 def record_database(path: Any, state: FileState | None) -> None:
@@ -138,12 +159,13 @@ def record_written(target: Any, began: float, filesystem: Any = None) -> None:
         began: Seconds since 1970.
         filesystem: What the library was given as such.
     """
-    if where(target, filesystem) != _LOCAL:
+    below, inner = _unwrapped(filesystem)
+    if where(target, inner) != _LOCAL:
         record(WRITE, target, filesystem)
         return
     if not is_users(sys._getframe(1)):
         return
-    place = _plain(os.fsdecode(target))
+    place = _plain(f"{below}{os.fsdecode(target)}")
     if not os.path.isdir(place):  # noqa: PTH112
         record_file(WRITE, place)
         return

@@ -15,6 +15,11 @@ from mlflow_plugins_pack.lineage.capture.event import (
 from mlflow_plugins_pack.lineage.files import file_state, is_same_content
 
 
+def is_unknown(event: Event) -> bool:
+    """Return whether an event names an object of S3 of which nothing else is known."""
+    return event.via == "wrap" and event.version is None and event.where.startswith("s3://")
+
+
 def resolved(
     event: Event, is_excluded: Callable[[str], bool], *, looks: bool = True
 ) -> Iterator[Event]:
@@ -23,7 +28,8 @@ def resolved(
     Args:
         event: As it was emitted.
         is_excluded: Tells whether a URI is not to be recorded; asked where it shows only now.
-        looks: Look at the file; else one that existed counts as read.
+        looks: Look at the file, or ask the store for the object; else a file that existed counts
+            as read.
     """
     if event.kind == EITHER:
         # Who opens a file to write it cuts it first.
@@ -38,5 +44,9 @@ def resolved(
         from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import events_of
 
         yield from (e for e in events_of(event) if not is_excluded(e.where))
+    elif looks and is_unknown(event):
+        from mlflow_plugins_pack.lineage.capture.libraries import s3_objects
+
+        yield from (e for e in s3_objects.resolved(event) if not is_excluded(e.where))
     else:
         yield event

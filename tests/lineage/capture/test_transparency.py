@@ -73,6 +73,11 @@ def named(function):
     """Return the same of a native function, in whose place another one stands."""
     return about(function)[1:4], callable(function)
 
+def inserted(connection):
+    connection.execute("create table t (x int)")
+    connection.executemany("insert into t values (?)", [[1], [2]])
+    return connection.table("t").fetchall()
+
 def pickled(function):
     assert pickle.loads(pickle.dumps(function)) is function
     import cloudpickle
@@ -107,7 +112,7 @@ raised(lambda: duckdb.execute("selec"))
 raised(lambda: duckdb.connect().execute("select * from nothing_of_that_name"))
 raised(lambda: duckdb.connect("no/such/folder.db"))
 raised(lambda: duckdb.execute(wrong=1))
-(lambda con: (con.executemany("insert into t values (?)", [[1], [2]]), con.table("t").fetchall()))(duckdb.connect().execute("create table t (x int)"))[1]
+inserted(duckdb.connect())
 isinstance(duckdb.connect(), duckdb.DuckDBPyConnection)
 raised(lambda: pyarrow.memory_map("missing.txt"))
 duckdb.sql("select * from 'a.csv'").df().to_csv()

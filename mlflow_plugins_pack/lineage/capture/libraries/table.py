@@ -21,7 +21,8 @@ class Call(NamedTuple):
         function: Its name in the module, such as ``File.__init__``.
         kind: `READ` when it begins, `WRITE` when it has ended, or `EITHER`, which shows later.
         parameter: Its parameter that holds a path or several; alternatives are split by ``|``.
-        filesystem: Its parameter that holds the file system of the paths, if it has one.
+        filesystem: Its parameter that holds the file system of the paths, or the options to get
+            at it, if it has one.
         suffixes: Of the files that a folder stands for, only those that end so.
         at_start: Instead of ``kind``: the function that is given the arguments at the beginning.
         at_end: The function that is given what ``at_start`` returned, or else the arguments, at the
@@ -46,12 +47,14 @@ class Install(NamedTuple):
     function: str
 
 
-def _reads(*names: str, parameter: str, suffixes: tuple[str, ...] = ()) -> tuple[Call, ...]:
-    return tuple(Call(name, READ, parameter, suffixes=suffixes) for name in names)
+def _reads(
+    *names: str, parameter: str, filesystem: str = "", suffixes: tuple[str, ...] = ()
+) -> tuple[Call, ...]:
+    return tuple(Call(name, READ, parameter, filesystem, suffixes) for name in names)
 
 
-def _writes(*names: str, parameter: str) -> tuple[Call, ...]:
-    return tuple(Call(name, WRITE, parameter) for name in names)
+def _writes(*names: str, parameter: str, filesystem: str = "") -> tuple[Call, ...]:
+    return tuple(Call(name, WRITE, parameter, filesystem) for name in names)
 
 
 def _duckdb(owner: str, receiver: tuple[str, ...]) -> tuple[Call, ...]:
@@ -113,7 +116,12 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
         # pandas opens the file in C++ and gives pyarrow no name.
         "pandas.io.parquet": (Call("to_parquet", WRITE, "path", "filesystem"),),
         "polars": (
-            *_reads("read_parquet", "scan_parquet", parameter="source", suffixes=_PARQUET),
+            *_reads(
+                *("read_parquet", "scan_parquet"),
+                parameter="source",
+                filesystem="storage_options",
+                suffixes=_PARQUET,
+            ),
             *_reads(
                 *(
                     f"{verb}_{kind}"
@@ -122,11 +130,13 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
                 ),
                 *(f"read_{kind}" for kind in ("json", "avro", "excel", "ods", "ipc_stream")),
                 parameter="source",
+                filesystem="storage_options",
             ),
             *_writes(
                 *(f"DataFrame.write_{kind}" for kind in _POLARS_FRAMES),
                 *(f"LazyFrame.sink_{kind}" for kind in _POLARS_FRAMES),
                 parameter="file|path|workbook",
+                filesystem="storage_options",
             ),
         ),
         "duckdb._relation": (
