@@ -250,7 +250,7 @@ class Runner:
         self._home = folder / "home"
         self._stack = contextlib.ExitStack()
         self._services: dict[str, Service] = {}
-        self._tracking = f"sqlite:///{folder / 'tracking.db'}"
+        self.tracking_uri = f"sqlite:///{folder / 'tracking.db'}"
 
     def __enter__(self) -> Runner:
         from tests.support.servers import clean_environment
@@ -268,17 +268,10 @@ class Runner:
 
     def run(self, script: Script) -> Outcome:
         """Run one script and compare."""
-        import pytest
-
-        if missing := [name for name in script.needs if importlib.util.find_spec(name) is None]:
-            return Outcome(script, problem=f"skipped: {', '.join(missing)} is not installed")
-        try:
-            service = self._service(script.service)
-        except (pytest.skip.Exception, pytest.fail.Exception) as exc:
-            return Outcome(script, problem=f"skipped: {exc}")
-        work = self._folder / "work" / script.path.stem
-        work.mkdir(parents=True)
-        done = self._start(script, work, service)
+        started = self.start(script, script.path.stem)
+        if isinstance(started, str):
+            return Outcome(script, problem=started)
+        done, work = started
         if done.returncode:
             return Outcome(script, problem=f"failed: {done.stderr[-2000:]}")
         outcome = Outcome(script)
@@ -288,9 +281,35 @@ class Runner:
             coverage = graph.facts["coverage"]
             outcome.complete &= coverage["complete"]
             outcome.named |= {*coverage.get("blind", ()), *coverage.get("programs", ())}
+        service = self._service(script.service)
         outcome.reads.expected = self._places(script.reads, work, service)
         outcome.writes.expected = self._places(script.writes, work, service)
         return outcome
+
+    def start(
+        self, script: Script, experiment: str, **environment: str
+    ) -> tuple[subprocess.CompletedProcess[str], Path] | str:
+        """Run one script in a folder of its own.
+
+        Args:
+            script: The script.
+            experiment: Name of a new experiment for its runs.
+            environment: Further settings.
+
+        Returns:
+            What it did and its folder, or why it cannot be run.
+        """
+        import pytest
+
+        if missing := [name for name in script.needs if importlib.util.find_spec(name) is None]:
+            return f"skipped: {', '.join(missing)} is not installed"
+        try:
+            service = self._service(script.service)
+        except (pytest.skip.Exception, pytest.fail.Exception) as exc:
+            return f"skipped: {exc}"
+        work = self._folder / "work" / experiment
+        work.mkdir(parents=True)
+        return self._start(script, experiment, work, service, environment), work
 
     def _service(self, name: str) -> Service:
         if not name:
@@ -300,23 +319,29 @@ class Runner:
         return self._services[name]
 
     def _start(
-        self, script: Script, work: Path, service: Service
+        self,
+        script: Script,
+        experiment: str,
+        work: Path,
+        service: Service,
+        settings: Mapping[str, str],
     ) -> subprocess.CompletedProcess[str]:
         import mlflow
 
         from tests.support.servers import clean_environment
 
-        artifacts = (self._folder / "artifacts" / script.path.stem).as_uri()
-        mlflow.MlflowClient(self._tracking).create_experiment(script.path.stem, artifacts)
+        artifacts = (self._folder / "artifacts" / experiment).as_uri()
+        mlflow.MlflowClient(self.tracking_uri).create_experiment(experiment, artifacts)
         environment = clean_environment(
             HOME=str(self._home),
             DATA=str(self.data),
-            MLFLOW_TRACKING_URI=self._tracking,
-            MLFLOW_EXPERIMENT_NAME=script.path.stem,
+            MLFLOW_TRACKING_URI=self.tracking_uri,
+            MLFLOW_EXPERIMENT_NAME=experiment,
             MLFLOW_DISABLE_TELEMETRY="true",
             HF_HUB_OFFLINE="1",
             **service.environment,
             **self._extra,
+            **settings,
         )
         return subprocess.run(
             [sys.executable, str(script.path)],
@@ -334,7 +359,7 @@ class Runner:
 
         from mlflow_plugins_pack.lineage.document import stored
 
-        client = mlflow.MlflowClient(self._tracking)
+        client = mlflow.MlflowClient(self.tracking_uri)
         found = client.get_experiment_by_name(experiment)
         for run in client.search_runs([found.experiment_id], max_results=1000):
             if graph := stored.read(client, run):

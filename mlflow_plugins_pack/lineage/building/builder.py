@@ -173,19 +173,21 @@ class GraphBuilder:
         role = INTERMEDIATE if event.key in window.intermediate else role_of(event.where)
         if event.state is None:
             return _object_entry(event, role, shared=shared)
-        also = self._also(event.where, event.state) if self._hash_files else NOTHING
+        looks = self._looks.on
+        also = self._also(event.where, event.state) if self._hash_files and looks else NOTHING
         made = self._timely(event.where, event.state, deadline, also)
+        version = self._tracking.version(event.where, event.state.size, made) if looks else None
         return Entry(
             uri=file_uri(event.where, self._home),
             digest=made.digest if made else None,
             size=event.state.size,
             modified=event.state.mtime_ns // 1_000_000_000,
-            version=self._tracking.version(event.where, event.state.size, made),
+            version=version,
             origin=self._origin(event.state),
             role=role,
             via=event.via,
             coverage=made.coverage if made else STAT,
-            changed=self._looks.on and not is_same_content(event.state, file_state(event.where)),
+            changed=looks and not is_same_content(event.state, file_state(event.where)),
             shared=shared,
         )
 

@@ -6,11 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
+from tests.support.stopping_mount import stopping_mount
 
 SECONDS = 10.0
 _SLOW_MACHINE = 6.0
@@ -44,61 +46,74 @@ def dripping() -> Iterator[str]:
         over.set()
 
 
-SCRIPT = """
-import json, os, sys, threading, time
+@pytest.fixture
+def dead(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """Settings that name a file, and the process that answers for it until it is stopped."""
+    (tmp_path / "mount").mkdir()
+    with stopping_mount(tmp_path / "mount", "dead.csv", b"x\n1\n") as mount:
+        if mount is None:
+            pytest.skip("no file system can be mounted here")
+        yield {"DEAD_FILE": str(mount.file), "DEAD_SERVER": str(mount.server)}
+
+
+PRELUDE = """
+import json, os, signal, time
 import mlflow
-for name in ("a.csv", "b.csv", "fifo.csv", "dead.csv"):
-    with open(name, "w") as file:
-        file.write(name)
+file, server = os.environ.get("DEAD_FILE"), int(os.environ.get("DEAD_SERVER", "0"))
+names = ["a.csv", "b.csv", "fifo.csv", *[file] * bool(file)]
+for name in names[:3]:
+    with open(name, "w") as made:
+        made.write(name)
+def read():
+    for name in names:
+        if os.path.isfile(name):
+            open(name).read()
+    open("out.csv", "w").close()
+def break_down():
+    if os.path.isfile("fifo.csv"):
+        os.remove("fifo.csv")
+        os.mkfifo("fifo.csv")
+    if server:
+        os.kill(server, signal.SIGSTOP)
+def recover():
+    if server:
+        os.kill(server, signal.SIGCONT)
+"""
+RUNS = """
 with mlflow.start_run():
     pass
-genuine = os.stat
-is_dead = threading.Event()
-def stat(path, *args, **kwargs):
-    # Stands for a file on a mount that does not answer.
-    if DEAD and is_dead.is_set() and str(path).endswith("dead.csv"):
-        time.sleep(1000)
-    return genuine(path, *args, **kwargs)
-os.stat = stat
 ids, seconds = [], []
 for _ in range(RUNS):
     with mlflow.start_run() as run:
-        for name in ("a.csv", "b.csv", "fifo.csv", "dead.csv"):
-            if os.path.isfile(name):
-                open(name).read()
-        open("out.csv", "w").close()
-        if os.path.isfile("fifo.csv"):
-            os.remove("fifo.csv")
-            os.mkfifo("fifo.csv")
-        is_dead.set()
+        read()
+        break_down()
         began = time.monotonic()
     seconds.append(time.monotonic() - began)
     ids.append(run.info.run_id)
-    is_dead.clear()
+    recover()
 ended = time.time()
 print(json.dumps([ids, seconds, ended]))
 """
 
 
-def _script(*, dead: bool, runs: int) -> str:
-    return f"DEAD, RUNS = {dead}, {runs}\n{SCRIPT}"
-
-
 def test_a_path_that_became_a_fifo_is_not_waited_for(run_script: RunScript, database: str) -> None:
-    ids, seconds, _ = run_script(_script(dead=False, runs=1), database).value
+    ids, seconds, _ = run_script(f"RUNS = 1{PRELUDE}{RUNS}", database).value
     assert seconds[0] < 2 + _SLOW_MACHINE
     entries = RunRecord(database, ids[0]).entries()
     assert entries["fifo.csv"]["changed"]
     assert entries["a.csv"]["h"].startswith("sha256:")
 
 
-def test_everything_at_once(run_script: RunScript, database: str, dripping: str) -> None:
+def test_everything_at_once(
+    run_script: RunScript, database: str, dripping: str, dead: dict[str, str]
+) -> None:
     """A FIFO, a mount that does not answer, and a receiver that drips its answer."""
     outcome = run_script(
-        _script(dead=True, runs=2),
+        f"RUNS = 2{PRELUDE}{RUNS}",
         database,
         warns=True,
         MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=dripping,
+        **dead,
     )
     over = time.time()
     ids, seconds, ended = outcome.value
@@ -113,23 +128,24 @@ def test_everything_at_once(run_script: RunScript, database: str, dripping: str)
     assert "could not be written" not in outcome.output
 
 
-def test_a_server_that_is_gone_costs_one_deadline(run_script: RunScript) -> None:
+def test_everything_at_once_and_the_server_is_gone_too(
+    run_script: RunScript, dripping: str, dead: dict[str, str]
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         outcome = run_script(
-            """
-            import json, time
-            from mlflow_plugins_pack.lineage.session import session
-            import mlflow
-            session.start()
-            current = session.current()
-            current.attach("0" * 32, mlflow.get_tracking_uri())
-            open("x.csv", "w").close()
-            began = time.monotonic()
-            current.detach("0" * 32)
-            print(json.dumps([time.monotonic() - began]))
-            """,
+            f"""{PRELUDE}
+from mlflow_plugins_pack import lineage
+attached = lineage.attach("0" * 32)
+read()
+break_down()
+began = time.monotonic()
+attached.detach()
+print(json.dumps([time.monotonic() - began]))
+""",
             f"http://127.0.0.1:{silent.getsockname()[1]}",
             warns=True,
+            MLFLOW_PACK_LINEAGE_OPENLINEAGE_URL=dripping,
+            **dead,
         )
     assert outcome.value[0] < SECONDS + _SLOW_MACHINE
     assert "mlflow-pack lineage push" in outcome.output
