@@ -9,7 +9,7 @@ from mlflow_plugins_pack.lineage.attribution.runs import FULLY
 from mlflow_plugins_pack.lineage.capture import import_hooks, usage
 from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import not_parsed
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
-from mlflow_plugins_pack.lineage.capture.observing import unobserved, unobserved_types
+from mlflow_plugins_pack.lineage.capture.observing.observe import unobserved, unobserved_types
 
 _OF_LAYERS = (("boto", "botocore"), ("azure", "azure.storage.blob"), ("sql", "sqlalchemy"))
 

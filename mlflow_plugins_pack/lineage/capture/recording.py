@@ -127,7 +127,7 @@ def record_object(kind: str, scheme: str, path: str, *, access: Any = None) -> N
         path: Bucket and key, or the URI.
         access: What the library was given to get at it.
     """
-    from mlflow_plugins_pack.lineage.capture.libraries import s3_objects
+    from mlflow_plugins_pack.lineage.capture import s3_objects
     from mlflow_plugins_pack.lineage.document.graph import object_uri
 
     bucket, _, key = path.partition("://")[2 if "://" in path else 0].partition("/")

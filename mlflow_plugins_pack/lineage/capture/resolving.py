@@ -45,7 +45,7 @@ def resolved(
 
         yield from (e for e in events_of(event) if not is_excluded(e.where))
     elif looks and is_unknown(event):
-        from mlflow_plugins_pack.lineage.capture.libraries import s3_objects
+        from mlflow_plugins_pack.lineage.capture import s3_objects
 
         yield from (e for e in s3_objects.resolved(event) if not is_excluded(e.where))
     else:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mlflow_plugins_pack.lineage.capture.native_calls import hides_frames, observing
+from mlflow_plugins_pack.lineage.capture.observing.native_calls import hides_frames, observing
 
 pytestmark = pytest.mark.skipif(not hides_frames(), reason="this interpreter hides no frames")
 

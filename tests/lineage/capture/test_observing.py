@@ -22,9 +22,10 @@ from typing import Any
 
 import pytest
 
-from mlflow_plugins_pack.lineage.capture import monitoring, observing
-from mlflow_plugins_pack.lineage.capture.observing import observe
-from mlflow_plugins_pack.lineage.capture.prelude import with_prelude
+from mlflow_plugins_pack.lineage.capture.observing import monitoring
+from mlflow_plugins_pack.lineage.capture.observing import observe as observing
+from mlflow_plugins_pack.lineage.capture.observing.observe import observe
+from mlflow_plugins_pack.lineage.capture.observing.prelude import with_prelude
 
 by_prelude = pytest.mark.skipif(sys.version_info >= (3, 12), reason="code stays as it is")
 _FUNCTIONS = 3_000

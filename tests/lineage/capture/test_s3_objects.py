@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from mlflow_plugins_pack.lineage.capture.libraries import s3_objects
+from mlflow_plugins_pack.lineage.capture import s3_objects
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
 from tests.support import servers

@@ -9,7 +9,7 @@ from typing import Any
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.capture.observing import Arguments
+from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
 from mlflow_plugins_pack.lineage.capture.recording import record, record_database, where
 from mlflow_plugins_pack.lineage.files import file_state
 

@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.capture.observing import Arguments
+from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
 from mlflow_plugins_pack.lineage.document.graph import object_uri
 
 _WRITING = (None, "blocklist", "appendblock")

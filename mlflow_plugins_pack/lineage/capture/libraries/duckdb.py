@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from mlflow_plugins_pack.lineage.capture.event import READ
-from mlflow_plugins_pack.lineage.capture.observing import Arguments
+from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
 from mlflow_plugins_pack.lineage.capture.recording import record, record_database, record_written
 from mlflow_plugins_pack.lineage.files import FileState, file_state
 

@@ -15,7 +15,7 @@ from mlflow_plugins_pack.lineage import mlflow_internals as adapter
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users, passes_through
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.capture.observing import Arguments
+from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
 
 _TOTAL = re.compile(r"bytes \d+-\d+/(\d+)")
 # Their own layers see them, and name objects rather than addresses.

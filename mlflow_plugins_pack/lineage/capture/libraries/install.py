@@ -11,7 +11,8 @@ from typing import Any
 
 from mlflow_plugins_pack.lineage.capture.event import EITHER, READ
 from mlflow_plugins_pack.lineage.capture.libraries.table import TABLE, Call, Install
-from mlflow_plugins_pack.lineage.capture.observing import Arguments, observe
+from mlflow_plugins_pack.lineage.capture.observing.observe import observe
+from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
 from mlflow_plugins_pack.lineage.capture.recording import record, record_written
 
 

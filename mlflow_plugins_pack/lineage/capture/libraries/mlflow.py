@@ -13,7 +13,7 @@ import threading
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ
-from mlflow_plugins_pack.lineage.capture.observing import Arguments
+from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
 
 
 def run_fetched(arguments: Arguments) -> None:

@@ -20,7 +20,7 @@ from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.observing import AtEnd, AtStart
+from mlflow_plugins_pack.lineage.capture.observing.observers import AtEnd, AtStart
 
 _COPIED = ("__module__", "__name__", "__qualname__", "__doc__", "__text_signature__")
 _Begins = Callable[[tuple[Any, ...], dict[str, Any]], Any]

@@ -16,7 +16,7 @@ if sys.version_info >= (3, 12):  # the rest of the module is not executed, nor c
     from typing import TYPE_CHECKING
 
     if TYPE_CHECKING:
-        from mlflow_plugins_pack.lineage.capture.observing import AtEnd, AtStart
+        from mlflow_plugins_pack.lineage.capture.observing.observers import AtEnd, AtStart
 
     # Those without a purpose of their own: 0 to 2 and 5 are for debuggers, coverage, profilers and
     # optimizers. One that is taken belongs to another tool.

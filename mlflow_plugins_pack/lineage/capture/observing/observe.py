@@ -15,13 +15,10 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import Any
 
-Arguments = Mapping[str, Any]
-AtStart = Callable[[Arguments], Any]
-AtEnd = Callable[[Any], None]
+from mlflow_plugins_pack.lineage.capture.observing.observers import AtEnd, AtStart
 
 unobserved: set[str] = set()
 """Functions, as ``library.function``, that a table names and that cannot be observed."""
@@ -66,7 +63,7 @@ def observe(
         if isinstance(function, FunctionType):
             _observe_python(function, at_start, at_end)
         else:
-            from mlflow_plugins_pack.lineage.capture import native_calls
+            from mlflow_plugins_pack.lineage.capture.observing import native_calls
 
             is_static = isinstance(found, staticmethod)
             call = native_calls.observing(function, native, at_start, at_end)
@@ -85,11 +82,11 @@ def label(owner: Any, name: str) -> str:
 
 def _observe_python(function: FunctionType, at_start: AtStart, at_end: AtEnd | None) -> None:
     if sys.version_info >= (3, 12):
-        from mlflow_plugins_pack.lineage.capture import monitoring
+        from mlflow_plugins_pack.lineage.capture.observing import monitoring
 
         monitoring.observe(function.__code__, at_start, at_end)
     else:
-        from mlflow_plugins_pack.lineage.capture import prelude
+        from mlflow_plugins_pack.lineage.capture.observing import prelude
 
         function.__code__ = prelude.with_prelude(
             function.__code__, prelude.observer(at_start, at_end)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.observing import AtEnd, AtStart
+from mlflow_plugins_pack.lineage.capture.observing.observers import AtEnd, AtStart
 
 _UNTIL_RETURN = "__mlflow_pack_lineage__"
 _OPCODES = dis.opmap
