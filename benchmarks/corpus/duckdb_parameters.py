@@ -12,12 +12,10 @@ import mlflow
 
 data = os.environ["DATA"]
 with mlflow.start_run():
-    count = 0
-    for name in ("cancer.csv",):
-        statement = "select count(*) from read_csv(?)"
-        count += duckdb.execute(statement, [f"{data}/{name}"]).fetchone()[0]
+    statement = "select count(*) from read_csv(?)"
+    count = duckdb.execute(statement, [f"{data}/cancer.csv"]).fetchall()[0][0]
     query = "select count(*) from read_parquet($path)"
-    count += duckdb.execute(query, {"path": f"{data}/cancer.parquet"}).fetchone()[0]
+    count += duckdb.execute(query, {"path": f"{data}/cancer.parquet"}).fetchall()[0][0]
     rows = duckdb.sql("from read_json(?)", params=[f"{data}/cancer.jsonl"])
     rows.write_parquet("out.parquet")
     mlflow.log_metric("rows", count)

@@ -30,7 +30,12 @@ _NOISY_MODULES = re.compile(
     re.VERBOSE,
 )
 _NOISY_PACKAGE_MODULES = re.compile(
-    r"(matplotlib/font_manager\.py|joblib/(memory|_store_backends|_memmapping_reducer)\.py)"
+    r"""
+    matplotlib/font_manager\.py
+    | joblib/(memory|_store_backends|_memmapping_reducer)\.py
+    | datasets/(arrow_reader|table)\.py   # its cache of what it made of data
+    """,
+    re.VERBOSE,
 )
 _SITE = re.compile(r".*/(?:site|dist)-packages/(?P<rest>(?P<package>[^/]+?)(?:\.py|/.*))")
 # Autologging calls the user's function from here; what that opens is theirs, not MLflow's.

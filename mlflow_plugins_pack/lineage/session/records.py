@@ -101,21 +101,25 @@ class Records:
         states = map(self._runs.find, owners)
         return all(state is not None and state.is_secondary for state in states)
 
-    def collect(self, ending: str | None = None) -> None:
+    def collect(self, ending: str | None = None, *, ahead: bool = False) -> None:
         """Take in what child processes reported: it belongs to the runs that are active now.
 
         Called whenever a run begins or ends, so what is active now was active when it happened.
 
         Args:
             ending: The run that ends, if one does.
+            ahead: Called in between: if a run is ending, its end collects.
         """
         with self._collect_lock, self._ownership.muted(), contextlib.suppress(Exception):
+            # Before the reports are read: a run that ends meanwhile was active.
+            active: tuple[str, ...] = self._ownership.active_runs()
+            if ahead and self._is_a_run_ending():
+                return
             state = self._runs.find(ending or "")
             thread = state.thread if state is not None else None
             reported = list(self._children.events(thread or threading.main_thread().ident or 0))
             if not reported:
                 return
-            active: tuple[str, ...] = self._ownership.active_runs()
             if ending is not None:
                 # Not of the parents of an ending child run, which get all that it has anyway.
                 above = set(self._runs.ancestors(ending))
@@ -282,8 +286,7 @@ class Records:
 
     def work_ahead(self) -> None:
         """Sort in what waits, and hash files that were read."""
-        if not self._is_a_run_ending():
-            self.collect()
+        self.collect(ahead=True)
         self._ownership.look()
         self._sort(more=False)
         seen = [seen for _, _, seen in self._ownership.many()]

@@ -190,6 +190,7 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
             Call("write_deltalake", at_start="arrays.delta_writes", at_end="arrays.delta_wrote"),
         ),
         "datasets.builder": (Call("DatasetBuilder.as_dataset", at_start="arrays.hub_dataset"),),
+        "datasets.arrow_dataset": _reads("Dataset.from_file", parameter="filename"),
         "datasets.load": _reads("load_from_disk", parameter="dataset_path", suffixes=(".arrow",)),
     },
     "boto": {"botocore.session": Install("s3.register")},
