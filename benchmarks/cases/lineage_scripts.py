@@ -1,4 +1,4 @@
-"""What lineage adds to whole programs: a training, and scripts that open very many files.
+"""What lineage adds to whole programs: a training, very many files, very many SQL statements.
 
 One block of either is one run from its start to its end, the record's writing included. All
 processor time of the process counts, the background thread's too.
@@ -6,10 +6,12 @@ processor time of the process counts, the background thread's too.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from benchmarks.frame import PACK, STOCK, Case, Figure, Options, Sample, interle
 IMAGES = {"opens": (100_000, 28, "png"), "photos": (100_000, 224, "jpeg")}
 """Number of files, pixels a side, and format; the first are about the smallest possible files."""
 TREES = 20
+STATEMENTS = 5_000
 
 _WRITE = """
 import os, sys
@@ -34,8 +37,12 @@ for index in range(count):
 def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
     from benchmarks.worker import environment, worker
 
-    trees = options.count(TREES)
-    with tempfile.TemporaryDirectory(prefix="lineage-", dir=Path.home()) as name:
+    trees = options.count(STATEMENTS if kind == "sql" else TREES)
+    goal = {"training": "+2 %", "sql": "+5 %"}.get(kind, "+10 %")
+    with (
+        _database(kind) as settings,
+        tempfile.TemporaryDirectory(prefix="lineage-", dir=Path.home()) as name,
+    ):
         module = "benchmarks.cases.lineage_scripts"
         if kind in IMAGES:
             count, side, suffix = IMAGES[kind]
@@ -43,17 +50,27 @@ def _run(kind: str, options: Options, blocks: int) -> list[Figure]:
             arguments = [sys.executable, "-c", _WRITE, *images]
             subprocess.run(arguments, check=True, env=environment(pack=False))
         with (
-            worker(module, kind, name, "stock", str(trees), pack=False) as stock,
-            worker(module, kind, name, "pack", str(trees), pack=True) as pack,
+            worker(module, kind, name, "stock", str(trees), pack=False, **settings) as stock,
+            worker(module, kind, name, "pack", str(trees), pack=True, **settings) as pack,
         ):
             stock(), pack()  # imports, caches and the experiment's first run
-            goal = "+2 %" if kind == "training" else "+10 %"
             return interleave(
                 {STOCK: stock, PACK: pack},
                 [Figure("processor", "s", goal=goal), Figure("wall", "s")],
                 blocks,
                 options.progress,
             )
+
+
+@contextlib.contextmanager
+def _database(kind: str) -> Iterator[dict[str, str]]:
+    if kind != "sql":
+        yield {}
+        return
+    from tests.support import servers
+
+    with servers.postgresql() as server:
+        yield {"DATABASE_URL": server.new_database()}
 
 
 CASES = (
@@ -75,6 +92,12 @@ CASES = (
         10,
         partial(_run, "photos"),
     ),
+    Case(
+        "runs-sql",
+        "a run that sends 5,000 statements with other values to PostgreSQL through SQLAlchemy",
+        20,
+        partial(_run, "sql"),
+    ),
 )
 
 
@@ -90,7 +113,12 @@ def main() -> None:
     mlflow.set_tracking_uri(f"sqlite:///{place / 'mlflow.db'}")
     mlflow.create_experiment("benchmark", (place / "artifacts").as_uri())
     mlflow.set_experiment("benchmark")
-    work = partial(_train, place, trees) if kind == "training" else partial(_open, folder)
+    if kind == "training":
+        work = partial(_train, place, trees)
+    elif kind == "sql":
+        work = partial(_query, side, trees)
+    else:
+        work = partial(_open, folder)
 
     def measure() -> Sample:
         with stopwatch() as watch:
@@ -134,6 +162,22 @@ def _open(folder: Path) -> None:
                 with Image.open(f"{folder}/files/{part}/{name}") as image:
                     total += float(numpy.asarray(image).mean())
         mlflow.log_metric("mean", total)
+
+
+def _query(side: str, count: int) -> None:
+    import mlflow
+    import sqlalchemy
+
+    engine = sqlalchemy.create_engine(os.environ["DATABASE_URL"])
+    with engine.begin() as connection:
+        connection.execute(
+            sqlalchemy.text(f"create table if not exists rows_{side} (x int, y int)")
+        )
+    with mlflow.start_run(), engine.connect() as connection:
+        for number in range(count):
+            text = f"select x, y from rows_{side} where x = {number} and y > {number}"
+            connection.execute(sqlalchemy.text(text)).fetchall()
+    engine.dispose()
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ data = os.environ["DATA"]
 with mlflow.start_run():
     pieces = pl.scan_csv(f"{data}/pieces/*.csv").collect()
     lines = pl.scan_ndjson(f"{data}/cancer.jsonl").collect()
-    feather = pl.read_ipc(f"{data}/cancer.feather", memory_map=False)
+    feather = pl.read_ipc(f"{data}/cancer.feather")
     parts = pl.read_parquet(f"{data}/parts/**/*.parquet", hive_partitioning=False)
     with open(f"{data}/cancer.csv", "rb") as file:
         opened = pl.read_csv(file)

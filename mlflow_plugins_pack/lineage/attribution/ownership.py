@@ -68,6 +68,8 @@ class Ownership:
 
     Attributes:
         is_later_rank: This is a rank above 0 of a distributed training.
+        generation: A number that grows whenever what threads remember may be wrong: when a run is
+            attached, ends, or the process forks.
         data_of: Returns those of some absolute paths that may be a user's data.
         limit: Most places that a run may list.
 
@@ -87,8 +89,7 @@ class Ownership:
         # By the owning runs, or the thread if there are none, and by whether it is written.
         self._seen: dict[tuple[tuple[str, ...] | int, bool], Seen] = {}
         self._local = _Thread()
-        # Incremented whenever what threads remember may be wrong.
-        self._generation = 0
+        self.generation = 0
 
     # --- muting -----------------------------------------------------------------------------------
 
@@ -179,7 +180,7 @@ class Ownership:
 
     def _attached_changed(self) -> None:
         self._attached = tuple(self._runs.attached())
-        self._generation += 1
+        self.generation += 1
 
     def forget(self, run_id: str, thread: int) -> None:
         """Forget what was seen for a run that has ended."""
@@ -199,7 +200,7 @@ class Ownership:
         )
         self._seen.clear()
         self._attached = self._local.attached = ()
-        self._generation += 1
+        self.generation += 1
 
     # --- claims -----------------------------------------------------------------------------------
 
@@ -245,7 +246,7 @@ class Ownership:
         return True
 
     def _holds(self, memory: _Memory) -> bool:
-        if memory.generation != self._generation:
+        if memory.generation != self.generation:
             return False
         if (memory.runs[-1] if memory.runs else None) is not memory.run:
             return False
@@ -265,7 +266,7 @@ class Ownership:
         return None if seen is None or source not in seen.exact else Claim(owners, thread, seen)
 
     def _remember(self, local: _Thread) -> _Memory:
-        generation, others = self._generation, adapter.other_threads_runs()
+        generation, others = self.generation, adapter.other_threads_runs()
         owners, thread = self.owners(), threading.get_ident()
         claims = [
             Claim(owners, thread, self._seen.setdefault((owners or thread, writes), new))

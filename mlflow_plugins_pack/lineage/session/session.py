@@ -161,7 +161,7 @@ class Session:
     def emit_statement(self, statement: str, database: str) -> None:
         """Record that SQL was run; which tables it names is found out later."""
         owners = self._ownership.owners()
-        key = hash((statement, database, owners))
+        key = hash((statement, database, owners, self._ownership.generation))
         if key in self._statements:
             return
         if len(self._statements) >= _STATEMENTS_LIMIT:

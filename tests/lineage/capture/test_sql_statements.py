@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, WRITE, Event
+from mlflow_plugins_pack.lineage.capture.libraries import sql_statements
 from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import (
     Tables,
     events_of,
@@ -22,8 +23,10 @@ from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import (
 def nothing_missed() -> Iterator[None]:
     """What a test's statements miss is not part of the records of other tests of the process."""
     not_parsed.clear()
+    sql_statements._resolved.clear()
     yield
     not_parsed.clear()
+    sql_statements._resolved.clear()
 
 
 CASES = {
@@ -148,3 +151,13 @@ def test_columns_whose_table_is_certain(statement: str, expected: dict[str, str]
     found = tables_of(shape(statement, "postgresql"), "postgresql").columns
     named = {".".join(filter(None, table)): " ".join(columns) for table, columns in found}
     assert named == expected
+
+
+def test_statements_of_a_run_that_differ_in_values_are_resolved_once() -> None:
+    def resolved(number: int, *owners: str) -> int:
+        text = f"select * from t where x = {number}"
+        event = Event(1, STATEMENT, text, "sql", owners, 1, source="postgresql://h:1/d/s")
+        return len(list(events_of(event)))
+
+    assert [resolved(1, "one"), resolved(2, "one"), resolved(3, "other")] == [1, 0, 1]
+    assert [resolved(1), resolved(2)] == [1, 1], "before a run, each time is one of its own"

@@ -11,6 +11,7 @@ import sys
 from types import ModuleType
 from typing import Any
 from urllib.parse import quote
+from weakref import WeakKeyDictionary
 
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
@@ -18,6 +19,8 @@ from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 _PORTS = {"postgresql": 5432, "mysql": 3306, "mariadb": 3306, "mssql": 1433, "oracle": 1521}
 _FILE_DATABASES = ("sqlite", "duckdb")
 _WITHOUT_SCHEMAS = ("mysql", "mariadb")
+_databases: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+"""By the engine: statements outnumber engines."""
 
 
 def listen(module: ModuleType) -> None:
@@ -36,7 +39,11 @@ def _executed(
         if dialect.name in _FILE_DATABASES or current.is_muted():
             return
         if is_users(sys._getframe(1)):
-            current.emit_statement(statement, _database(connection.engine.url, dialect))
+            engine = connection.engine
+            database = _databases.get(engine)
+            if database is None:
+                database = _databases[engine] = _database(engine.url, dialect)
+            current.emit_statement(statement, database)
     except Exception:  # noqa: BLE001, S110  # the user's statement succeeded
         pass
 

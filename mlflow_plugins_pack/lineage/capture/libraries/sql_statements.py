@@ -40,6 +40,9 @@ class Tables(NamedTuple):
 not_parsed: set[str] = set()
 """Databases, by SQLAlchemy's names, that were sent a statement which cannot be parsed."""
 
+_resolved: set[tuple[str, str | None, tuple[str, ...]]] = set()
+"""Shapes of statements, databases and runs: most of a run's statements differ in values only."""
+_RESOLVED_LIMIT = 10_000
 _DIALECTS = {"postgresql": "postgres", "mssql": "tsql", "mariadb": "mysql"}
 _SYSTEM_SCHEMAS = frozenset(
     {"information_schema", "pg_catalog", "pg_toast", "mysql", "performance_schema", "sys"}
@@ -83,7 +86,14 @@ def events_of(event: Event) -> Iterator[Event]:
     What cannot be parsed gives none, and its database's name in `not_parsed`.
     """
     dialect = (event.source or "").partition("://")[0]
-    found = tables_of(shape(event.where, dialect), dialect)
+    text = shape(event.where, dialect)
+    key = (text, event.source, event.owners)
+    if event.owners and key in _resolved:
+        return
+    if len(_resolved) >= _RESOLVED_LIMIT:
+        _resolved.clear()
+    _resolved.add(key)
+    found = tables_of(text, dialect)
     columns = dict(found.columns)
     for kind, tables in ((READ, found.read), (WRITE, found.written)):
         for table in tables:
