@@ -267,3 +267,12 @@ def test_what_cannot_be_observed_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         {"builtins.upper"},
         {"json.JSONDecoder"},
     )
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there are no places for tools")
+def test_other_tools_that_use_all_places_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observing, "unobserved", set())
+    monkeypatch.setattr(monitoring, "_tool", None)
+    monkeypatch.setattr(monitoring, "_TOOL_IDS", ())
+    assert not observe(sys.modules[__name__], "branching", dict)
+    assert {name.partition(".")[2] for name in observing.unobserved} == {"branching"}
