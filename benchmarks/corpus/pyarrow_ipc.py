@@ -2,6 +2,7 @@
 
 reads: DATA/cancer.arrow
 writes: WORK/half.arrow
+blind: pyarrow.OSFile
 """
 
 import os

@@ -3,6 +3,7 @@
 needs: safetensors
 reads: DATA/weights.safetensors DATA/adapter.safetensors
 writes: WORK/merged.safetensors
+blind: safetensors.safe_open
 """
 
 import os

@@ -2,6 +2,7 @@
 
 reads: DATA/cancer.tsv
 writes: WORK/sorted.tsv
+blind: sort
 """
 
 import os

@@ -33,7 +33,7 @@ _NOISY_PACKAGE_MODULES = re.compile(
     r"""
     matplotlib/font_manager\.py
     | joblib/(memory|_store_backends|_memmapping_reducer)\.py
-    | datasets/(arrow_reader|table)\.py   # its cache of what it made of data
+    | datasets/(arrow_reader|info|table)\.py   # its cache of what it made of data
     """,
     re.VERBOSE,
 )

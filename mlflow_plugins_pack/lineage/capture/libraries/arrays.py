@@ -100,8 +100,12 @@ def _delta(kind: str, table: Any) -> None:
 
 def hub_dataset(arguments: Arguments) -> None:
     """Record the files that a data set was made of; a warm cache opens none of them."""
-    for source in getattr(arguments["self"].info, "download_checksums", None) or ():
-        _hub_file(str(source))
+    builder = arguments["self"]
+    files = getattr(builder.config, "data_files", None) or {}
+    named = [name for names in files.values() for name in names] if hasattr(files, "values") else []
+    fetched = getattr(builder.info, "download_checksums", None) or ()
+    for source in dict.fromkeys((*map(str, named), *map(str, fetched))):
+        _hub_file(source)
 
 
 def _hub_file(source: str) -> None:
