@@ -173,6 +173,10 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
         "safetensors.torch": _SAFETENSORS,
         # `load` with mmap=True and `save` open the file in C++.
         "torch.serialization": (Call("load", READ, "f"), Call("save", WRITE, "f")),
+        "scipy.io._fast_matrix_market": (
+            *_reads("mmread", parameter="source"),
+            *_writes("mmwrite", parameter="target"),
+        ),
         "xgboost.core": (
             Call("DMatrix.__init__", at_start="arrays.xgboost_matrix"),
             Call("Booster.__init__", READ, "model_file"),
