@@ -100,7 +100,9 @@ def is_named(name: str) -> bool:
         cells = vars(main).get("In") or (sys.orig_argv if "-c" in sys.orig_argv else None)
         if cells is None or any(word.search(str(cell)) for cell in cells):
             return True
-    files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+    # Not by `getattr`, at which some modules import others.
+    modules = [getattr(module, "__dict__", {}) for module in list(sys.modules.values())]
+    files = {variables.get("__file__") for variables in modules}
     code = (file for file in files if isinstance(file, str) and file.endswith(".py"))
     return any(word.search(_text_of(file)) for file in code if is_users_code(file))
 

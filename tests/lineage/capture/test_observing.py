@@ -40,6 +40,8 @@ def _instructions(code: types.CodeType, moved: int = 0) -> list[tuple[Any, ...]]
             value = one.argval - moved
         elif one.opcode in dis.hasconst:
             value = repr(one.argval)
+        elif one.opcode == dis.EXTENDED_ARG:
+            value = None  # it is part of the next one's
         found.append((one.opname, value, getattr(one, "positions", None)))
     return found
 

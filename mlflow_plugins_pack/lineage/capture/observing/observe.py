@@ -56,18 +56,14 @@ def observe(
     if isinstance(function, type):
         unobserved_types.add(label(owner, name))
         return False
-    is_python = isinstance(function, FunctionType)
-    if is_python and native:
-        return False
     try:
         if isinstance(function, FunctionType):
+            if native:
+                return False
             _observe_python(function, at_start, at_end)
         else:
-            from mlflow_plugins_pack.lineage.capture.observing import native_calls
-
-            is_static = isinstance(found, staticmethod)
-            call = native_calls.observing(function, native, at_start, at_end)
-            setattr(owner, name, staticmethod(call) if is_static else call)
+            call = _observing_native(function, native, at_start, at_end)
+            setattr(owner, name, staticmethod(call) if isinstance(found, staticmethod) else call)
     except (ValueError, AttributeError, TypeError):  # has no room for us
         unobserved.add(label(owner, name))
         return False
@@ -91,3 +87,13 @@ def _observe_python(function: FunctionType, at_start: AtStart, at_end: AtEnd | N
         function.__code__ = prelude.with_prelude(
             function.__code__, prelude.observer(at_start, at_end)
         )
+
+
+def _observing_native(
+    function: Any, parameters: tuple[str, ...], at_start: AtStart, at_end: AtEnd | None
+) -> Any:
+    from mlflow_plugins_pack.lineage.capture.observing import native_calls
+
+    if not parameters or not callable(function):
+        raise TypeError("it is neither a function of Python nor the native one that is expected")
+    return native_calls.observing(function, parameters, at_start, at_end)
