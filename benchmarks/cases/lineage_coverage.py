@@ -108,8 +108,9 @@ class Outcome:
 
 
 def scripts(only: str = "") -> list[Script]:
-    """Return the corpus, or those scripts whose name holds a text."""
-    return [Script.load(path) for path in sorted(CORPUS.glob("*.py")) if only in path.stem]
+    """Return the corpus, or those scripts whose names hold one of some texts, split by commas."""
+    paths = (p for p in sorted(CORPUS.glob("*.py")) if any(t in p.stem for t in only.split(",")))
+    return [Script.load(path) for path in paths]
 
 
 # --- services -------------------------------------------------------------------------------------

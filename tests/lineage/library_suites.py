@@ -1,17 +1,18 @@
 """Runs a library's own test suite with the capture and without it, and compares the outcomes.
 
-``python -m tests.lineage.library_suites NAME PYTEST-ARGUMENTS...`` runs pytest in the working
+``python .../tests/lineage/library_suites.py NAME PYTEST-ARGUMENTS...`` runs pytest in the working
 directory, twice: with lineage switched off, and with an active run whose capture is on. It prints
 how many tests passed, failed and were skipped in each, and the tests whose outcome differs; those
 are run again both ways, since some tests of any suite fail now and then. It exits with 1 if one
 differs each time. Suites that packages bring with them::
 
-    python -m tests.lineage.library_suites pandas --pyargs pandas.tests.io
-    python -m tests.lineage.library_suites pyarrow --pyargs pyarrow.tests
-    python -m tests.lineage.library_suites h5py --pyargs h5py.tests
+    library_suites.py pandas --pyargs pandas.tests.io
+    library_suites.py pyarrow --pyargs pyarrow.tests
+    library_suites.py h5py --pyargs h5py.tests
 
 Those of duckdb and polars are in their repositories, at the tag of the installed version: go to
-``duckdb-python`` and give ``tests/fast``, or to ``py-polars`` and give ``tests/unit/io``.
+``duckdb-python`` and give ``tests/fast``, or to ``py-polars`` and give ``tests/unit/io``. It is a
+script, not a module: those have a package ``tests`` of their own.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from collections import Counter
 from pathlib import Path
 from xml.etree import ElementTree
 
-_ROOT = Path(__file__).parents[2]
+_PLUGIN = Path(__file__).parent / "support"
 _ROUNDS = 3
 
 
@@ -32,7 +33,7 @@ def outcomes(folder: Path, arguments: list[str], *, on: bool) -> dict[str, str]:
     """Run pytest; return the outcome of each test by its name."""
     report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    path = os.pathsep.join(filter(None, (str(_ROOT), os.environ.get("PYTHONPATH"))))
+    path = os.pathsep.join(filter(None, (str(_PLUGIN), os.environ.get("PYTHONPATH"))))
     environment = {
         **os.environ,
         "PYTHONPATH": path,
@@ -40,16 +41,20 @@ def outcomes(folder: Path, arguments: list[str], *, on: bool) -> dict[str, str]:
         "MLFLOW_TRACKING_URI": f"sqlite:///{folder / 'tracking.db'}",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    subprocess.run(
+    done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),
-            *("-p", "tests.lineage.support.with_run", f"--junitxml={report}", *arguments),
+            *("-p", "with_run", f"--junitxml={report}", *arguments),
         ],
         env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
         check=False,
     )
+    if done.returncode not in (0, 1):
+        raise RuntimeError(
+            f"pytest ended with {done.returncode}:\n{done.stdout[-3000:]}{done.stderr}"
+        )
     found = {}
     for case in ElementTree.parse(report).iter("testcase"):
         kinds = {child.tag for child in case} & {"failure", "error", "skipped"}

@@ -154,6 +154,10 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
         "duckdb": (
             *_duckdb("", ()),
             *_duckdb("DuckDBPyConnection.", ("self",)),
+            *(
+                Call(f"DuckDBPyRelation.{name}", WRITE, "file_name", native=("self", "file_name"))
+                for name in ("write_csv", "to_csv", "write_parquet", "to_parquet")
+            ),
             Call(
                 "connect",
                 at_start="duckdb.connects",
