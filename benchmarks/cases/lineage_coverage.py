@@ -272,11 +272,23 @@ class Runner:
         started = self.start(script, script.path.stem)
         if isinstance(started, str):
             return Outcome(script, problem=started)
-        done, work = started
+        return self.score(script, script.path.stem, *started)
+
+    def score(
+        self, script: Script, experiment: str, done: subprocess.CompletedProcess[str], work: Path
+    ) -> Outcome:
+        """Compare what the runs of a script list with what it read and wrote.
+
+        Args:
+            script: The script.
+            experiment: Where its runs are.
+            done: What `start` returned.
+            work: The folder that it ran in.
+        """
         if done.returncode:
             return Outcome(script, problem=f"failed: {done.stderr[-2000:]}")
         outcome = Outcome(script)
-        for graph in self._graphs(script.path.stem):
+        for graph in self._graphs(experiment):
             outcome.reads.found |= {e.uri for e in graph.inputs if e.role != "intermediate"}
             outcome.writes.found |= {e.uri for e in graph.outputs}
             coverage = graph.facts["coverage"]
@@ -454,11 +466,12 @@ def _run(options: Options, only: str) -> str:
             for script in scripts(only):
                 outcome = runner.run(script)
                 outcomes.append(outcome)
-                options.progress(f"{script.path.stem}: {_summary(outcome)}")
+                options.progress(f"{script.path.stem}: {summary(outcome)}")
     return markdown(outcomes)
 
 
-def _summary(outcome: Outcome) -> str:
+def summary(outcome: Outcome) -> str:
+    """Return a script's outcome in one line, with what was missed or listed wrongly."""
     if outcome.problem:
         return outcome.problem
     words = []

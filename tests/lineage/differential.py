@@ -2,8 +2,8 @@
 
 ``python -m tests.lineage.differential [TEXT]`` does so for the scripts of benchmarks/corpus (or
 those whose names hold TEXT), in some ten minutes: exit code, output, warnings with their places,
-files written, metrics, parameters and tags. It prints each difference and exits with 1 if there is
-one.
+files written, metrics, parameters and tags. It prints each difference, and the table of
+`python -m benchmarks lineage-coverage` for the scripts that ran; it exits with 1 if one differs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.cases.lineage_coverage import Runner, Script, scripts
+from benchmarks.cases.lineage_coverage import (
+    Outcome,
+    Runner,
+    Script,
+    markdown,
+    scripts,
+    summary,
+)
 
 _VARYING = re.compile(
     r"\d{4}[-/]\d\d[-/]\d\d[ T]\d\d:\d\d:\d\d[.,\d]*|0x[0-9a-f]{6,}|[0-9a-f]{32}|\d+\.\d+ ?m?s\b"
@@ -39,8 +46,8 @@ class Effects:
     runs: list[Any]
 
 
-def effects(runner: Runner, script: Script, enabled: str) -> Effects | str:
-    """Run a script; return what it did, or why it could not run."""
+def effects(runner: Runner, script: Script, enabled: str) -> tuple[Effects, Outcome] | str:
+    """Run a script; return what it did and what its runs list, or why it could not run."""
     experiment = f"{script.path.stem}-{enabled}"
     started = runner.start(
         script,
@@ -53,13 +60,14 @@ def effects(runner: Runner, script: Script, enabled: str) -> Effects | str:
         return started
     done, work = started
     text = [_same(line, runner, work) for line in done.stderr.splitlines()]
-    return Effects(
+    did = Effects(
         done.returncode,
         [_same(line, runner, work) for line in done.stdout.splitlines()],
         sorted({line for line in text if re.search(r":\d+: \w*Warning", line)}),
         _files(work, runner),
         _runs(runner, experiment),
     )
+    return did, runner.score(script, experiment, done, work)
 
 
 def _same(line: str, runner: Runner, work: Path) -> str:
@@ -117,7 +125,7 @@ def _say(text: str) -> None:
 
 def main(only: str = "") -> int:
     """Compare all scripts; return how many differ."""
-    different = compared = 0
+    outcomes, different = [], 0
     with tempfile.TemporaryDirectory(prefix="differential-", ignore_cleanup_errors=True) as name:
         os.chmod(name, 0o755)
         with Runner(Path(name)) as runner:
@@ -126,11 +134,13 @@ def main(only: str = "") -> int:
                 if isinstance(off, str) or isinstance(on, str):
                     _say(f"{script.path.stem}: {off if isinstance(off, str) else on}")
                     continue
-                compared += 1
-                found = differences(off, on)
+                outcomes.append(on[1])
+                found = differences(off[0], on[0])
                 different += bool(found)
-                _say(f"{script.path.stem}: {json.dumps(found) if found else 'same'}")
-    _say(f"{compared} scripts compared, {different} differ")
+                said = json.dumps(found) if found else "same"
+                _say(f"{script.path.stem}: {said}; {summary(on[1])}")
+    _say(markdown(outcomes))
+    _say(f"{len(outcomes)} scripts compared, {different} differ")
     return different
 
 
