@@ -175,6 +175,11 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
         "safetensors": (Call("safe_open"),),
         "safetensors.numpy": _SAFETENSORS,
         "safetensors.torch": _SAFETENSORS,
+        "torch": (Call("from_file", READ, "filename", native=("filename",)),),
+        # Called by safetensors' `safe_open`, too.
+        "torch.storage": (
+            Call("UntypedStorage.from_file", READ, "filename", native=("filename",)),
+        ),
         # `load` with mmap=True and `save` open the file in C++.
         "torch.serialization": (Call("load", READ, "f"), Call("save", WRITE, "f")),
         "scipy.io._fast_matrix_market": (
