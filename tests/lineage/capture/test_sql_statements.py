@@ -55,7 +55,8 @@ CASES = {
 
 def names(found: Tables) -> tuple[set[str], set[str]]:
     read, written = (
-        {".".join(part for part in table if part) for table in tables} for tables in found
+        {".".join(part for part in table if part) for table in tables}
+        for tables in (found.read, found.written)
     )
     return read, written
 
