@@ -92,7 +92,7 @@ def _job_facets(graph: Graph) -> dict[str, Any]:
             "2-0-4/JobTypeJobFacet", processingType="BATCH", integration="MLFLOW", jobType="RUN"
         )
     }
-    if code.get("commit") and code.get("repository"):
+    if code.get("commit") and "://" in code.get("repository", ""):
         facets["sourceCodeLocation"] = _facet(
             "1-1-0/SourceCodeLocationJobFacet",
             type="git",
