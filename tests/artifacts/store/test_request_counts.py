@@ -13,9 +13,10 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.backends.s3 import S3Backend
-from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store import manifests, opening
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
-from tests.contracts.artifact_repository import new_run_uri
+from mlflow_plugins_pack.artifacts.upload import pack_writer
+from tests.contracts.artifact_repository import new_run_uri, random_bytes
 from tests.support import servers
 
 CALLS = ("read", "write", "write_if_absent", "list", "size", "delete", "folders")
@@ -110,3 +111,27 @@ def test_a_process_that_knows_nothing_reads_few_segments(repository, files, monk
     put = counting.of(lambda: repository.log_artifact(next(files)))
     assert put["list"] == 1
     assert put["write_if_absent"] == 1
+
+
+def test_files_that_are_not_tiny(repository, tmp_path, monkeypatch):
+    monkeypatch.setattr(StoreObjects, "TRUST_SECONDS", 600)
+    monkeypatch.setattr(pack_writer, "_INDEX_SECONDS", 600)
+    monkeypatch.setattr(manifests, "_KEPT_INLINE_BYTES", 10_000)
+    for name, size in (("small", 20_000), ("large", 300_000), ("other", 300_000)):
+        (tmp_path / name).write_bytes(random_bytes(size, seed=len(name) + ord(name[0])))
+    repository.log_artifact(str(tmp_path / "large"))
+    repository.list_artifacts()
+    counting = Counting(monkeypatch)
+    put = counting.of(lambda: repository.log_artifact(str(tmp_path / "small")))
+    assert put == {"write_if_absent": 1}
+    # Whether a call has been added since is asked while the bytes come.
+    fetched = counting.of(lambda: repository.download_artifacts("small"))
+    assert fetched == {"read": 2}
+    # Pack and index, entry, and then whether something was condemned.
+    put = counting.of(lambda: repository.log_artifact(str(tmp_path / "other")))
+    assert put == {"write": 2, "write_if_absent": 1, "list": 1}
+    # Of a file that is there its packs are looked for, and nothing is written but the entry.
+    put = counting.of(lambda: repository.log_artifact(str(tmp_path / "large"), "again"))
+    assert put == {"size": 1, "write_if_absent": 1, "list": 1}
+    fetched = counting.of(lambda: repository.download_artifacts("other"))
+    assert fetched == {"read": 2}
