@@ -68,6 +68,7 @@ class PackWriter:
         self._new_files: dict[bytes, PendingFile] = {}
         self._indexed = time.monotonic()
         self._closed: dict[bytes, float] = {}
+        self._confirmed = -math.inf
         self.names: list[bytes] = []
         self.reused: set[bytes] = set()
         self.compressor = Compressor()
@@ -83,6 +84,14 @@ class PackWriter:
             self._store.index.refresh(max_age_seconds=_INDEX_SECONDS)
             confirmed.result()
             self.knows_index = True
+
+    def note_confirmed(self) -> None:
+        """Note that it is about to be looked whether the packs that the call relies on exist."""
+        self._confirmed = time.monotonic()
+
+    def is_confirmed_lately(self) -> bool:
+        """Return whether that is less than a minute ago: what was removed since is on a list."""
+        return time.monotonic() - self._confirmed < _JUST_SECONDS
 
     def is_index_old(self) -> bool:
         """Return whether older packs are relied on, and may have been condemned since."""

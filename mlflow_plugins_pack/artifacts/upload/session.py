@@ -231,6 +231,9 @@ class UploadSession:
         for _ in range(_SETTLE_ROUNDS):
             settled = self._leave(self._store.condemned.packs(), relied_on, resolved)
             if settled == relied_on:
+                if not self._packs.is_confirmed_lately():
+                    # So long after they were looked for, packs may be gone, and the list, too.
+                    self._confirm_packs(resolved)
                 return
             relied_on = settled
         raise MissingPackError(
@@ -277,6 +280,7 @@ class UploadSession:
         Raises:
             MissingPackError: If one was removed although the index still lists it.
         """
+        self._packs.note_confirmed()
         packs_of_files: dict[bytes, set[bytes]] = {}
         for operations in resolved.values():
             for operation in operations:
