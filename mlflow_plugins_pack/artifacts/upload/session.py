@@ -256,23 +256,11 @@ class UploadSession:
         sources = leaving - self._copies.keys()
         for pack in leaving & self._copies.keys():
             sources |= self._copies[pack]
-        copied = copy_chunks(self._store, self._chunks_in(sources, resolved))
+        copied = copy_chunks(self._store, _chunks_in(self._store, sources, resolved))
         if copied.unreadable:
             raise _missing(self._store, copied.unreadable[0].pack)
         self._copies.update(dict.fromkeys(copied.packs, frozenset(sources)))
         return (relied_on - leaving) | copied.packs
-
-    def _chunks_in(
-        self, packs: set[bytes], resolved: dict[str, list[Operation]]
-    ) -> Iterator[tuple[int, Chunk]]:
-        """Yield kind and place of all chunks of this call that are in the packs, each once."""
-        given: set[bytes] = set()
-        for operations in resolved.values():
-            for entry in (o for o in operations if isinstance(o, FileEntry)):
-                for kind, chunk in needed_chunks(self._store, entry):
-                    if chunk.pack in packs and chunk.id not in given:
-                        given.add(chunk.id)
-                        yield kind, chunk
 
     def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> set[bytes]:
         """Return the packs that this call relies on; all of them exist.
@@ -354,6 +342,19 @@ def _refuse_conflicts(
                 f"be a folder too. Nothing was written. Delete the file or use "
                 f"another name."
             )
+
+
+def _chunks_in(
+    store: Store, packs: set[bytes], resolved: dict[str, list[Operation]]
+) -> Iterator[tuple[int, Chunk]]:
+    """Yield kind and place of all chunks of this call that are in the packs, each once."""
+    given: set[bytes] = set()
+    for operations in resolved.values():
+        for entry in (o for o in operations if isinstance(o, FileEntry)):
+            for kind, chunk in needed_chunks(store, entry):
+                if chunk.pack in packs and chunk.id not in given:
+                    given.add(chunk.id)
+                    yield kind, chunk
 
 
 def _missing(store: Store, pack: bytes) -> MissingPackError:
