@@ -11,6 +11,7 @@ from mlflow_plugins_pack.approvals.api.review import Review, Site
 from mlflow_plugins_pack.approvals.web.app import create_app
 from mlflow_plugins_pack.errors import ConfigurationError
 from mlflow_plugins_pack.identity.roles import has_roles
+from mlflow_plugins_pack.review import lineage_page
 from mlflow_plugins_pack.settings import REVIEW_MLFLOW_URL
 
 if TYPE_CHECKING:
@@ -35,7 +36,13 @@ def create_separate_app() -> FastAPI:
         has_workspaces=bool(MLFLOW_ENABLE_WORKSPACES.get()),
         has_stores=is_server_process(),
     )
-    return create_app(Review(functools.cache(lambda: _open(registry)), MlflowServer(url), site))
+    store = functools.cache(lambda: _open(registry))
+    return create_review_app(Review(store, MlflowServer(url), site))
+
+
+def create_review_app(review: Review) -> FastAPI:
+    """Return the review app with all of its pages."""
+    return create_app(review, (lineage_page.router,), (("Lineage", "/lineage"),))
 
 
 def stores_environment(backend: str, artifacts: str) -> dict[str, str]:

@@ -9,9 +9,10 @@ from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from mlflow.exceptions import MlflowException
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp
 
 from mlflow_plugins_pack import __version__
-from mlflow_plugins_pack.approvals.api import databricks, errors, requests
+from mlflow_plugins_pack.approvals.api import databricks, errors, governance, requests
 from mlflow_plugins_pack.approvals.api.protection import BodyLimit, SameOrigin, SecurityHeaders
 from mlflow_plugins_pack.approvals.api.review import Review
 
@@ -26,7 +27,7 @@ def create_api(review: Review) -> FastAPI:
         review.store  # noqa: B018 - a wrong policy or database shows at the start
         yield
 
-    app = FastAPI(
+    app = _App(
         title="MLflow approvals",
         version=__version__,
         openapi_url=OPENAPI_PATH,
@@ -41,10 +42,16 @@ def create_api(review: Review) -> FastAPI:
         },
     )
     app.state.review = review
-    for router in (databricks.router, requests.router):
+    for router in (databricks.router, requests.router, governance.router):
         app.include_router(router)
     # The last one added is asked first.
     app.add_middleware(SameOrigin)
     app.add_middleware(BodyLimit)
-    app.add_middleware(SecurityHeaders)
     return app
+
+
+class _App(FastAPI):
+    """FastAPI with the security headers on each answer, also on that to a fault of ours."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return SecurityHeaders(super().build_middleware_stack())

@@ -18,7 +18,7 @@ from mlflow_plugins_pack.approvals.api import actions
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf, json_only
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.mlflow_server import API
-from mlflow_plugins_pack.approvals.api.review import Review, not_found
+from mlflow_plugins_pack.approvals.api.review import Review, not_found, require_user
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
 from mlflow_plugins_pack.approvals.domain import clock
@@ -204,6 +204,7 @@ def delete_transition_request(
 @router.post("/comments/create")
 def create_comment(body: CreateComment, review: ReviewOf, visitor: VisitorOf) -> CommentAnswer:
     """Comment on a version."""
+    require_user(visitor)
     review.require_read(visitor, body.name)
     with review.acting(visitor) as store:
         comment_id = store.commands.comments.add_to_version(

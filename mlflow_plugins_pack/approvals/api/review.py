@@ -74,7 +74,8 @@ class Review:
         self._visitors = Visitors(server)
         self._readable: TTLCache[tuple[str, str], bool] = TTLCache(65536, KEEP_SECONDS)
         self._slow: TTLCache[str, Any] = TTLCache(8, _SLOW_SECONDS)
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # caches are not made for threads
+        self._slow_lock = threading.Lock()
 
     @property
     def store(self) -> ApprovalStoreMixin:
@@ -112,7 +113,7 @@ class Review:
 
     def now_and_then(self, name: str, work: Callable[[], T]) -> T:
         """Return what slow work found, which is done once in half a minute, in one thread."""
-        with self._lock:
+        with self._slow_lock:
             if name not in self._slow:
                 self._slow[name] = work()
             found: T = self._slow[name]
@@ -127,7 +128,8 @@ class Review:
             MlflowException: If the server cannot say.
         """
         key = (visitor.key, name)
-        found = self._readable.get(key)
+        with self._lock:
+            found = self._readable.get(key)
         if found is None:
             try:
                 self.server.call(
@@ -138,7 +140,8 @@ class Review:
                 if ErrorCode.Value(exc.error_code) not in _DENIED:
                     raise
                 found = False
-            self._readable[key] = found
+            with self._lock:
+                self._readable[key] = found
         return found
 
     def require_read(self, visitor: Visitor, name: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -78,6 +80,7 @@ class Visitors:
     def __init__(self, server: MlflowServer) -> None:
         self._server = server
         self._known: TTLCache[str, _Known] = TTLCache(1024, KEEP_SECONDS)
+        self._lock = threading.Lock()  # caches are not made for threads
 
     def identify(self, request: HTTPConnection, settings: Identity, workspace: str) -> Visitor:
         """Return the visitor of a request.
@@ -112,9 +115,15 @@ class Visitors:
         return Visitor(caller, is_admin, credentials, workspace)
 
     def _ask(self, visitor: Visitor) -> _Known:
-        if (found := self._known.get(visitor.key)) is not None:
+        with self._lock:
+            found = self._known.get(visitor.key)
+        if found is not None:
             return found
         answer = self._server.ask("GET", f"{API}/users/current", visitor.credentials)
+        if answer.status_code == 404 and (name := _basic_name(visitor.credentials)) is not None:
+            # Older versions of MLflow tell users about themselves, once the password is right.
+            params = {"username": name}
+            answer = self._server.ask("GET", f"{API}/users/get", visitor.credentials, params=params)
         if answer.status_code == 404:  # a server without sign-in
             found = _Known(None, False)
         elif answer.status_code == 200:
@@ -125,7 +134,8 @@ class Visitors:
             raise SignInNeededError("Sign in to MLflow first.", challenge)
         else:
             raise refusal_of(answer)
-        self._known[visitor.key] = found
+        with self._lock:
+            self._known[visitor.key] = found
         return found
 
 
@@ -141,6 +151,17 @@ def _credentials(request: HTTPConnection, settings: Identity, workspace: str) ->
     if workspace != "default":
         found[WORKSPACE_HEADER] = workspace
     return found
+
+
+def _basic_name(credentials: Mapping[str, str]) -> str | None:
+    """Return the user name of Basic credentials, which nothing has verified."""
+    scheme, _, text = credentials.get("Authorization", "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(text, validate=True).decode().partition(":")[0] or None
+    except ValueError:
+        return None
 
 
 def _environ(request: HTTPConnection) -> dict[str, Any]:

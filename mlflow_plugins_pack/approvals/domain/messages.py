@@ -50,19 +50,21 @@ def approval_required(
     since_ms: int,
     filed: bool,
     reading: str | None = None,
+    page: str | None = None,
 ) -> str:
-    """Text of APPROVAL_REQUIRED."""
+    """Text of APPROVAL_REQUIRED; ``page`` is the address of the request's page, if it has one."""
     groups = " and from ".join(f"'{group}'" for group in tally.missing_groups)
     verb = "was filed" if filed else f"is {state.value} since {moment(since_ms)}"
     detail = f" ({tally})" if tally.rules else ""
     kept = "The request is kept; " if filed else ""
     unchanged = f"{kept}{target} was not changed." if filed else UNCHANGED
+    on_page = f"open {page} or " if page else ""
     first = f"Its files are being read ({reading}); after that " if reading else ""
     return (
         f"{_what(target, name, action, version)} is protected by policy '{policy}'. "
         f"Version {version} has {tally.have} of {tally.need} approvals{detail}. "
         f"Request {request_id} {verb}; {first}an approver from {groups} must approve it: "
-        f"{how_to('approve', name, version, target)}. "
+        f"{on_page}{how_to('approve', name, version, target)}. "
         f"Then make this call again. {unchanged}"
     )
 

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import projection_tags
-from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain import messages, review_pages
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.domain.request_states import State, Tally
 from mlflow_plugins_pack.approvals.enforcement import apply, requirements
@@ -28,6 +28,7 @@ from mlflow_plugins_pack.errors import (
     HolderChangedError,
     StaleApprovalError,
 )
+from mlflow_plugins_pack.settings import REVIEW_URL
 
 
 def after_rejection(
@@ -165,6 +166,7 @@ def _holder_changed(decision: Decision) -> HolderChangedError:
 def _lacks_votes(decision: Decision, tally: Tally) -> ApprovalError:
     change, request, found = decision.change, decision.request, decision.evidence
     progress = found.progress if found is not None else None
+    page = review_pages.request_page(REVIEW_URL.get(), request.id, request.workspace)
     return ApprovalRequiredError(
         messages.approval_required(
             **change.about(),
@@ -176,8 +178,10 @@ def _lacks_votes(decision: Decision, tally: Tally) -> ApprovalError:
             since_ms=request.created_at,
             filed=decision.is_filed,
             reading=progress.text if progress else None,
+            page=page,
         ),
         request_id=request.id,
+        **({"request_url": page} if page else {}),
         **({"progress": progress.as_fields()} if progress else {}),
     )
 

@@ -105,8 +105,9 @@ def _reviewers(policy: Policy) -> list[Finding]:
         return [Finding("ok", "reviewers", f"every user has {default}, and so may set the tags")]
     text = (
         f"default_permission is {default}: a vote is a version tag, which MLflow lets only users "
-        "with EDIT on the model set, by the client, the UI and mlflow-pack approvals alike. Give "
-        "the members of the policy's groups EDIT on the models that they review"
+        "with EDIT on the model set, by the client, the UI and mlflow-pack approvals alike. Have "
+        "the members of the policy's groups vote on the review app, for which READ is enough "
+        "(mlflow-pack review serve), or give them EDIT on the models that they review"
     )
     return [Finding("warning", "reviewers", text)]
 

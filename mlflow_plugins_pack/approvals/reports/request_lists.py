@@ -15,14 +15,13 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database.tables import comments, decisions, requests
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, State, Tally, due_state, tally
+from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.ledger.requests import Decision, Request, to_request
 from mlflow_plugins_pack.approvals.policy import eligibility
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
 
 View = Literal["waiting", "mine", "open", "history"]
 Sort = Literal["newest", "oldest", "model"]
-_IDS = 500
-"""Number of identifiers that one statement names."""
 
 
 @dataclass(frozen=True)
@@ -102,10 +101,14 @@ def listed(
     if view != "waiting":  # whose turn it is, only the policy can say
         query = query.offset(offset).limit(limit)
     found = [to_request(row._mapping) for row in session.execute(query)]
-    cast = votes_of(
-        session, [request.id for request in found if request.state is not State.CANCELLED]
-    )
-    rows = [_listed(policy, request, cast.get(request.id, ()), user, now_ms) for request in found]
+    needed = _NeededApprovals(policy)
+    if view == "waiting":
+        found = [request for request in found if needed.is_asked(request, user)]
+        asked = sa.select(requests.c.id).where(*_conditions(view, workspace, user, filters))
+        cast = _votes(session, decisions.c.request_id.in_(asked))
+    else:
+        cast = votes_of(session, [request.id for request in found])
+    rows = [_listed(needed, request, cast.get(request.id, ()), user, now_ms) for request in found]
     if view == "waiting":
         rows = [row for row in rows if row.waits_for_viewer][offset : offset + limit]
     return rows
@@ -147,37 +150,68 @@ def _conditions(view: View, workspace: str, user: str | None, filters: Filters) 
 
 
 def votes_of(session: Session, ids: Sequence[str]) -> dict[str, list[Decision]]:
-    """Return the votes on requests, oldest first, by request."""
+    """Return the votes on a few requests, oldest first, by request."""
+    return _votes(session, decisions.c.request_id.in_(ids)) if ids else {}
+
+
+def _votes(session: Session, condition: sa.ColumnElement[bool]) -> dict[str, list[Decision]]:
+    query = sa.select(decisions).where(condition)
     found: dict[str, list[Decision]] = defaultdict(list)
-    for start in range(0, len(ids), _IDS):
-        query = (
-            sa.select(decisions)
-            .where(decisions.c.request_id.in_(ids[start : start + _IDS]))
-            .order_by(decisions.c.decided_at, decisions.c.approver)
-        )
-        for row in session.execute(query):
-            found[row.request_id].append(
-                Decision(row.approver, row.verdict, row.comment, row.decided_at)
-            )
+    for row in session.execute(query.order_by(decisions.c.decided_at, decisions.c.approver)):
+        vote = Decision(row.approver, row.verdict, row.comment, row.decided_at)
+        found[row.request_id].append(vote)
     return found
 
 
+class _NeededApprovals:
+    """What requests need and have, worked out once where many requests are alike."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self._rules: dict[tuple[str, str, Target, str], tuple[Rule, ...] | None] = {}
+        self._tallies: dict[tuple[tuple[Rule, ...], frozenset[str]], Tally] = {}
+
+    def of(self, request: Request) -> tuple[Rule, ...] | None:
+        """Return the approvals that a request needs; None: no policy protects its target."""
+        key = (request.workspace, request.name, request.target, request.action)
+        if key not in self._rules:
+            self._rules[key] = rules_of(self.policy, request)
+        return self._rules[key]
+
+    def tally(self, rules: tuple[Rule, ...], people: Iterable[str]) -> Tally:
+        """Return what the approvals of people count for."""
+        key = (rules, frozenset(people))
+        if key not in self._tallies:
+            self._tallies[key] = tally(*key)
+        return self._tallies[key]
+
+    def is_asked(self, request: Request, user: str | None) -> bool:
+        """Return whether a user is among those whose approval can count."""
+        return any(user in rule.members for rule in self.of(request) or ())
+
+
 def _listed(
-    policy: Policy, request: Request, cast: Iterable[Decision], user: str | None, now_ms: int
+    needed: _NeededApprovals,
+    request: Request,
+    cast: Iterable[Decision],
+    user: str | None,
+    now_ms: int,
 ) -> ListedRequest:
-    votes = tuple(cast)
+    votes, policy = tuple(cast), needed.policy
     state = due_state(request.state, now_ms, request.expires_at, request.valid_until)
-    rules = rules_of(policy, request)
+    rules = needed.of(request)
     if rules is None:
         return ListedRequest(_in_state(request, state), votes, None, False)
     people = eligibility.approvers(policy.defaults, request, votes)
+    have = needed.tally(rules, people)
     waits = (
         state is State.PENDING
         and user is not None
-        and any(user in rule.members for rule in rules)
-        and eligibility.would_count(policy.defaults, rules, request, votes, user)
+        and needed.is_asked(request, user)
+        and eligibility.ban(policy.defaults, request, user) is None
+        and needed.tally(rules, [*people, user]).have > have.have
     )
-    return ListedRequest(_in_state(request, state), votes, tally(rules, people), waits)
+    return ListedRequest(_in_state(request, state), votes, have, waits)
 
 
 def _in_state(request: Request, state: State) -> Request:

@@ -16,6 +16,7 @@ from mlflow_plugins_pack.approvals.api import errors
 from mlflow_plugins_pack.approvals.api.app import create_api
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import SignInNeededError
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.web import (
     audit_page,
     health_page,
@@ -24,7 +25,7 @@ from mlflow_plugins_pack.approvals.web import (
     policy_page,
     request_page,
 )
-from mlflow_plugins_pack.approvals.web.rendering import ROOT, Pages
+from mlflow_plugins_pack.approvals.web.rendering import Pages
 
 _ROUTERS = (inbox, request_page, model_page, audit_page, policy_page, health_page)
 SECTIONS = (
@@ -38,15 +39,20 @@ SECTIONS = (
 _TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 503: "Try again"}
 
 
-def create_app(review: Review, more_pages: Iterable[APIRouter] = ()) -> FastAPI:
+def create_app(
+    review: Review,
+    more_pages: Iterable[APIRouter] = (),
+    more_sections: Iterable[tuple[str, str]] = (),
+) -> FastAPI:
     """Return the review app.
 
     Args:
         review: Its parts.
         more_pages: Pages about what is not approvals.
+        more_sections: Their names, and their paths below the app's own.
     """
     app = create_api(review)
-    app.state.sections = SECTIONS
+    app.state.sections = (*SECTIONS[:2], *more_sections, *SECTIONS[2:])
     for router in (*(module.router for module in _ROUTERS), *more_pages):
         app.include_router(router)
     app.mount(f"{ROOT}/static", _Static(packages=[(__package__, "static")]))

@@ -179,6 +179,7 @@ def _origin(version: VersionFacts, pages: Pages) -> list[tuple[str, dict[str, st
     if version.run_id:
         at = pages.mlflow("experiments", str(info.get("experiment_id", "")), "runs", version.run_id)
         add("Run", info.get("run_name") or version.run_id, at if info else "")
+        add("Lineage", "upstream and downstream", pages.url("/lineage", target=version.run_id))
     add("Run by", info.get("user_id"))
     add("Source", version.version.get("source"))
     lineage = version.lineage

@@ -14,8 +14,9 @@ from starlette.responses import HTMLResponse
 
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
 from mlflow_plugins_pack.approvals.database.tables import outbox
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.reports import doctor
-from mlflow_plugins_pack.approvals.web.rendering import ROOT, Pages
+from mlflow_plugins_pack.approvals.web.rendering import Pages
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.uris import REGISTRY_WORD
 

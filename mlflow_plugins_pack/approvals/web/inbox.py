@@ -11,9 +11,10 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
 from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, page_of
 from mlflow_plugins_pack.approvals.domain import clock
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.reports import request_lists
 from mlflow_plugins_pack.approvals.reports.request_lists import Filters, Sort, View
-from mlflow_plugins_pack.approvals.web.rendering import ROOT, Pages
+from mlflow_plugins_pack.approvals.web.rendering import Pages
 
 router = APIRouter(prefix=ROOT, include_in_schema=False)
 

@@ -16,13 +16,14 @@ from mlflow_plugins_pack.approvals.api.review import Review, not_found
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.domain.projection import REQUEST_SUFFIX, TargetStatus
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.domain.tag_names import PROJECTION_PREFIX, PROMPT_FLAG_TAG
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.reports import holders, request_lists
 from mlflow_plugins_pack.approvals.reports.request_lists import Filters
 from mlflow_plugins_pack.approvals.web.forms import Form
-from mlflow_plugins_pack.approvals.web.rendering import ROOT, Pages, status_of
+from mlflow_plugins_pack.approvals.web.rendering import Pages, status_of
 
 router = APIRouter(prefix=ROOT, include_in_schema=False)
 

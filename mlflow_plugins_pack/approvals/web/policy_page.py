@@ -10,9 +10,10 @@ from starlette.responses import HTMLResponse
 
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
 from mlflow_plugins_pack.approvals.domain import clock
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
 from mlflow_plugins_pack.approvals.reports.explain import explain
-from mlflow_plugins_pack.approvals.web.rendering import ROOT, Pages
+from mlflow_plugins_pack.approvals.web.rendering import Pages
 
 router = APIRouter(prefix=ROOT, include_in_schema=False)
 

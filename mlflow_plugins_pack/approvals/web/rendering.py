@@ -17,9 +17,9 @@ from starlette.responses import HTMLResponse
 from mlflow_plugins_pack.approvals.api.protection import CSRF_FIELD, new_csrf_token
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.web import comparison, markdown
 
-ROOT = "/approvals"
 CSRF_COOKIE = "mpp_csrf"
 
 

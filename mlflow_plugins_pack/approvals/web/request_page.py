@@ -15,13 +15,14 @@ from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.domain import clock
+from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.ledger.requests import Request as ApprovalRequest
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.reports import request_details
 from mlflow_plugins_pack.approvals.reports.request_details import RequestDetails
 from mlflow_plugins_pack.approvals.web import candidate
 from mlflow_plugins_pack.approvals.web.forms import Form
-from mlflow_plugins_pack.approvals.web.rendering import ROOT, Pages, status_of
+from mlflow_plugins_pack.approvals.web.rendering import Pages, status_of
 
 router = APIRouter(prefix=ROOT, include_in_schema=False)
 
@@ -132,11 +133,11 @@ def _headline(details: RequestDetails) -> str:
     request = details.request
     target = f"{request.target.kind} {request.target.name}"
     if request.action == "demote":
-        return f"Take {target} of {request.name} away from version {request.version}"
+        return f"Take {target} away from {request.name} version {request.version}"
     if request.action == "review":
-        change = f"version {request.version} of {request.name} is {target}"
+        change = f"{request.name} version {request.version} is {target}"
         return f"Review the emergency change: {change}"
-    return f"Make version {request.version} of {request.name} {target}"
+    return f"Promote {request.name} version {request.version} to {target}"
 
 
 def _consequence(details: RequestDetails, policy: Policy) -> str:

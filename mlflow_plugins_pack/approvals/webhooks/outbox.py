@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from mlflow_plugins_pack.approvals.database.tables import outbox
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.webhooks import payload
+from mlflow_plugins_pack.settings import REVIEW_URL
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
 KEPT_MS = 30 * 86_400_000
@@ -67,7 +68,7 @@ def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
             "seq": entry["seq"],
             "event": event,
             "url": webhook.url,
-            "body": payload.body(event, entry),
+            "body": payload.body(event, entry, REVIEW_URL.get()),
             "state": PENDING,
             "attempts": 0,
             "created_at": entry["created_at"],

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
+from mlflow_plugins_pack.approvals.domain.review_pages import request_page
 from mlflow_plugins_pack.approvals.policy.webhooks import Event
 
 MAX_ATTEMPTS = 30
@@ -41,12 +42,21 @@ def event_of(entry: Mapping[str, Any]) -> Event | None:
     return _BY_ACTION.get(entry["action"])
 
 
-def body(event: Event, entry: Mapping[str, Any]) -> str:
-    """Return what a webhook gets: JSON with the audit entry, its hash included."""
+def body(event: Event, entry: Mapping[str, Any], review_url: str = "") -> str:
+    """Return what a webhook gets: JSON with the audit entry, its hash included.
+
+    Args:
+        event: The event.
+        entry: The audit entry.
+        review_url: The review app's address; with it the data name the request's page.
+    """
     columns = ("actor", "workspace", "name", "version", "target", "request_id", "policy_sha256")
     data = {column: entry[column] for column in columns}
     for column in ("before", "after"):
         data[column] = None if entry[column] is None else json.loads(entry[column])
+    page = request_page(review_url, entry["request_id"], entry["workspace"] or "default")
+    if page is not None:
+        data["request_url"] = page
     moment = datetime.fromtimestamp(entry["created_at"] / 1000, timezone.utc)
     told = {
         "event": event,

@@ -61,8 +61,9 @@ def _explain_denial(exc: MlflowException, model: str) -> None:
     if exc.error_code == "PERMISSION_DENIED" and "pack_code" not in fields_of(exc):
         raise NotAnApproverError(
             f"MLflow's own permission check refused this: a command is a version tag, and setting "
-            f"one needs the permission EDIT on '{model}'; READ is not enough to vote. Nothing "
-            "was changed. Ask for EDIT on it: protected targets stay protected from it."
+            f"one needs the permission EDIT on '{model}'. Nothing was changed. Vote on the page of "
+            "the review app, for which READ is enough, or ask for EDIT: protected targets stay "
+            "protected from it."
         ) from exc
 
 

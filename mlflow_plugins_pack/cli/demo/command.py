@@ -20,7 +20,13 @@ import click
     help="Work in this new or empty folder and keep it; default a temporary one.",
 )
 @click.option("--keep-serving", is_flag=True, help="Leave the server up afterwards, until Ctrl-C.")
-def demo(folder: Path | None, keep_serving: bool) -> None:
+@click.option(
+    "--open",
+    "in_browser",
+    is_flag=True,
+    help="Open the page of the request that waits; with --keep-serving.",
+)
+def demo(folder: Path | None, keep_serving: bool, in_browser: bool) -> None:
     """Show a whole promotion on this machine: stock server, SQLite, local disk, loopback.
 
     Starts a stock MLflow server with all four plugins, trains on real data, is refused a promotion,
@@ -32,7 +38,10 @@ def demo(folder: Path | None, keep_serving: bool) -> None:
 
     from mlflow_plugins_pack.cli.demo.people import RefusedError
     from mlflow_plugins_pack.cli.demo.site import PEOPLE, DemoError, Site
-    from mlflow_plugins_pack.cli.demo.story import run_story
+    from mlflow_plugins_pack.cli.demo.story import MODEL, run_story
+
+    if in_browser and not keep_serving:
+        raise click.UsageError("--open needs --keep-serving.")
 
     # Output that goes into a file or a pipe gets the same width everywhere.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 100)
@@ -45,6 +54,10 @@ def demo(folder: Path | None, keep_serving: bool) -> None:
                 console.print(f"\nThe server is up at {site.url} - Ctrl-C ends it. Sign in as:")
                 for name, duty in PEOPLE.items():
                     console.print(f"  {name:<7} {site.password_of(name)}  ({duty})")
+                page = site.file_request(MODEL, 2, "prod")
+                console.print(f"\nVersion 2 waits for approval; bob and carol may vote: {page}")
+                if in_browser:
+                    click.launch(page)
                 site.wait_until_interrupted()
         except (DemoError, RefusedError) as exc:
             console.print(f"\nThe demo failed: {exc}", style="red", markup=False)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import secrets
 import shutil
@@ -117,7 +119,7 @@ class Site:
         command += ["--backend-store-uri", f"sqlite:///{self.folder / 'mlflow.db'}"]
         command += ["--registry-store-uri", self.registry_uri]
         command += ["--artifacts-destination", f"cas-file://{self.artifacts}"]
-        command += ["--app-name", "basic-auth"]
+        command += ["--app-name", "approvals-basic-auth"]
         with self.log.open("ab") as output:
             self._server = subprocess.Popen(  # noqa: S603 - our own interpreter and arguments
                 command,
@@ -127,6 +129,7 @@ class Site:
                 cwd=self.folder,
                 env=clean_environment(
                     MLFLOW_PACK_APPROVALS_POLICY=str(self.folder / "policy.yaml"),
+                    MLFLOW_PACK_REVIEW_URL=self.url,
                     MLFLOW_AUTH_CONFIG_PATH=str(self.folder / "basic_auth.ini"),
                     MLFLOW_FLASK_SERVER_SECRET_KEY=secrets.token_urlsafe(16),
                     # The demo submits no server-side jobs: their runner only slows the start.
@@ -177,6 +180,26 @@ class Site:
         except urllib.error.HTTPError as exc:
             return exc.code == 401
         return False
+
+    def file_request(self, model: str, version: int, target: str) -> str:
+        """Have alice ask for approval on the review app, and return the page of her request."""
+        api = f"{self.url}/approvals/api/v1/requests"
+        body = {"model": model, "version": version, "target": target, "comment": "Trained again."}
+        credentials = f"alice:{self.password_of('alice')}".encode()
+        request = urllib.request.Request(  # noqa: S310 - http, to our own server
+            api,
+            data=json.dumps(body).encode(),
+            headers={
+                "Content-Type": "application/json",
+                "Authorization": f"Basic {base64.b64encode(credentials).decode()}",
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
+                request_id = json.load(answer)["id"]
+        except urllib.error.HTTPError as exc:
+            raise DemoError(f"the request was refused: {exc.read().decode()}") from exc
+        return f"{self.url}/approvals/requests/{request_id}"
 
     def stop(self) -> None:
         """Stop the server and everything it started."""

@@ -94,7 +94,7 @@ class Story:
         site.write_files()
         site.start_server()
         tell.show(
-            "mlflow server --app-name basic-auth\n"
+            "mlflow server --app-name approvals-basic-auth\n"
             "    --backend-store-uri    sqlite:///mlflow.db\n"
             "    --registry-store-uri   approval-sqlite:///mlflow.db\n"
             "    --artifacts-destination cas-file:///.../artifacts",

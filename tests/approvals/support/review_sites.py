@@ -47,6 +47,7 @@ class ReviewSite:
         self.url = url
         self.folder = folder
         self.client = MlflowClient(mlflow.url, mlflow.url)
+        self._testable: set[str] = set()
 
     def call(self, user: str | None, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request to the review app."""
@@ -86,7 +87,9 @@ class ReviewSite:
 
     def tested(self, name: str, version: int) -> None:
         """Have svc-ci record that the tests passed, which needs EDIT in MLflow."""
-        self.grant("svc-ci", name, "EDIT")
+        if name not in self._testable:
+            self._testable.add(name)
+            self.grant("svc-ci", name, "EDIT")
         with self.signed_in("svc-ci") as client:
             client.set_model_version_tag(name, str(version), "tests", "passed")
 
@@ -121,8 +124,17 @@ def review_site(folder: Path) -> Iterator[ReviewSite]:
 
 
 @contextlib.contextmanager
+def whole_site(folder: Path, *, workers: int = 1, **options: Any) -> Iterator[ReviewSite]:
+    """Start one server that is both: ``--app-name approvals-basic-auth``."""
+    registry = f"approval-sqlite:///{folder / 'mlflow.db'}"
+    options.setdefault("app_name", "approvals-basic-auth")
+    with served_mlflow(folder, registry, workers=workers, **options) as server:
+        yield ReviewSite(server, server.url, folder)
+
+
+@contextlib.contextmanager
 def served_mlflow(
-    folder: Path, registry: str, app_name: str = "basic-auth", **options: Any
+    folder: Path, registry: str, app_name: str = "basic-auth", prefix: str = "", **options: Any
 ) -> Iterator[servers.MlflowServer]:
     """Start an MLflow server with people whom nothing is allowed but what their roles say."""
     (folder / "policy.yaml").write_text(POLICY)
@@ -132,7 +144,8 @@ def served_mlflow(
     }
     with servers.mlflow_server(
         folder, registry=registry, app_name=app_name, **(settings | options)
-    ) as server:
+    ) as running:
+        server = servers.MlflowServer(running.url + prefix, running.log, running.process)
         site = ReviewSite(server, server.url, folder)
         for name in PEOPLE:
             servers.create_user(server, name, servers.PASSWORD)

@@ -1,0 +1,228 @@
+"""Three people do the whole job in Chromium, with JavaScript and without; axe-core on each page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.approvals.support.review_sites import (
+    ReviewSite,
+    password_of,
+    review_app,
+    served_mlflow,
+    whole_site,
+)
+from tests.support import servers
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
+
+API = "/approvals/api/v1"
+PHONE = {"width": 390, "height": 844}
+DESKTOP = {"width": 1280, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    from playwright.sync_api import sync_playwright
+
+    program = servers.find_program("chromium", "chromium", "chromium-browser", "google-chrome")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program, headless=True, args=["--no-sandbox", "--disable-gpu"]
+        )
+        yield browser
+        browser.close()
+
+
+class People:
+    """Windows of a browser, one for each person.
+
+    Args:
+        browser: The browser.
+        site: The servers.
+        options: Of each window.
+    """
+
+    def __init__(self, browser: Browser, site: ReviewSite, **options: Any) -> None:
+        self._browser, self._site, self._options = browser, site, options
+        self._pages: dict[str, Page] = {}
+        self.problems: list[str] = []
+
+    def __getitem__(self, user: str) -> Page:
+        if user not in self._pages:
+            name, password = password_of(user)
+            context = self._browser.new_context(
+                http_credentials={"username": name, "password": password}, **self._options
+            )
+            page = context.new_page()
+            page.on("pageerror", lambda error: self.problems.append(str(error)))
+            page.on("console", self._note)
+            self._pages[user] = page
+        return self._pages[user]
+
+    def _note(self, message: Any) -> None:
+        if message.type == "error" and "403" not in message.text:
+            self.problems.append(message.text)
+
+    def visit(self, user: str, path: str) -> Page:
+        page = self[user]
+        page.goto(self._site.url + path)
+        return page
+
+    def press(self, user: str, path: str, button: str, notice: str, reason: str = "") -> None:
+        """Press a button of a request's page and read what the page says then."""
+        page = self.visit(user, path)
+        if reason:
+            page.get_by_label("Reason, kept with the request").fill(reason)
+        page.get_by_role("button", name=button, exact=True).click()
+        assert notice in page.get_by_role("status").inner_text()
+
+    def ask(self, name: str, version: int) -> str:
+        """Have alice ask for approval; return the path of the request's page."""
+        page = self.visit("alice", f"/approvals/models/model?name={name}")
+        page.get_by_label("Version", exact=True).select_option(str(version))
+        page.get_by_label("Target", exact=True).select_option("prod")
+        page.get_by_label("Why", exact=True).fill("see **the report**")
+        page.get_by_role("button", name="Ask for approval").click()
+        assert "The request is filed." in page.get_by_role("status").inner_text()
+        return urlsplit(page.url).path
+
+
+@pytest.fixture(params=["next to it, with scripts", "inside, without scripts"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[ReviewSite, bool]]:
+    if request.param.startswith("inside"):
+        with whole_site(tmp_path) as site:
+            yield site, False
+        return
+    registry = f"approval-sqlite:///{tmp_path / 'mlflow.db'}"
+    with served_mlflow(tmp_path, registry) as mlflow, review_app(tmp_path, mlflow, registry) as url:
+        yield ReviewSite(mlflow, url, tmp_path), True
+
+
+def test_the_whole_job(chromium: Browser, served: tuple[ReviewSite, bool]) -> None:
+    site, has_scripts = served
+    name = "fraud-eu"
+    first = site.new_version(name, metrics={"auc": 0.91, "loss": 0.4})
+    second = site.new_version(name, metrics={"auc": 0.93, "loss": 0.5})
+    for version in (first, second):
+        site.tested(name, version)
+    people = People(chromium, site, java_script_enabled=has_scripts, viewport=DESKTOP)
+
+    def holder() -> str:
+        with site.signed_in("alice") as client:
+            return str(client.get_model_version_by_alias(name, "prod").version)
+
+    # Version 1, approved by two people of whom each may only READ.
+    path = people.ask(name, first)
+    inbox = people.visit("bob", "/approvals/")
+    inbox.get_by_role("link", name=f"{name} version {first}").click()
+    assert urlsplit(inbox.url).path == path
+    people.press("bob", path, "Approve", "Your approval is recorded.", "metrics hold")
+    people.press("dave", path, "Approve", "Your approval is recorded.")
+    people.press("alice", path, "Apply", "The change is made.")
+    assert holder() == str(first)
+
+    # Version 2: compared, commented on, rejected; asked for again, and approved.
+    path = people.ask(name, second)
+    page = people.visit("carol", path)
+    auc = page.get_by_role("row").filter(has_text="auc")
+    assert "better" in auc.inner_text()
+    assert "worse" in page.get_by_role("row").filter(has_text="loss").inner_text()
+    page.get_by_label("Comment in Markdown").fill("Why is the *loss* higher?")
+    page.get_by_role("button", name="Comment", exact=True).click()
+    assert page.locator(".comment em").inner_text() == "loss"
+    people.press("carol", path, "Reject", "You rejected the request.", "the loss")
+    assert "rejected" in people.visit("alice", path).locator("main").inner_text()
+    path = people.ask(name, second)
+    people.press("bob", path, "Approve", "Your approval is recorded.")
+    people.press("bob", path, "Withdraw my approval", "Your approval is withdrawn.")
+    people.press("carol", path, "Approve", "Your approval is recorded.")
+    people.press("dave", path, "Approve", "Your approval is recorded.")
+    page = people.visit("bob", path)  # READ is enough to vote and not to apply
+    page.get_by_role("button", name="Apply").click()
+    assert "Permission denied" in page.get_by_role("alert").inner_text()
+    people.press("alice", path, "Apply", "The change is made.")
+    assert holder() == str(second)
+
+    # Back to version 1, which by the policy needs no approval.
+    people.press("alice", people.ask(name, first), "Apply", "The change is made.")
+    assert holder() == str(first)
+    model = people.visit("erin", f"/approvals/models/model?name={name}")
+    assert model.locator(".timeline li").count() == 3
+    assert people.problems == []
+
+
+PAGES = (
+    "/",
+    "/?view=history",
+    "/models",
+    "/models/model?name={name}",
+    "/requests/{request}",
+    "/lineage?target=models:/{name}/1",
+    "/audit?verify=1",
+    "/policy",
+    "/policy?model={name}",
+    "/requests/00000000000000000000000000000000",
+)
+
+
+def test_axe_finds_no_serious_fault_and_no_page_is_wider_than_a_phone(
+    chromium: Browser, review: ReviewSite
+) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    name = "axe-1"
+    version = review.new_version(name)
+    body = {"model": name, "version": version, "target": "prod", "comment": "please"}
+    request = review.json("alice", "POST", f"{API}/requests", body)["id"]
+    review.json("bob", "POST", f"{API}/requests/{request}/approve", {"comment": "fine"})
+    review.json("carol", "POST", f"{API}/requests/{request}/comments", {"text": "`why`?"})
+    found = []
+    for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
+        people = People(chromium, review, color_scheme=scheme, viewport=size)
+        for path in PAGES:
+            page = people.visit("dave", "/approvals" + path.format(name=name, request=request))
+            width = page.evaluate("document.documentElement.scrollWidth")
+            if width > size["width"]:
+                found.append((scheme, path, f"{width} pixels wide"))
+            for fault in Axe().run(page).response["violations"]:
+                if fault["impact"] in ("serious", "critical"):
+                    targets = [node["target"] for node in fault["nodes"]][:3]
+                    found.append((scheme, path, f"{fault['id']}: {targets}"))
+    assert found == []
+
+
+def test_the_keyboard_reaches_everything(chromium: Browser, review: ReviewSite) -> None:
+    page = People(chromium, review, viewport=DESKTOP).visit("bob", "/approvals/")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+    page.keyboard.press("Enter")
+    assert page.url.endswith("#content")
+
+
+def test_other_sites_can_neither_frame_a_page_nor_send_its_forms(
+    chromium: Browser, review: ReviewSite, tmp_path: Path
+) -> None:
+    name = "frame-1"
+    version = review.new_version(name)
+    body = {"model": name, "version": version, "target": "prod"}
+    request = review.json("alice", "POST", f"{API}/requests", body)["id"]
+    path = f"{review.url}/approvals/requests/{request}"
+    evil = tmp_path / "evil.html"
+    evil.write_text(
+        f'<iframe src="{path}"></iframe><form method="post" action="{path}">'
+        '<input name="action" value="approve"><input name="csrf_token" value="x"></form>'
+    )
+    people = People(chromium, review)
+    page = people.visit("bob", f"/approvals/requests/{request}")  # signed in, with our cookie
+    page.goto(evil.as_uri())
+    assert "Approve" not in page.frames[1].content()
+    page.evaluate("document.forms[0].submit()")
+    page.wait_for_load_state()
+    assert "Approve" not in page.content() or "another site" in page.content()
+    assert review.json("bob", "GET", f"{API}/requests/{request}")["votes"] == []
