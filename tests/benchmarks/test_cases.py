@@ -16,7 +16,11 @@ from benchmarks.report import table
 from tests.support.servers import clean_environment, find_program
 
 ROOT = Path(__file__).parent.parent.parent
-NEEDS = {"alias-postgresql": ("postgresql", "psql"), "alias-mariadb": ("mariadb", "mariadbd")}
+NEEDS = {
+    "alias-postgresql": ("postgresql", "psql"),
+    "alias-mariadb": ("mariadb", "mariadbd"),
+    "runs-": ("postgresql", "psql"),
+}
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -89,6 +93,8 @@ def test_the_list_names_every_case() -> None:
     ["artifacts-", "alias-sqlite", "approved-sqlite", "request", "import", "lineage", "runs-"],
 )
 def test_each_case_runs(group: str, tmp_path: Path) -> None:
+    if group in NEEDS:
+        find_program(*NEEDS[group])
     file = tmp_path / "figures.json"
     done = run(
         *(group, "--scale", "0.01", "--blocks", "1", "--json", str(file), "--work", str(tmp_path))
