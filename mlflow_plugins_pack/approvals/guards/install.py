@@ -23,7 +23,6 @@ from mlflow_plugins_pack.approvals.database.tables import (
     guard_patterns,
     guard_targets,
 )
-from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.guards import triggers
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.policy.source import PolicySource
@@ -235,14 +234,21 @@ class GuardedPolicy:
     Args:
         engine: The registry's database.
         policies: Provides the policy in force.
+        activate: Puts a policy into force in place of the one with a digest, if that is still in
+            force, on a connection that holds the migration lock; returns whether it is.
         is_free: Returns whether this thread is outside any write transaction.
     """
 
     def __init__(
-        self, engine: Engine, policies: PolicySource, is_free: Callable[[], bool] = lambda: True
+        self,
+        engine: Engine,
+        policies: PolicySource,
+        activate: Callable[[Connection, Policy, str | None], bool],
+        is_free: Callable[[], bool],
     ) -> None:
         self._engine = engine
         self._policies = policies
+        self._activate = activate
         self._written: str | None = None
         self.is_free = is_free
         policies.attach(self)
@@ -262,9 +268,7 @@ class GuardedPolicy:
     def activate(self, policy: Policy, replaces: str | None) -> bool:
         """Put a policy into force in place of another one."""
         with schema.exclusive(self._engine) as connection:
-            return policies.activate(
-                connection, policy.sha256, policy.text, replaces=replaces, now_ms=clock.now_ms()
-            )
+            return self._activate(connection, policy, replaces)
 
     def refresh(self) -> None:
         """Update the guards if the policy has changed since the last call.

@@ -23,6 +23,7 @@ from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.approvals.enforcement.governance import Governance
 from mlflow_plugins_pack.approvals.guards.install import GuardedPolicy
+from mlflow_plugins_pack.approvals.ledger import policy_changes
 from mlflow_plugins_pack.approvals.policy.source import PolicySource, policy_path
 from mlflow_plugins_pack.approvals.store.tags import TagOverrides
 from mlflow_plugins_pack.approvals.store.targets import TargetOverrides
@@ -69,7 +70,9 @@ class ApprovalStoreMixin(TargetOverrides, ModelOverrides, TagOverrides):
             super().__init__(db_uri, read_db_uri)
         is_first = schema.upgrade(self.engine)
         self._transactions = Transactions(self.engine)
-        guarded_by = GuardedPolicy(self.engine, policies, lambda: not self._transactions.is_open)
+        guarded_by = GuardedPolicy(
+            self.engine, policies, policy_changes.activate, lambda: not self._transactions.is_open
+        )
         self._transactions.prepare = guarded_by.refresh
         stock_maker: Callable[..., Any] = self.ManagedSessionMaker
         self.ManagedSessionMaker: Callable[..., Any] = self._transactions.joining(stock_maker)

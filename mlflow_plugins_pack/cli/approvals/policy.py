@@ -56,34 +56,18 @@ def policy_activate(file: str | None, registry: Registry) -> None:
     """
     import getpass
 
-    from sqlalchemy.orm import Session
-
     from mlflow_plugins_pack.approvals.database import policies, schema
-    from mlflow_plugins_pack.approvals.ledger import audit_log
+    from mlflow_plugins_pack.approvals.ledger import policy_changes
     from mlflow_plugins_pack.approvals.reports import databases
 
     path, found = _read(file)
-    now, user = now_ms(), f"system:{getpass.getuser()}"
     with databases.served(registry.database) as engine, schema.exclusive(engine) as connection:
         before = policies.in_force(connection)
         if before is not None and before[0] == found.sha256:
             echo(f"{path} is in force already, sha256 {found.sha256}.")
             return
         replaces = before[0] if before is not None else None
-        policies.activate(
-            connection, found.sha256, found.text, replaces=replaces, now_ms=now, by=user
-        )
-        with Session(bind=connection) as session:
-            audit_log.append(
-                session,
-                created_at=now,
-                action="POLICY_ACTIVATED",
-                actor=user,
-                before={"policy": replaces},
-                after={"policy": found.sha256},
-                policy_sha256=found.sha256,
-            )
-            session.flush()
+        policy_changes.activate(connection, found, replaces, f"system:{getpass.getuser()}")
     echo(f"{path} is in force, sha256 {found.sha256}; it replaces {replaces or 'none'}.")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from getpass import getuser
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,13 @@ def new_version(store: Any, folder: Path, name: str = "gov-a") -> None:
         store.create_model_version(name, str(folder / "files"))
 
 
+def activations(store: Any) -> list[tuple[str, str]]:
+    """Return who put a policy into force and which one, oldest first."""
+    with store.engine.connect() as connection:
+        query = "SELECT actor, after FROM mpp_audit WHERE action = 'POLICY_ACTIVATED' ORDER BY seq"
+        return [(row.actor, row.after) for row in connection.execute(sa.text(query))]
+
+
 def test_a_second_server_with_a_weaker_file_decides_by_the_first_policy(
     database: Database, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -99,10 +107,8 @@ def test_a_restart_with_another_file_changes_nothing_until_it_is_activated(
         with signed_in("alice"):
             store.set_registered_model_alias("gov-a", "prod", 1)
     assert "in force already" in database.call("policy", "activate").output
-    with second.engine.connect() as connection:
-        query = sa.text("SELECT action, after FROM mpp_audit WHERE action LIKE 'POLICY%'")
-        ((action, after),) = connection.execute(query)
-    assert (action, second.governance.policy().sha256 in after) == ("POLICY_ACTIVATED", True)
+    assert [actor for actor, _ in activations(second)] == ["system:policy", f"system:{getuser()}"]
+    assert second.governance.policy().sha256 in activations(second)[-1][1]
     assert database.call("audit", "verify").exit_code == 0
 
 
@@ -120,6 +126,10 @@ def test_an_edit_of_the_file_in_force_comes_into_force_everywhere(
     with signed_in("alice"), pytest.raises(ApprovalRequiredError):
         second.set_registered_model_alias("gov-a", "prod", 1)
     assert first.governance.policy().sha256 == second.governance.policy().sha256
+    # What a server puts into force by itself is in the audit log, too.
+    assert [actor for actor, _ in activations(first)] == ["system:policy"] * 2
+    assert first.governance.policy().sha256 in activations(first)[-1][1]
+    assert database.call("audit", "verify").exit_code == 0
 
 
 def test_doctor_names_a_file_that_is_not_in_force(database: Database, tmp_path: Path) -> None:
