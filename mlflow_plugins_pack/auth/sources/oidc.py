@@ -31,6 +31,7 @@ from mlflow_plugins_pack.auth.token_store.stores import (
     KeyringStore,
     MemoryStore,
     TokenStore,
+    shared_stores,
 )
 
 _logger = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ class OidcSource:
     def sign_out(self) -> SignOut:
         """Delete the profile's tokens, and revoke the sign-in where the provider supports that."""
         with self._locked():
-            ended = [self._end(self._key)]
+            ended = [self._end(self.store, self._key)]
         self._given = self._unsaved = None
         ended += self._end_others(self._name)
         return _sign_out_of(ended)
@@ -119,23 +120,35 @@ class OidcSource:
         return _sign_out_of(self._end_others(name))
 
     def _end_others(self, name: str) -> list[tuple[bool, str]]:
-        """End a profile's tokens under other keys: its scope or issuer was another then."""
-        return [
-            self._end(key)
-            for key in self.store.stored_keys()
-            if key != self._key
-            and (stored := _read_any(self.store, key)) is not None
-            and stored.profile == name
-        ]
+        """End a profile's tokens under other keys and in other stores: it was another then."""
+        try:
+            stores = shared_stores(token_folder())
+        except SourceError as exc:
+            return [(False, f"{exc}; it may have a sign-in of this profile")]
+        own, ended = type(self.store), []
+        for store in stores:
+            for key in store.stored_keys():
+                if key == self._key and type(store) is own:
+                    continue
+                try:
+                    stored = store.read(key)
+                except SourceError as exc:
+                    if isinstance(store, KeyringStore):
+                        ended.append((False, f"{exc} It may have a sign-in of this profile"))
+                        break
+                    continue  # a file of others: nothing in it is believed
+                if stored is not None and stored.profile == name:
+                    ended.append(self._end(store, key))
+        return ended
 
-    def _end(self, key: str) -> tuple[bool, str]:
+    def _end(self, store: TokenStore, key: str) -> tuple[bool, str]:
         """Delete the tokens of a key; return whether there were any, and why one may be valid."""
         try:
-            stored = self.store.read(key)
+            stored = store.read(key)
         except SourceError:
-            self.store.erase(key)  # they cannot be trusted, and are deleted all the same
+            store.erase(key)  # they cannot be trusted, and are deleted all the same
             return True, "a token file that others could write was deleted, not revoked"
-        self.store.erase(key)
+        store.erase(key)
         return stored is not None, "" if stored is None else self._revoke(stored)
 
     def _revoke(self, stored: StoredToken) -> str:
@@ -291,9 +304,12 @@ class OidcSource:
 
 
 def profiles_with_tokens() -> set[str]:
-    """Return the names of the profiles that have token files."""
-    store = FileStore(token_folder())
-    found = (_read_any(store, key) for key in store.stored_keys())
+    """Return the names of the profiles that have tokens in any store that can be read."""
+    try:
+        stores = shared_stores(token_folder())
+    except SourceError:
+        stores = [FileStore(token_folder())]
+    found = [_read_any(store, key) for store in stores for key in store.stored_keys()]
     return {stored.profile for stored in found if stored is not None and stored.profile}
 
 

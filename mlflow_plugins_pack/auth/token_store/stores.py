@@ -24,6 +24,8 @@ _logger = logging.getLogger(__name__)
 _LARGEST_BYTES = 256 * 1024
 _POLL_SECONDS = 0.02
 _KEYRING_SERVICE = "mlflow-pack"
+_KEYRING_SECONDS = 60.0
+_KEYRING_MARK = ".keyring"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 # A forked child inherits open locks: it closes them, or they would outlive their holder.
@@ -238,7 +240,10 @@ class FileStore:
 
 
 class KeyringStore(FileStore):
-    """Stores tokens in the desktop's keyring; the locks are still files."""
+    """Stores tokens in the desktop's keyring; the locks are still files.
+
+    A keyring does not list its entries, so an empty file stands for each in the folder.
+    """
 
     def __init__(self, folder: str) -> None:
         super().__init__(folder)
@@ -246,21 +251,53 @@ class KeyringStore(FileStore):
 
     def read(self, key: str) -> StoredToken | None:
         """Read the keyring."""
-        text = keyring_call(self._keyring.get_password, _KEYRING_SERVICE, key)
-        return None if text is None else parse(text.encode())
+        text = self._get(key)
+        data = b"" if text is None else text.encode(errors="replace")
+        return parse(data) if 0 < len(data) <= _LARGEST_BYTES else None
 
     def write(self, key: str, stored: StoredToken) -> None:
-        """Write to the keyring."""
-        keyring_call(self._keyring.set_password, _KEYRING_SERVICE, key, dump(stored).decode())
+        """Write to the keyring, and read it back: some keyrings drop what they are given."""
+        text = dump(stored).decode()
+        self._mark(key)
+        keyring_call(self._keyring.set_password, _KEYRING_SERVICE, key, text)
+        if self._get(key) != text:
+            raise SourceError(
+                "the keyring did not keep the token; install another keyring, or use a file "
+                '(cache = "file")'
+            )
 
     def stored_keys(self) -> list[str]:
-        """Return the keys that were ever locked, since a keyring does not list its entries."""
-        return self._names(".lock")
+        """Return the keys of all entries that were written and not deleted."""
+        return self._names(_KEYRING_MARK)
 
     def erase(self, key: str) -> None:
         """Delete it from the keyring."""
-        if self.read(key) is not None:
+        if self._get(key) is not None:
             keyring_call(self._keyring.delete_password, _KEYRING_SERVICE, key)
+        with contextlib.suppress(OSError):
+            os.unlink(os.path.join(self._folder, f"{key}{_KEYRING_MARK}"))
+
+    def _get(self, key: str) -> str | None:
+        found: str | None = keyring_call(self._keyring.get_password, _KEYRING_SERVICE, key)
+        return found
+
+    def _mark(self, key: str) -> None:
+        path = os.path.join(self._prepare(), f"{key}{_KEYRING_MARK}")
+        with contextlib.suppress(OSError):  # a full disk: the entry is still found by its own key
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | _NO_FOLLOW, 0o600))
+
+
+def shared_stores(folder: str) -> list[TokenStore]:
+    """Return every store that has tokens which outlive a process: profiles may change stores.
+
+    Raises:
+        SourceError: If there are tokens in the keyring, and it cannot be used.
+    """
+    stores: list[TokenStore] = [FileStore(folder)]
+    with contextlib.suppress(OSError):
+        if any(name.endswith(_KEYRING_MARK) for name in os.listdir(folder)):
+            stores.append(KeyringStore(folder))
+    return stores
 
 
 def open_keyring() -> Any:
@@ -272,7 +309,7 @@ def open_keyring() -> Any:
     from mlflow_plugins_pack.auth.credentials.contracts import import_extra
 
     keyring = import_extra("keyring", "keyring")
-    backend = type(keyring.get_keyring()).__module__
+    backend = type(keyring_call(keyring.get_keyring)).__module__
     if backend in ("keyring.backends.null", "keyring.backends.fail"):
         raise SourceError(
             f"there is no keyring on this machine ({backend} stores nothing); install one, or use "
@@ -282,10 +319,17 @@ def open_keyring() -> Any:
 
 
 def keyring_call(function: Any, *arguments: str) -> Any:
-    """Call the keyring; raise its errors as SourceError."""
+    """Call the keyring; raise its errors as SourceError, and give it up after a minute.
+
+    A locked keyring may ask a person who is not there, or wait for a service that does not answer.
+    """
+    from mlflow_plugins_pack.http_deadline import within
+
     problem = ""
     try:
-        return function(*arguments)
+        return within(_KEYRING_SECONDS, lambda: function(*arguments))
+    except TimeoutError:
+        problem = f"no answer within {_KEYRING_SECONDS:g} s"
     except Exception as exc:  # noqa: BLE001 - each backend has errors of its own
         problem = f"{type(exc).__name__}"
     # Raised outside the handler: the keyring's error may hold what was to be kept.
