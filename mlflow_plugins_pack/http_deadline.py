@@ -7,6 +7,7 @@ and then, or interim responses (status 100) without end, holds its caller for ev
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import socket
 import threading
 from collections.abc import Callable
@@ -46,13 +47,15 @@ class Watch:
                 socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
-def within(seconds: float, call: Callable[[], T], watch: Watch) -> T:
+def within(seconds: float, call: Callable[[], T], watch: Watch | None = None) -> T:
     """Return the result of a call, or give it up when its time is over.
 
     Args:
         seconds: The limit.
-        call: Uses the connections that the watch notes; runs in a thread of its own.
-        watch: Ends what the call is waiting for when it is given up.
+        call: Uses the connections that the watch notes; runs in a thread of its own, with the
+            caller's context variables.
+        watch: Ends what the call is waiting for when it is given up. Without one the call's thread
+            stays until it returns by itself, or the process ends.
 
     Raises:
         TimeoutError: If the call has not returned in time.
@@ -60,21 +63,27 @@ def within(seconds: float, call: Callable[[], T], watch: Watch) -> T:
     """
     results: list[T] = []
     errors: list[BaseException] = []
+    context = contextvars.copy_context()
 
     def work() -> None:
         try:
-            results.append(call())
+            results.append(context.run(call))
         except BaseException as exc:  # noqa: BLE001 - raised again by the caller
             errors.append(exc)
 
     worker = threading.Thread(target=work, name="mlflow-pack-http", daemon=True)
-    worker.start()
+    try:
+        worker.start()
+    except RuntimeError:
+        # Python 3.12 starts no thread once the interpreter is ending: only the limits of the
+        # call's own reads are left.
+        return call()
     is_late = True
     try:
         worker.join(seconds)
         is_late = worker.is_alive()
     finally:
-        if is_late:
+        if is_late and watch is not None:
             watch.stop()
     if is_late:
         raise TimeoutError(f"no whole answer within {seconds:g} s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
@@ -18,9 +19,13 @@ from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError
 from mlflow_plugins_pack.auth.oidc.transport import Transport
 from mlflow_plugins_pack.auth.profiles.fields import Tls
 from mlflow_plugins_pack.auth.profiles.models import EnvProfile
-from mlflow_plugins_pack.auth.tools import doctor
+from mlflow_plugins_pack.auth.tools import doctor, whoami
 from mlflow_plugins_pack.identity.errors import KeysUnavailableError
 from mlflow_plugins_pack.identity.keys import fetch_json
+from mlflow_plugins_pack.lineage.delivery import openlineage
+from mlflow_plugins_pack.lineage.document.graph import Entry
+from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
+from mlflow_plugins_pack.lineage.query import verify
 from tests.auth.support.certificates import Authority
 from tests.support.dripping import FAULTS, dripping
 from tests.support.servers import wait_until
@@ -56,8 +61,18 @@ def host_check(url: str) -> None:
     assert "no whole answer within 1 s" in finding.message
 
 
-ASKED = (token_endpoint, key_set, webhook, host_check)
-WITHOUT_BODY = (webhook, host_check)
+def open_lineage(url: str) -> None:
+    with pytest.raises(TimeoutError):
+        openlineage._post(url, b"{}")
+
+
+def recorded_file(url: str) -> None:
+    found = verify.check(Entry(f"{url}/a.csv", version="1"), Fingerprinter())
+    assert (found.result, "no whole answer" in found.reason) == (verify.UNKNOWN, True)
+
+
+ASKED = (token_endpoint, key_set, webhook, host_check, open_lineage, recorded_file)
+WITHOUT_BODY = (webhook, host_check, open_lineage, recorded_file)
 
 
 @pytest.mark.parametrize(
@@ -75,11 +90,41 @@ def test_an_answer_without_end_is_given_up_in_time(
     monkeypatch.setenv("HOOK_SECRET", "secret")
     monkeypatch.setattr(sender, "_TIMEOUT_SECONDS", LIMIT_SECONDS)
     monkeypatch.setattr(doctor, "_CONNECT_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(openlineage, "_SECONDS", LIMIT_SECONDS)
+    monkeypatch.setattr(verify, "_HTTP_SECONDS", LIMIT_SECONDS)
     with dripping(fault) as url:
         start = time.monotonic()
         ask(url)
         assert time.monotonic() - start < LIMIT_SECONDS + 2
         wait_until(has_left_no_thread, "the end of the thread")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_whoami_gives_up_a_server_in_time(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It goes MLflow's own way, whose connections no one can end: only the wait has a limit."""
+    monkeypatch.setattr(whoami, "_SECONDS", LIMIT_SECONDS)
+    with dripping(fault) as url:
+        start = time.monotonic()
+        said = whoami.ask_server(url)
+        assert time.monotonic() - start < LIMIT_SECONDS + 2
+    assert (said.accepted, "no whole answer within 1 s" in said.said) == (False, True), said
+    wait_until(has_left_no_thread, "the end of the thread")
+
+
+def test_a_call_has_the_context_of_its_caller() -> None:
+    context = ContextVar("context", default="none")
+    context.set("of the caller")
+    assert http_deadline.within(5, context.get) == "of the caller"
+
+
+def test_a_call_is_made_where_no_thread_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As at the end of an interpreter, from Python 3.12 on."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    assert http_deadline.within(5, lambda: 7) == 7
 
 
 @pytest.mark.parametrize("fault", FAULTS)

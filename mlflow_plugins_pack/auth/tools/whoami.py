@@ -13,6 +13,8 @@ from mlflow_plugins_pack.errors import AuthError
 _CURRENT_USER = "/api/2.0/mlflow/users/current"
 _LONGEST_REASON = 2000
 _ANYTHING = "/api/2.0/mlflow/experiments/get?experiment_id=0"
+_SECONDS = 10.0
+"""Limit of all that is asked of one server."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,17 @@ class ServerAnswer:
 
 def ask_servers(manager: Manager, name: str) -> list[ServerAnswer]:
     """Send each of a profile's hosts two small requests, signed in."""
-    return [_ask(host.rstrip("/")) for host in manager.profile(name).hosts]
+    return [ask_server(host.rstrip("/")) for host in manager.profile(name).hosts]
+
+
+def ask_server(host: str) -> ServerAnswer:
+    """Ask one server, within `_SECONDS` in all."""
+    from mlflow_plugins_pack.http_deadline import within
+
+    try:
+        return within(_SECONDS, lambda: _ask(host))
+    except TimeoutError as exc:
+        return ServerAnswer(host, False, f"could not be asked: {exc}")
 
 
 def _ask(host: str) -> ServerAnswer:
@@ -41,7 +53,7 @@ def _ask(host: str) -> ServerAnswer:
 
     def get(path: str) -> Any:
         # Through MLflow's own function, so that it goes the way that every request goes.
-        return http_request(MlflowHostCreds(host), path, "GET", max_retries=0, timeout=10)
+        return http_request(MlflowHostCreds(host), path, "GET", max_retries=0, timeout=_SECONDS)
 
     try:
         answer = get(_CURRENT_USER)

@@ -161,9 +161,16 @@ def _post(url: str, body: bytes) -> None:
             session.mount(scheme, WatchedAdapter(watch))
 
         def send() -> requests.Response:
-            # A redirect would take the credentials, and an event, somewhere else.
+            # A redirect would take the credentials, and an event, somewhere else. The answer's
+            # body is not needed and might never end, so it is not read.
             return session.post(
-                url, body, headers=headers, auth=auth, timeout=_SECONDS, allow_redirects=False
+                url,
+                body,
+                headers=headers,
+                auth=auth,
+                timeout=_SECONDS,
+                allow_redirects=False,
+                stream=True,
             )
 
         try:

@@ -13,6 +13,7 @@ from mlflow_plugins_pack.lineage.fingerprints import folders
 from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
 
 SAME, CHANGED, MISSING, UNKNOWN = "same", "changed", "missing", "unknown"
+_HTTP_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -141,9 +142,13 @@ def _check_s3(entry: Entry) -> Check:
 def _check_http(entry: Entry) -> Check:
     if not entry.version:
         return Check(entry, UNKNOWN, "the server gave no entity tag")
-    import requests
+    from mlflow_plugins_pack.http_deadline import exchange
 
-    answer = requests.head(entry.uri, timeout=20, allow_redirects=True)
+    # A HEAD has no body, so the headers are all that is waited for.
+    answer = exchange(
+        _HTTP_SECONDS,
+        lambda session: session.head(entry.uri, timeout=_HTTP_SECONDS, allow_redirects=True),
+    )
     if answer.status_code == 404:
         return Check(entry, MISSING, "the server has no such file")
     tag = answer.headers.get("ETag", "").removeprefix("W/").strip('"')
