@@ -5,11 +5,13 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 
+from tests.auth.support.proxies import PROXY_SECRET, nginx_auth_request, verifying
 from tests.support import servers
 from tests.support.oidc import AUDIENCE, OidcProvider
 from tests.support.oidc.tokens import forged_token, machine_token
@@ -215,8 +217,10 @@ def open_server(
     with servers.mlflow_server(
         folder,
         registry=f"approval-sqlite:///{folder / 'mlflow.db'}",
+        # Of a proxy elsewhere: for this machine's, uvicorn would put the client's address in place.
+        options=["--uvicorn-opts", "--forwarded-allow-ips=192.0.2.1"],
         MLFLOW_PACK_APPROVALS_POLICY=str(policy),
-        PROXY_SECRET="planted-proxy-secret",
+        PROXY_SECRET=PROXY_SECRET,
     ) as server:
         yield server
 
@@ -225,7 +229,7 @@ def test_approvals_know_callers_by_token_and_by_proxy(
     open_server: servers.MlflowServer, provider: OidcProvider
 ) -> None:
     url = open_server.url
-    proxy = {"XRemoteUser": "carol", "XProxySecret": "planted-proxy-secret"}
+    proxy = {"XRemoteUser": "carol", "XProxySecret": PROXY_SECRET}
     register(url, "fraud-us", {})
     for version in ("1", "2"):
         body = {"name": "fraud-us", "version": version}
@@ -255,6 +259,31 @@ def test_approvals_know_callers_by_token_and_by_proxy(
         assert answer.status_code == 200, answer.text
 
 
+def test_a_proxy_that_names_its_client_is_still_the_peer(
+    open_server: servers.MlflowServer, provider: OidcProvider, tmp_path: Path
+) -> None:
+    """nginx sends X-Forwarded-For, which uvicorn must not take for the peer's address."""
+    register(open_server.url, "fraud-nginx", {})
+    directives = 'proxy_set_header Authorization ""; proxy_set_header X-Forwarded-For 203.0.113.7;'
+    with (
+        verifying(provider) as verifier,
+        nginx_auth_request(tmp_path / "nginx", open_server.url, verifier, directives) as url,
+    ):
+        body = {"name": "fraud-nginx", "version": "1", "key": "approvals.request"}
+        headers = bearer(forged_token(provider, sub="alice"))
+        said = call(url, "model-versions/set-tag", headers, **body, value="prod: please")
+        assert said.status_code == 200, said.text
+        # What a client says of itself goes no further than nginx.
+        forged = {**headers, "XRemoteUser": "bob", "XProxySecret": PROXY_SECRET}
+        body["key"] = "approvals.approve"
+        said = call(url, "model-versions/set-tag", forged, **body, value="prod: fine")
+        assert (said.status_code, "'alice'" in said.text) == (403, True), said.text
+    # A client that reaches the server itself lacks the secret, whatever address it claims.
+    spoofed = {"XRemoteUser": "bob", "X-Forwarded-For": "127.0.0.1"}
+    said = call(open_server.url, "model-versions/set-tag", spoofed, **body, value="prod: fine")
+    assert (said.status_code, "IDENTITY_REQUIRED" in said.text) == (401, True), said.text
+
+
 def test_claims_of_tokens_and_proxies_are_groups_where_the_policy_says_so(
     open_server: servers.MlflowServer, provider: OidcProvider
 ) -> None:
@@ -275,7 +304,7 @@ def test_claims_of_tokens_and_proxies_are_groups_where_the_policy_says_so(
         body = {"name": "claimed-1", "alias": "prod", "version": version}
         return call(url, "registered-models/alias", as_("alice"), **body)
 
-    proxy = {"XRemoteUser": "carol", "XProxySecret": "planted-proxy-secret"}
+    proxy = {"XRemoteUser": "carol", "XProxySecret": PROXY_SECRET}
     bob, carol = as_("bob", "x", "mlflow-sre"), {**proxy, "XRemoteGroups": "x;mlflow-sre"}
     for version in ("1", "2"):
         assert say(as_("alice"), "request", version).status_code == 200

@@ -32,7 +32,7 @@ http {{
     }}
     location / {{
       auth_request /_verify; auth_request_set $who $upstream_http_x_user;
-      proxy_set_header XRemoteUser $who; proxy_set_header XProxySecret "{secret}";
+      proxy_set_header XRemoteUser $who; proxy_set_header XProxySecret "{secret}"; {directives}
       proxy_pass {upstream}; proxy_request_buffering off; proxy_http_version 1.1;
       proxy_read_timeout 300s;
     }}
@@ -138,8 +138,17 @@ def verifying(provider: OidcProvider) -> Iterator[Verifier]:
 
 
 @contextlib.contextmanager
-def nginx_auth_request(folder: Path, upstream: str, verifier: Verifier) -> Iterator[str]:
-    """Run nginx in front of an upstream; give its address."""
+def nginx_auth_request(
+    folder: Path, upstream: str, verifier: Verifier, directives: str = ""
+) -> Iterator[str]:
+    """Run nginx in front of an upstream; give its address.
+
+    Args:
+        folder: For its files.
+        upstream: The server behind it.
+        verifier: Tells good tokens from bad ones.
+        directives: Further directives for requests that are passed on.
+    """
     program = servers.find_program("nginx", "nginx")
     folder.mkdir(parents=True, exist_ok=True)
     port = servers.free_port()
@@ -150,6 +159,7 @@ def nginx_auth_request(folder: Path, upstream: str, verifier: Verifier) -> Itera
             upstream=upstream,
             verifier=f"http://127.0.0.1:{verifier.port}",
             secret=PROXY_SECRET,
+            directives=directives,
         )
     )
     with servers.running(
