@@ -7,8 +7,9 @@ database, and every client of a server would believe them. Only the ledger is be
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,6 +20,7 @@ from mlflow_plugins_pack.approvals.database.projection_tags import StoredTag
 from mlflow_plugins_pack.approvals.database.tables import decisions, grants, requests
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain import clock
+from mlflow_plugins_pack.approvals.domain.basis import BasisKind
 from mlflow_plugins_pack.approvals.domain.projection import (
     APPROVAL_SUFFIX,
     REQUEST_SUFFIX,
@@ -42,12 +44,14 @@ _CLOSED_BY_OTHERS = (TargetState.REPLACED, TargetState.LEFT)
 
 @dataclass(frozen=True)
 class _Facts:
-    """What the ledger says about the models that have such tags."""
+    """What the ledger says about the models that have such tags, and what the tags say."""
 
+    values: dict[tuple[str, str, int | None, str], str]
     requests: dict[str, Any]
     voters: dict[str, frozenset[str]]
     grants: dict[tuple[str, str, str, int], Any]
     applied: frozenset[tuple[str, str, str, int]]
+    fitted: Callable[[str], str]
 
 
 def find(
@@ -58,8 +62,17 @@ def find(
     if not tags:
         return []
     facts = _facts(session, tags)
-    values = {(tag.workspace, tag.name, tag.version, tag.key): tag.value for tag in tags}
-    return [tag for tag in tags if not _is_backed(tag, values, facts)]
+    return [tag for tag in tags if not _is_backed(tag, facts)]
+
+
+def false_approvals(session: Session, tags: Sequence[StoredTag]) -> list[StoredTag]:
+    """Return those of some versions' tags that show an approval which the ledger does not back.
+
+    A tag that shows less than the ledger is not among them: it may be older by a moment.
+    """
+    versions = sorted({tag.version for tag in tags if tag.version is not None})
+    facts = _facts(session, tags, versions)
+    return [tag for tag in tags if not _is_backed(tag, facts, may_be_older=True)]
 
 
 def remove(transactions: Transactions, policy: Policy) -> int:
@@ -103,9 +116,7 @@ def _remove_of(session: Session, workspace: str, name: str, policy: Policy) -> l
     return found
 
 
-def _is_backed(
-    tag: StoredTag, values: dict[tuple[str, str, int | None, str], str], facts: _Facts
-) -> bool:
+def _is_backed(tag: StoredTag, facts: _Facts, *, may_be_older: bool = False) -> bool:
     if tag.version is None or not tag.key.startswith(PROJECTION_PREFIX):
         return False
     body = tag.key.removeprefix(PROJECTION_PREFIX)
@@ -116,13 +127,15 @@ def _is_backed(
             return _is_held(facts.grants.get(_place(tag, target)), approval, facts)
         target = parse_target(body.removesuffix(REQUEST_SUFFIX))
         key = f"{PROJECTION_PREFIX}{target.tag}{REQUEST_SUFFIX}"
-        text = values[tag.workspace, tag.name, tag.version, key]
+        text = facts.values[tag.workspace, tag.name, tag.version, key]
         status = TargetStatus.from_json(text)
     except (KeyError, ValueError):
         return False
-    if body.endswith(REQUEST_SUFFIX):
-        return _is_true(status, _place(tag, target), facts)
-    return tag.value == status.text and _is_true(status, _place(tag, target), facts)
+    if not body.endswith(REQUEST_SUFFIX) and tag.value != facts.fitted(status.text):
+        return False
+    if may_be_older:
+        return not status.state.is_approved or _is_true(status, _place(tag, target), facts, _LATER)
+    return _is_true(status, _place(tag, target), facts)
 
 
 def _place(tag: StoredTag, target: Target) -> tuple[str, str, str, int]:
@@ -138,34 +151,69 @@ def _is_held(grant: Any, approval: HolderApproval, facts: _Facts) -> bool:
     )
 
 
-def _is_true(status: TargetStatus, place: tuple[str, str, str, int], facts: _Facts) -> bool:
+_LATER = {TargetState.APPROVED: TargetState.APPLIED}
+
+
+def _is_true(
+    status: TargetStatus,
+    place: tuple[str, str, str, int],
+    facts: _Facts,
+    later: Mapping[TargetState, TargetState] = MappingProxyType({}),
+) -> bool:
+    """Return whether the ledger says the same, or what follows by `later`."""
     if status.state in _CLOSED_BY_OTHERS:
         return place in facts.applied and place not in facts.grants
     request = facts.requests.get(status.request_id or "")
+    states = {status.state.value, later.get(status.state, status.state).value}
     return (
         request is not None
         and (request.workspace, request.name, request.target, request.version) == place
-        and (request.state, request.action) == (status.state.value, status.action)
+        and request.state in states
+        and request.action == status.action
         and facts.voters.get(request.id, frozenset()).issuperset(status.approvers)
+        and not _hides_break_glass(status, facts.grants.get(place))
     )
 
 
-def _facts(session: Session, tags: Sequence[StoredTag]) -> _Facts:
+def _hides_break_glass(status: TargetStatus, grant: Any) -> bool:
+    """Return whether an emergency change that was not reviewed is shown as an approved one."""
+    return (
+        status.state is TargetState.APPLIED
+        and status.action == "promote"
+        and status.basis.kind is not BasisKind.BREAK_GLASS
+        and grant is not None
+        and grant.request_id == status.request_id
+        and grant.review_by is not None
+    )
+
+
+def _facts(
+    session: Session, tags: Sequence[StoredTag], versions: Sequence[int] | None = None
+) -> _Facts:
+    """Read what the ledger says about the tags' models, or about some versions of them only."""
     names = sorted({tag.name for tag in tags})
-    asked = _rows(session, sa.select(requests), requests.c.name, names)
-    held = _rows(session, sa.select(grants), grants.c.name, names)
+
+    def about(table: sa.Table) -> list[Any]:
+        query = sa.select(table)
+        if versions is not None:
+            query = query.where(table.c.version.in_(versions))
+        return _rows(session, query, table.c.name, names)
+
+    asked, held = about(requests), about(grants)
     approving = sa.select(decisions).where(decisions.c.verdict == "approve")
     ids = [request.id for request in asked]
     voters: dict[str, set[str]] = {}
     for vote in _rows(session, approving, decisions.c.request_id, ids):
         voters.setdefault(vote.request_id, set()).add(vote.approver)
     return _Facts(
+        {(tag.workspace, tag.name, tag.version, tag.key): tag.value for tag in tags},
         {request.id: request for request in asked},
         {key: frozenset(people) for key, people in voters.items()},
         {(g.workspace, g.name, g.target, g.version): g for g in held},
         frozenset(
             (r.workspace, r.name, r.target, r.version) for r in asked if r.state == "APPLIED"
         ),
+        lambda text: projection_tags.fit(text, projection_tags.charset_of_tags(session)),
     )
 
 

@@ -68,8 +68,8 @@ _DROP_TAG = sa.delete(VERSION_TAGS).where(*TAGS_OF, VERSION_TAGS.c.key == sa.bin
 
 def show(session: Session, *tags: ProjectionTag) -> None:
     """Write tags, each version and key at most once."""
-    charset = _charset(session)
-    there = [_row(tag, fit(tag.text, charset)) for tag in tags if tag.text is not None]
+    letters = charset_of_tags(session)
+    there = [_row(tag, fit(tag.text, letters)) for tag in tags if tag.text is not None]
     gone = [{**mlflow_tables.where(t.version), "tag": t.key} for t in tags if t.text is None]
     batched_writes.write(session, batched_writes.upsert(session, VERSION_TAGS), there)
     batched_writes.write(session, _DROP_TAG, gone)
@@ -108,7 +108,7 @@ _READ_CHARSET = sa.text(
 )
 
 
-def _charset(session: Session) -> str | None:
+def charset_of_tags(session: Session) -> str | None:
     """Return the character set of tags in MySQL; read once for each connection."""
     connection = session.connection()
     if connection.dialect.name != "mysql":

@@ -32,12 +32,16 @@ class DigestProgress:
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> DigestProgress:
-        """Read what `as_fields` returned."""
-        return cls(
-            int(fields.get("bytes_done", 0)),
-            int(fields.get("bytes_total", 0)),
-            fields.get("problem"),
-        )
+        """Read what `as_fields` returned.
+
+        Raises:
+            ValueError: If it is something else.
+        """
+        done, total = fields.get("bytes_done", 0), fields.get("bytes_total", 0)
+        problem = fields.get("problem")
+        if (type(done), type(total)) != (int, int) or type(problem) not in (str, type(None)):
+            raise ValueError("bytes are counted in integers, and a problem is a text")
+        return cls(done, total, problem)
 
     @property
     def text(self) -> str:

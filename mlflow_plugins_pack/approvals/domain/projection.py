@@ -106,15 +106,17 @@ class TargetStatus:
         Raises:
             ValueError: If it is not one.
         """
-        fields = _loads(text)
-        progress = fields.get("progress")
+        fields = _loads(text, _STATUS_TYPES)
+        progress, approvers = fields.get("progress"), fields.get("approvers", [])
+        if not all(isinstance(approver, str) for approver in approvers):
+            raise ValueError("an approver is a name")
         return cls(
             state=TargetState(fields.get("state")),
             action=fields.get("action", "promote"),
             request_id=fields.get("request_id"),
             votes=fields.get("votes"),
             votes_needed=fields.get("votes_needed"),
-            approvers=tuple(fields.get("approvers", ())),
+            approvers=tuple(approvers),
             basis=Basis.from_fields(fields.get("basis")),
             reason=fields.get("reason"),
             progress=DigestProgress.from_fields(progress) if progress else None,
@@ -174,19 +176,45 @@ class HolderApproval:
         Raises:
             ValueError: If it is not one.
         """
-        fields = _loads(text)
-        request_id = fields.get("request_id")
-        if not isinstance(request_id, str):
-            raise ValueError("an approval names its request")  # noqa: TRY004 - one error for all
-        return cls(request_id, fields.get("digest"))
+        fields = _loads(text, {"request_id": str, "digest": str})
+        if "request_id" not in fields:
+            raise ValueError("an approval names its request")
+        return cls(fields["request_id"], fields.get("digest"))
 
 
 def _dumps(fields: dict[str, Any]) -> str:
     return json.dumps(fields, separators=(",", ":"), ensure_ascii=False)
 
 
-def _loads(text: str) -> dict[str, Any]:
-    fields = json.loads(text)
-    if not isinstance(fields, dict):
+_STATUS_TYPES: dict[str, type] = {
+    "state": str,
+    "action": str,
+    "request_id": str,
+    "votes": int,
+    "votes_needed": int,
+    "approvers": list,
+    "basis": dict,
+    "reason": str,
+    "progress": dict,
+    "by_version": int,
+    "stage": str,
+}
+
+
+def _loads(text: str, types: dict[str, type]) -> dict[str, Any]:
+    """Read an object whose fields have these types, or are null and then left out.
+
+    Raises:
+        ValueError: If it is another value: anyone may have written it.
+    """
+    try:
+        found = json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
         raise ValueError("not an object")  # noqa: TRY004 - one error for all
+    fields = {key: value for key, value in found.items() if value is not None}
+    for key, kind in types.items():
+        if key in fields and type(fields[key]) is not kind:
+            raise ValueError(f"{key} has the wrong type")
     return fields

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database import batched_writes
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
@@ -55,19 +54,6 @@ def grant(
     if exclusive:
         where = {key: row[key] for key in ("workspace", "name", "target")}
         batched_writes.write(ledger.session, _REVOKE_OTHERS, [{**where, "number": version.version}])
-
-
-def approved_digests(
-    session: Session, workspace: str, name: str, version: int
-) -> dict[str, str | None]:
-    """Return the digests with which a version holds targets by an approval, by target key."""
-    query = sa.select(grants.c.target, grants.c.digest).where(
-        grants.c.workspace == workspace,
-        grants.c.name == name,
-        grants.c.version == version,
-        grants.c.review_by.is_(None),
-    )
-    return {row.target: row.digest for row in session.execute(query)}
 
 
 def confirm(ledger: Ledger, version: Version, target: Target) -> None:

@@ -7,22 +7,23 @@ from typing import TYPE_CHECKING, Any
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from sqlalchemy.orm import Session
 
+from mlflow_plugins_pack.approvals.background import unbacked_tags
 from mlflow_plugins_pack.approvals.content import file_locks
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
+from mlflow_plugins_pack.approvals.database.projection_tags import StoredTag
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.matching import fold
-from mlflow_plugins_pack.approvals.domain.projection import APPROVAL_SUFFIX, HolderApproval
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.tag_names import (
     PROJECTION_PREFIX,
     PROMPT_FLAG_TAG,
     is_reserved_tag,
 )
-from mlflow_plugins_pack.approvals.domain.targets import STAGES, parse_target
+from mlflow_plugins_pack.approvals.domain.targets import STAGES
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.guards import install
-from mlflow_plugins_pack.approvals.ledger import check_tags, creators, grants
+from mlflow_plugins_pack.approvals.ledger import check_tags, creators
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
 from mlflow_plugins_pack.approvals.store.base import Override, recording
 from mlflow_plugins_pack.errors import (
@@ -234,7 +235,13 @@ class ModelOverrides(Override):
         """Return a version; to consumers that get approved ones only, none but these."""
         self._refuse_unapproved(name, version)
         found = super().get_model_version(name, version)
-        self._drop_unbacked_approvals(found)
+        self._drop_false_approvals([found])
+        return found
+
+    def search_model_versions(self, *args: Any, **kwargs: Any) -> Any:
+        """Search as stock, without approvals that the ledger does not back."""
+        found = super().search_model_versions(*args, **kwargs)
+        self._drop_false_approvals(found)
         return found
 
     def get_model_version_download_uri(self, name: str, version: Any) -> Any:
@@ -246,6 +253,7 @@ class ModelOverrides(Override):
         """Return the version behind an alias, under the same terms."""
         found = super().get_model_version_by_alias(name, alias)
         self._refuse_unapproved(name, found.version)
+        self._drop_false_approvals([found])
         return found
 
     def get_latest_versions(self, name: str, stages: Any = None) -> Any:
@@ -253,6 +261,7 @@ class ModelOverrides(Override):
         latest = super().get_latest_versions(name, stages)
         name = self._named(name)
         if not self.governance.is_consumer(name):
+            self._drop_false_approvals(latest)
             return latest
 
         def approved(session: Session) -> list[Version]:
@@ -265,33 +274,28 @@ class ModelOverrides(Override):
             for version in self._transactions.read(approved)
             if version.stage.lower() in wanted
         }
-        return [super(ModelOverrides, self).get_model_version(name, v) for v in highest.values()]
+        found = [super(ModelOverrides, self).get_model_version(name, v) for v in highest.values()]
+        self._drop_false_approvals(found)
+        return found
 
-    def _drop_unbacked_approvals(self, found: Any) -> None:
-        """Remove approvals that the ledger does not back from what a caller gets.
+    def _drop_false_approvals(self, found: Iterable[Any]) -> None:
+        """Remove tags that show an approval which the ledger does not back from what a caller gets.
 
-        `verify` goes by these tags. The other projection tags are checked in the background only.
+        `verify`, `wait` and `show` go by these tags. That all of them are true is checked in the
+        background only.
         """
+        workspace = self.governance.workspace()
+        versions = {(version.name, int(version.version)): version for version in found}
         shown = [
-            key
-            for key in found.tags
-            if key.startswith(PROJECTION_PREFIX) and key.endswith(APPROVAL_SUFFIX)
+            StoredTag(workspace, *about, key, value)
+            for about, version in versions.items()
+            for key, value in version.tags.items()
+            if key.startswith(PROJECTION_PREFIX)
         ]
         if not shown:
             return
-        workspace, number = self.governance.workspace(), int(found.version)
-        known = self._transactions.read(
-            lambda s: grants.approved_digests(s, workspace, found.name, number)
-        )
-        for key in shown:
-            body = key.removeprefix(PROJECTION_PREFIX).removesuffix(APPROVAL_SUFFIX)
-            try:
-                digest = known[parse_target(body).key]
-                is_backed = HolderApproval.from_json(found.tags[key]).digest == digest
-            except (KeyError, ValueError):
-                is_backed = False
-            if not is_backed:
-                del found.tags[key]
+        for tag in self._transactions.read(lambda s: unbacked_tags.false_approvals(s, shown)):
+            del versions[tag.name, tag.version or 0].tags[tag.key]
 
     def _refuse_unapproved(self, name: str, version: Any) -> None:
         name = self._named(name)

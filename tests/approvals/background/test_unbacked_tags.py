@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore
 
@@ -156,6 +160,124 @@ def test_no_call_returns_an_approval_that_the_ledger_does_not_back(
     arguments = ["approvals", "verify", f"models:/gov-a/{version}", "prod", *where]
     assert CliRunner().invoke(cli, arguments).exit_code == 1
     assert (key in tags_of(bench.store, one)) == (version == two)
+
+
+PROD = "mlflow_approvals.prod"
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        (f"{PROD}.request", ('"PENDING"', '"APPROVED"')),
+        (f"{PROD}.request", ('"PENDING"', '"APPLIED"')),
+        (f"{PROD}.request", ("{", "[")),
+        (PROD, ("PENDING 1/2", "APPROVED 2/2")),
+        (f"{PROD}.approval", None),
+    ],
+)
+def test_no_call_shows_more_than_the_ledger_says(
+    bench: Bench, key: str, change: tuple[str, str] | None
+) -> None:
+    """Not for a moment: `wait` and `show` believe what a call returns."""
+    bench.edit("count: 1", "count: 2")
+    version = bench.version()
+    bench.say("erin", "request", version)
+    bench.say("bob", "approve", version)
+    value = FORGED[key] if change is None else tags_of(bench.store, version)[key].replace(*change)
+    forge(bench, version, key, value)
+    with signed_in("erin"):
+        bench.store.set_registered_model_alias("gov-a", "free", version)
+    for found in (
+        bench.store.get_model_version("gov-a", version),
+        bench.store.get_model_version_by_alias("gov-a", "free"),
+        *bench.store.get_latest_versions("gov-a"),
+        *bench.store.search_model_versions("name = 'gov-a'"),
+    ):
+        assert key not in found.tags
+    where = ["--registry-store-uri", bench.uri]
+    for command in ("wait", "verify"):
+        arguments = ["approvals", command, f"models:/gov-a/{version}", "prod", *where]
+        arguments += ["--timeout", "0s"] if command == "wait" else []
+        assert CliRunner().invoke(cli, arguments).exit_code in (1, 3)
+
+
+def test_an_emergency_change_does_not_pass_for_an_approved_one(bench: Bench) -> None:
+    bench.edit(
+        "approvals: [{group: leads, count: 1}]\n",
+        "approvals: [{group: leads, count: 1}]\n    break_glass: {group: risk}\n",
+    )
+    version = bench.version()
+    bench.say("dave", "break_glass", version, "prod: fire")
+    with bench.store.engine.connect() as connection:
+        query = "SELECT id FROM mpp_request WHERE action = 'promote'"
+        made = connection.execute(sa.text(query)).scalar_one()
+    forged = TargetStatus(TargetState.APPLIED, request_id=made, votes=1, votes_needed=1)
+    forge(bench, version, f"{PROD}.request", forged.to_json())
+    forge(bench, version, PROD, forged.text)
+    assert f"{PROD}.request" not in tags_of(bench.store, version)
+    assert remove(bench) == 2
+
+
+def test_a_tag_that_is_older_than_the_ledger_by_a_moment_is_shown(bench: Bench) -> None:
+    """A call reads the tags first; a vote or the change may come before the ledger is read."""
+    version = bench.version()
+    bench.say("erin", "request", version)
+    pending = tags_of(bench.store, version)
+    bench.say("bob", "approve", version)
+    approved = tags_of(bench.store, version)
+    for key, value in pending.items():
+        forge(bench, version, key, value)
+    assert tags_of(bench.store, version) == pending
+    bench.set_alias(version)
+    for key, value in approved.items():
+        forge(bench, version, key, value)
+    assert set(approved) <= set(tags_of(bench.store, version))
+
+
+ODD_VALUES = [
+    "[" * 5000,
+    '{"a":' * 1600,
+    '{"state": "APPLIED", "approvers": 5}',
+    '{"state": "APPLIED", "approvers": [{}]}',
+    '{"state": "APPLIED", "basis": "x"}',
+    '{"state": "APPLIED", "basis": {"kind": []}}',
+    '{"state": [], "action": {}}',
+    '{"state": "PENDING", "progress": {"bytes_done": 1e999}}',
+    '{"state": "PENDING", "progress": [1]}',
+    '{"state": "APPLIED", "votes": "x", "request_id": 5}',
+    '{"request_id": [], "digest": {}}',
+    "NaN",
+    "9" * 4000,
+    "\x1b[2J",
+    "",
+]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=lambda value: value[:40])
+@pytest.mark.parametrize("suffix", ["", ".request", ".approval"])
+def test_an_odd_tag_stops_no_server_and_no_call(bench: Bench, value: str, suffix: str) -> None:
+    version = bench.version()
+    forge(bench, version, PROD + suffix, value)
+    assert PROD + suffix not in tags_of(bench.store, version)
+    assert remove(bench) == 1
+
+
+KEYS = "state action request_id votes approvers basis progress kind by_version bytes_done digest"
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("APPLIED"),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(KEYS.split()), inner),
+        max_leaves=8,
+    )
+)
+def test_any_json_is_a_status_or_an_error_of_its_own(value: Any) -> None:
+    for kind in (TargetStatus, HolderApproval):
+        with contextlib.suppress(ValueError):
+            found = kind.from_json(json.dumps(value))
+            assert kind.from_json(found.to_json()) == found
+            assert isinstance(getattr(found, "text", ""), str)
 
 
 @pytest.mark.parametrize(

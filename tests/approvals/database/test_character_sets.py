@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 from mlflow.exceptions import MlflowException
 
+from mlflow_plugins_pack.approvals.background import unbacked_tags
 from mlflow_plugins_pack.approvals.database.projection_tags import fit
 from mlflow_plugins_pack.approvals.plugin import build_store
 from mlflow_plugins_pack.approvals.reports import listings
@@ -67,6 +68,8 @@ def test_votes_and_reasons_in_any_script_are_kept(store: Any, tmp_path: Path) ->
     with signed_in("zoë"):
         shown = store.get_model_version("gov-a", 1).tags["mlflow_approvals.prod"]
     assert shown.startswith("APPLIED 2/2 (")
+    # A true tag is not taken for a forged one because the column could not hold its letters.
+    assert store._transactions.read(unbacked_tags.find) == []
 
 
 def test_what_the_database_refuses_shows_no_sql(store: Any) -> None:
