@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement import apply
 from mlflow_plugins_pack.approvals.enforcement.change import (
@@ -69,7 +70,13 @@ class CommandRunner:
         self._write = write
 
     def run(
-        self, command: Command, work: Work, *, verb: str | None, needs_files: bool = False
+        self,
+        command: Command,
+        work: Work,
+        *,
+        verb: str | None,
+        needs_files: bool = False,
+        then: Work | None = None,
     ) -> None:
         """Do a command's work in one transaction.
 
@@ -79,6 +86,7 @@ class CommandRunner:
             verb: What it does in words, for the refusal of callers who are not signed in; None:
                 they may do it too.
             needs_files: Whether the work depends on the digest of the version's files.
+            then: What is done once the files are locked, where the work has asked for that.
 
         Raises:
             ApprovalError: If the work refused, or if the version or target does not exist.
@@ -110,8 +118,11 @@ class CommandRunner:
         if verb is not None:
             change = _change(preview.change)
             enforcer.sync_lock(change.version, change.target)
+        if outcome.must_lock and then is not None:
+            return self.run(command, then, verb=verb, needs_files=True)
         if outcome.refusal is not None:
             raise outcome.refusal
+        return None
 
     def _plan(self, read_snapshot: SnapshotReader, command: Command) -> ProposedChange:
         target = command.target
@@ -143,7 +154,9 @@ class CommandRunner:
                 stage=request.stage,
                 archive_existing=request.archive_existing,
             )
-        return self.decision_about(Decision(ledger, change, evidence, _never, request), change)
+        was_approved = request is not None and request.state is State.APPROVED
+        decision = Decision(ledger, change, evidence, _never, request, was_approved=was_approved)
+        return self.decision_about(decision, change)
 
     def decision_about(self, decision: Decision, change: ProposedChange) -> Decision:
         """Return the decision about another change, with the write that makes it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_plugins_pack.approvals.commands.runner import Command, CommandRunner
+from mlflow_plugins_pack.approvals.commands.runner import Command, CommandRunner, Work
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.enforcement import apply, break_glass, requests, requirements
@@ -54,7 +54,7 @@ class VotingCommands:
             refuse_holder(change)
             return self._apply_if_auto(requests.file(decision, comment=command.text))
 
-        self._runner.run(command, work, verb="asking for approval", needs_files=True)
+        self._run(command, work, verb="asking for approval", needs_files=True)
 
     def approve(self, command: Command) -> None:
         """Approve the open request; approving twice counts once."""
@@ -92,7 +92,7 @@ class VotingCommands:
             return self._apply_if_auto(decision)
 
         is_auto = self._governance.policy().defaults.apply == "auto"
-        self._runner.run(command, work, verb="approving", needs_files=is_auto)
+        self._run(command, work, verb="approving", needs_files=is_auto)
 
     def withdraw(self, command: Command) -> None:
         """Withdraw one's own approval while the request is pending."""
@@ -163,9 +163,16 @@ class VotingCommands:
 
         self._runner.run(command, work, verb="cancelling")
 
+    def _run(self, command: Command, work: Work, *, verb: str, needs_files: bool) -> None:
+        """Run a command by which a request may become approved, and be applied at once."""
+        self._runner.run(
+            command, work, verb=verb, needs_files=needs_files, then=self._apply_if_auto
+        )
+
     def _apply_if_auto(self, decision: Decision) -> Outcome[Any]:
         is_auto = self._governance.policy().defaults.apply == "auto"
-        if not is_auto or decision.request.state is not State.APPROVED:
+        request = decision.open_request
+        if not is_auto or request is None or request.state is not State.APPROVED:
             return Outcome()
         evidence = decision.evidence
         if evidence is not None and evidence.digest is None:

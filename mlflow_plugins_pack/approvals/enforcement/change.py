@@ -92,6 +92,7 @@ class Decision:
         write: Stock MLflow's own write of the change.
         open_request: The open request (or review) for the change.
         is_filed: Whether that request was filed by this very decision.
+        was_approved: Whether the request was approved before, so that the files are locked.
     """
 
     ledger: Ledger
@@ -100,6 +101,7 @@ class Decision:
     write: Callable[[], Any]
     open_request: Request | None = None
     is_filed: bool = False
+    was_approved: bool = False
 
     @property
     def request(self) -> Request:
@@ -107,6 +109,17 @@ class Decision:
         if self.open_request is None:
             raise AssertionError("this decision has no request")
         return self.open_request
+
+    @property
+    def must_lock(self) -> bool:
+        """Whether the files must be locked, and read again, before the change is made.
+
+        A request that is approved and applied in one call would be applied by files that were read
+        while everyone could still write them.
+        """
+        found = self.evidence
+        is_lockable = found is not None and found.can_lock and self.change.version.has_files
+        return self.change.action == "promote" and is_lockable and not self.was_approved
 
     def with_request(self, request: Request, *, is_filed: bool | None = None) -> Decision:
         """Return the decision about a request in its latest form."""
@@ -116,11 +129,20 @@ class Decision:
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
-    """What a committed transaction came to: a value, or a refusal to raise now."""
+    """What a committed transaction came to: a value, or a refusal to raise now.
+
+    Attributes:
+        value: What the call returns.
+        refusal: The error that the call raises.
+        is_filed: Whether a request was filed.
+        must_lock: Whether the change is approved now, and is made by a further decision once its
+            files are locked.
+    """
 
     value: T | None = None
     refusal: ApprovalError | None = None
     is_filed: bool = False
+    must_lock: bool = False
 
 
 @dataclass(frozen=True)

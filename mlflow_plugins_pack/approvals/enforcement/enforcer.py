@@ -18,6 +18,7 @@ from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain import clock, messages
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
+from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.enforcement.change import (
@@ -31,7 +32,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     ProposedChange,
     T,
 )
-from mlflow_plugins_pack.approvals.enforcement.decision_loop import DecisionLoop
+from mlflow_plugins_pack.approvals.enforcement.decision_loop import MAX_ATTEMPTS, DecisionLoop
 from mlflow_plugins_pack.approvals.enforcement.governance import Governance
 from mlflow_plugins_pack.approvals.enforcement.refusal_log import RefusalLog
 from mlflow_plugins_pack.approvals.guards import install
@@ -46,6 +47,7 @@ from mlflow_plugins_pack.errors import (
     DigestingError,
     FrozenError,
     IdentityRequiredError,
+    RegistryBusyError,
 )
 
 DIGEST_ACTOR = "system:digest"
@@ -115,12 +117,18 @@ class Enforcer:
         Raises:
             ApprovalError: If the change is refused.
         """
-        preview, found, outcome = self.loop.run(
-            name,
-            plan,
-            self._gather,
-            lambda s, change, evidence: self._decide(s, name, change, write, evidence),
-        )
+        for _ in range(MAX_ATTEMPTS):
+            preview, found, outcome = self.loop.run(
+                name,
+                plan,
+                self._gather,
+                lambda s, change, evidence: self._decide(s, name, change, write, evidence),
+            )
+            if not (outcome.must_lock and isinstance(preview.change, ProposedChange)):
+                break
+            self.sync_lock(preview.change.version, preview.change.target)
+        else:
+            raise RegistryBusyError(messages.kept_changing(name))
         change, refusal = preview.change, outcome.refusal
         if not isinstance(change, ProposedChange):
             if refusal is not None:
@@ -164,7 +172,8 @@ class Enforcer:
         if request is not None:
             request = ledger.expire_if_due(request)
             request = request if request.state.is_open else None
-        decision = Decision(ledger, change, found, write, request)
+        was_approved = request is not None and request.state is State.APPROVED
+        decision = Decision(ledger, change, found, write, request, was_approved=was_approved)
         if request is None:
             refusal = requests.after_rejection(session, change, found)
             if refusal is not None:

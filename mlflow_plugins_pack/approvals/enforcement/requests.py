@@ -147,6 +147,8 @@ def settle(decision: Decision) -> Outcome[Any]:
         decision = advance(decision)
     if (obstacle := requirements.obstacle(decision, status.basis)) is not None:
         return Outcome(refusal=obstacle)
+    if decision.must_lock:
+        return Outcome(is_filed=decision.is_filed, must_lock=True)
     return Outcome(apply.apply(decision, status))
 
 
