@@ -66,7 +66,7 @@ def _scope_of(nodeid: str) -> str:
 
 
 # In a test's id: the first parameter that names a database, and whether workspaces are on.
-_DATABASE = re.compile(r"(?<=[\[-])(?:sqlite|postgresql|mariadb)(?:-workspaces)?(?=[\]-])")
+_DATABASE = re.compile(r"(?<=[\[-])(?:sqlite|postgresql|mariadb)(?:_\w+)?(?:-workspaces)?(?=[\]-])")
 
 
 @pytest.fixture(autouse=True)
@@ -124,13 +124,18 @@ def _templates(run_folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def mlflow_database(request: pytest.FixtureRequest) -> Callable[[str, Path], str]:
-    """Call it with sqlite, postgresql or mariadb and a folder: a database with MLflow's tables."""
+    """Call it with a database and a folder: it has MLflow's tables.
+
+    The database is sqlite, postgresql, mariadb, or mariadb and a default character set, as in
+    mariadb_latin1.
+    """
 
     def new(kind: str, folder: Path) -> str:
         if kind == "sqlite":
             return templates.sqlite_with_tables(folder / "mlflow.db")
-        server: servers.DatabaseServer = request.getfixturevalue(kind)
-        return server.new_mlflow_database()
+        name, _, charset = kind.partition("_")
+        server: servers.DatabaseServer = request.getfixturevalue(name)
+        return server.new_mlflow_database(charset)
 
     return new
 

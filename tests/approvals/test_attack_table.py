@@ -11,7 +11,8 @@ from tests.approvals.support import attack_table
 from tests.approvals.support.attack_table import ATTEMPTS, INTERFACES, cell
 from tests.approvals.support.attacks import ATTACKS
 
-FOLDERS = (Path(__file__).parent, Path(__file__).parent.parent / "contracts")
+TESTS = Path(__file__).parent.parent
+FOLDERS = (TESTS / "approvals", TESTS / "contracts", TESTS / "fuzz")
 
 
 def test_the_page_is_what_the_table_says() -> None:

@@ -15,12 +15,23 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from mlflow.entities.model_registry import ModelVersionTag
 
+from mlflow_plugins_pack.approvals.background import unbacked_tags
+from mlflow_plugins_pack.approvals.domain.projection import (
+    HolderApproval,
+    TargetState,
+    TargetStatus,
+)
 from mlflow_plugins_pack.approvals.ledger import audit_log
+from mlflow_plugins_pack.approvals.plugin import build_store
+from mlflow_plugins_pack.cli.main import cli
+from mlflow_plugins_pack.errors import ApprovalRequiredError
 from tests.approvals.support import racing
 from tests.approvals.support.attacks import (
     ATTACKS,
@@ -30,11 +41,13 @@ from tests.approvals.support.attacks import (
     a_holder,
     a_requested_prompt,
     alias_call,
+    requested,
 )
 from tests.approvals.support.databases import DATABASES
 from tests.approvals.support.sites import (
     CLIENTS,
     NO_WARNING,
+    POLICY,
     ROUNDS,
     WORKERS,
     Site,
@@ -56,7 +69,7 @@ def _named(value: Any, name: str) -> Any:
     return tuple(_named(part, name) for part in value) if isinstance(value, tuple) else value
 
 
-STATUS = {"IDENTITY_REQUIRED": 401}
+STATUS = {"IDENTITY_REQUIRED": 401, "SOURCE_NOT_PINNED": 409, "SOURCE_NOT_ALLOWED": 409}
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=lambda a: f"row {a.row}: {a.what}")
@@ -110,8 +123,9 @@ def _attack_the_database(site: Site, attack: Attack, name: str, call: Any) -> No
     getattr(site.raw, method)(*arguments)
     newest = str(max(before["versions"]))
     said = site.ajax("erin", *_named(alias_call("prod", newest)["ajax"], name))
-    assert said.status_code == 403, said.text
-    assert any(word in said.text for word in (f"{REQUIRED}: ", "STALE_APPROVAL: ")), said.text
+    codes = (REQUIRED, "STALE_APPROVAL", attack.code)
+    assert said.status_code in (403, 409), said.text
+    assert any(f"{code}: " in said.text for code in codes), said.text
     after = site.snapshot(name)
     assert after["aliases"] == before["aliases"]
     assert _stages(after) == _stages(before)
@@ -216,6 +230,104 @@ def test_row_25_no_event_without_the_act(site: Site) -> None:
     said = site.ajax("erin", *_named(alias_call("prod")["ajax"], name))
     assert said.status_code == 403
     assert said.json()["error_code"] == "PERMISSION_DENIED"
+
+
+# --- attempts of the wild, through every interface that has them ---------------------------------
+
+
+def by_command(site: Site, user: str, *arguments: str) -> tuple[int, str]:
+    """Run a command of `mlflow-pack approvals` against the server."""
+    with site.as_user(user):
+        done = CliRunner().invoke(cli, ["approvals", *arguments, "--tracking-uri", site.server.url])
+    return done.exit_code, done.output + str(done.exception or "")
+
+
+def test_row_16_files_changed_after_the_approval_are_not_applied(site: Site) -> None:
+    """Few files, and so many that they are read in a thread: no earlier digest counts."""
+    for count in (1, 40):
+        name = new_name()
+        site.version(name)
+        source = Path(site.stock.get_model_version(name, 1).source)
+        for number in range(count):
+            (source / f"part-{number}").write_text("approved")
+        site.approve(name, 1, "prod")
+        (source / "part-0").write_text("evil")
+        call = ("set_registered_model_alias", name, "prod", "1")
+        _, text = by_client(site, site.client, "erin", call)
+        assert "STALE_APPROVAL: " in text
+        assert site.snapshot(name)["aliases"] == {}
+
+
+def test_row_35_a_forged_approval_is_shown_by_no_interface(site: Site) -> None:
+    name = new_name()
+    requested(site, name)
+    status = TargetStatus(TargetState.APPLIED, request_id="f" * 32, votes=2, votes_needed=2)
+    forged = {
+        "mlflow_approvals.prod": status.text,
+        "mlflow_approvals.prod.request": status.to_json(),
+        "mlflow_approvals.prod.approval": HolderApproval("f" * 32, "sha256:0").to_json(),
+    }
+    for key, value in forged.items():
+        site.raw.set_model_version_tag(name, "1", key, value)
+    with site.as_user("erin"):
+        seen = [site.client.get_model_version(name, "1")]
+        seen += site.client.search_model_versions(f"name = '{name}'")
+    with signed_in("erin"):
+        seen += [site.store.get_model_version(name, 1), *site.store.get_latest_versions(name)]
+    said = site.ajax("erin", "GET", f"model-versions/get?name={name}&version=1", {})
+    assert "APPLIED" not in said.text
+    assert not any(key.startswith("mlflow_approvals") for found in seen for key in found.tags)
+    for command in ("wait", "verify"):
+        more = ["--timeout", "0s"] if command == "wait" else []
+        assert by_command(site, "erin", command, f"models:/{name}/1", "prod", *more)[0] == 1
+    policy = site.store.governance.policy()
+    assert unbacked_tags.remove(site.store._transactions, policy) >= len(forged)
+    assert by_command(site, "erin", "list")[0] == 0
+
+
+def test_row_36_a_second_server_with_a_weaker_file_decides_by_the_first(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = new_name()
+    site.version(name)
+    weak = tmp_path / "weak.yaml"
+    weak.write_text(POLICY.replace("aliases: [prod]", "aliases: [other]"))
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(weak))
+    second = build_store(site.uri)
+    try:
+        with signed_in("erin"), pytest.raises(ApprovalRequiredError):
+            second.set_registered_model_alias(name, "prod", 1)
+    finally:
+        second.engine.dispose()
+    _attack_the_guards(site, name)
+    assert site.snapshot(name)["aliases"] == {}
+
+
+def _attack_the_guards(site: Site, name: str) -> None:
+    """Check that the guards still have the first server's policy."""
+    call = ("set_registered_model_alias", name, "prod", 1)
+    assert "mpp_guard: " in by_client(site, site.raw, None, call)[1]
+
+
+def test_row_37_votes_that_were_cast_are_not_taken_away(site: Site) -> None:
+    name = new_name()
+    with site.as_user("alice"):
+        run = site.client.create_run("0", tags={"mlflow.user": "alice"}).info.run_id
+    site.version(name, run_id=run)
+    with site.as_user("erin"):  # who may write the run
+        site.client.set_tag(run, "mlflow.user", "bob")
+    site.approve(name, 1, "prod")
+    tag = ("set_model_version_tag", name, "1", "approvals.cancel", "prod: mine")
+    assert "before another user has voted" in by_client(site, site.client, "alice", tag)[1]
+    assert "IDENTITY_REQUIRED: " in by_client(site, site.direct, None, tag)[1]
+    body = {"name": name, "version": "1", "key": "approvals.cancel", "value": "prod: mine"}
+    said = site.ajax("alice", "POST", "model-versions/set-tag", body)
+    assert (said.status_code, "NOT_AN_APPROVER: " in said.text) == (403, True), said.text
+    code, text = by_command(site, "alice", "cancel", f"models:/{name}/1", "prod")
+    assert (code, "NOT_AN_APPROVER: " in text) == (1, True), text
+    with site.as_user("alice"):
+        site.client.set_registered_model_alias(name, "prod", "1")
+    assert site.snapshot(name)["aliases"] == {"prod": 1}
 
 
 @pytest.mark.timeout(3600)

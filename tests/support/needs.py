@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 import types
@@ -48,7 +49,8 @@ def needs_of(item: pytest.Function) -> str | None:
 
 
 def _kind_in(value: object) -> str:
-    return value.partition("-")[0] if isinstance(value, str) else ""
+    """Return the program's name in a parameter such as ``mariadb_latin1-workspaces``."""
+    return re.split("[-_]", value)[0] if isinstance(value, str) else ""
 
 
 def _needs(function: Any) -> frozenset[str]:

@@ -49,8 +49,12 @@ def required() -> frozenset[str]:
 
 
 def find_program(part: str, *names: str, folders: Sequence[str] = ()) -> str:
-    """Return the first program found, or skip (fail, where the part is required)."""
-    search = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", *folders])
+    """Return the first program found, or skip (fail, where the part is required).
+
+    This environment's own comes first: another interpreter's may be of another version.
+    """
+    own = str(Path(sys.executable).parent)
+    search = os.pathsep.join([own, os.environ.get("PATH", ""), "/usr/sbin", *folders])
     for name in names:
         if found := shutil.which(name, path=search):
             return found
@@ -344,12 +348,17 @@ class DatabaseServer:
             connection.execute(sqlalchemy.text(f"CREATE DATABASE {name} {options}"))
         return f"{self.url}/{name}"
 
-    def new_mlflow_database(self) -> str:
-        """Create a database that has MLflow's tables and return its SQLAlchemy URL."""
+    def new_mlflow_database(self, charset: str = "") -> str:
+        """Create a database that has MLflow's tables and return its SQLAlchemy URL.
+
+        Args:
+            charset: Of MariaDB: the default character set of the database and of its tables.
+        """
         from tests.support import templates
 
         name = self._new_name()
-        templates.copy_with_tables(self._admin(), name, templates.template_of(self.url))
+        template = templates.template_of(self.url)
+        templates.copy_with_tables(self._admin(), name, template, charset)
         return f"{self.url}/{name}"
 
     def _new_name(self) -> str:
@@ -498,7 +507,7 @@ class ObjectStore:
 @contextlib.contextmanager
 def moto() -> Iterator[ObjectStore]:
     """Start moto's S3 server."""
-    program = find_program("moto", "moto_server", folders=[str(Path(sys.executable).parent)])
+    program = find_program("moto", "moto_server")
     port = free_port()
     with (
         tempfile.TemporaryDirectory(prefix="moto-") as name,

@@ -7,6 +7,7 @@ nothing.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -36,13 +37,14 @@ def sqlite_with_tables(path: Path) -> str:
     return f"sqlite:///{path}"
 
 
-def copy_with_tables(admin: sa.Engine, name: str, template_url: str) -> None:
+def copy_with_tables(admin: sa.Engine, name: str, template_url: str, charset: str = "") -> None:
     """Create a database with MLflow's tables on a server.
 
     Args:
         admin: An engine of the server, in autocommit.
         name: The new database.
         template_url: Where the template is, or will be; its name is `_TEMPLATE`.
+        charset: Of MariaDB: the character set of the database and of its tables.
     """
     folder = Path(os.environ[RUN_FOLDER])
     with once(folder, f"{admin.dialect.name}-template"):
@@ -58,7 +60,7 @@ def copy_with_tables(admin: sa.Engine, name: str, template_url: str) -> None:
                 connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}"))
                 return
     with admin.connect() as connection:
-        _copy_mysql(connection, name)
+        _copy_mysql(connection, name, charset)
 
 
 def template_of(url: str) -> str:
@@ -66,13 +68,17 @@ def template_of(url: str) -> str:
     return f"{url}/{_TEMPLATE}"
 
 
-def _copy_mysql(connection: sa.Connection, name: str) -> None:
-    connection.execute(sa.text(f"CREATE DATABASE {name}"))
+def _copy_mysql(connection: sa.Connection, name: str, charset: str) -> None:
+    default = f"CHARACTER SET {charset}" if charset else ""
+    connection.execute(sa.text(f"CREATE DATABASE {name} {default}"))
     tables = connection.execute(sa.text(f"SHOW TABLES FROM {_TEMPLATE}")).scalars().all()
     connection.execute(sa.text("SET FOREIGN_KEY_CHECKS = 0"))
     connection.execute(sa.text(f"USE {name}"))
     for table in tables:
         made = connection.execute(sa.text(f"SHOW CREATE TABLE {_TEMPLATE}.`{table}`")).one()[1]
+        if charset:
+            made = re.sub(r"(DEFAULT CHARSET=)\w+ COLLATE=\w+", rf"\1{charset}", made)
+            made = re.sub(r" CHARACTER SET \w+ COLLATE \w+", "", made)
         connection.exec_driver_sql(made.replace("%", "%%"))
         connection.execute(sa.text(f"INSERT INTO `{table}` SELECT * FROM {_TEMPLATE}.`{table}`"))
 

@@ -35,6 +35,9 @@ class Attempt:
 
 ANY_INTERFACE = "the same code for every interface"
 NO_CALL = "it is not a call of the registry"
+FORGED = "test_attacks::test_row_35_a_forged_approval_is_shown_by_no_interface"
+WEAKER = "test_attacks::test_row_36_a_second_server_with_a_weaker_file_decides_by_the_first"
+VOTES = "test_attacks::test_row_37_votes_that_were_cast_are_not_taken_away"
 ATTEMPTS = {
     1: Attempt("set or move an alias", reasons={"prompts": "row 13"}),
     2: Attempt("delete an alias", reasons={"prompts": "row 13"}),
@@ -96,7 +99,8 @@ ATTEMPTS = {
     16: Attempt(
         "overwrite the artifacts of an approved version",
         {
-            "REST": "test_server::test_changed_bytes_make_an_approval_stale "
+            "REST": "test_attacks::test_row_16_files_changed_after_the_approval_are_not_applied "
+            "test_server::test_changed_bytes_make_an_approval_stale "
             "test_requirements::test_approved_files_are_locked_where_the_repository_can",
             "direct": "registry_store::test_changed_bytes_are_not_applied",
         },
@@ -216,34 +220,45 @@ ATTEMPTS = {
             "test_location::test_a_run_as_source_is_refused_before_anyone_votes "
             "test_location::test_a_download_is_digested_with_what_the_client_lays_over_it",
         },
-        {"rest": ANY_INTERFACE},
+        {"prompts": "a prompt has no files"},
     ),
     35: Attempt(
         "write tags of an approval that never was",
         {
-            "database": "test_unbacked_tags::test_the_first_start_removes_what_was_written_by_hand "
+            "REST": FORGED,
+            "pages": FORGED,
+            "direct": f"{FORGED} test_unbacked_tags::test_no_call_shows_more_than_the_ledger_says",
+            "database": f"{FORGED} test_unbacked_tags::"
+            "test_the_first_start_removes_what_was_written_by_hand "
             "test_unbacked_tags::"
             "test_what_is_written_past_a_running_server_goes_and_the_truth_stays",
         },
-        {"rest": "the tags are reserved: rows 11 and 15"},
+        {"prompts": "the tags are reserved: row 11"},
     ),
     36: Attempt(
         "start a second server with a weaker policy file on the same database",
         {
-            "direct": "test_policy_in_force::"
+            "direct": f"{WEAKER} test_policy_in_force::"
             "test_a_second_server_with_a_weaker_file_decides_by_the_first_policy "
             "test_policy_in_force::"
             "test_a_restart_with_another_file_changes_nothing_until_it_is_activated",
+            "database": WEAKER,
         },
         {"rest": ANY_INTERFACE},
     ),
     37: Attempt(
         "cancel a request that others have voted on, or take a vote away by a tag of the run",
         {
-            "direct": "test_rights::test_an_approved_request_is_not_its_requesters_to_cancel "
+            "REST": VOTES,
+            "pages": VOTES,
+            "direct": f"{VOTES} "
+            "test_rights::test_an_approved_request_is_not_its_requesters_to_cancel "
             "test_rights::test_a_tag_that_anyone_may_write_takes_no_vote_away",
         },
-        {"rest": ANY_INTERFACE},
+        {
+            "prompts": ANY_INTERFACE,
+            "database": "the server obeys commands, the database stores a tag",
+        },
     ),
     38: Attempt(
         "have a reviewer believe that a misspelled tag was a vote",
@@ -252,16 +267,25 @@ ATTEMPTS = {
             "test_a_misspelt_vote_is_refused_with_the_right_spelling "
             "test_near_misses::test_a_tag_that_imitates_the_state_is_refused",
         },
-        {"database": "SQL says nothing to a reviewer", "rest": ANY_INTERFACE},
     ),
     39: Attempt(
         "stop a server with names, models or lineage of any size",
         {
+            "REST": "test_places::test_odd_input_has_no_wrong_effect",
             "direct": "test_targets::test_matching_takes_linear_time_and_keeps_no_long_names "
             "test_recorded::test_a_large_file_takes_no_time_and_no_memory "
             "test_recorded::test_nested_lineage_is_not_an_error",
         },
         {"rest": ANY_INTERFACE},
+    ),
+    40: Attempt(
+        "have files approved that consumers do not load: those at the same path of the server",
+        {
+            "direct": "test_allowed_places::"
+            "test_by_default_the_servers_own_store_counts "
+            "test_allowed_places::test_a_local_path_is_refused_at_the_request",
+        },
+        {"prompts": "a prompt has no files"},
     ),
 }
 
@@ -282,8 +306,9 @@ Everything by which what production serves could change without approval, for ea
   installed. A refusal there is not in the audit log, because the database rolls it back.
 
 Each attack of `test_attack` is made on SQLite, PostgreSQL and MariaDB, on a server without
-workspaces and on one with them. It must be refused with the right code, change nothing, and be in
-the audit log; the number of attacks is in parentheses. The other tests of
+workspaces and on one with them; of the two databases of MariaDB, one has the default character set
+latin1 (with `NIGHTLY=1` both modes have both). It must be refused with the right code, change
+nothing, and be in the audit log; the number of attacks is in parentheses. The other tests of
 `test_attacks` and those of `registry_store` run in the same six places, `test_guards` on the three
 databases, `test_lookalikes` on MariaDB set up like MySQL 8, which treats most letters as equal to
 others, and the rest, about code that all databases share, on SQLite.

@@ -81,6 +81,20 @@ def own_work(site: Site, name: str) -> None:
     requested(site, name)
 
 
+def a_run_as_source(site: Site, name: str) -> None:
+    """The version's files are those of a run, over which a logged model can be laid later."""
+    with site.as_user("alice"):
+        run = site.client.create_run("0").info.run_id
+    with signed_in("alice"):
+        site.store.create_registered_model(name)
+        site.store.create_model_version(name, f"runs:/{run}/code", run)
+
+
+def elsewhere(site: Site, name: str) -> None:
+    """The version's files are not in the server's own store."""
+    site.version(name)
+
+
 def a_prompt(site: Site, name: str) -> None:
     """Version 1 is @prod, version 2 is new."""
     site.prompt(name, "Be kind.")
@@ -147,6 +161,7 @@ LOGGED = "a check's tag counts as the log saw it written, and by whom"
 COMPARED = "the text is compared with what was approved when the change is made"
 EITHER = "what has files stays a model, whatever it is called"
 OBEYED = "the server obeys commands, the database stores a tag"
+SILENT = "the database tells a reviewer nothing, and the tag does not count as a vote"
 
 TEXT = "mlflow.prompt.text"
 MODEL_CONFIG = "_mlflow_prompt_model_config"
@@ -452,5 +467,65 @@ ATTACKS = [
         says="'admin' has no vote on alias 'prod' of 'NAME'",
         user="admin",
         database=OBEYED,
+    ),
+    Attack(
+        34,
+        "a run as source",
+        a_run_as_source,
+        **alias_call("prod", "1"),
+        code="SOURCE_NOT_PINNED",
+        says="logged model of that name",
+    ),
+    Attack(
+        34,
+        "asked about with a run as source",
+        a_run_as_source,
+        **_tag("1", "approvals.request", "prod: please"),
+        code="SOURCE_NOT_PINNED",
+        says="logged model of that name",
+        database=OBEYED,
+    ),
+    Attack(
+        40,
+        "files elsewhere",
+        elsewhere,
+        **alias_call("prod", "1"),
+        code="SOURCE_NOT_ALLOWED",
+        says="sources_under",
+        prefix="own",
+    ),
+    *(
+        Attack(
+            38,
+            f"misspelt vote {key}",
+            requested,
+            **_tag("1", key, "prod: fine"),
+            **TAGGED,
+            says="'approvals.approve'",
+            user="bob",
+            database=SILENT,
+        )
+        for key in ("approval.approve", "approvals.aprove", "Approvals.Ａpproved")
+    ),
+    Attack(
+        38,
+        "misspelt vote on a prompt",
+        a_requested_prompt,
+        **_tag("1", "approval.approve", "prod: fine"),
+        **TAGGED,
+        says="'approvals.approve'",
+        user="bob",
+        prompt_api=("set_prompt_version_tag", "NAME", 1, "approval.approve", "prod: fine"),
+        prefix="say",
+        database=SILENT,
+    ),
+    Attack(
+        38,
+        "state imitated",
+        requested,
+        **_tag("1", "mlflow-approvals.prod", "APPLIED 2/2"),
+        **TAGGED,
+        says="could be taken for",
+        database=SILENT,
     ),
 ]

@@ -34,6 +34,10 @@ policies:
     approvals: [{group: leads, count: 1}, {group: risk, count: 1}]
     checks: [{tag: tests, equals: passed, writers: ["group:ci"]}]
     sources_under: ["/**"]
+  - name: own
+    match: {models: ["own-*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: leads}, {group: risk}]
   - name: race
     match: {models: ["race-*"]}
     targets: {aliases: [prod], stages: [Production]}
@@ -121,7 +125,7 @@ class Site:
 
     # --- preparing ----------------------------------------------------------------------------
 
-    def version(self, name: str) -> None:
+    def version(self, name: str, run_id: str | None = None) -> None:
         """Register a version with files of its own."""
         source = self.folder / f"files-{next(_numbers)}"
         source.mkdir()
@@ -129,7 +133,7 @@ class Site:
         with signed_in("alice"):
             with contextlib.suppress(MlflowException):
                 self.store.create_registered_model(name)
-            self.store.create_model_version(name, str(source))
+            self.store.create_model_version(name, str(source), run_id)
 
     def prompt(self, name: str, text: str) -> None:
         with signed_in("alice"):
