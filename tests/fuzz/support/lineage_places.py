@@ -24,6 +24,7 @@ SQL = (
     "SELECT a.x, b.y FROM db.a JOIN b ON a.i = b.i WHERE n IN (1, 2) AND t = 'x' UNION SELECT 1, 2"
 )
 ENTRY = {"u": "file:///a.csv", "r": "data", "h": "sha256:00", "s": 3, "via": "open", "files": 2}
+DOCUMENT = "lineage/lineage.json"
 DVC = "outs:\n- md5: d41d8cd98f00b204e9800998ecf8427e\n  size: 3\n  hash: md5\n  path: a.csv\n"
 LOCK = (
     "schema: '2.0'\nstages:\n  s:\n    cmd: x\n    outs:\n    - {path: a.csv, md5: 00, size: 3}\n"
@@ -107,6 +108,14 @@ class Target:
             self.client.set_tag(
                 self.run, f"lineage.{key}", text.encode("utf-8", "replace").decode()
             )
+        whole = {
+            "version": 1,
+            "inputs": [ENTRY],
+            "outputs": [ENTRY],
+            "members": {"file:///a": ["x"]},
+        }
+        text = odd.json({**whole, "code": facts, "links": [["a", "b"]]})
+        self.client.log_text(self.run, text.encode("utf-8", "replace").decode(), DOCUMENT)
         arguments = odd.pick(
             (
                 ("show", self.run),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sqlite3
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,6 +82,7 @@ class Target:
 
     def __init__(self, server: servers.MlflowServer, issuer: Issuer) -> None:
         self.server, self.issuer = server, issuer
+        self.database = server.log.parent / "mlflow.db"
         self.session = requests.Session()
         self.session.trust_env = False
         info = self.call("runs/create", experiment_id="0")["run"]["info"]
@@ -174,6 +176,26 @@ class Target:
         value = odd.pick((f"prod: {odd.text()}", odd.text("prod: fine", "stage:Production: x")))
         body = {"name": "gov-a", "version": "1", "key": f"approvals.{verb}", "value": value}
         self.ask("model-versions/set-tag", body)
+
+    def shown(self, odd: Odd) -> None:
+        """Write tags of approvals past the server, as a stock client of the database would."""
+        status = {"state": "APPLIED", "action": "promote", "request_id": "f" * 32, "votes": 1}
+        status |= {"approvers": ["bob"], "basis": {"kind": "votes"}, "progress": {"bytes_done": 1}}
+        suffix = odd.pick(("", ".request", ".approval", ".x"))
+        value = odd.json({"request_id": "f", "digest": "x"} if suffix == ".approval" else status)
+        row = ("gov-a", 1, "mlflow_approvals.prod" + suffix, value[:8000], "default")
+        with contextlib.closing(sqlite3.connect(self.database, timeout=60)) as database:
+            columns = "name, version, key, value, workspace"
+            database.execute(
+                f"INSERT OR REPLACE INTO model_version_tags ({columns}) VALUES (?, ?, ?, ?, ?)", row
+            )
+            database.commit()
+            answer = self.ask("model-versions/get?name=gov-a&version=1", {}, verb="GET")
+            if "APPLIED" in answer.text:
+                raise FuzzError(f"an approval that never was is shown: {answer.text}")
+            self.ask("model-versions/search", {}, verb="GET")
+            database.execute("DELETE FROM model_version_tags WHERE key = ?", row[2:3])
+            database.commit()
 
     def sources(self, odd: Odd) -> None:
         source = odd.text(
@@ -284,6 +306,7 @@ def places(on: Target) -> list[Place]:
     table = (
         ("names of models, aliases, tags", matching, on.names, 1 << 20, 3),
         ("command tags", ("approvals/domain/tag_names.py",), on.commands, 70_000, 6),
+        ("tags of approvals", ("approvals/domain/projection.py",), on.shown, 8000, 8),
         ("source of a version", (f"{content}/location.py",), on.sources, 2000, 6),
         ("MLmodel", (f"{content}/recorded.py",), on.model_files, 9 << 20, 6),
         (
