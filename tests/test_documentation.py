@@ -219,7 +219,7 @@ def test_each_use_of_unpublished_mlflow_is_on_the_compatibility_page() -> None:
         ("artifacts.format.condemned_list", "_MAX_LIST_BYTES", "MiB"),
         ("artifacts.format.format_file", "_MAX_FORMAT_BYTES", "KiB"),
         ("artifacts.store.keyring", "_MAX_KEY_TEXT", "{:,} characters"),
-        ("auth.profiles.file", "_LARGEST_BYTES", "MiB"),
+        ("auth.profiles.file", "_LARGEST_BYTES", "KiB"),
         ("auth.sources.file", "_LARGEST_BYTES", "KiB"),
         ("auth.sources.command", "_LARGEST_BYTES", "KiB"),
         ("auth.oidc.transport", "_LARGEST_BYTES", "MiB"),
@@ -228,6 +228,7 @@ def test_each_use_of_unpublished_mlflow_is_on_the_compatibility_page() -> None:
         ("lineage.fingerprints.dvc", "_YAML_BYTES", "MiB"),
         ("lineage.fingerprints.dvc", "_LISTING_BYTES", "MiB"),
         ("approvals.policy.parse", "MAX_POLICY_BYTES", "{:,} bytes"),
+        ("lineage.capture.libraries.sql_statements", "_LONGEST", "{:,} characters"),
         ("identity.keys", "_LARGEST_BYTES", "MiB"),
     ],
 )

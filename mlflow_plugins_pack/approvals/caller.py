@@ -8,6 +8,8 @@ outside Flask, names the caller that it has verified with `acting_as`.
 from __future__ import annotations
 
 import contextlib
+import logging
+import unicodedata
 from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -37,7 +39,16 @@ def current_caller(settings: Identity) -> Caller | None:
     from mlflow_plugins_pack.identity.resolvers import resolve
 
     acting = _acting.get()
-    return resolve(settings) if acting is None else acting[0]
+    found = resolve(settings) if acting is None else acting[0]
+    if found is not None and _is_reserved(found.user):
+        # Under such a name the audit log has what a server does by itself.
+        _logger.warning("The caller %r is treated as anonymous: the name is reserved.", found.user)
+        return None
+    return found
+
+
+def _is_reserved(name: str) -> bool:
+    return unicodedata.normalize("NFKC", name).casefold().startswith(SYSTEM)
 
 
 _acting: ContextVar[tuple[Caller | None] | None] = ContextVar("mpp_acting", default=None)
@@ -52,6 +63,11 @@ def acting_as(caller: Caller | None) -> Iterator[None]:
     finally:
         _acting.reset(token)
 
+
+_logger = logging.getLogger(__name__)
+
+SYSTEM = "system:"
+"""What the names begin with under which servers and operators act without being signed in."""
 
 _for_server: ContextVar[bool] = ContextVar("mpp_for_server", default=False)
 

@@ -79,7 +79,7 @@ def verify(
             reason = f"its {getattr(exc, 'claim', 'claim')} is not the one expected"
         except errors.MissingClaimError as exc:
             reason = f"it has no {getattr(exc, 'claim', 'claim that is needed')}"
-        except (errors.JoseError, ValueError, TypeError, KeyError):
+        except (errors.JoseError, ValueError, TypeError, KeyError, RecursionError):
             pass  # another key of the set may fit
     raise TokenRefusedError(reason)
 

@@ -6,11 +6,13 @@ artifacts, sign-in and lineage. Exits with 1 if an input had a wrong effect, and
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import sys
 import tempfile
 import time
+import warnings
 from pathlib import Path
 
 from tests.fuzz.support.everywhere import ROOMS, places
@@ -20,6 +22,8 @@ from tests.fuzz.support.running import FuzzError, run
 def main(count: int = 1000, seed: int | None = None, *rooms: str) -> int:
     seed = random.randrange(1 << 32) if seed is None else seed
     failed = 0
+    logging.disable()  # of warnings about the input
+    warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as name:
         os.environ.update(
             HOME=name, XDG_STATE_HOME=f"{name}/state", MLFLOW_DISABLE_TELEMETRY="true"

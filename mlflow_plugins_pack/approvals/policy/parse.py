@@ -68,6 +68,10 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
         result: dict[Any, Any] = {}
         for key_node, value_node in node.value:
             key = key_node.value
+            if not isinstance(key, str):
+                raise yaml.MarkedYAMLError(
+                    problem="a key must be a plain word", problem_mark=key_node.start_mark
+                )
             if key in result:
                 raise yaml.MarkedYAMLError(
                     problem=f"the key {key!r} is listed twice", problem_mark=key_node.start_mark
@@ -79,6 +83,8 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
     loader = yaml.SafeLoader("")
     try:
         return loader.construct_object(node)
+    except ValueError as exc:  # a date or a number that does not exist
+        raise yaml.MarkedYAMLError(problem=str(exc), problem_mark=node.start_mark) from exc
     finally:
         loader.dispose()
 

@@ -104,7 +104,7 @@ def decode_format(data: bytes, where: str) -> StoreFormat:
             large=CutSizes(**chunker["large"]),
             large_from=int(chunker["large_from"]),
         )
-    except (ValueError, KeyError, TypeError) as exc:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as exc:
         raise DamagedFormatError(
             f"{object_keys.FORMAT_KEY} of the artifact store {where} cannot be read: {exc}. "
             f"{advice} "

@@ -14,6 +14,8 @@ import os
 import shlex
 import stat
 import subprocess
+import threading
+import time
 from collections.abc import Callable
 from functools import partial
 
@@ -113,24 +115,39 @@ def _from_file(path: str) -> str:
 def _from_command(line: str) -> str:
     program = shlex.split(line)
     try:
-        done = subprocess.run(  # noqa: S603 - the person who configures it names the program
+        process = subprocess.Popen(  # noqa: S603 - the person who configures it names the program
             program,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             # Not shown: a program may print what it was given.
             stderr=subprocess.DEVNULL,
-            timeout=_COMMAND_SECONDS,
-            check=False,
         )
-    except subprocess.TimeoutExpired:
-        reason = f"did not end within {_COMMAND_SECONDS} s"
     except OSError as exc:
         reason = f"cannot be run: {exc.strerror or type(exc).__name__}"
     else:
-        if done.returncode == 0:
-            return done.stdout[:_MAX_KEY_TEXT].decode("ascii", "replace")
-        reason = f"ended with {done.returncode}"
+        text, reason = _read_key(process)
+        if not reason:
+            return text.decode("ascii", "replace")
     raise ValueError(f"the program {program[0]!r} {reason}")
+
+
+def _read_key(process: subprocess.Popen[bytes]) -> tuple[bytes, str]:
+    """Return what a program prints, at most as much as a key may have, and what is wrong."""
+    begun = time.monotonic()
+    timer = threading.Timer(_COMMAND_SECONDS, process.kill)
+    timer.start()
+    try:
+        with process:
+            text = process.stdout.read(_MAX_KEY_TEXT + 1) if process.stdout else b""
+            if len(text) > _MAX_KEY_TEXT:
+                process.kill()
+                return b"", f"printed more than {_MAX_KEY_TEXT} characters"
+            code = process.wait()
+    finally:
+        timer.cancel()
+    if code != 0 and time.monotonic() - begun >= _COMMAND_SECONDS:
+        return b"", f"did not end within {_COMMAND_SECONDS} s"
+    return text, f"ended with {code}" if code else ""
 
 
 def _decode_key(text: str) -> bytes:

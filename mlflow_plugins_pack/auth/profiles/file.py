@@ -31,7 +31,9 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-_LARGEST_BYTES = 1 << 20
+_LARGEST_BYTES = 64 * 1024
+_MOST_DOTS = 500
+"""In one line: a key of many parts takes the parser the square of their number in memory."""
 _SHOWN_PROBLEMS = 10
 
 
@@ -99,12 +101,17 @@ def parse_profiles(path: str, text: bytes) -> Profiles:
     """Check a profiles file's content; see `load_profiles`."""
     problem = ""
     document: dict[str, Any] = {}
+    is_nested = any(line.count(b".") > _MOST_DOTS for line in text.splitlines())
     try:
-        document = tomllib.loads(text.decode("utf-8"))
+        document = {} if is_nested else tomllib.loads(text.decode("utf-8"))
     except UnicodeDecodeError:
         problem = "it is not UTF-8"
-    except tomllib.TOMLDecodeError as exc:
+    except RecursionError:
+        is_nested = True
+    except ValueError as exc:  # TOMLDecodeError, or a number of too many digits
         problem = f"it is not TOML: {exc}"
+    if is_nested:
+        problem = "it is nested too deeply"
     if problem:
         # Raised outside the handler: a chained exception would carry the document.
         raise AuthConfigError(f"The profiles file {path} was refused: {problem}. {_NEXT}")

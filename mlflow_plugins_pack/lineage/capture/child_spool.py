@@ -24,6 +24,7 @@ RANK_VARIABLE = "_MLFLOW_PACK_LINEAGE_RANK"
 _PREFIX = "mlflow-pack-lineage-"
 _PROGRAM = "program-"
 _BYTES_LIMIT = 64 << 20
+_MALFORMED = (ValueError, TypeError, IndexError, OverflowError, RecursionError)
 
 
 def new_folder() -> str:
@@ -122,14 +123,14 @@ class Reader:
         for name in names:
             with contextlib.suppress(OSError):
                 for line in self._new_lines(name):
-                    with contextlib.suppress(ValueError, TypeError, IndexError):
+                    with contextlib.suppress(*_MALFORMED):
                         yield _event(json.loads(line), thread)
 
     def _new_lines(self, name: str) -> list[bytes]:
         offset = self._offsets.get(name, 0)
         with open(f"{self.folder}/{name}", "rb") as file:  # noqa: PTH123
             file.seek(offset)
-            text = file.read()
+            text = file.read(max(_BYTES_LIMIT - offset, 0))
         whole = text[: text.rfind(b"\n") + 1]
         self._offsets[name] = offset + len(whole)
         return whole.splitlines()

@@ -92,22 +92,26 @@ class Entry:
 
         Raises:
             KeyError: If the URI is missing.
+            TypeError: If a value has another type: anyone who may write a run may write tags.
+            ValueError: If a text is not Unicode.
         """
+        texts = {key: _text(value[key]) for key in _TEXTS if value.get(key) is not None}
+        counts = {key: _count(value[key]) for key in _COUNTS if value.get(key) is not None}
         return cls(
-            uri=str(value["u"]),
-            digest=value.get("h"),
-            size=value.get("n"),
-            modified=value.get("m"),
-            version=value.get("v"),
-            role=value.get("r", DATA),
-            via=value.get("via", "audit"),
-            coverage=value.get("c", STAT),
+            uri=texts["u"],
+            digest=texts.get("h"),
+            size=counts.get("n"),
+            modified=counts.get("m"),
+            version=texts.get("v"),
+            role=texts.get("r", DATA),
+            via=texts.get("via", "audit"),
+            coverage=texts.get("c", STAT),
             changed=bool(value.get("changed")),
             shared=bool(value.get("shared")),
-            files=value.get("files"),
-            origin=value.get("from"),
-            dataset=value.get("ds"),
-            columns=tuple(map(str, value.get("cols") or ())),
+            files=counts.get("files"),
+            origin=texts.get("from"),
+            dataset=texts.get("ds"),
+            columns=tuple(map(_text, value.get("cols") or ())),
         )
 
     @property
@@ -183,16 +187,49 @@ class Graph:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Graph:
-        """Read what `to_json` wrote; keys of later versions are ignored."""
+        """Read what `to_json` wrote; keys of later versions are ignored.
+
+        Raises:
+            KeyError: If an entry has no URI.
+            TypeError: If a value has another type.
+            ValueError: If a text is not Unicode.
+        """
+        facts = {key: value[key] for key in ("code", "env", "coverage") if key in value}
+        members = value.get("members", {})
+        if not all(isinstance(found, dict) for found in (*facts.values(), members)):
+            raise TypeError("facts and members are objects")
         return cls(
             inputs=tuple(Entry.from_json(entry) for entry in value.get("inputs", ())),
             outputs=tuple(Entry.from_json(entry) for entry in value.get("outputs", ())),
-            upstream_runs=tuple(value.get("upstream_runs", ())),
-            upstream_models=tuple(value.get("upstream_models", ())),
-            dropped=int(value.get("dropped", 0)),
-            facts={key: value[key] for key in ("code", "env", "coverage") if key in value},
-            members={k: tuple(v) for k, v in value.get("members", {}).items()},
+            upstream_runs=tuple(map(_text, value.get("upstream_runs", ()))),
+            upstream_models=tuple(map(_text, value.get("upstream_models", ()))),
+            dropped=_count(value.get("dropped", 0)),
+            facts=facts,
+            members={key: tuple(map(_name, names)) for key, names in members.items()},
         )
+
+
+_TEXTS = ("u", "h", "v", "r", "via", "c", "from", "ds")
+_COUNTS = ("n", "m", "files")
+
+
+def _name(value: object) -> str:
+    """Return a file's name, which may hold surrogate escapes."""
+    if not isinstance(value, str):
+        raise TypeError("it is not a text")
+    return value
+
+
+def _text(value: object) -> str:
+    text = _name(value)
+    text.encode()  # a lone surrogate is in no URI, and cannot be printed or hashed
+    return text
+
+
+def _count(value: object) -> int:
+    if type(value) is not int:
+        raise TypeError("it is not a number")
+    return value
 
 
 def _union(older: tuple[Entry, ...], newer: tuple[Entry, ...]) -> tuple[Entry, ...]:

@@ -32,7 +32,7 @@ def read(client: Any, run: Any) -> Graph | None:
         return from_tags
     if document := _read_artifact(client, run):
         # Tags may be newer: a run that was killed has them from its last interim writing.
-        with contextlib.suppress(KeyError, TypeError, ValueError):
+        with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
             return Graph.from_json(document)
     return from_tags
 
@@ -69,23 +69,27 @@ def graph_from_tags(tags: dict[str, str]) -> Graph:
     def parsed(name: str, default: Any) -> Any:
         try:
             value = json.loads(tags.get(name, "")) if name in tags else default
-        except ValueError:
+        except (ValueError, RecursionError):
             return default
         return value if isinstance(value, type(default)) else default
 
     def entries(name: str) -> tuple[Entry, ...]:
         found = []
         for value in parsed(name, []):
-            with contextlib.suppress(KeyError, TypeError):
+            with contextlib.suppress(KeyError, TypeError, ValueError, AttributeError):
                 found.append(Entry.from_json(value))
         return tuple(found)
 
+    def names(name: str) -> tuple[str, ...]:
+        return tuple(found for found in parsed(name, []) if isinstance(found, str))
+
+    dropped = parsed("truncated", {}).get("dropped", 0)
     return Graph(
         inputs=entries("inputs"),
         outputs=entries("outputs"),
-        upstream_runs=tuple(map(str, parsed("upstream.runs", []))),
-        upstream_models=tuple(map(str, parsed("upstream.models", []))),
-        dropped=int(parsed("truncated", {}).get("dropped", 0)),
+        upstream_runs=names("upstream.runs"),
+        upstream_models=names("upstream.models"),
+        dropped=dropped if isinstance(dropped, int) else 0,
         facts={k: parsed(k, {}) for k in ("code", "env", "coverage") if k in tags},
     )
 

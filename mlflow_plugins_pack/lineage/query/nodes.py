@@ -59,5 +59,5 @@ def prompts_of(run: Any) -> list[str]:
     try:
         linked = json.loads(run.data.tags.get("mlflow.linkedPrompts", "[]"))
         return [f"prompts:/{prompt['name']}/{prompt['version']}" for prompt in linked]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return []

@@ -82,3 +82,12 @@ def test_who_is_excluded_is_shown_and_a_policy_may_say_otherwise(
     bench.edit("approval_valid_for: 1h", "approval_valid_for: 1h, prevent_run_user_approval: false")
     bench.say("bob", "approve", version)
     assert bench.state(version) == "APPROVED 1/1 (bob)"
+
+
+@pytest.mark.parametrize("name", ["system:digest", "System:tags", "ｓystem:drift"])
+def test_no_user_acts_under_the_name_of_a_server(bench: ClockBench, name: str) -> None:
+    """An identity provider gives out names; in the audit log such a name is a server's own."""
+    version = bench.version()
+    with pytest.raises(errors.IdentityRequiredError):
+        bench.say(name, "request", version)
+    bench.say("erin", "request", version)

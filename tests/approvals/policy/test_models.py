@@ -116,7 +116,14 @@ def test_mistakes_are_named_with_their_line(old: str, new: str, expected: str) -
     assert expected in problems(FULL.replace(old, new, 1))
 
 
-@pytest.mark.parametrize("text", ["", "- a", "42", "version: 1", "a: &x [*x]", "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "- a", "42", "version: 1", "a: &x [*x]", "\x00", "a: " + "[" * 5000),
+        # A server reads an edited file while it serves: no other error may come of it.
+        *("version: " + "9" * 5000, "version: 2020-99-99", "? [a]\n: b", "? {a: b}\n: c"),
+    ],
+)
 def test_what_is_no_policy(text: str) -> None:
     problems(text)
 

@@ -311,6 +311,7 @@ def test_unusable_key_sources_are_refused_and_not_quoted(repository, keys, tmp_p
         f"file:{readable}": "chmod 600",
         f"file:{short}": "not a key",
         f"command:{failing}": "ended with 3",
+        "command:cat /dev/zero": "printed more than 4096 characters",
         f"command:{tmp_path}/missing": "cannot be run",
         "command:'": "quot",
     }

@@ -42,6 +42,28 @@ def test_a_profiles_file_that_others_may_write_is_refused(
     assert named.seen == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"a = " + b"[" * 5000,
+        b"a = " + b"{a=" * 5000,
+        b"a." * 20_000 + b"a = 1",
+        b"[" + b"a." * 20_000 + b"a]",
+        b"a = " + b"9" * 5000,
+        b"\xff",
+        b"x" * 70_000,
+    ],
+    ids=lambda text: repr(text[:12]),
+)
+def test_a_profiles_file_that_no_parser_can_take_is_refused(
+    named: Recorder, profiles: Profiles, text: bytes
+) -> None:
+    profiles("").write_bytes(text)
+    with pytest.raises(MlflowException, match="The profiles file"):
+        http_request(MlflowHostCreds(named.url), API, "GET")
+    assert named.seen == []
+
+
 def test_a_profiles_file_in_a_folder_that_everybody_may_write_is_refused(
     named: Recorder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

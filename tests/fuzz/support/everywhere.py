@@ -25,4 +25,6 @@ def places(room: str, folder: Path) -> Iterator[list[Place]]:
         with sign_in_places.places(folder) as found:
             yield found
     else:
-        yield lineage_places.places(folder, templates.sqlite_with_tables(folder / "runs.db"))
+        database = templates.sqlite_with_tables(folder / "runs.db")
+        with lineage_places.places(folder, database) as found:
+            yield found

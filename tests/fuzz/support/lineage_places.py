@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,11 @@ from mlflow_plugins_pack.errors import PackError
 from mlflow_plugins_pack.lineage.capture.child_spool import Reader
 from mlflow_plugins_pack.lineage.capture.event import READ, Event
 from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import events_of
+from mlflow_plugins_pack.lineage.delivery.openlineage import report
+from mlflow_plugins_pack.lineage.document.graph import Graph
 from mlflow_plugins_pack.lineage.fingerprints import dvc, git
 from tests.fuzz.support.odd_inputs import Odd
+from tests.fuzz.support.odd_server import OddServer
 from tests.fuzz.support.running import FuzzError, Place
 from tests.lineage.support.scripts import run_in
 
@@ -46,10 +51,10 @@ print(json.dumps(run.info.run_id))
 
 
 class Target:
-    """A tracking database with a run, and a folder with a repository."""
+    """A tracking database with a run, a folder with a repository, and a server of reports."""
 
-    def __init__(self, folder: Path, database: str) -> None:
-        self.folder, self.uri = folder, database
+    def __init__(self, folder: Path, database: str, server: OddServer) -> None:
+        self.folder, self.uri, self.server = folder, database, server
         self.client = mlflow.MlflowClient(database)
         self.run = self.client.create_run("0").info.run_id
         self.data = folder / "data"
@@ -62,13 +67,14 @@ class Target:
     def opened(self, odd: Odd) -> None:
         """Run a program that opens files of odd names; its run must keep its record."""
         (self.folder / "good.csv").write_text("x")
-        names = [odd.text("a.csv", "../a", "file:///a")[:300] for _ in range(200)]
-        names = [name for name in names if not name.startswith("/")]
+        names = [odd.text("a.csv", "b/a", "file:///a")[:300] for _ in range(200)]
+        names = [name for name in names if not name.startswith("/") and ".." not in name]
         (self.folder / "names.json").write_text(json.dumps(names))
         done = run_in(self.folder, OPENING, self.uri)
         run = self.client.get_run(done.value)
-        if "good.csv" not in run.data.tags.get("lineage.inputs", ""):
-            raise FuzzError("the run has no record")
+        tags = run.data.tags
+        if not ("lineage.inputs" in tags and '"complete":true' in tags.get("lineage.coverage", "")):
+            raise FuzzError(f"the run has no whole record: {tags}")
 
     def statements(self, odd: Odd) -> None:
         text = odd.pick(
@@ -101,6 +107,10 @@ class Target:
         for path in paths:
             found.blob_of(path)
 
+    def report_answers(self, odd: Odd) -> None:
+        self.server.answer(odd, {"ok": True})
+        report(self.server.url, self.run, Graph(), self.uri)
+
     def tags(self, odd: Odd) -> None:
         facts = {"commit": "a", "dirty": False, "mode": "full", "missed": ["x"], "inputs": 1}
         for key in ("inputs", "outputs", "code", "truncated", "coverage", "environment"):
@@ -131,8 +141,14 @@ class Target:
             raise done.exception
 
 
-def places(folder: Path, database: str) -> list[Place]:
-    on = Target(folder, database)
+@contextlib.contextmanager
+def places(folder: Path, database: str) -> Iterator[list[Place]]:
+    server = OddServer()
+    with server.served():
+        yield _places(Target(folder, database, server))
+
+
+def _places(on: Target) -> list[Place]:
     capture = "lineage/capture"
     table: tuple[tuple[str, tuple[str, ...], Any, int, int], ...] = (
         ("paths and URIs that a program opens", (f"{capture}/",), on.opened, 70_000, 1),
@@ -140,6 +156,13 @@ def places(folder: Path, database: str) -> list[Place]:
         ("reports of child processes", (f"{capture}/child_spool.py",), on.spooled, 1 << 20, 20),
         (".dvc files", ("lineage/fingerprints/dvc.py",), on.tracked, 2 << 20, 12),
         ("git's index", ("lineage/fingerprints/git.py",), on.repository, 70_000, 8),
+        (
+            "answers to OpenLineage",
+            ("lineage/delivery/openlineage.py",),
+            on.report_answers,
+            70_000,
+            8,
+        ),
         ("tags of other runs", ("lineage/document/stored.py",), on.tags, 8000, 10),
     )
     return [

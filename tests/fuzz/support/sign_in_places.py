@@ -1,17 +1,18 @@
-"""The places where bytes enter sign-in, and the files that operators write."""
+"""The places where bytes enter sign-in, webhooks, and the files that operators write."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from click.testing import CliRunner
 
+from mlflow_plugins_pack.approvals.policy.webhooks import Webhook
+from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
+from mlflow_plugins_pack.approvals.webhooks.sender import send
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.auth.oidc.provider import Provider
@@ -27,7 +28,8 @@ from tests.auth.support import redirect_fuzz
 from tests.auth.support.parts import write_profiles
 from tests.auth.support.token_files import FIRST, KEY
 from tests.fuzz.support.odd_inputs import Odd
-from tests.fuzz.support.running import Place, refused
+from tests.fuzz.support.odd_server import OddServer
+from tests.fuzz.support.running import FuzzError, Place, refused
 
 PROFILES = """
 [profile.p]
@@ -54,49 +56,6 @@ policies:
     freeze: [{cron: "* * * * FRI", tz: UTC}]
 events: {webhooks: [{url: "https://h.example/x", secret: {env: S}}]}
 """
-
-
-class OddServer:
-    """Answers every request with the same odd bytes."""
-
-    def __init__(self) -> None:
-        self.status, self.headers, self.body = 200, {}, b""
-        self.url = ""
-
-    @contextlib.contextmanager
-    def served(self) -> Iterator[None]:
-        told = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                with contextlib.suppress(OSError):
-                    self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                    self.send_response(told.status)
-                    for name, value in told.headers.items():
-                        self.send_header(name, value)
-                    self.send_header("Content-Length", str(len(told.body)))
-                    self.end_headers()
-                    self.wfile.write(told.body)
-
-            def do_POST(self) -> None:
-                self.do_GET()
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-            self.url = f"http://127.0.0.1:{server.server_port}"
-            threading.Thread(target=server.serve_forever, daemon=True).start()
-            yield
-            server.shutdown()
-
-    def answer(self, odd: Odd, valid: dict[str, Any]) -> None:
-        """Answer oddly from now on, sometimes one that is nearly right."""
-        self.status = odd.pick((200, 200, 200, 400, 429, 500, 302))
-        late = odd.pick(("7", "9" * 400, "-1", "Fri, 31 Dec 99999 99:99:99 GMT", "x"))
-        self.headers = {"Retry-After": late, "Location": "/x", "Content-Type": "application/json"}
-        right = odd.chance.random() < 0.7
-        self.body = odd.json(valid).encode("utf-8", "replace") if right else odd.data()
 
 
 class Target:
@@ -194,6 +153,19 @@ class Target:
         with refused(SourceError):
             self.store.read(KEY)
 
+    def webhook_answers(self, odd: Odd) -> None:
+        self.server.answer(odd, {"ok": True})
+        settings = {"url": f"{self.server.url}/x", "secret": {"env": "FUZZ_TOKEN"}}
+        webhook = Webhook.model_validate({**settings, "allow_private": True})
+        with _environment(FUZZ_TOKEN="a secret"):
+            problem = send(
+                webhook,
+                Delivery("1", 1, "vote", webhook.url, "{}", "pending", 0, 0, 0, None, None),
+                0,
+            )
+        if (problem is None) != (200 <= self.server.status < 300):
+            raise FuzzError(f"{self.server.status} counts as {problem}")
+
     def locations(self, odd: Odd) -> None:
         path = write_profiles(self.folder / "redirect.toml", redirect_fuzz.PROFILE)
         with _environment(MLFLOW_PACK_AUTH_CONFIG=str(path), FUZZ_TOKEN=redirect_fuzz.TOKEN):
@@ -227,6 +199,13 @@ def places(folder: Path) -> Iterator[list[Place]]:
             ("secrets in files", (f"{sources}/file.py",), on.secret_files, 1 << 20, 12),
             ("output of programs", (f"{sources}/command.py",), on.programs, 1 << 20, 12),
             ("answers of a provider", ("auth/oidc/transport.py",), on.provider, 2 << 20, 20),
+            (
+                "answers of webhooks",
+                ("approvals/webhooks/sender.py",),
+                on.webhook_answers,
+                70_000,
+                8,
+            ),
             ("an issuer's keys", ("identity/keys.py",), on.issuer_keys, 2 << 20, 20),
             ("stored tokens", ("auth/token_store/stores.py",), on.stored_tokens, 1 << 20, 30),
             ("Location of a redirect", ("auth/signing/signer.py",), on.locations, 1 << 20, 4),

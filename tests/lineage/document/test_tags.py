@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri
+from mlflow_plugins_pack.lineage.document.graph import Entry, Graph, file_uri, inputs_digest
 from mlflow_plugins_pack.lineage.document.stored import graph_from_tags
 from mlflow_plugins_pack.lineage.document.tags import LIMIT_BYTES, PREFIX, fit, to_tags
 from tests.lineage.support.strategies import entries, graphs, names
@@ -116,3 +116,19 @@ def test_broken_tags_count_as_absent() -> None:
     graph = graph_from_tags(broken)
     assert [e.uri for e in graph.inputs] == ["file:///a"]
     assert graph.outputs == ()
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [
+        *("[" * 8000, "{}", "[7]", '[{"u": 5}]', '[{"u": "a", "h": []}]', '[{"u": "a", "n": "x"}]'),
+        *('[{"u": "a", "files": 1e999}]', '[{"u": "a", "r": {}}]', '[{"u": "\\ud800"}]', "[[[]]]"),
+    ],
+    ids=lambda text: text[:24],
+)
+def test_entries_of_other_types_count_as_absent(inputs: str) -> None:
+    """Anyone who may write a run may write its tags; commands print and hash them."""
+    tags = {"inputs": inputs, "truncated": '{"dropped": []}', "upstream.runs": "[[], 5]"}
+    found = graph_from_tags(tags)
+    assert (found.inputs, found.dropped, found.upstream_runs) == ((), 0, ())
+    inputs_digest(found.inputs)

@@ -7,6 +7,7 @@ length, keeps nothing secret, and has statements that differ in values alone par
 from __future__ import annotations
 
 import functools
+import hashlib
 import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -40,8 +41,8 @@ class Tables(NamedTuple):
 not_parsed: set[str] = set()
 """Databases, by SQLAlchemy's names, that were sent a statement which cannot be parsed."""
 
-_resolved: set[tuple[str, str | None, tuple[str, ...]]] = set()
-"""Shapes of statements, databases and runs: most of a run's statements differ in values only."""
+_resolved: set[tuple[bytes, str | None, tuple[str, ...]]] = set()
+"""Digests of shapes, databases and runs: most of a run's statements differ in values only."""
 _RESOLVED_LIMIT = 10_000
 _DIALECTS = {"postgresql": "postgres", "mssql": "tsql", "mariadb": "mysql"}
 _SYSTEM_SCHEMAS = frozenset(
@@ -52,10 +53,10 @@ _OPAQUE = frozenset({"CALL", "DO", "EXEC", "EXECUTE"})
 
 _BACKSLASHES = frozenset({"mysql", "mariadb", "bigquery", "databricks", "hive", "snowflake"})
 _PATTERN = r"""
-    (?P<comment> --[^\n]* | /\*.*?\*/ )
+    (?P<comment> --[^\n]* | /\*(?:.*?\*/|.*) )
     | (?P<literal> [eE]'(?:[^'\\]|''|\\.)*' | {text} | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
         | %\(\w+\)s | %s | \b\d+(?:\.\d+)?\b )
-    | (?P<name> "(?:[^"]|"")*" | `[^`]*` | \[[^\]\n']*\] )
+    | (?P<name> "(?:[^"]|"")*" | `[^`]*` | \[[^\]\n']{0,256}\] )
 """
 _PATTERNS = {
     escapes: re.compile(
@@ -64,6 +65,8 @@ _PATTERNS = {
     )
     for escapes in (False, True)
 }
+_LONGEST = 200_000
+"""Characters of a statement's shape: to parse more would take seconds and much memory."""
 _LIST = re.compile(r"''(?:\s*,\s*'')+")
 _REPLACED = {"comment": " ", "literal": "''"}
 
@@ -83,11 +86,15 @@ def shape(statement: str, dialect: str = "") -> str:
 def events_of(event: Event) -> Iterator[Event]:
     """Return the reads and writes of a `STATEMENT` event.
 
-    What cannot be parsed gives none, and its database's name in `not_parsed`.
+    What cannot be parsed, or is too long, gives none, and its database's name in `not_parsed`.
     """
     dialect = (event.source or "").partition("://")[0]
     text = shape(event.where, dialect)
-    key = (text, event.source, event.owners)
+    if len(text) > _LONGEST:
+        not_parsed.add(dialect)
+        return
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    key = (digest, event.source, event.owners)
     if event.owners and key in _resolved:
         return
     if len(_resolved) >= _RESOLVED_LIMIT:
