@@ -11,13 +11,15 @@ from mlflow_plugins_pack.approvals.ledger import audit_log
 from mlflow_plugins_pack.approvals.policy.models import Policy
 
 ACTOR = "system:policy"
-"""Of a policy that a server puts into force: the first one, or an edit of the file in force."""
+"""Of an edit of the policy file in force, which a server puts into force by itself."""
 
 
 def activate(
     connection: Connection, policy: Policy, replaces: str | None, by: str | None = None
 ) -> bool:
     """Put a policy into force if the one in force is still the one that it replaces.
+
+    That is recorded, except for the first policy of a new database, which replaces none.
 
     Args:
         connection: A connection in a transaction that holds the migration lock
@@ -33,7 +35,8 @@ def activate(
     done = policies.activate(
         connection, policy.sha256, policy.text, replaces=replaces, now_ms=now, by=by
     )
-    if done and (before is None or before[0] != policy.sha256):
+    is_first = before is None and by is None
+    if done and not is_first and (before is None or before[0] != policy.sha256):
         with Session(bind=connection) as session:
             audit_log.append(
                 session,

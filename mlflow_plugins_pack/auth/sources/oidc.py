@@ -110,7 +110,7 @@ class OidcSource:
     def sign_out(self) -> SignOut:
         """Delete the profile's tokens, and revoke the sign-in where the provider supports that."""
         with self._locked():
-            ended = [self._end(self.store, self._key)]
+            ended = [_end(self.store, self._key, self._revoke)]
         self._given = self._unsaved = None
         ended += self._end_others(self._name)
         return _sign_out_of(ended)
@@ -120,36 +120,7 @@ class OidcSource:
         return _sign_out_of(self._end_others(name))
 
     def _end_others(self, name: str) -> list[tuple[bool, str]]:
-        """End a profile's tokens under other keys and in other stores: it was another then."""
-        try:
-            stores = shared_stores(token_folder())
-        except SourceError as exc:
-            return [(False, f"{exc}; it may have a sign-in of this profile")]
-        own, ended = type(self.store), []
-        for store in stores:
-            for key in store.stored_keys():
-                if key == self._key and type(store) is own:
-                    continue
-                try:
-                    stored = store.read(key)
-                except SourceError as exc:
-                    if isinstance(store, KeyringStore):
-                        ended.append((False, f"{exc} It may have a sign-in of this profile"))
-                        break
-                    continue  # a file of others: nothing in it is believed
-                if stored is not None and stored.profile == name:
-                    ended.append(self._end(store, key))
-        return ended
-
-    def _end(self, store: TokenStore, key: str) -> tuple[bool, str]:
-        """Delete the tokens of a key; return whether there were any, and why one may be valid."""
-        try:
-            stored = store.read(key)
-        except SourceError:
-            store.erase(key)  # they cannot be trusted, and are deleted all the same
-            return True, "a token file that others could write was deleted, not revoked"
-        store.erase(key)
-        return stored is not None, "" if stored is None else self._revoke(stored)
+        return _end_others(name, self.store, self._key, self._revoke)
 
     def _revoke(self, stored: StoredToken) -> str:
         """Revoke a refresh token; return why that was not possible."""
@@ -301,6 +272,52 @@ class OidcSource:
             problem,
         )
         self._store = MemoryStore()
+
+
+def _end_others(
+    name: str, own: TokenStore, own_key: str, revoke: Callable[[StoredToken], str]
+) -> list[tuple[bool, str]]:
+    """End a profile's tokens under other keys and in other stores: it was another then.
+
+    Args:
+        name: The profile's name.
+        own: The store that the profile names now.
+        own_key: The key of its tokens there, which are left alone.
+        revoke: Revokes a token; returns why that was not possible.
+
+    Returns:
+        Of each end, whether there were tokens, and why one may still be valid.
+    """
+    try:
+        stores = shared_stores(token_folder())
+    except SourceError as exc:
+        return [(False, f"{exc}; it may have a sign-in of this profile")]
+    ended: list[tuple[bool, str]] = []
+    for store in stores:
+        for key in store.stored_keys():
+            if key == own_key and type(store) is type(own):
+                continue
+            try:
+                stored = store.read(key)
+            except SourceError as exc:
+                if isinstance(store, KeyringStore):
+                    ended.append((False, f"{exc} It may have a sign-in of this profile"))
+                    break
+                continue  # a file of others: nothing in it is believed
+            if stored is not None and stored.profile == name:
+                ended.append(_end(store, key, revoke))
+    return ended
+
+
+def _end(store: TokenStore, key: str, revoke: Callable[[StoredToken], str]) -> tuple[bool, str]:
+    """Delete the tokens of a key; return whether there were any, and why one may be valid."""
+    try:
+        stored = store.read(key)
+    except SourceError:
+        store.erase(key)  # they cannot be trusted, and are deleted all the same
+        return True, "a token file that others could write was deleted, not revoked"
+    store.erase(key)
+    return stored is not None, "" if stored is None else revoke(stored)
 
 
 def profiles_with_tokens() -> set[str]:

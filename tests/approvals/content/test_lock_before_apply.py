@@ -106,5 +106,6 @@ def test_it_is_made_in_one_call_where_no_one_interferes(
     assert attacker.served(tmp_path) == b"approved"
     with bench.store.engine.connect() as connection:
         actions = [row["action"] for row in listings.audit_entries(connection, 100)]
-    assert actions.count("APPLIED") == 1
-    assert len(actions) == len(set(actions))  # nothing is recorded twice
+    made = [action for action in actions if action != "POLICY_ACTIVATED"]
+    assert len(made) == len(set(made))  # nothing is recorded twice
+    assert "APPLIED" in made

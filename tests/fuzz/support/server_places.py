@@ -241,13 +241,14 @@ class Target:
             data = base64.urlsafe_b64encode(text.encode("utf-8", "replace")[:30_000])
             return data.rstrip(b"=").decode()
 
+        claim = json.loads(json.dumps(odd.value()).replace("\\ud", "\\u0d"))  # signed as UTF-8
         good = {"sub": "bob", "exp": 9_999_999_999, "groups": ["ci"]}
         depth = odd.pick((900, 940, 960, 980, 990))
         deep = '{"alg":"RS256","kid":"one","x":' + "[" * depth + "]" * depth + "}"
         token = odd.pick(
             (
                 odd.cut(self.issuer.token(**good)),
-                self.issuer.token(**{**good, odd.pick(sorted(good)): odd.value()}),
+                self.issuer.token(**{**good, odd.pick(sorted(good)): claim}),
                 f"{part(odd.json({'alg': 'RS256', 'kid': 'one'}))}.{part(odd.json(good))}.e30",
                 f"{part(deep)}.{part(odd.json(good))}.{part('x' * 256)}",
                 odd.text("a.b.c"),
