@@ -70,7 +70,7 @@ def places_of(source_type: str, source: str) -> tuple[tuple[str, ...], str | Non
     """
     try:
         said = json.loads(source)
-    except ValueError:
+    except (ValueError, RecursionError):
         return (), None
     if source_type == _IN_MEMORY or not isinstance(said, dict):
         return (), None
