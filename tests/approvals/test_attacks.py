@@ -312,7 +312,8 @@ def _attack_the_guards(site: Site, name: str) -> None:
 def test_row_37_votes_that_were_cast_are_not_taken_away(site: Site) -> None:
     name = new_name()
     with site.as_user("alice"):
-        run = site.client.create_run("0", tags={"mlflow.user": "alice"}).info.run_id
+        experiment = site.client.create_experiment(name)
+        run = site.client.create_run(experiment, tags={"mlflow.user": "alice"}).info.run_id
     site.version(name, run_id=run)
     with site.as_user("erin"):  # who may write the run
         site.client.set_tag(run, "mlflow.user", "bob")

