@@ -52,7 +52,11 @@ class _Server:
 
     def __init__(self, server: servers.MlflowServer, counter: RequestCounter) -> None:
         self._server, self._counter = server, counter
-        netloc = urllib.parse.urlsplit(server.url).netloc
+        self.connect()
+
+    def connect(self) -> None:
+        """Open a new connection: the server closes one that is idle for some seconds."""
+        netloc = urllib.parse.urlsplit(self._server.url).netloc
         self._connection = http.client.HTTPConnection(netloc, timeout=300)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> None:
@@ -63,7 +67,8 @@ class _Server:
             raise RuntimeError(f"{method} {path}: {answer.status} {text[:300]!r}")
 
     def cost(self, call: Callable[[], None]) -> _Cost:
-        """Call again and again."""
+        """Call again and again, over one connection to one worker, which has used the run."""
+        self.connect()
         call()
         self._counter.since()
         before, walls = processor_seconds(self._server), []
@@ -89,6 +94,7 @@ def _fill_at_once(root: str, scheme_prefix: str, run: str, count: int, folder: P
 
 def _fill_singly(server: _Server, run: str, count: int) -> None:
     chance = random.Random(count)
+    server.connect()
     for number in range(count):
         server.ask("PUT", f"{_API}/{run}/{_name(number)}", chance.randbytes(FILE_BYTES))
 

@@ -25,7 +25,7 @@ from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingEr
 from mlflow_plugins_pack.artifacts.download.file_reader import read_file
 from mlflow_plugins_pack.artifacts.format import chunker, pack, segment_names
 from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat, encode_format
-from mlflow_plugins_pack.artifacts.format.manifest import Tombstone
+from mlflow_plugins_pack.artifacts.format.manifest import JOINED_INLINE_BYTES, Tombstone
 from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
 from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -35,6 +35,8 @@ from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import CollectionRunningError
 
 GRACE_SECONDS = 100
+CONTENTS = 8
+SMALL_BYTES = JOINED_INLINE_BYTES + 44
 ROOT = parse_location("cas-file:///store")
 
 
@@ -223,7 +225,12 @@ class Truth:
 
 
 def content(number: int) -> bytes:
-    """Return one of a few contents: chunks of 20 KiB of which neighbours share some."""
+    """Return one of a few contents: chunks of 20 KiB of which neighbours share some, or small.
+
+    The small ones stand in entries, and stay there when these are joined.
+    """
+    if number >= CONTENTS - 2:
+        return random.Random(number).randbytes(SMALL_BYTES)
     return b"".join(random.Random(number + n).randbytes(20_000) for n in range(3))
 
 
@@ -257,7 +264,7 @@ def writer(schedule: Schedule, truth: Truth, number: int) -> Callable[[Actor], N
         for turn in range(4):
             scope = f"1/{number:032x}/artifacts" if turn < 2 else f"1/{number + 90:032x}/artifacts"
             path = f"f{choices.randrange(3)}"
-            data = content(choices.randrange(6))
+            data = content(choices.randrange(CONTENTS))
             actor.longest_pause = 0
             truth.unfinished.add(scope)
             try:
@@ -428,7 +435,7 @@ def patch() -> Callable[[], None]:
     put(pack_writer, "PACK_BYTES", 45_000)
     put(pack_writer, "_PACKS_PER_DELTA", 2)
     put(pack_writer, "CHUNKS_IN_SEGMENT", 2)
-    put(session, "INLINE_FILE_BYTES", 100)
+    put(session, "INLINE_FILE_BYTES", SMALL_BYTES)
     put(chunk_copy, "_PACK_BYTES", 45_000)
     put(gc_rules, "SMALL_PACK_BYTES", 0)
     put(index, "COMBINE_FROM_DELTAS", 4)
