@@ -398,7 +398,7 @@ def is_lineage(request: Request) -> bool:
         return True
     if body.get("datasets"):
         tags = [tag for dataset in body["datasets"] for tag in dataset.get("tags", [])]
-        return {"key": "mlflow.data.context", "value": "read"} in tags
+        return any(is_lineage_key(tag) for tag in tags)
     return False
 
 
@@ -414,7 +414,9 @@ def without_lineage(history: dict[str, Any]) -> dict[str, Any]:
         prune(run["run"]["data"]["tags"])
         inputs = run["run"]["inputs"]["dataset_inputs"]
         run["run"]["inputs"]["dataset_inputs"] = [
-            entry for entry in inputs if entry["tags"].get("mlflow.data.context") != "read"
+            entry
+            for entry in inputs
+            if not any(key.startswith("lineage.") for key in entry["tags"])
         ]
         run["artifacts"] = [
             entry for entry in run["artifacts"] if entry[0].split("/")[0] != "lineage"

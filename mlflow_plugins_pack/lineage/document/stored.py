@@ -100,6 +100,11 @@ def _read_artifact(client: Any, run: Any) -> dict[str, Any] | None:
     with tempfile.TemporaryDirectory(prefix="lineage-") as temporary:
         path = Path(temporary) / "lineage.json"
         try:
+            # A server answers 500 for a file that it does not have, and clients try that again.
+            folder = ARTIFACT.split("/")[0]
+            listed = client.list_artifacts(run.info.run_id, folder)
+            if ARTIFACT not in [file.path for file in listed]:
+                return None
             repository = get_artifact_repository(
                 run.info.artifact_uri, tracking_uri=client.tracking_uri
             )
