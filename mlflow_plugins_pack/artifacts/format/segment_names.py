@@ -7,7 +7,8 @@ holds::
     000000000042-abcdefghijklmnop     an entry of a store whose service cannot create exclusively
     000000000033-000000000064         a joined segment: the calls 33 to 64, put together
     lock-<ULID>, lock-<ULID>-2        markers: the scope has, or had, a lock; each stands for both
-    receipt-<name of an entry>        that entry was written: should it be lost, this tells
+    receipt-<name of an entry>        that entry was written: should it be lost, this tells; two of
+                                      them, the other with -2 at the end, where a lock holds with it
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ JOIN_SPAN = 16
 
 _NAME = re.compile(r"(?P<first>\d{12})(?:-(?P<last>\d{12})|-(?P<writer>[a-z2-7]{16}))?")
 _MARKER = re.compile(r"(lock-[0-9A-HJKMNP-TV-Z]{26})(-2)?")
-_RECEIPT = "receipt-"
+_RECEIPT, _SECOND = "receipt-", "-2"
 
 
 @dataclass(frozen=True)
@@ -97,11 +98,16 @@ def receipt_name(entry: str) -> str:
     return _RECEIPT + entry
 
 
+def lock_receipts(entry: str) -> tuple[str, str]:
+    """Return the names of the two receipts of an entry whose lock holds with one of them."""
+    return receipt_name(entry), receipt_name(entry) + _SECOND
+
+
 def entry_of_receipt(name: str) -> SegmentName | None:
     """Return which entry an object says was written; None for a name of another form."""
     if not name.startswith(_RECEIPT):
         return None
-    entry = parse_segment_name(name[len(_RECEIPT) :])
+    entry = parse_segment_name(name[len(_RECEIPT) :].removesuffix(_SECOND))
     return None if entry is None or entry.is_joined else entry
 
 

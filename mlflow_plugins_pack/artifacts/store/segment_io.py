@@ -30,6 +30,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     is_own_name,
     lock_markers,
+    lock_receipts,
     outdated_receipts,
     parse_segment_name,
     receipt_name,
@@ -83,7 +84,8 @@ class SegmentIO:
                 self.mark(scope, name)
             return None
         if isinstance(request, requests.Confirm):
-            self.mark(scope, receipt_name(request.name))
+            for name in lock_receipts(request.name):
+                self.mark(scope, name)
             return None
         if isinstance(request, requests.ListAges):
             return self._list_ages(scope)

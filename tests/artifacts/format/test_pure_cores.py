@@ -55,11 +55,14 @@ from mlflow_plugins_pack.artifacts.format.pack import (
 )
 from mlflow_plugins_pack.artifacts.format.recipe import decode_recipe_part, encode_recipe_part
 from mlflow_plugins_pack.artifacts.format.segment_names import (
+    confirmed,
     entry_name,
     is_lock_marker,
     joined_name,
     joins_due,
     lock_markers,
+    lock_receipts,
+    lost_entries,
     lost_markers,
     outdated_receipts,
     parse_segment_name,
@@ -200,6 +203,13 @@ def test_lock_that_is_taken_back_releases_no_other():
     assert view.merge(segments, {held}).locks == {Lock("f", "approved")}
     assert view.merge(segments, {tried}).locks == set()
     assert view.merge(segments).locks == set()
+
+
+def test_either_of_two_receipts_of_a_lock_counts():
+    entry = entry_name(3, "a" * 16)
+    for receipt in lock_receipts(entry):
+        assert confirmed([receipt]) == {entry}
+        assert lost_entries([receipt]) == [parse_segment_name(entry)]
 
 
 def test_only_the_last_receipt_is_kept():
