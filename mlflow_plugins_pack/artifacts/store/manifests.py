@@ -45,6 +45,9 @@ _KEPT_INLINE_BYTES = 1024 * 1024
 JOIN_FROM_SEGMENTS = 64
 """A collection joins all segments of a scope that takes more than these to read."""
 
+_READER_TRUST_SECONDS = 10
+"""So long a reader takes for granted that the storage was not set back behind this process."""
+
 _SEEN_SCOPES = 10_000
 _HEADS_BYTES = 64 * 1024 * 1024
 _HEAD_BYTES = 1000
@@ -106,6 +109,8 @@ class _Heads:
 class Manifests:
     """Reads and changes the manifests of one store."""
 
+    # Long: what is read, changed and joined all rests on what is remembered of a scope.
+
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
         self._io = SegmentIO(objects)
@@ -126,9 +131,10 @@ class Manifests:
         """
         # Raises without the key of an encrypted store, which shows nothing then, known or not.
         _ = self._objects.sealer
-        known = None if fresh else self._heads.get(scope)
-        if not self._objects.format.is_numbered:
-            known = None
+        known = None
+        if self._objects.format.is_numbered and not fresh:
+            self._forget_lost(scope, _READER_TRUST_SECONDS)
+            known = self._heads.get(scope)
         head = self._io.run(scope, reading.read(scope, known))
         self._remember(scope, head)
         assert head.view is not None  # noqa: S101 - reading returns one
@@ -148,7 +154,8 @@ class Manifests:
 
     def _is_last(self, scope: str, head: Head) -> bool:
         now = steady_seconds()
-        if self._io.read(scope, entry_name(head.number + 1)) is not None:
+        self._forget_lost(scope, _READER_TRUST_SECONDS)
+        if self._heads.get(scope) is None or self._io.read(scope, entry_name(head.number + 1)):
             return False
         self._remember(scope, replace(head, seen_at=now))
         return True
@@ -309,18 +316,18 @@ class Manifests:
 
     # --- remembering ---
 
-    def _forget_lost(self, scope: str) -> None:
-        """Forget a scope whose last call no longer exists: its storage was set back.
+    def _forget_lost(self, scope: str, seconds: float = 0) -> None:
+        """Forget a scope whose last call is not there, or another one: its storage was set back.
 
         A collection removes it as well, once it has been joined for long enough.
         """
         head = self._heads.get(scope)
         if head is None or not head.number:
             return
-        if self._heads.is_seen(scope, head, self._objects.TRUST_SECONDS):
+        if self._heads.is_seen(scope, head, max(seconds, self._objects.TRUST_SECONDS)):
             return
         now = time.monotonic()
-        if self._objects.backend.size(self._io.key(scope, entry_name(head.number))) is None:
+        if not self._io.is_same(scope, entry_name(head.number)):
             self.forget(scope)
         else:
             self._heads.note_seen(scope, head.number, now)
@@ -332,6 +339,7 @@ class Manifests:
     def forget(self, scope: str) -> None:
         """Forget what is remembered of a scope."""
         self._heads.forget(scope)
+        self._io.forget(scope)
 
     # --- scopes ---
 

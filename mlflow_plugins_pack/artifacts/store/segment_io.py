@@ -19,6 +19,7 @@ from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError, Stor
 from mlflow_plugins_pack.artifacts.commit import requests
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import (
+    SEGMENT_HEADER,
     FileEntry,
     Lock,
     Segment,
@@ -44,6 +45,10 @@ _REMEMBERED_SEGMENTS = 256
 _MOST_REMEMBERED_BYTES = 64 * 1024
 """Segments that this process has written are joined without reading them, if they are small."""
 
+_IDENTITY_BYTES = SEGMENT_HEADER.size
+"""The start of a segment has the hash of its text, its random writer included; that of an encrypted
+one has a random nonce: no other has the same."""
+
 T = TypeVar("T")
 
 
@@ -58,6 +63,7 @@ class SegmentIO:
         self._objects = objects
         self.sizes: LRUCache[str, int] = LRUCache(_SIZES)
         self._written: LRUCache[tuple[str, str], Segment] = LRUCache(_REMEMBERED_SEGMENTS)
+        self._identities: LRUCache[tuple[str, str], bytes] = LRUCache(_SIZES)
         self._receipts: LRUCache[str, str] = LRUCache(_SIZES)
         self._guard = threading.Lock()
 
@@ -74,6 +80,9 @@ class SegmentIO:
 
     def _answer(self, scope: str, request: requests.Request) -> Any:
         if isinstance(request, requests.ListNames):
+            # What others did since this process wrote here is not known, nor whether its entries
+            # are still there: the storage may have been set back.
+            self.forget(scope)
             return list(self.list(scope))
         if isinstance(request, requests.ReadSegments):
             return self._read_all(scope, request)
@@ -197,6 +206,23 @@ class SegmentIO:
         """Write the receipt of this process's last entry, if that is still to be done."""
         deferred.now((id(self), scope))
 
+    def forget(self, scope: str) -> None:
+        """Forget the segments of a scope that this process has written or read."""
+        with self._guard:
+            for remembered in (self._written, self._identities):
+                for key in [key for key in remembered if key[0] == scope]:
+                    del remembered[key]
+
+    def is_same(self, scope: str, name: str) -> bool:
+        """Return whether an entry is there and is the one that this process knows by its name."""
+        key = self.key(scope, name)
+        try:
+            found = self._objects.backend.read(key, 0, _IDENTITY_BYTES)
+        except ObjectMissingError:
+            return False
+        with self._guard:
+            return self._identities.setdefault((scope, name), found) == found
+
     def complete_receipts(self, scope: str, names: Iterable[str], number: int) -> None:
         """Write the receipt of the last call, if its writer did not, and remove older ones."""
         receipt = receipt_name(entry_name(number))
@@ -225,8 +251,12 @@ class SegmentIO:
             self._objects.backend.delete([self.key(scope, before)])
 
     def _read_segment(self, scope: str, name: str) -> Segment:
-        data = self._objects.read_object(object_keys.segment_key(scope, name))
-        return decode_segment(data, scope, name)
+        key = object_keys.segment_key(scope, name)
+        data = self._objects.backend.read(self._objects.key(key))
+        segment = decode_segment(self._objects.sealer.open_object(key, data), scope, name)
+        with self._guard:
+            self._identities[scope, name] = data[:_IDENTITY_BYTES]
+        return segment
 
     def _create(self, scope: str, request: requests.CreateSegment) -> bool:
         objects = self._objects
@@ -245,6 +275,9 @@ class SegmentIO:
             # Where the first try arrived and only its answer was lost, the second finds it there.
             with contextlib.suppress(ObjectMissingError):
                 is_new = objects.backend.read(objects.key(key)) == data
+        if is_new:
+            with self._guard:
+                self._identities[scope, request.name] = data[:_IDENTITY_BYTES]
         # Where others may have the same number, the receipt of a lock says that it holds.
         is_pending = segment.numbers.writer and any(isinstance(o, Lock) for o in segment.operations)
         if is_new and not segment.numbers.is_joined and not is_pending:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.store import manifests, opening
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.errors import ArtifactKeyError, StoreChangedError
 from tests.artifacts.support.commands import run_json
@@ -146,3 +146,53 @@ def test_lost_keyring(root, tmp_path):
             get_artifact_repository(uri).log_artifact_from_stream(
                 io.BytesIO(random_bytes(size)), "new"
             )
+
+
+def test_set_back_and_used_by_another_process(root, tmp_path, monkeypatch):
+    """The numbers that this process knows are those of other calls by now."""
+    uri, files = log(root, tmp_path, 1)
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    repository = get_artifact_repository(uri)
+    for number in range(4):
+        repository.log_artifact_from_stream(io.BytesIO(b"x" * 1000), f"undone-{number}")
+    known = dict(opening._stores)
+    shutil.rmtree(tmp_path / "store")
+    shutil.copytree(tmp_path / "backup", tmp_path / "store")
+    opening._stores.clear()
+    for number in range(4):
+        files[f"other-{number}"] = b"%d" % number * 1000
+        repository.log_artifact_from_stream(io.BytesIO(files[f"other-{number}"]), f"other-{number}")
+    opening._stores.clear()
+    opening._stores.update(known)
+    monkeypatch.setattr(manifests, "_READER_TRUST_SECONDS", 0)
+    expect(uri, files, tmp_path)
+    # It joins what it and the other process have written.
+    for number in range(20):
+        files[f"mine-{number}"] = b"m%02d" % number * 1000
+        repository.log_artifact_from_stream(io.BytesIO(files[f"mine-{number}"]), f"mine-{number}")
+    fresh_host(monkeypatch, tmp_path)
+    expect(uri, files, tmp_path)
+    assert run_json("fsck", root, "--read-data")["problems"] == []
+
+
+def test_set_back_and_written_by_this_process_only(root, tmp_path, monkeypatch):
+    """What it joins is what is there, not what it remembers to have written under these numbers."""
+    uri, files = log(root, tmp_path, 1)
+    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    repository = get_artifact_repository(uri)
+    for number in range(8):
+        repository.log_artifact_from_stream(io.BytesIO(b"x" * 1000), f"undone-{number}")
+    shutil.rmtree(tmp_path / "store")
+    shutil.copytree(tmp_path / "backup", tmp_path / "store")
+    known = dict(opening._stores)
+    opening._stores.clear()
+    for number in range(2):
+        files[f"other-{number}"] = b"%d" % number * 1000
+        repository.log_artifact_from_stream(io.BytesIO(files[f"other-{number}"]), f"other-{number}")
+    opening._stores.clear()
+    opening._stores.update(known)
+    for number in range(20):
+        files[f"mine-{number}"] = b"m%02d" % number * 1000
+        repository.log_artifact_from_stream(io.BytesIO(files[f"mine-{number}"]), f"mine-{number}")
+    fresh_host(monkeypatch, tmp_path)
+    expect(uri, files, tmp_path)
