@@ -136,6 +136,8 @@ def changing(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     for name in ("yesterday", "noon"):
         shutil.rmtree(site.folder / name, ignore_errors=True)
     shutil.rmtree(site.folder / "store", ignore_errors=True)
+    # For so long a process takes for granted what it has just seen.
+    time.sleep(StoreObjects.TRUST_SECONDS)
     site.acknowledged.clear()
     site.refused.clear()
     fresh_host(monkeypatch, tmp_path)
@@ -176,7 +178,6 @@ def test_acknowledged_is_readable(
     changing: Site, change: Callable[[Site], None], tmp_path, monkeypatch
 ):
     change(changing)
-    # For so long a process takes for granted what it has just seen.
     time.sleep(StoreObjects.TRUST_SECONDS)
     for run in RUNS:
         changing.log(run, 1, 6)

@@ -89,7 +89,9 @@ class StoreObjects:
 
     def is_confirmed(self) -> bool:
         """Return whether `confirm_identity` has succeeded a moment ago."""
-        return time.monotonic() - self._confirmed < self.TRUST_SECONDS
+        # What goes into an encrypted store whose keyring was wiped with it can never be read.
+        is_plain = not self.format.is_encrypted
+        return is_plain and time.monotonic() - self._confirmed < self.TRUST_SECONDS
 
     def confirm_identity(self) -> None:
         """Make sure that the storage still holds this store, and the keys that it is sealed with.
