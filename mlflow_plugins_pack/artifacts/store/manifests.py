@@ -136,6 +136,14 @@ class Manifests:
             self._forget_lost(scope, _READER_TRUST_SECONDS)
             known = self._heads.get(scope)
         head = self._io.run(scope, reading.read(scope, known))
+        if (
+            known is not None
+            and 0 < known.number < head.number
+            and not self._io.is_same(scope, entry_name(known.number))
+        ):
+            # What followed does so on what is there now, which is not what was known.
+            self.forget(scope)
+            head = self._io.run(scope, reading.read(scope))
         self._remember(scope, head)
         assert head.view is not None  # noqa: S101 - reading returns one
         return head.view

@@ -148,7 +148,8 @@ def test_lost_keyring(root, tmp_path):
             )
 
 
-def test_set_back_and_used_by_another_process(root, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("others", "trust_seconds"), [(4, 0), (6, 600)])
+def test_set_back_and_used_by_another_process(root, tmp_path, monkeypatch, others, trust_seconds):
     """The numbers that this process knows are those of other calls by now."""
     uri, files = log(root, tmp_path, 1)
     shutil.copytree(tmp_path / "store", tmp_path / "backup")
@@ -159,12 +160,12 @@ def test_set_back_and_used_by_another_process(root, tmp_path, monkeypatch):
     shutil.rmtree(tmp_path / "store")
     shutil.copytree(tmp_path / "backup", tmp_path / "store")
     opening._stores.clear()
-    for number in range(4):
+    for number in range(others):
         files[f"other-{number}"] = b"%d" % number * 1000
         repository.log_artifact_from_stream(io.BytesIO(files[f"other-{number}"]), f"other-{number}")
     opening._stores.clear()
     opening._stores.update(known)
-    monkeypatch.setattr(manifests, "_READER_TRUST_SECONDS", 0)
+    monkeypatch.setattr(manifests, "_READER_TRUST_SECONDS", trust_seconds)
     expect(uri, files, tmp_path)
     # It joins what it and the other process have written.
     for number in range(20):
