@@ -244,7 +244,7 @@ def decode_segment(data: bytes, scope: str, name: str) -> Segment:
     except struct.error as exc:
         raise _damaged(what, "it is cut off") from exc
     if magic != SEGMENT_MAGIC:
-        if magic[:6] == SEGMENT_MAGIC[:6]:
+        if magic[:6] == SEGMENT_MAGIC[:6] and not _is_of_this_version(data, length, digest):
             raise _too_new(what)
         raise _damaged(what, "it does not start as one does")
     if length > MAX_SEGMENT_BYTES:
@@ -266,6 +266,14 @@ def decode_segment(data: bytes, scope: str, name: str) -> Segment:
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as exc:
         raise _damaged(what, f"it holds something impossible ({exc})") from exc
     return Segment(scope, name, operations, writer).held()
+
+
+def _is_of_this_version(data: bytes, length: int, digest: bytes) -> bool:
+    """Return whether only the magic of a segment says that a newer version wrote it."""
+    text = decompress(memoryview(data)[SEGMENT_HEADER.size :], min(length, MAX_SEGMENT_BYTES))
+    if text is None or hashlib.sha256(text).digest() != digest:
+        return False
+    return text.startswith(b'{"version":%d,' % SEGMENT_VERSION)
 
 
 def _damaged(what: str, why: str) -> ArtifactCorruptError:

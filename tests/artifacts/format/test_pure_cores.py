@@ -212,6 +212,14 @@ def test_either_of_two_receipts_of_a_lock_counts():
         assert lost_entries([receipt]) == [parse_segment_name(entry)]
 
 
+@pytest.mark.parametrize("at", [6, 7])
+def test_flipped_bit_in_the_version_of_a_segment_is_damage(at):
+    data = bytearray(encode_segment(Segment("s", entry_name(1), (Folder("f"),))))
+    data[at] ^= 2
+    with pytest.raises(ArtifactCorruptError, match="damaged"):
+        decode_segment(bytes(data), "s", entry_name(1))
+
+
 def test_only_the_last_receipt_is_kept():
     receipts = [receipt_name(entry_name(number)) for number in (3, 5, 4)]
     assert outdated_receipts([entry_name(5), *receipts]) == [receipts[0], receipts[2]]
