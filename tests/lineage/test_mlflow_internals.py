@@ -116,14 +116,13 @@ def test_what_is_fetched_ends_in_methods_that_are_there() -> None:
 def test_limits_are_those_that_the_tags_are_made_for() -> None:
     from mlflow.utils import validation
 
-    from mlflow_plugins_pack.lineage.delivery import writer
-    from mlflow_plugins_pack.lineage.document import tags
+    from mlflow_plugins_pack.lineage.document import datasets, tags
 
     assert validation.MAX_TAG_VAL_LENGTH >= tags.LIMIT_BYTES
-    assert validation.MAX_DATASET_DIGEST_SIZE == writer._DIGEST_CHARACTERS
-    assert validation.MAX_DATASET_NAME_SIZE == writer._NAME_CHARACTERS
-    assert validation.MAX_DATASET_SOURCE_SIZE > writer._SOURCE_CHARACTERS
-    assert validation.MAX_DATASETS_PER_BATCH >= writer._DATASET_LIMIT
+    assert validation.MAX_DATASET_DIGEST_SIZE == datasets.DIGEST_CHARACTERS
+    assert validation.MAX_DATASET_NAME_SIZE == datasets._NAME_CHARACTERS
+    assert validation.MAX_DATASET_SOURCE_SIZE > datasets._SOURCE_CHARACTERS
+    assert validation.MAX_DATASETS_PER_BATCH >= datasets.LIMIT
 
 
 def test_missing_insides_are_survived(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from mlflow.store.model_registry import SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from sqlalchemy.orm import Session
 
@@ -238,9 +239,15 @@ class ModelOverrides(Override):
         self._drop_false_approvals([found])
         return found
 
-    def search_model_versions(self, *args: Any, **kwargs: Any) -> Any:
+    def search_model_versions(
+        self,
+        filter_string: Any = None,
+        max_results: Any = SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT,
+        order_by: Any = None,
+        page_token: Any = None,
+    ) -> Any:
         """Search as stock, without approvals that the ledger does not back."""
-        found = super().search_model_versions(*args, **kwargs)
+        found = super().search_model_versions(filter_string, max_results, order_by, page_token)
         self._drop_false_approvals(found)
         return found
 
