@@ -117,7 +117,7 @@ def test_bit_that_flips_on_the_way_up(proxy, root, source, kind):
 # --- what stays -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", CLASSES)
+@pytest.mark.parametrize("kind", sorted(CLASSES.keys() - {"index"}))
 @pytest.mark.parametrize(
     ("what", "error"),
     [("500", StorageUnavailableError), ("expired", StorageCredentialsError)],
@@ -141,6 +141,25 @@ def test_lasting_fault_of_an_upload_shows_nothing(
     repository.log_artifacts(str(source))
     expect_good(repository)
     assert run_json("fsck", root, "--read-data")["problems"] == []
+
+
+def test_an_index_that_cannot_be_written_does_not_fail_a_call_that_is_committed(
+    proxy, root, source, monkeypatch, caplog
+):
+    from mlflow_plugins_pack.artifacts.backends import s3
+
+    monkeypatch.setattr(s3, "_ATTEMPTS", 2)
+    opening._backends.clear()
+    repository = get_artifact_repository(new_run_uri(root))
+    proxy.faults.append(Fault("500", "PUT", CLASSES["index"], times=-1))
+    repository.log_artifacts(str(source))
+    assert "index" in caplog.text
+    proxy.faults.clear()
+    opening._stores.clear()
+    expect_good(repository)
+    repository.log_artifacts(str(source))
+    expect_good(repository)
+    assert run_json("fsck", root, "--read-data", "--repair-index")["problems"] == []
 
 
 def test_credentials_that_expire_are_read_again(proxy, root, source, tmp_path, monkeypatch):
