@@ -98,6 +98,7 @@ from mlflow.tracking.request_auth.registry import _request_auth_provider_registr
 from mlflow.tracking.request_header.registry import _request_header_provider_registry as header
 from mlflow.tracking._model_registry.utils import _get_store_registry as registry
 from mlflow.data.dataset_source_registry import get_registered_sources
+from mlflow.utils.plugins import get_entry_points
 def name(thing):
     return f"{thing.__module__}:{thing.__qualname__}"
 def names(providers):
@@ -109,6 +110,8 @@ print(json.dumps({
     "mlflow.request_header_provider": names(header),
     "mlflow.request_auth_provider": names(auth),
     "mlflow.dataset_source": [name(source) for source in get_registered_sources()],
+    # `mlflow server --app-name` hands the name of the object to the web server.
+    "mlflow.app": [app.value for app in get_entry_points("mlflow.app")],
 }))
 """
 
@@ -138,6 +141,7 @@ def test_the_wheel_names_every_plugin() -> None:
     assert groups["mlflow.request_auth_provider"] == 1
     assert groups["mlflow.model_registry_store"] >= 9
     assert groups["mlflow.dataset_source"] == 1
+    assert groups["mlflow.app"] == 2
     leaves = {point.module.rpartition(".")[2] for point in pack_entry_points()}
     assert leaves == {"plugin", "dataset_source"}
 
