@@ -120,7 +120,7 @@ class S3:
     def remove(self, root: str) -> None:
         for key, _ in self._objects(root):
             self._client.delete_object(Bucket=self._bucket(root), Key=key)
-        self._client.delete_bucket(Bucket=self._bucket(root))
+        # The bucket stays: a store is written to once more some seconds after the last call.
 
     def _objects(self, root: str) -> list[tuple[str, int]]:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket(root))
