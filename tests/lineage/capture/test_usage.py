@@ -9,14 +9,18 @@ import pytest
 
 from mlflow_plugins_pack.lineage.building.coverage import coverage
 from mlflow_plugins_pack.lineage.capture import usage
-from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS
+from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
+from mlflow_plugins_pack.lineage.capture.observing.observe import unobserved
 from tests.lineage.support.reading import RunRecord
 from tests.lineage.support.scripts import RunScript
 
 
 @pytest.fixture(autouse=True)
 def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_programs", "_imported_by_user", "_loaded_before", "watched"):
+    # What other tests of this process have loaded is watched, and so not this program's.
+    libraries = {*NOT_SEEN_INTO, *SEEN_INTO, *(name.partition(".")[0] for name in unobserved)}
+    monkeypatch.setattr(usage, "watched", libraries)
+    for name in ("_programs", "_imported_by_user", "_loaded_before"):
         monkeypatch.setattr(usage, name, type(getattr(usage, name))())
 
 
