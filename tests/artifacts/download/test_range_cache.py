@@ -23,6 +23,12 @@ def chunk(start: int, end: int) -> Chunk:
     return Chunk(PACK, b"", start, end - start, end - start, 0)
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process counts what it keeps in all caches."""
+    monkeypatch.setattr(RangeCache, "_kept_since_look", 0)
+
+
 def test_ranges_are_joined_and_survive_a_cut_list(tmp_path):
     cache = RangeCache(tmp_path, 1000)
     cache.keep(PACK, 10, b"a" * 10)
