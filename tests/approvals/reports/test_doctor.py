@@ -100,9 +100,7 @@ def test_reviewers_who_may_only_read_are_found(
     monkeypatch.setenv("MLFLOW_AUTH_CONFIG_PATH", str(config))
     (finding,) = [f for f in doctor.check(uri) if f.subject == "reviewers"]
     assert finding.level == expected
-    assert ("vote on the review app" in finding.message) == (
-        permission not in ("EDIT", "MANAGE")
-    )
+    assert ("vote on the review app" in finding.message) == (permission not in ("EDIT", "MANAGE"))
 
 
 def test_nothing_configured_nothing_found() -> None:
