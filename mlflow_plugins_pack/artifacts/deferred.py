@@ -77,7 +77,8 @@ def _forget_parent() -> None:
     _queue = _Queue()
 
 
-os.register_at_fork(after_in_child=_forget_parent)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_parent)
 atexit.register(lambda: _queue.end())
 
 

@@ -75,9 +75,17 @@ class MlflowServer:
                 method, path, headers=dict(credentials), params=params, json=json
             )
         except httpx.HTTPError as exc:
+            # Only a request that found no connection has certainly changed nothing.
+            is_unchanged = method == "GET" or isinstance(
+                exc, (httpx.ConnectError, httpx.PoolTimeout)
+            )
             raise MlflowException(
-                f"The MLflow server does not answer ({type(exc).__name__}). Nothing was changed. "
-                "Try again.",
+                f"The MLflow server does not answer ({type(exc).__name__}). "
+                + (
+                    "Nothing was changed. Try again."
+                    if is_unchanged
+                    else "Whether the change was made is not known. Look at the request again."
+                ),
                 TEMPORARILY_UNAVAILABLE,
             ) from exc
 
