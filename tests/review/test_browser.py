@@ -222,7 +222,7 @@ def test_other_sites_can_neither_frame_a_page_nor_send_its_forms(
     page = people.visit("bob", f"/approvals/requests/{request}")  # signed in, with our cookie
     page.goto(evil.as_uri())
     assert "Approve" not in page.frames[1].content()
-    page.evaluate("document.forms[0].submit()")
-    page.wait_for_load_state()
+    with page.expect_navigation():
+        page.evaluate("document.forms[0].submit()")
     assert "Approve" not in page.content() or "another site" in page.content()
     assert review.json("bob", "GET", f"{API}/requests/{request}")["votes"] == []

@@ -29,6 +29,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from tests.support import servers
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
+from tests.support.paths import ROOT
 
 RUN = f"1/{'5' * 32}/artifacts"
 DELETE_EVERY = 50
@@ -128,6 +129,7 @@ def stress(target: Sequence[str], writers: int, calls: int, **environment: str) 
             [*command, "--number", str(number), "--calls", str(calls)],
             stdout=subprocess.PIPE,
             text=True,
+            cwd=ROOT,
             env=servers.clean_environment(**environment),
         )
         for number in range(writers)
