@@ -279,10 +279,11 @@ def _put_aside(database: sqlite3.Connection, name: str, delta: Delta) -> int:
             _with_crcs(pack, table),
         )
         rows += len(table) // RECORD.size
-    for file in delta.files:
-        fields = (file.sha256, file.size, file.is_recipe, encode_places(file.places))
-        row = (*fields, _file_crc(*fields))
-        database.execute("INSERT INTO arriving_files VALUES (?, ?, ?, ?, ?)", row)
+    fields = ((f.sha256, f.size, f.is_recipe, encode_places(f.places)) for f in delta.files)
+    database.executemany(
+        "INSERT INTO arriving_files VALUES (?, ?, ?, ?, ?)",
+        ((*of_file, _file_crc(*of_file)) for of_file in fields),
+    )
     database.executemany("INSERT INTO arriving_replaced VALUES (?)", [(n,) for n in delta.replaces])
     # Last: a delta that broke off on the way must be read again.
     database.execute("INSERT INTO arriving_deltas VALUES (?)", (name,))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from mlflow_plugins_pack.artifacts import thread_pools
@@ -34,16 +33,15 @@ class ChunkSink:
         self._chunker = Chunker(store.format.chunker, fast_cutter)
         self._chunks = ChunkList()
         self._whole = hashlib.sha256()
-        self._hashing: Future[None] | None = None
-        self._cut: deque[tuple[list[memoryview], Future[list[bytes]]]] = deque()
+        self._end_hashing: Callable[[], None] = _nothing
+        self._cut: deque[tuple[list[memoryview], Callable[[], list[bytes]]]] = deque()
         self._size = 0
 
     def feed(self, block: bytes | memoryview) -> None:
         """Take the next bytes of the file."""
         self._size += len(block)
-        if self._hashing is not None:
-            self._hashing.result()
-        self._hashing = _compute(len(block), self._whole.update, block)
+        self._end_hashing()
+        self._end_hashing = _compute(len(block), self._whole.update, block)
         self._take(list(self._chunker.feed(block)))
 
     def finish(self) -> FileEntry | PendingFile:
@@ -51,8 +49,7 @@ class ChunkSink:
         self._take(list(self._chunker.finish()))
         while self._cut:
             self._store_next()
-        if self._hashing is not None:
-            self._hashing.result()
+        self._end_hashing()
         return self._packs.store_file(self._whole.digest(), self._size, self._chunks)
 
     def _take(self, pieces: list[memoryview]) -> None:
@@ -63,14 +60,21 @@ class ChunkSink:
 
     def _store_next(self) -> None:
         pieces, digests = self._cut.popleft()
-        for chunk in self._packs.store_chunks(pieces, digests.result()):
+        for chunk in self._packs.store_chunks(pieces, digests()):
             self._chunks.append(chunk)
 
 
-def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Future[T]:
-    """Run a call on another core if it is long enough to be worth the hand-over."""
+def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Callable[[], T]:
+    """Run a call, on another core if it is long enough to be worth the hand-over.
+
+    Returns:
+        What gives its result, once it is there.
+    """
     if work_bytes > _HAND_OVER_BYTES:
-        return thread_pools.compute(call, *arguments)
-    done: Future[T] = Future()
-    done.set_result(call(*arguments))
-    return done
+        return thread_pools.compute(call, *arguments).result
+    result = call(*arguments)
+    return lambda: result
+
+
+def _nothing() -> None:
+    """Nothing has to end yet."""

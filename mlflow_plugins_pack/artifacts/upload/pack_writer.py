@@ -119,7 +119,7 @@ class PackWriter:
 
         A file that the store knows as a whole keeps the places it has there.
         """
-        known = self._known_file(sha256, size) if size else None
+        known = self._known_file(sha256, size, chunks) if size else None
         if known is not None:
             return known
         file = PendingFile("", size, sha256)
@@ -130,9 +130,13 @@ class PackWriter:
         self._new_files[sha256] = file
         return file
 
-    def _known_file(self, sha256: bytes, size: int) -> FileEntry | PendingFile | None:
+    def _known_file(
+        self, sha256: bytes, size: int, chunks: ChunkList
+    ) -> FileEntry | PendingFile | None:
         if sha256 in self._new_files:
             return self._new_files[sha256]
+        if chunks.has_new:
+            return None
         known = self._store.index.cache.find_file(sha256)
         if known is None or known.size != size:
             return None

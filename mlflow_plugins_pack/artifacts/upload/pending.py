@@ -69,6 +69,11 @@ class ChunkList:
         number = self._numbers.setdefault(chunk.pack, len(self._numbers))
         self._lines += _LISTED.pack(number, *chunk[1:])
 
+    @property
+    def has_new(self) -> bool:
+        """Whether one of them is in a pack of the running upload."""
+        return any(isinstance(pack, int) for pack in self._numbers)
+
     def __len__(self) -> int:
         return len(self._lines) // _LISTED.size
 

@@ -105,7 +105,7 @@ class UploadSession:
             is_rewritten = after.st_mtime_ns != before.st_mtime_ns
             if entry.size != before.st_size or (is_rewritten and after.st_size <= before.st_size):
                 raise _changed(os.fspath(local_file))
-        self.put(path, replace(entry, mtime_ns=max(0, before.st_mtime_ns)))
+        self.put(path, entry, mtime_ns=max(0, before.st_mtime_ns))
 
     def add_stream(self, path: str, stream: IO[bytes]) -> None:
         """Take all bytes of a stream."""
@@ -137,7 +137,7 @@ class UploadSession:
             return self._inline_bytes
         return min(self._inline_bytes, INLINE_NEXT_TO_PACKS_BYTES)
 
-    def put(self, path: str, entry: FileEntry | PendingFile) -> None:
+    def put(self, path: str, entry: FileEntry | PendingFile, mtime_ns: int = 0) -> None:
         """Take a file whose content is stored, or stands in its entry.
 
         Raises:
@@ -149,7 +149,7 @@ class UploadSession:
                 f"A file cannot be stored at {path!r}: that name is a run's artifact folder. "
                 f"Nothing was written. Give the file another name."
             )
-        self._operations.setdefault(scope, []).append(replace(entry, path=inner))
+        self._operations.setdefault(scope, []).append(replace(entry, path=inner, mtime_ns=mtime_ns))
 
     # --- committing ---
 
