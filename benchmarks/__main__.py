@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+import mlflow_plugins_pack
 from benchmarks.cases import CASES, SURVEYS
 from benchmarks.frame import Options
 from benchmarks.report import document, machine, table
-from benchmarks.worker import PACKAGE
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
             del os.environ[name]
     os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR="false")
     # As pip leaves an installed package: else its first import would be measured as a compilation.
-    compileall.compile_dir(PACKAGE, quiet=1)
+    compileall.compile_dir(Path(mlflow_plugins_pack.__file__).parent, quiet=1)
 
     options = Options(
         parsed.blocks, parsed.scale, parsed.work, lambda line: print(f"  {line}", file=sys.stderr)

@@ -14,12 +14,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import mlflow_plugins_pack
 from benchmarks.frame import Sample
 
 HIDING = Path(__file__).parent.parent / "tests" / "support" / "without_pack"
 ROOT = Path(__file__).parent.parent
-PACKAGE = Path(mlflow_plugins_pack.__file__).parent
 
 
 def serve(measure: Callable[[], Sample]) -> None:
