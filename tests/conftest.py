@@ -32,6 +32,10 @@ os.environ["MLFLOW_PACK_LINEAGE_ENABLED"] = "false"
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark each test by what it needs besides this process, see tests/support/needs.py."""
+    if not os.environ.get("NIGHTLY"):
+        later = [item for item in items if item.get_closest_marker("nightly")]
+        config.hook.pytest_deselected(items=later)
+        items[:] = [item for item in items if item not in later]
     seconds: Counter[str] = Counter()
     for item in items:
         needs = needs_of(item) if isinstance(item, pytest.Function) else None

@@ -17,7 +17,7 @@ def test_writers_on_a_disk(tmp_path, capsys):
     assert " 0 refused" in capsys.readouterr().out
 
 
-@pytest.mark.skipif(not LARGE, reason="looks further with NIGHTLY=1")
+@pytest.mark.nightly
 def test_writers_on_an_s3_that_fails(monkeypatch):
     with stress.failing_s3(3 * 4 * 100) as (root, environment):
         for name, value in environment.items():

@@ -95,16 +95,20 @@ _DIRECT = [
     if case.name.startswith("artifacts-") and not {"proxied", "far"} & {*case.name.split("-")}
 ]
 GROUPS = {
-    "artifacts": [*_DIRECT, "artifacts-small-far-s3"],
-    "artifacts-proxied": ["artifacts-proxied-tiny-8-s3"],
+    "artifacts": ["artifacts-small-s3", "artifacts-file-disk"],
+    "artifacts-nightly": [*_DIRECT, "artifacts-small-far-s3", "artifacts-proxied-tiny-8-s3"],
     **{
         name: [case.name for case in CASES if case.name.startswith(name)]
         for name in ("alias-sqlite", "approved-sqlite", "request", "import", "lineage", "runs-")
     },
 }
+_NIGHTLY = {"artifacts-nightly", "import", "lineage", "runs-"}
 
 
-@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize(
+    "group",
+    [pytest.param(g, marks=pytest.mark.nightly if g in _NIGHTLY else ()) for g in GROUPS],
+)
 def test_each_case_runs(group: str, tmp_path: Path) -> None:
     if group in NEEDS:
         find_program(*NEEDS[group])
@@ -124,6 +128,7 @@ def test_each_case_runs(group: str, tmp_path: Path) -> None:
         assert case["name"] in done.stdout
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("name", ["alias-postgresql", "alias-mariadb"])
 def test_alias_on_a_server_database(name: str) -> None:
     part, program = NEEDS[name]

@@ -38,15 +38,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 _COMPAT = "uvicorn, SQLite, local folder"
+# Each of their values is in another combination, too.
+_NIGHTLY = {"PostgreSQL, S3", "SQLite, local folder direct", "SQLite, workspaces"}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=pytest.mark.compat if name == _COMPAT else ())
-        for name in DEPLOYMENTS
-    ],
-)
+def _marks(name: str) -> list[pytest.MarkDecorator]:
+    if name == _COMPAT:
+        return [pytest.mark.compat]
+    return [pytest.mark.nightly] if name in _NIGHTLY else []
+
+
+@pytest.mark.parametrize("name", [pytest.param(n, marks=_marks(n)) for n in DEPLOYMENTS])
 def test_main_job(
     name: str, tmp_path: Path, data: tuple[Path, Path], request: pytest.FixtureRequest
 ) -> None:

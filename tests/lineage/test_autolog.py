@@ -11,7 +11,7 @@ from tests.lineage.support.scripts import RunScript
 from tests.support import servers
 
 
-@pytest.mark.parametrize("store", ["http", "sqlite"])
+@pytest.mark.parametrize("store", ["http", pytest.param("sqlite", marks=pytest.mark.nightly)])
 def test_search_its_children_and_its_model(
     run_script: RunScript, server: servers.MlflowServer, database: str, store: str
 ) -> None:
