@@ -77,4 +77,4 @@ def _compute(work_bytes: int, call: Callable[..., T], *arguments: Any) -> Callab
 
 
 def _nothing() -> None:
-    """Nothing has to end yet."""
+    """Stand for the hashing of a file of which nothing was read yet."""

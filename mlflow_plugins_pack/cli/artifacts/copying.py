@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -22,9 +23,21 @@ def _copy_command(
         is_flag=True,
         help="Compare files that are there already by their bytes, not only by their size.",
     )
+    @click.option(
+        "--rewrite-locations",
+        "databases",
+        multiple=True,
+        metavar="DATABASE",
+        help="If all was copied, replace SOURCE by TARGET in the locations of experiments, runs, "
+        "models, versions and traces of this MLflow database, all or none; implies --checksum. "
+        "Stop the server before. May be repeated, for a registry's own database.",
+    )
     @json_option
-    def copy(source: str, target: str, checksum: bool, as_json: bool) -> None:
+    def copy(
+        source: str, target: str, checksum: bool, databases: tuple[str, ...], as_json: bool
+    ) -> None:
         from mlflow.utils.file_utils import ArtifactProgressBar
+        from mlflow.utils.uri import resolve_uri_if_local
 
         from mlflow_plugins_pack.artifacts.maintenance.migrate import copy_artifacts
 
@@ -38,10 +51,15 @@ def _copy_command(
 
         with bar:
             done = copy_artifacts(
-                source, target, checksum=checksum, begin=begin, file_done=bar.update
+                source,
+                target,
+                checksum=checksum or bool(databases),
+                begin=begin,
+                file_done=bar.update,
             )
+        rewritten = {} if done.failed else _rewrite(databases, source, resolve_uri_if_local(target))
         if as_json:
-            print_json(asdict(done))
+            print_json(asdict(done) | ({"rewritten": rewritten} if databases else {}))
         else:
             echo(
                 f"Copied and read back: {done.files} files, {human_bytes(done.bytes)}; "
@@ -49,10 +67,30 @@ def _copy_command(
             )
             for path, why in done.failed.items():
                 echo(f"{path}: {why}", err=True)
+            for place, count in rewritten.items():
+                echo(f"{place}: {count} rewritten.")
+            if databases and done.failed:
+                echo("No location was rewritten. Correct what failed and repeat the command.")
         if done.failed:
             sys.exit(1)
 
     return copy
+
+
+def _rewrite(databases: tuple[str, ...], source: str, target: str) -> dict[str, int]:
+    from mlflow_plugins_pack.artifacts.maintenance.locations import rewrite_locations
+
+    rows: Counter[str] = Counter()
+    for database in databases:
+        done = rewrite_locations(database, source, target)
+        rows.update(done.rows)
+        if not any(done.rows.values()) and done.others:
+            echo(
+                f"No location in this database is in {source}. Experiments name "
+                f"{', '.join(done.others)}: give the root as it stands there.",
+                err=True,
+            )
+    return dict(rows)
 
 
 def _must_be_ours(which: str, uri: str) -> str | None:
