@@ -2,7 +2,7 @@
 
 Usage: python read_artifact_store.py STORE_FOLDER TARGET_FOLDER
 Reads an unencrypted store on a disk, or a bucket that was copied to one, by what
-docs/artifact-format.md says. Needs the standard library and `zstandard`.
+docs/explanation/artifact-format.md says. Needs the standard library and `zstandard`.
 """
 
 import base64

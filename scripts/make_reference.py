@@ -1,9 +1,9 @@
 # ruff: noqa: E501 - rows of tables
-"""Write docs/reference/ from the code: settings, commands, error codes, tags, tables, schemes.
+"""Write docs/reference/ from the code: settings, commands, errors, tags, tables, URIs, REST, schemas.
 
     python scripts/make_reference.py
 
-tests/test_documentation.py fails when a page is not what this would write.
+tests/docs/test_documentation.py fails when a page is not what this would write.
 """
 
 from __future__ import annotations
@@ -217,7 +217,7 @@ Written by the registry store alone, on the version that a request is about.
 {_table(("tag", "value"), states)}
 ## Lineage
 
-Written on runs, and copied to logged models and model versions as [lineage](../lineage.md) says.
+Written on runs, and copied to logged models and model versions as [the record](lineage-record.md) says.
 
 {_table(("tag", "value"), lineage)}"""
 
@@ -366,11 +366,78 @@ def policy_page() -> str:
     return f"""# Policy file
 
 {_MADE}
-Every key of the file that `MLFLOW_PACK_APPROVALS_POLICY` names; [approvals](../approvals.md) explains
+Every key of the file that `MLFLOW_PACK_APPROVALS_POLICY` names; [what the rules mean](policy-rules.md) explains
 them with examples. Unknown keys are errors. A duration is a number and one of `s`, `m`, `h`, `d`. The same
 as [JSON Schema](policy.schema.json), for editors; `mlflow-pack approvals policy validate` checks more.
 
 {body}"""
+
+
+def _profiles_schema() -> dict[str, Any]:
+    from pydantic import TypeAdapter
+
+    from mlflow_plugins_pack.auth.profiles.models import KNOWN_SOURCES, SourceProfile
+
+    one: dict[str, Any] = TypeAdapter(SourceProfile).json_schema()
+    chain = {
+        "description": "Several sources, tried in order; each takes its own keys.",
+        "type": "object",
+        "properties": {
+            "source": {
+                "type": "array",
+                "items": {"enum": list(KNOWN_SOURCES)},
+                "minItems": 2,
+            },
+        },
+        "required": ["hosts", "source"],
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Sign-in profiles of mlflow-plugins-pack (auth.toml)",
+        "type": "object",
+        "properties": {
+            "profile": {
+                "type": "object",
+                "additionalProperties": {"anyOf": [*one["anyOf"], chain]},
+            },
+        },
+        "additionalProperties": False,
+        "$defs": one["$defs"],
+    }
+
+
+# --- REST ---------------------------------------------------------------------------------------
+
+
+def _openapi() -> dict[str, Any]:
+    from mlflow_plugins_pack.approvals.api.app import create_api
+
+    # The description of the endpoints needs no registry.
+    document: dict[str, Any] = create_api(None).openapi()  # type: ignore[arg-type]
+    return document
+
+
+def rest_page() -> str:
+    """Return the page of the review app's endpoints."""
+    document = _openapi()
+    rows = [
+        (f"`{method.upper()}`", f"`{path}`", inspect.cleandoc(_summary(call)).replace("\n", " "))
+        for path, calls in document["paths"].items()
+        for method, call in calls.items()
+    ]
+    return f"""# REST
+
+{_MADE}
+The endpoints of the [review app](review-app.md), which also says who may call them. A running app serves
+their OpenAPI document at `/approvals/api/v1/openapi.json`; it is [published here](openapi.json), too.
+Errors have MLflow's `error_code` and `message`, and the approvals' `pack_code`, one of the
+[codes](errors.md).
+
+{_table(("method", "path", "does"), rows)}"""
+
+
+def _summary(call: dict[str, Any]) -> str:
+    return str(call.get("description") or call.get("summary") or "").partition("\n\n")[0]
 
 
 def python_page() -> str:
@@ -394,10 +461,17 @@ def pages() -> dict[str, str]:
         "tables.md": tables_page(),
         "uris.md": schemes_page(),
         "policy.md": policy_page(),
+        "rest.md": rest_page(),
         "python.md": python_page(),
-        "policy.schema.json": json.dumps(_policy_schema(), indent=1, ensure_ascii=False),
+        "policy.schema.json": _as_json(_policy_schema()),
+        "profiles.schema.json": _as_json(_profiles_schema()),
+        "openapi.json": _as_json(_openapi()),
     }
     return {name: re.sub(r"[ \t]+\n", "\n", text).rstrip() + "\n" for name, text in made.items()}
+
+
+def _as_json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=1, ensure_ascii=False)
 
 
 def main() -> int:

@@ -1,8 +1,8 @@
 """MkDocs hook: pages outside docs/ and the scripts of others become part of the site.
 
 The README is the first page. Links are written for readers of the repository; here, each is
-rewritten for the place that its target has in the site. Of a link to a file that is not a page, the
-text stays.
+rewritten for the place that its target has in the site. The examples' files can be downloaded, and
+a comment ``<!-- docs: file PATH -->`` shows one. Of a link to another file, the text stays.
 """
 
 from __future__ import annotations
@@ -25,6 +25,15 @@ OTHER_PAGES = (
     "benchmarks/README.md",
     *(str(path.relative_to(CHECKOUT)) for path in sorted(CHECKOUT.glob("examples/**/README.md"))),
 )
+EXAMPLE_FILES = tuple(
+    str(path.relative_to(CHECKOUT))
+    for path in sorted(CHECKOUT.glob("examples/**/*"))
+    if path.is_file() and path.suffix in (".conf", ".ini", ".py", ".sh", ".toml", ".yaml")
+)
+_LANGUAGES = {".py": "python", ".conf": "nginx"}
+_FILE = re.compile(r"^<!-- docs: file (\S+) -->$", re.MULTILINE)
+# How much a page's words count in the site's search: who asks wants to do something.
+_WEIGHTS = {"how-to/": 2.0, "tutorials/": 1.5, "roles/": 0.5, "benchmarks/": 0.3, "CHANGELOG": 0.2}
 _MERMAID = ".programs/mermaid/node_modules/mermaid/dist/mermaid.min.js"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 _FETCHED = re.compile(
@@ -34,7 +43,7 @@ _FETCHED = re.compile(
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the README, the other pages and the drawing library."""
-    for source in ("README.md", *OTHER_PAGES):
+    for source in ("README.md", *OTHER_PAGES, *EXAMPLE_FILES):
         site = _in_site(source)
         _add(files, config, site, content=(CHECKOUT / source).read_text(encoding="utf-8"))
     library = Path(os.environ.get("MERMAID_JS") or CHECKOUT / _MERMAID)
@@ -45,8 +54,11 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str:
-    """Rewrite the links of a page for the site."""
+    """Rewrite the links of a page for the site, and weigh it for the search."""
     site = page.file.src_uri
+    for place, weight in _WEIGHTS.items():
+        if site.startswith(place):
+            page.meta["search"] = {"boost": weight}
     source = _in_repository(site)
 
     def rewritten(found: re.Match[str]) -> str:
@@ -59,6 +71,13 @@ def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str
             return _code(found) if not before.startswith("!") else found[0]
         return f"{before}{posixpath.relpath(place, posixpath.dirname(site) or '.')}{after}"
 
+    def shown(found: re.Match[str]) -> str:
+        path = CHECKOUT / posixpath.dirname(source) / found[1]
+        language = _LANGUAGES.get(path.suffix, path.suffix[1:])
+        text = path.read_text(encoding="utf-8")
+        return f'```{language} title="{path.name}"\n{text}```'
+
+    markdown = _FILE.sub(shown, markdown)
     return _outside_code(markdown, lambda text: _LINK.sub(rewritten, text))
 
 
@@ -83,7 +102,7 @@ def _in_site(source: str) -> str:
 def _in_repository(site: str) -> str:
     if site == "index.md":
         return "README.md"
-    return site if site in OTHER_PAGES else f"docs/{site}"
+    return site if site in (*OTHER_PAGES, *EXAMPLE_FILES) else f"docs/{site}"
 
 
 def _add(files: Files, config: MkDocsConfig, site: str, content: str) -> None:

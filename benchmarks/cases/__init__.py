@@ -1,4 +1,4 @@
-"""Every benchmark, in the order of the table in docs/measurements.md."""
+"""Every benchmark, in the order of the table in docs/explanation/measurements.md."""
 
 from benchmarks.cases import (
     alias,

@@ -4,8 +4,8 @@ The interfaces: a stock client over REST, MLflow's own pages (``/ajax-api``), th
 client that opens the database itself with an ``approval-`` URI, as job processes do, and a stock
 client of the database, which meets the guards. Each attack is made on a model of its own, on three
 databases, with workspaces and without; it must be refused with the right code and words, must
-change nothing, and must be in the audit log. docs/approvals-attacks.md lists the tests of each
-attempt and interface.
+change nothing, and must be in the audit log. docs/explanation/bypass-attempts.md lists the
+tests of each attempt and interface.
 
 Last, many clients race at several workers of the server. ``RACE_SIZE=4x16x40 pytest -s -k race``
 has 4 workers, 16 clients for each, 40 calls from each, and prints what they came to.

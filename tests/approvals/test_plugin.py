@@ -164,7 +164,8 @@ def test_every_code_and_command_is_documented() -> None:
     from mlflow_plugins_pack import errors
     from mlflow_plugins_pack.approvals.domain.tag_names import COMMANDS
 
-    text = (Path(__file__).parents[2] / "docs" / "approvals.md").read_text()
+    reference = Path(__file__).parents[2] / "docs" / "reference"
+    text = (reference / "errors.md").read_text() + (reference / "tags.md").read_text()
     codes = {kind.code for kind in errors.ApprovalError.__subclasses__()}
     assert len(codes) >= 18
     assert [code for code in sorted(codes) if f"`{code}`" not in text] == []

@@ -1,4 +1,4 @@
-"""The demo does the whole main job, and its output is the one in docs/demo.md."""
+"""The demo does the whole main job, and its output is the one in docs/tutorials/demo.md."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def run_demo(*options: str, folder: Path) -> subprocess.CompletedProcess[str]:
 def test_the_demo_does_what_the_docs_show(tmp_path: Path) -> None:
     done = run_demo("--dir", str(tmp_path / "demo"), folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert normalised(done.stdout) == normalised(_shown_in(ROOT / "docs" / "demo.md"))
+    assert normalised(done.stdout) == normalised(_shown_in(ROOT / "docs" / "tutorials" / "demo.md"))
     assert (tmp_path / "demo" / "mlflow.db").exists()
 
 
@@ -56,7 +56,7 @@ def _shown_in(page: Path) -> str:
 
 
 def test_the_readme_shows_steps_of_the_same_demo() -> None:
-    shown, steps = _shown_in(ROOT / "docs" / "demo.md"), _shown_in(ROOT / "README.md")
+    shown, steps = _shown_in(ROOT / "docs" / "tutorials" / "demo.md"), _shown_in(ROOT / "README.md")
     assert all(step in shown for step in steps.split("\n\n"))
     assert "APPROVAL_REQUIRED" in steps
 

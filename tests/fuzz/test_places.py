@@ -1,4 +1,4 @@
-"""Odd input at every place of docs/input-bounds.md: no failure, no long wait, no memory kept.
+"""Odd input at every place of the page on input bounds: no failure, no long wait, no memory kept.
 
 The suite tries a few inputs at each place; ``python -m tests.fuzz`` tries a thousand.
 """
@@ -41,7 +41,7 @@ def test_odd_input_has_no_wrong_effect(
 
 
 def test_every_place_of_the_page_gets_odd_input() -> None:
-    page = (ROOT / "docs" / "input-bounds.md").read_text()
+    page = (ROOT / "docs" / "explanation" / "input-bounds.md").read_text()
     rows = re.findall(r"^\| [^|]+ \| (`[^|]+`) \|", page, re.MULTILINE)
     listed = {path for row in rows for path in re.findall(r"`([\w/.]+)`", row)}
     text = "".join(

@@ -1,6 +1,6 @@
 """The number of statements that a protected change may take: at most twice stock's time.
 
-Counted, not timed: time depends on the machine. docs/approvals.md lists the statements.
+Counted, not timed: time depends on the machine. docs/explanation/approvals.md lists the statements.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ def parse(text: str) -> Policy:
 
 
 def test_the_documented_policy_is_valid() -> None:
-    document = (ROOT / "docs" / "approvals.md").read_text()
+    document = (ROOT / "docs" / "reference" / "policy-rules.md").read_text()
     text = document.split("```yaml\n")[1].split("```")[0]
     (rule,) = parse(text).file.policies
     assert all(getattr(rule, key) for key in type(rule).model_fields)

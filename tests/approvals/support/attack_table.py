@@ -1,8 +1,8 @@
 """Maps each bypass attempt and each interface to the tests that cover it.
 
-``python -m tests.approvals.support.attack_table`` writes docs/approvals-attacks.md. An attempt is
-anything by which what production serves could change without approval. For each interface an
-attempt has its tests, or the reason why the interface cannot be used for it.
+``python -m tests.approvals.support.attack_table`` writes docs/explanation/bypass-attempts.md. An
+attempt is anything by which what production serves could change without approval. For each
+interface an attempt has its tests, or the reason why the interface cannot be used for it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from tests.approvals.support.attacks import ATTACKS
 from tests.support.paths import ROOT
 
-DOCUMENT = ROOT / "docs" / "approvals-attacks.md"
+DOCUMENT = ROOT / "docs" / "explanation" / "bypass-attempts.md"
 INTERFACES = ("REST", "pages", "prompts", "direct", "database")
 NOT_PROMPTS = "the client has no prompt call for it"
 

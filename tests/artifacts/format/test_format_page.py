@@ -21,7 +21,7 @@ from tests.support.paths import ROOT
 
 PROJECT = ROOT
 READER = PROJECT / "examples" / "read_artifact_store.py"
-PAGE = PROJECT / "docs" / "artifact-format.md"
+PAGE = PROJECT / "docs" / "explanation" / "artifact-format.md"
 
 
 def test_standalone_reader_reads_everything(tmp_path):

@@ -319,7 +319,7 @@ def test_a_missing_extra_names_the_line_that_installs_it(
 
 
 def test_each_source_is_documented() -> None:
-    page = (ROOT / "docs" / "auth.md").read_text()
+    page = (ROOT / "docs" / "reference" / "profiles.md").read_text()
     for source in KNOWN_SOURCES:
         assert f"| `{source}` |" in page
 

@@ -34,7 +34,7 @@ class Place:
 
     Attributes:
         name: What enters there, in words.
-        reads: The modules that read it, as docs/input-bounds.md names them.
+        reads: The modules that read it, as docs/explanation/input-bounds.md names them.
         feed: Gives it one odd input.
         largest: The longest input, in characters or bytes, roughly.
         processes: The processes that read it; None: this one.
