@@ -13,4 +13,4 @@ uris=(
     --artifacts-destination "cas-$ARTIFACTS"
 )
 mlflow-pack doctor "${uris[@]}"
-exec mlflow server --app-name basic-auth "${uris[@]}" "$@"
+exec mlflow server --app-name approvals-basic-auth "${uris[@]}" "$@"
