@@ -36,6 +36,12 @@ _FILE = re.compile(r"^<!-- docs: file (\S+) -->$", re.MULTILINE)
 _WEIGHTS = {"how-to/": 2.0, "tutorials/": 1.5, "roles/": 0.5, "benchmarks/": 0.3, "CHANGELOG": 0.2}
 _MERMAID = ".programs/mermaid/node_modules/mermaid/dist/mermaid.min.js"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
+_NAMES = {
+    'data-md-component="search" role="dialog"': (
+        'data-md-component="search" role="dialog" aria-label="Search"'
+    ),
+    '<nav class="md-path" aria-label="Navigation"': '<nav class="md-path" aria-label="Path"',
+}
 _FETCHED = re.compile(
     r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?(https?:[^"' >]+)"""
 )
@@ -79,6 +85,13 @@ def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str
 
     markdown = _FILE.sub(shown, markdown)
     return _outside_code(markdown, lambda text: _LINK.sub(rewritten, text))
+
+
+def on_post_page(output: str, **_: Any) -> str:
+    """Name what the theme leaves without a name of its own, for screen readers."""
+    for unnamed, named in _NAMES.items():
+        output = output.replace(unnamed, named)
+    return output
 
 
 def on_post_build(config: MkDocsConfig) -> None:
