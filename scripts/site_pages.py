@@ -33,7 +33,15 @@ EXAMPLE_FILES = tuple(
 _LANGUAGES = {".py": "python", ".conf": "nginx"}
 _FILE = re.compile(r"^<!-- docs: file (\S+) -->$", re.MULTILINE)
 # How much a page's words count in the site's search: who asks wants to do something.
-_WEIGHTS = {"how-to/": 2.0, "tutorials/": 1.5, "roles/": 0.5, "benchmarks/": 0.3, "CHANGELOG": 0.2}
+_WEIGHTS = {
+    "how-to/": 2.0,
+    "tutorials/": 1.5,
+    "roles/": 0.5,
+    "explanation/bypass": 0.2,
+    "explanation/decisions": 0.3,
+    "benchmarks/": 0.3,
+    "CHANGELOG": 0.2,
+}
 _MERMAID = ".programs/mermaid/node_modules/mermaid/dist/mermaid.min.js"
 _LINK = re.compile(r"(!?\[[^\]]*\]\()([^)\s#:]+)((?:#[^)\s]*)?\))")
 _NAMES = {
