@@ -28,7 +28,8 @@ OTHER_PAGES = (
 EXAMPLE_FILES = tuple(
     str(path.relative_to(CHECKOUT))
     for path in sorted(CHECKOUT.glob("examples/**/*"))
-    if path.is_file() and path.suffix in (".conf", ".ini", ".py", ".sh", ".toml", ".yaml")
+    if path.is_file()
+    and path.suffix in (".conf", ".ini", ".py", ".service", ".sh", ".timer", ".toml", ".yaml")
 )
 _LANGUAGES = {".py": "python", ".conf": "nginx"}
 _FILE = re.compile(r"^<!-- docs: file (\S+) -->$", re.MULTILINE)
