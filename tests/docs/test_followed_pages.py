@@ -14,7 +14,7 @@ NOT_RUN = {
     "needs Docker": 1,
     "needs systemd and root": 1,
     "needs the other system": 3,
-    "starts a server as the tutorials do": 4,
+    "starts a server as the tutorials do": 5,
     "the store of the tests has lost neither": 1,
     "would change the Python environment of all other tests": 2,
 }
