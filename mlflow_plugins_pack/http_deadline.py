@@ -1,5 +1,7 @@
 """One time limit for a whole HTTP exchange: name lookup, connection, headers and body.
 
+An exchange sends the credentials that its caller gives it and no others: ~/.netrc is not read.
+
 The timeouts of `requests` limit each wait for the next byte only: a server that sends one byte now
 and then, or interim responses (status 100) without end, holds its caller for ever.
 """
@@ -10,7 +12,7 @@ import contextlib
 import contextvars
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import requests
@@ -134,6 +136,35 @@ def _watched(pool: type[Any], connection: type[Any], watch: Watch) -> type[Any]:
     return type("WatchedPool", (pool,), {"ConnectionCls": watched})
 
 
+@contextlib.contextmanager
+def watched_session(
+    watch: Watch, adapter: type[WatchedAdapter] = WatchedAdapter
+) -> Iterator[requests.Session]:
+    """Open a session whose connections a watch ends, and whose only credentials are its caller's.
+
+    Args:
+        watch: Notes the connections.
+        adapter: The adapter for both schemes.
+    """
+    with _Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, adapter(watch))
+        yield session
+
+
+class _Session(requests.Session):
+    """A session that takes no password from ~/.netrc."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Any `auth` keeps `requests` from ~/.netrc.
+        self.auth = lambda request: request
+
+    def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
+        """Let no password follow a redirect, nor one be looked up for where it leads."""
+        prepared_request.headers.pop("Authorization", None)
+
+
 def exchange(
     seconds: float,
     ask: Callable[[requests.Session], T],
@@ -154,7 +185,5 @@ def exchange(
         Exception: Whatever `ask` raises.
     """
     watch = Watch()
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, adapter(watch))
+    with watched_session(watch, adapter) as session:
         return within(seconds, lambda: ask(session), watch)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from mlflow_plugins_pack.lineage.document.graph import Entry
 from mlflow_plugins_pack.lineage.fingerprints.hashing import Fingerprinter
 from mlflow_plugins_pack.lineage.query import verify
 from tests.auth.support.certificates import Authority
+from tests.auth.support.parts import conflict_netrc, recording
 from tests.support.dripping import FAULTS, dripping
 from tests.support.servers import wait_until
 
@@ -97,6 +99,21 @@ def test_an_answer_without_end_is_given_up_in_time(
         ask(url)
         assert time.monotonic() - start < LIMIT_SECONDS + 2
         wait_until(has_left_no_thread, "the end of the thread")
+
+
+@pytest.mark.parametrize("ask", ASKED)
+def test_no_password_of_netrc_is_sent(
+    ask: Callable[[str], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor where a redirect leads that is followed."""
+    monkeypatch.setenv("HOOK_SECRET", "secret")
+    conflict_netrc(monkeypatch, tmp_path, "")
+    with recording() as server:
+        server.rule = lambda seen: (307, {"Location": f"{server.url}/elsewhere"}, b"")
+        with contextlib.suppress(Exception, pytest.fail.Exception):
+            ask(server.url)  # which expects a server that does not answer
+    assert server.seen
+    assert [seen.path for seen in server.seen if "Authorization" in seen.headers] == []
 
 
 @pytest.mark.parametrize("fault", FAULTS)

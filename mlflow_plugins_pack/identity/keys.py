@@ -110,7 +110,7 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
 
     def ask(session: requests.Session) -> tuple[int, bytes]:
         with session.get(
-            url, timeout=timeout_seconds, allow_redirects=False, auth=_no_credentials, stream=True
+            url, timeout=timeout_seconds, allow_redirects=False, stream=True
         ) as answer:
             return answer.status_code, answer.raw.read(_LARGEST_BYTES + 1, decode_content=True)
 
@@ -143,8 +143,3 @@ def _parse(body: bytes) -> Mapping[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None
-
-
-def _no_credentials(request: Any) -> Any:
-    """Return the request as it is, so that ~/.netrc is not read."""
-    return request

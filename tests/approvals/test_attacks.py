@@ -272,6 +272,9 @@ def test_row_35_a_forged_approval_is_shown_by_no_interface(site: Site) -> None:
     with site.as_user("erin"):
         seen = [site.client.get_model_version(name, "1")]
         seen += site.client.search_model_versions(f"name = '{name}'")
+        seen += site.client.get_registered_model(name).latest_versions
+        (model,) = site.client.search_registered_models(f"name = '{name}'")
+        seen += model.latest_versions
     with signed_in("erin"):
         seen += [site.store.get_model_version(name, 1), *site.store.get_latest_versions(name)]
     said = site.ajax("erin", "GET", f"model-versions/get?name={name}&version=1", {})

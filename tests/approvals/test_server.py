@@ -10,11 +10,13 @@ import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 import requests
 from click.testing import CliRunner
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.exceptions import MlflowException, RestException
 
 from mlflow_plugins_pack.cli.main import cli
@@ -520,3 +522,30 @@ def test_a_source_that_can_lead_to_other_files_later_is_not_approvable(site: Ser
     assert "APPROVAL_REQUIRED" in str(
         site.refusal("alice", "set_registered_model_alias", name, "prod", "2")
     )
+
+
+@pytest.mark.parametrize("odd", ["weights.txt?new", "weights/weights"])
+def test_a_file_that_clients_load_otherwise_is_not_approvable(
+    site: ServerBench, odd: str, tmp_path: Path
+) -> None:
+    """The server has other bytes under the name than a client that asks for it gets."""
+    name = f"fraud-odd-{odd.count('/')}"
+    version = site.new_version(name, "old")
+    with site.as_user("alice"):
+        source = site.client.get_model_version(name, str(version)).source
+        place = source.removeprefix("mlflow-artifacts:/")
+        done = requests.put(
+            f"{site.server.url}/api/2.0/mlflow-artifacts/artifacts/{place}/{quote(odd)}",
+            data=b"new",
+            auth=("alice", servers.PASSWORD),
+            timeout=60,
+        )
+        assert done.ok, done.text
+        assert (site.artifacts / place / odd).read_text() == "new"
+        loaded = Path(
+            download_artifacts(source, dst_path=str(tmp_path), tracking_uri=site.server.url)
+        )
+    assert not (loaded / odd).is_file() or (loaded / odd).read_text() == "old"
+    refused = site.refusal("erin", "set_registered_model_alias", name, "prod", version)
+    assert refused.message.startswith("SOURCE_NOT_PINNED: ")
+    assert repr(odd) in refused.message

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mlflow_plugins_pack.approvals.commands.runner import Command, CommandRunner
 from mlflow_plugins_pack.approvals.commands.voting import refuse_holder
 from mlflow_plugins_pack.approvals.domain import messages
-from mlflow_plugins_pack.approvals.domain.targets import Target
+from mlflow_plugins_pack.approvals.domain.targets import ARCHIVED
 from mlflow_plugins_pack.approvals.enforcement import break_glass
 from mlflow_plugins_pack.approvals.enforcement.change import Decision, Outcome, ProposedChange
 from mlflow_plugins_pack.errors import InvalidCommandError, NotAnApproverError
@@ -73,5 +73,5 @@ def _stage_after(change: ProposedChange, command: Command, action: str) -> str |
         )
     if not is_stage:
         return None
-    archived = change.rule.protected(Target("stage", "Archived"))
+    archived = change.rule.protected(ARCHIVED)
     return "None" if archived is not None else "Archived"

@@ -11,9 +11,10 @@ import contextlib
 import functools
 import hashlib
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlparse
 
 from mlflow.exceptions import MlflowException
 
@@ -25,8 +26,10 @@ from mlflow_plugins_pack.approvals.content.hashing import (
     are_few,
     hash_files,
     hash_folder,
+    list_files,
     on_disk,
 )
+from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.tag_names import is_prompt_content
 from mlflow_plugins_pack.errors import DigestUnavailableError, SourceNotPinnedError
 from mlflow_plugins_pack.folder_digest import digest_files
@@ -155,10 +158,29 @@ class Files:
         with _saying_why(self.version, self._location):
             if self._has_digest:
                 found: str = self._repository.content_digest(self._path)
+                self._check_names(list_files(self._repository, self._path))
                 return found
             if self._few is not None:
-                return digest_files(hash_folder(self._few, progress))
-            return digest_files(hash_files(self._repository, self._path, progress))
+                files = hash_folder(self._few, progress)
+            else:
+                files = hash_files(self._repository, self._path, progress)
+            self._check_names([name for name, *_ in files])
+            return digest_files(files)
+
+    def _check_names(self, names: Collection[str]) -> None:
+        """Check that consumers load every file as it was read here.
+
+        Raises:
+            SourceNotPinnedError: If they would not.
+        """
+        if urlparse(self._location).scheme not in locations.PROXIED:
+            return
+        if (odd := locations.loaded_otherwise(names)) is not None:
+            raise SourceNotPinnedError(
+                messages.loaded_otherwise(
+                    name=self.version.name, version=self.version.version, file=odd
+                )
+            )
 
 
 @contextlib.contextmanager

@@ -124,7 +124,7 @@ def _elsewhere(
 ) -> Iterator[tuple[str, int, str]]:
     listed = list(_listed(repository.list_artifacts, path))
     if listed:
-        start = len(path) + 1 if path else 0
+        start = _inside(path)
         files = [(info.path, info.path[start:]) for info in listed]
     elif path:
         files = [(path, path.rpartition("/")[2])]
@@ -136,6 +136,16 @@ def _elsewhere(
             here = Path(folder) / "file"
             repository._download_file(remote_file_path=there, local_path=str(here))
             yield name, *_hashed(here, progress)
+
+
+def list_files(repository: Any, path: str | None) -> list[str]:
+    """Return the paths of all files under a path of a repository, relative to it."""
+    start = _inside(path)
+    return [info.path[start:] for info in _listed(repository.list_artifacts, path)]
+
+
+def _inside(path: str | None) -> int:
+    return len(path) + 1 if path else 0
 
 
 def _listed(list_artifacts: Callable[[str | None], list[Any]], path: str | None) -> Iterator[Any]:

@@ -10,14 +10,18 @@ any host and at any time. A location that is not pinned is not approvable:
 - ``mlflow-artifacts://HOST/...`` and ``https://HOST/...``: the client asks that host; the server
   takes the path for one of its own.
 - A proxied path with ``%``, ``//``, ``..``, ``?`` or ``#``: client and server decode it apart.
+  The same is true of some names of files in a proxied folder; see `loaded_otherwise`.
 """
 
 from __future__ import annotations
 
 import posixpath
 import re
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlparse
+from urllib.parse import unquote, urlparse, urlsplit
+
+from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.domain import messages
@@ -73,6 +77,48 @@ def reason_not_pinned(location: str) -> str | None:
     if _DECODED_APART.search(path):
         return "client and server decode its path in different ways"
     return None
+
+
+def loaded_otherwise(names: Collection[str]) -> str | None:
+    """Return a file in a proxied folder that a stock client does not load as the server has it.
+
+    The client decodes the names that the server lists, and fetches each by an address made of it:
+    for ``a?b`` it gets the file ``a``. A folder with nothing but a file of the folder's own name it
+    takes for that file, and leaves it out.
+
+    Args:
+        names: The paths of all files in the folder.
+    """
+    entries: dict[str, set[str]] = {}
+    for name in names:
+        if not _SURELY_ALIKE.fullmatch(name) and not _is_loaded_as_it_is(name):
+            return name
+        while name:
+            folder, _, entry = name.rpartition("/")
+            entries.setdefault(folder, set()).add(entry)
+            name = folder
+    for folder, inside in entries.items():
+        own = folder.rpartition("/")[2]
+        if folder and inside == {own} and f"{folder}/{own}" not in entries:
+            return f"{folder}/{own}"
+    return None
+
+
+_SURELY_ALIKE = re.compile(r"[A-Za-z0-9_./+=@-]+")
+
+
+def _is_loaded_as_it_is(name: str) -> bool:
+    """Return whether what MLflow makes of a listed name leads back to the file."""
+    import requests
+    from mlflow.utils.uri import validate_path_is_safe
+
+    try:
+        listed = [validate_path_is_safe(part) for part in name.split("/")]
+        address = requests.Request("GET", f"http://server/{name}").prepare().url or ""
+        asked = validate_path_is_safe(unquote(urlsplit(address).path)[1:])
+    except (MlflowException, ValueError, requests.RequestException):
+        return False
+    return listed == name.split("/") and asked == name
 
 
 def tracking() -> Any:

@@ -89,6 +89,16 @@ def source_not_pinned(*, name: str, version: int, location: str, why: str) -> st
     )
 
 
+def loaded_otherwise(*, name: str, version: int, file: str) -> str:
+    """Text of SOURCE_NOT_PINNED where the name of a file is the reason."""
+    return (
+        f"no approval can be bound to version {version} of '{name}': by its name, MLflow's clients "
+        f"do not load its file {file!r} as the server has it. {UNCHANGED} Log the model again with "
+        "plain names: letters, digits, '.', '-' and '_', and no file that is alone in a folder of "
+        "the same name."
+    )
+
+
 def source_not_allowed(
     *, name: str, version: int, location: str, policy: str, allowed: Sequence[str] | None
 ) -> str:

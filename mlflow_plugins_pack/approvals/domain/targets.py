@@ -38,6 +38,10 @@ class Target:
         return f"{self.kind} '{self.name}'"
 
 
+ARCHIVED = Target("stage", "Archived")
+"""The stage of versions that are out of use."""
+
+
 def parse_target(text: str) -> Target:
     """Read ``prod``, ``alias:prod`` or ``stage:Production``.
 

@@ -13,7 +13,7 @@ from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.tables import comments, decisions, requests
 from mlflow_plugins_pack.approvals.domain.identifiers import open_key
 from mlflow_plugins_pack.approvals.domain.request_states import State, due_state
-from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
+from mlflow_plugins_pack.approvals.domain.targets import ARCHIVED, Target, parse_target
 
 SHORT_ID = 8
 
@@ -75,10 +75,7 @@ _BY_OPEN_KEY = sa.select(requests).where(requests.c.open_key == sa.bindparam("ke
 
 _OF_VERSION = (
     sa.select(requests)
-    .where(
-        requests.c.version_uid == sa.bindparam("uid"),
-        requests.c.target.in_(sa.bindparam("targets", expanding=True)),
-    )
+    .where(requests.c.version_uid == sa.bindparam("uid"))
     .order_by(requests.c.updated_at, requests.c.created_at)
 )
 
@@ -201,16 +198,22 @@ class Tenure:
 
 
 def held_before(session: Session, version: Version, target: Target) -> Tenure | None:
-    """Return the last time a version held a target by an approval.
+    """Return the last time a version held a target by an approval, until another replaced it.
 
-    An unreviewed break-glass promotion does not count.
+    An unreviewed break-glass promotion does not count, nor does a time that ended because the
+    target was taken away from the version.
     """
+    is_relevant = requests.c.target == target.key
+    if target.kind == "stage":
+        # A version that was approved for another stage left this one by that.
+        other = sa.and_(requests.c.version_uid == version.uid, requests.c.target.like("stage:%"))
+        is_relevant = sa.or_(is_relevant, other)
     rows = session.execute(
         sa.select(requests)
         .where(
             requests.c.workspace == version.workspace,
             requests.c.name == version.name,
-            requests.c.target == target.key,
+            is_relevant,
             sa.or_(requests.c.state == State.APPLIED.value, requests.c.action == "review"),
         )
         .order_by(requests.c.updated_at, requests.c.created_at)
@@ -226,10 +229,17 @@ def held_before(session: Session, version: Version, target: Target) -> Tenure | 
     for request in listed:
         if request.action == "review":
             continue
+        if target.kind == "stage" and request.target != target:
+            found = None
+            continue
         if found is not None and found.until is None:
             found = replace(found, until=request.updated_at)
         was_approved = (request.version_uid, request.updated_at) not in unreviewed
-        if request.version_uid == version.uid and request.action == "promote" and was_approved:
+        if request.version_uid != version.uid:
+            continue
+        if request.action == "demote":
+            found = None
+        elif was_approved:
             found = Tenure(request, None)
     return found
 
@@ -240,21 +250,24 @@ def is_approved(
     """Return the digest with which a version is approved for one of the targets, or None.
 
     Being replaced by another version takes no approval away; being taken away does, and so does the
-    review of a break-glass change that was not approved.
+    review of a break-glass change that was not approved. Approval to be archived is not one.
     """
-    keys = [target.key for target in targets]
-    rows = session.execute(_OF_VERSION, {"uid": version.uid, "targets": keys})
+    keys = {target.key for target in targets} - {ARCHIVED.key}
+    rows = session.execute(_OF_VERSION, {"uid": version.uid})
     approved: dict[Target, str | None] = {}
     for row in rows:
         request = to_request(row._mapping)
         state = due_state(request.state, now_ms, request.expires_at, request.valid_until)
         if request.action == "promote" and state in (State.APPROVED, State.APPLIED):
+            if state is State.APPLIED and request.target.kind == "stage":
+                # By this decision it left the stage that it was in.
+                approved = {t: digest for t, digest in approved.items() if t.kind != "stage"}
             approved[request.target] = request.digest
         elif (request.action == "demote" and state is State.APPLIED) or (
             request.action == "review" and not state.is_open and state is not State.APPLIED
         ):
             approved.pop(request.target, None)
-    return next(iter(approved.values()), None)
+    return next((digest for target, digest in approved.items() if target.key in keys), None)
 
 
 def votes(session: Session | sa.Connection, request_id: str) -> list[Decision]:

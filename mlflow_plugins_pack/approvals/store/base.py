@@ -75,6 +75,16 @@ class Override(_Base):
         workspace = self._get_active_workspace()
         return self._transactions.read(lambda s: mlflow_tables.actual_name(s, workspace, name))
 
+    def _numbered(self, name: str, version: Any) -> Any:
+        """Return a version as the number that policies see, where one may govern the model.
+
+        Given as it was written, MLflow before 3.16 has the database read it: MariaDB takes ``1_0``,
+        which is 10 to Python, for 1.
+        """
+        return (
+            mlflow_tables.version_number(version) if self.governance.may_govern(name) else version
+        )
+
     def _write_free(self, name: str, write: Callable[[], T], alias: str = "") -> T:
         """Make a change that no policy is about; guards may think so of letters beyond ASCII."""
         if is_plain(f"{name}{alias}"):

@@ -44,6 +44,7 @@ class TagOverrides(Override):
         if (command := command_of(tag.key)) is not None:
             number = mlflow_tables.version_number(version)
             return self.commands.run(command, name, number, tag.value or "")
+        version = self._numbered(name, version)
 
         self._refuse_near_miss(name, tag.key)
 
@@ -65,6 +66,7 @@ class TagOverrides(Override):
     def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
         """Delete a tag unless it is locked."""
         name = self._named(name)
+        version = self._numbered(name, version)
 
         def write() -> None:
             super(TagOverrides, self).delete_model_version_tag(name, version, key)

@@ -10,7 +10,7 @@ from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.matching import is_plain
-from mlflow_plugins_pack.approvals.domain.targets import STAGES, Target
+from mlflow_plugins_pack.approvals.domain.targets import ARCHIVED, STAGES, Target
 from mlflow_plugins_pack.approvals.enforcement.change import ABSENT, Absent, ProposedChange
 from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
@@ -25,6 +25,7 @@ class TargetOverrides(Override):
     def set_registered_model_alias(self, name: str, alias: str, version: Any) -> None:
         """Set an alias; a protected one only with approval."""
         name = self._named(name)
+        version = self._numbered(name, version)
         target = Target("alias", alias)
 
         def write() -> None:
@@ -131,10 +132,7 @@ class TargetOverrides(Override):
                 for other in snapshot.holders
                 if archive_existing_versions and other.uid != found.uid
             ]
-            if (
-                others
-                and self.governance.protection(found, Target("stage", "Archived")) is not None
-            ):
+            if others and self.governance.protection(found, ARCHIVED) is not None:
                 text = messages.archives_into_protected(
                     entered=Target("stage", canonical), others=others, name=found.name
                 )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mlflow.store.model_registry import SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT
+from mlflow.store.model_registry import (
+    SEARCH_MODEL_VERSION_MAX_RESULTS_DEFAULT,
+    SEARCH_REGISTERED_MODEL_MAX_RESULTS_DEFAULT,
+)
 from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from sqlalchemy.orm import Session
 
@@ -114,6 +117,7 @@ class ModelOverrides(Override):
     def delete_model_version(self, name: str, version: Any) -> None:
         """Delete a version; not while it holds a protected alias or stage."""
         name = self._named(name, exactly=True)
+        version = self._numbered(name, version)
 
         def write() -> None:
             super(ModelOverrides, self).delete_model_version(name, version)
@@ -232,8 +236,27 @@ class ModelOverrides(Override):
 
         return self._transactions.write(work)
 
+    def get_registered_model(self, name: str) -> Any:
+        """Return a model as stock, without approvals that the ledger does not back."""
+        found = super().get_registered_model(name)
+        self._drop_false_approvals(found.latest_versions)
+        return found
+
+    def search_registered_models(
+        self,
+        filter_string: Any = None,
+        max_results: Any = SEARCH_REGISTERED_MODEL_MAX_RESULTS_DEFAULT,
+        order_by: Any = None,
+        page_token: Any = None,
+    ) -> Any:
+        """Search as stock, under the same terms."""
+        found = super().search_registered_models(filter_string, max_results, order_by, page_token)
+        self._drop_false_approvals(version for model in found for version in model.latest_versions)
+        return found
+
     def get_model_version(self, name: str, version: Any) -> Any:
         """Return a version; to consumers that get approved ones only, none but these."""
+        version = self._numbered(name, version)
         self._refuse_unapproved(name, version)
         found = super().get_model_version(name, version)
         self._drop_false_approvals([found])
@@ -253,6 +276,7 @@ class ModelOverrides(Override):
 
     def get_model_version_download_uri(self, name: str, version: Any) -> Any:
         """Return where a version's files are, under the same terms."""
+        version = self._numbered(name, version)
         self._refuse_unapproved(name, version)
         return super().get_model_version_download_uri(name, version)
 

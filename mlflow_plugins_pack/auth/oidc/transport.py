@@ -94,7 +94,6 @@ class Transport:
                 url,
                 data=form,
                 headers={"Accept": "application/json", **headers},
-                auth=_no_netrc,
                 allow_redirects=False,
                 timeout=self.timeout_seconds,
                 stream=True,
@@ -171,8 +170,3 @@ def _explain(exc: Exception) -> str:
     if isinstance(exc, requests.ConnectionError):
         return "cannot be reached"
     return f"could not be asked ({type(exc).__name__}: {redact(str(exc), 120)})"
-
-
-def _no_netrc(request: Any) -> Any:
-    """Sign nothing: with any `auth` given, `requests` leaves ~/.netrc alone."""
-    return request

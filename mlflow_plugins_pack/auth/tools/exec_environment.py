@@ -19,6 +19,8 @@ _OTLP = "OTEL_EXPORTER_OTLP_"
 _SIGNALS = ("TRACES_", "METRICS_", "LOGS_")
 _ADDRESSES = ("MLFLOW_REGISTRY_URI", "MLFLOW_DEPLOYMENTS_TARGET", "MLFLOW_GATEWAY_URI")
 """Variables, next to MLFLOW_TRACKING_URI, that choose a server for stock clients."""
+_INSECURE = "MLFLOW_TRACKING_INSECURE_TLS"
+_TRUSTED = "MLFLOW_TRACKING_SERVER_CERT_PATH"
 _STOCK = ("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
@@ -39,12 +41,13 @@ def child_environment(
 
     Raises:
         UnnamedHostError: If a variable names a server that the profile does not name.
-        AuthConfigError: If stock clients cannot sign in as the profile does, or a proxy would
-            read the credential.
+        AuthConfigError: If stock clients cannot sign in as the profile does, a proxy would read
+            the credential, or they would send it to a server of any certificate.
     """
     environment = {key: value for key, value in before.items() if key not in _STOCK}
     environment.setdefault("MLFLOW_TRACKING_URI", profile.hosts[0])
     _check_addresses(name, profile, environment)
+    _give_certificates(name, profile, environment)
     values = {header.lower(): value.reveal() for header, value in headers}
     kind, _, text = values.get("authorization", "").partition(" ")
     if len(values) != 1 or kind not in ("Bearer", "Basic"):
@@ -84,6 +87,22 @@ def _check_addresses(name: str, profile: Profile, environment: Mapping[str, str]
                 f"that server."
             )
         _check_proxy(name, uri, environment)
+
+
+def _give_certificates(name: str, profile: Profile, environment: dict[str, str]) -> None:
+    """Have the child check servers by the certificates that the profile trusts."""
+    if (ca := profile.tls.ca) is None:
+        return
+    if environment.get(_INSECURE, "").lower() in ("true", "1"):
+        rival = f"{_INSECURE} turns off the check of the server's certificate"
+    elif environment.setdefault(_TRUSTED, ca) != ca:
+        rival = f"{_TRUSTED} names other certificates to trust"
+    else:
+        return
+    raise AuthConfigError(
+        f"{rival}, and profile {name!r} asks for it with tls.ca: the child might give the "
+        "credential to another server. Nothing was started. Unset the variable."
+    )
 
 
 def _check_proxy(name: str, uri: str, environment: Mapping[str, str]) -> None:

@@ -146,7 +146,7 @@ def _post(url: str, body: bytes) -> None:
     """
     import requests
 
-    from mlflow_plugins_pack.http_deadline import Watch, WatchedAdapter, within
+    from mlflow_plugins_pack.http_deadline import Watch, watched_session, within
     from mlflow_plugins_pack.web_urls import check_secure_url
 
     if not url.startswith(("http://", "https://")):
@@ -156,9 +156,7 @@ def _post(url: str, body: bytes) -> None:
         check_secure_url(without_secrets(url))
     headers["Content-Type"] = "application/json"
     watch = Watch()
-    with requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, WatchedAdapter(watch))
+    with watched_session(watch) as session:
 
         def send() -> requests.Response:
             # A redirect would take the credentials, and an event, somewhere else. The answer's

@@ -75,6 +75,27 @@ def test_other_places_are_pinned(place: str) -> None:
     assert location.reason_not_pinned(place) is None
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["a?b", "d?q/w", "w?", " w", "w#x", "Data:1", "w%7Ex", "a\tb", "x/x", "e/x/x", "a\\b"],
+)
+def test_a_file_that_clients_load_otherwise_is_found(name: str) -> None:
+    assert location.loaded_otherwise(["MLmodel", "w", name]) == name
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["MLmodel", "data/model.pkl", "w;p=1", "w+x", "w&x", "café ü/ß", "x=1", ".hidden", "w..x"],
+        ["x/x", "x/y"],  # not alone
+        ["x/x/y"],  # a folder
+        ["x"],
+    ],
+)
+def test_other_files_are_loaded_as_they_are(names: list[str]) -> None:
+    assert location.loaded_otherwise(names) is None
+
+
 @pytest.fixture
 def tracking(tmp_path: Path) -> Iterator[MlflowClient]:
     before = mlflow.get_tracking_uri()

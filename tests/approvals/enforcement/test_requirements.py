@@ -335,6 +335,62 @@ def test_a_clock_that_went_back_makes_no_rollback_last_for_ever(bench: ClockBenc
     assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(two))
 
 
+@pytest.mark.parametrize("way", ["by approval", "by break-glass"])
+def test_what_was_taken_away_is_not_a_rollback_target(bench: ClockBench, way: str) -> None:
+    """By people's decision, unlike a version that another replaced."""
+    ask(bench, "rollback: {approvals: 0, within: 30d}", "break_glass: {group: risk}")
+    one = bench.version()
+    promote(bench, one)
+    bench.now += 1
+    if way == "by break-glass":
+        bench.say("dave", "break_glass.demote", one, "prod: it burns")
+    else:
+
+        def unset() -> None:
+            with signed_in("erin"):
+                bench.store.delete_registered_model_alias("gov-a", "prod")
+
+        refused(errors.ApprovalRequiredError, unset)
+        bench.say("bob", "approve", one)
+        unset()
+    assert bench.holder() is None
+    bench.now += 1
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, lambda: bench.set_alias(one))
+
+
+def test_approval_to_be_archived_is_none_to_be_used(bench: ClockBench) -> None:
+    """Nor is a version that left its stage by it a rollback target, or approved for consumers."""
+    bench.edit("stages: [Production]", "stages: [Production, Archived]")
+    ask(
+        bench,
+        "rollback: {approvals: 0, within: 30d}",
+        'consume: {principals: ["svc-web"], require: approved}',
+    )
+    one, two = bench.version(), bench.version()
+
+    def move(version: int, stage: str) -> None:
+        bench.now += 1
+        bench.say("erin", "request", version, f"stage:{stage}: please")
+        bench.say("bob", "approve", version, f"stage:{stage}: fine")
+        with signed_in("erin"):
+            bench.store.transition_model_version_stage("gov-a", version, stage, False)
+
+    def refused_to_consumers(version: int) -> None:
+        with signed_in("svc-web"), pytest.raises(errors.ApprovalRequiredError):
+            bench.store.get_model_version("gov-a", version)
+
+    move(two, "Archived")
+    refused_to_consumers(two)
+    move(one, "Production")
+    with signed_in("svc-web"):
+        assert bench.store.get_model_version("gov-a", one).version == one
+    move(one, "Archived")
+    refused_to_consumers(one)
+    bench.now += 1
+    with signed_in("erin"), pytest.raises(errors.ApprovalRequiredError, match="0 of 1"):
+        bench.store.transition_model_version_stage("gov-a", one, "Production", False)
+
+
 def test_a_rollback_may_need_somebody(bench: ClockBench) -> None:
     bench.edit("count: 1", "count: 2")
     bench.edit("count: 2}]", "count: 2}]\n    rollback: {approvals: 1, within: 30d}")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.profiles.fields import Tls
 from mlflow_plugins_pack.auth.profiles.models import EnvProfile
 from mlflow_plugins_pack.auth.tools.exec_environment import child_environment
 from mlflow_plugins_pack.errors import AuthConfigError, UnnamedHostError
@@ -104,9 +105,11 @@ def test_a_tracking_uri_elsewhere_is_refused(profile: Recorder, evil: Recorder) 
     assert below["MLFLOW_TRACKING_URI"] == f"{profile.url}/below"
 
 
-def in_child(**before: str) -> dict[str, str]:
+def in_child(tls: Tls | None = None, **before: str) -> dict[str, str]:
     """Return the environment of a child of the profile ``works`` at a loopback address."""
     profile = EnvProfile(hosts=["http://127.0.0.1:5000"], source="env", env="TOKEN")
+    if tls is not None:
+        profile = profile.model_copy(update={"tls": tls})
     headers = (("Authorization", Secret(f"Bearer {SECRET}")),)
     return child_environment("works", profile, headers, before)
 
@@ -150,6 +153,20 @@ def test_a_proxy_that_would_read_the_credential_is_refused(variable: str) -> Non
         in_child(**{variable: "http://proxy:3128", "No_Proxy": "127.0.0.1"})
     child = in_child(**{variable: "http://proxy:3128", "NO_PROXY": "127.0.0.1"})
     assert child["MLFLOW_TRACKING_TOKEN"] == SECRET
+
+
+def test_the_child_checks_servers_as_the_profile_does() -> None:
+    """Else it would give the credential to a server of any certificate."""
+    tls = Tls(ca="/etc/ca.pem")
+    assert in_child(tls)["MLFLOW_TRACKING_SERVER_CERT_PATH"] == "/etc/ca.pem"
+    assert "MLFLOW_TRACKING_SERVER_CERT_PATH" not in in_child()
+    for rival in (
+        {"MLFLOW_TRACKING_INSECURE_TLS": "True"},
+        {"MLFLOW_TRACKING_SERVER_CERT_PATH": "/tmp/ca.pem"},
+    ):
+        with pytest.raises(AuthConfigError, match=next(iter(rival))):
+            in_child(tls, **rival)
+        assert in_child(**rival)["MLFLOW_TRACKING_TOKEN"] == SECRET
 
 
 def test_a_collector_gets_the_token_only_where_the_profile_names_it(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -91,6 +92,29 @@ def test_a_shape_has_no_literals_and_no_comments(secret: str) -> None:
 def test_a_backslash_escapes_a_quote_only_where_it_does() -> None:
     assert shape(r"SELECT 'a\' FROM t -- '", "postgresql").split() == ["SELECT", "''", "FROM", "t"]
     assert shape(r"SELECT 'a\'b' FROM t", "mysql").split() == ["SELECT", "''", "FROM", "t"]
+
+
+def test_dollar_quotes_end_at_their_own_tag() -> None:
+    text = "SELECT $a$ it's $b$ x $a$, v$session$x FROM t WHERE y = $$'$$ AND z = $n$"
+    assert shape(text) == "SELECT '', v$session$x FROM t WHERE y = '' AND z = $n$"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["".join(f"$a{number}$ " for number in range(60_000)), r"'\'" * 60_000, r"e'\'" * 60_000],
+    ids=["dollar quotes", "backslashes", "escapes"],
+)
+def test_quotes_without_an_end_take_linear_time(text: str) -> None:
+    start = time.process_time()
+    for dialect in ("postgresql", "mysql"):
+        shape(f"SELECT {text}", dialect)
+    assert time.process_time() - start < 2
+
+
+def test_tables_of_long_statements_are_not_kept() -> None:
+    before = sql_statements._tables_cached.cache_info().currsize
+    tables_of(f"SELECT {', '.join(f'c{number}' for number in range(1000))} FROM t")
+    assert sql_statements._tables_cached.cache_info().currsize == before
 
 
 def test_statements_that_differ_in_values_have_one_shape() -> None:

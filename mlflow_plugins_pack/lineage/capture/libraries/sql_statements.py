@@ -52,21 +52,27 @@ _SYSTEM_SCHEMAS = frozenset(
 _OPAQUE = frozenset({"CALL", "DO", "EXEC", "EXECUTE"})
 
 _BACKSLASHES = frozenset({"mysql", "mariadb", "bigquery", "databricks", "hive", "snowflake"})
+# Linear: each alternative either fails within a bound or takes what it has looked at, so that a
+# literal without an end takes the rest.
+_ESCAPED, _PLAIN = r"'(?:[^'\\]|''|\\.?)*(?:'|\Z)", r"'(?:[^']|'')*(?:'|\Z)"
 _PATTERN = r"""
     (?P<comment> --[^\n]* | /\*(?:.*?\*/|.*) )
-    | (?P<literal> [eE]'(?:[^'\\]|''|\\.)*' | {text} | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$
-        | %\(\w+\)s | %s | \b\d+(?:\.\d+)?\b )
+    | (?P<literal> [eE]{escaped} | {text} | %\(\w{1,256}\)s | %s | \b\d+(?:\.\d+)?\b )
     | (?P<name> "(?:[^"]|"")*" | `[^`]*` | \[[^\]\n']{0,256}\] )
+    | (?P<dollar> (?<!\w)\$\w{0,64}\$ )
 """
 _PATTERNS = {
     escapes: re.compile(
-        _PATTERN.replace("{text}", r"'(?:[^'\\]|''|\\.)*'" if escapes else r"'(?:[^']|'')*'"),
+        _PATTERN.replace("{escaped}", _ESCAPED).replace("{text}", _ESCAPED if escapes else _PLAIN),
         re.VERBOSE | re.DOTALL,
     )
     for escapes in (False, True)
 }
+_DOLLARS = re.compile(r"(?=(\$\w{0,64}\$))")
 _LONGEST = 200_000
 """Characters of a statement's shape: to parse more would take seconds and much memory."""
+_LONGEST_CACHED = 4_000
+"""Characters of a shape whose tables are kept: 2,000 of them take some 8 MB."""
 _LIST = re.compile(r"''(?:\s*,\s*'')+")
 _REPLACED = {"comment": " ", "literal": "''"}
 
@@ -79,8 +85,16 @@ def shape(statement: str, dialect: str = "") -> str:
         dialect: SQLAlchemy's name of the database: in some, a backslash escapes a quote.
     """
     tokens = _PATTERNS[dialect in _BACKSLASHES]
-    text = tokens.sub(lambda match: _REPLACED.get(match.lastgroup or "", match[0]), statement)
-    return _LIST.sub("''", text)
+    # Where each tag of dollar quotes stands last: without a look ahead for those that never end.
+    ends = {match[1]: match.start() for match in _DOLLARS.finditer(statement)}
+    parts, at = [], 0
+    while (match := tokens.search(statement, at)) is not None:
+        parts.append(statement[at : match.start()])
+        kind, text, at = match.lastgroup or "", match[0], match.end()
+        if kind == "dollar" and ends[text] >= at:
+            kind, at = "literal", statement.index(text, at) + len(text)
+        parts.append(_REPLACED.get(kind, text))
+    return _LIST.sub("''", "".join([*parts, statement[at:]]))
 
 
 def events_of(event: Event) -> Iterator[Event]:
@@ -118,7 +132,6 @@ def _uri(database_uri: str, table: Table) -> str:
     return f"{place}/{'.'.join(part for part in (database, schema, said[2]) if part)}"
 
 
-@functools.lru_cache(maxsize=2_000)
 def tables_of(statement: str, dialect: str = "") -> Tables:
     """Return the tables that a statement reads and writes, system tables left out.
 
@@ -126,6 +139,16 @@ def tables_of(statement: str, dialect: str = "") -> Tables:
         statement: A statement's `shape`.
         dialect: SQLAlchemy's name of the database, such as ``postgresql``.
     """
+    find = _tables_cached if len(statement) <= _LONGEST_CACHED else _tables_of
+    return find(statement, dialect)
+
+
+@functools.lru_cache(maxsize=2_000)
+def _tables_cached(statement: str, dialect: str) -> Tables:
+    return _tables_of(statement, dialect)
+
+
+def _tables_of(statement: str, dialect: str) -> Tables:
     try:
         found = _parsed(statement, dialect)
     except Exception:  # noqa: BLE001  # SQL that the parser does not know
