@@ -88,10 +88,14 @@ class _ResponseCheck:
 
     def __call__(self, response: requests.Response, *args: Any, **kwargs: Any) -> requests.Response:
         request = response.request
-        if not self._is_signed_in(request):
+        is_signed_in = self._is_signed_in(request)
+        if not is_signed_in and not self._is_ours(request.url):
             return response  # a redirect led outside the profile; nothing of ours is on it
-        if response.status_code == requests.codes.unauthorized and not self._retried:
+        is_refused = response.status_code == requests.codes.unauthorized
+        if is_refused and is_signed_in and not self._retried:
             response = self._retry(response, kwargs)
+        # `requests` drops Authorization between two hosts of the profile, but neither the body nor
+        # the certificate of mutual TLS: the second host's redirects are checked all the same.
         if response.is_redirect:
             self._guard_redirect(response, request)
         elif _is_sign_in_page(response):

@@ -159,6 +159,24 @@ def test_an_upload_is_not_replayed_elsewhere(
     assert evil.seen == []
 
 
+def test_nor_by_way_of_another_host_of_the_profile(
+    named: Recorder, evil: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where `requests` has dropped Authorization, and sends the body on."""
+    monkeypatch.setenv("TOKEN", SECRET)
+    with recording() as second:
+        profiles(
+            f'[profile.prod]\nhosts = ["{named.url}", "{second.url}"]\nsource = "env"\n'
+            'env = "TOKEN"\n'
+        )
+        named.rule = redirect_to(f"{second.url}/next", 307)
+        second.rule = redirect_to(f"{evil.url}/stolen", 307)
+        with pytest.raises(MlflowException, match="does not name"):
+            http_request(MlflowHostCreds(named.url), ARTIFACT, "PUT", data=b"private bytes")
+    assert [seen.body for seen in second.seen] == [b"private bytes"]
+    assert evil.seen == []
+
+
 @pytest.mark.parametrize(
     "look_alike",
     [
