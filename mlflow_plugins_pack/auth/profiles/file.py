@@ -52,10 +52,19 @@ class Profiles:
     scopes: tuple[tuple[Scope, str], ...]
 
     def find(self, url: WebUrl | None) -> str | None:
-        """Return the name of the profile whose scope covers the URL, if any."""
+        """Return the name of the profile whose scope covers the URL, if any.
+
+        A URL that could also be read as one of a deeper scope, whose server may be another's, is
+        covered by none.
+        """
         if url is None:
             return None
-        return next((name for scope, name in self.scopes if scope.covers(url)), None)
+        for scope, name in self.scopes:
+            if scope.covers(url):
+                return name
+            if scope.prefix and scope.might_cover(url):
+                return None
+        return None
 
 
 FileMark = tuple[int, ...]

@@ -6,6 +6,7 @@ outcome is a request without credentials.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote
@@ -50,6 +51,10 @@ class Scope:
     def covers(self, url: WebUrl) -> bool:
         """Return whether the URL has this origin and is under the prefix."""
         return self.origin == url.origin and stays_under(url.path, self.prefix)
+
+    def might_cover(self, url: WebUrl) -> bool:
+        """Return whether some server or proxy could take the URL for one that is covered."""
+        return self.origin == url.origin and _may_be_under(url.path, self.prefix)
 
 
 def parse_scope(text: str) -> Scope:
@@ -105,6 +110,20 @@ def stays_under(path: str, prefix: tuple[str, ...]) -> bool:
             return True
         path = decoded
     return False
+
+
+def _may_be_under(path: str, prefix: tuple[str, ...]) -> bool:
+    """Return whether a path is under the prefix at some stage of decoding, resolved or not."""
+    for _ in range(_DECODE_ROUNDS):
+        plain = re.sub("/+", "/", re.sub(r";[^/]*", "", path.replace("\\", "/")))
+        for reading in (plain, posixpath.normpath(plain)):
+            if tuple(reading.strip("/").split("/")[: len(prefix)]) == prefix:
+                return True
+        decoded = unquote(path, errors="replace")
+        if decoded == path:
+            return False
+        path = decoded
+    return True
 
 
 def _resolves_under(path: str, prefix: tuple[str, ...]) -> bool:

@@ -241,6 +241,35 @@ def test_the_deepest_prefix_wins(profiles: Profiles) -> None:
     assert found(manager, "https://h.example/a") == "all"
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/%74eam/x",
+        "/team%2fx",
+        "/team%252fx",
+        "//team/x",
+        "/x//..//team",
+        "/team%5cx",
+        "/team;x/y",
+        "/;/team",
+        "/x/..;a/team",
+        "/team/../x",
+        "/%2e/team/x",
+    ],
+)
+def test_a_path_that_may_be_another_profiles_gets_no_credential(
+    profiles: Profiles, path: str
+) -> None:
+    """Some servers and proxies take it for ``/team``, where another party may listen."""
+    profiles(
+        '[profile.all]\nhosts = ["https://h.example"]\nsource = "env"\nenv = "T"\n'
+        '[profile.team]\nhosts = ["https://h.example/team"]\nsource = "env"\nenv = "U"\n'
+    )
+    manager = Manager()
+    assert found(manager, f"https://h.example{path}") is None
+    assert found(manager, "https://h.example/teams/x%20y") == "all"
+
+
 def test_a_changed_file_is_in_force_at_once_and_a_broken_one_too(profiles: Profiles) -> None:
     path = profiles(f'[profile.p]\n{HOST}source = "env"\nenv = "T"\n')
     manager = Manager()
