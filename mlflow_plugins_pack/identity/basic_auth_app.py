@@ -48,27 +48,41 @@ def authenticate_request() -> Any:
         return _unauthorized(f"{exc}.", error="invalid_token")
     if caller is None:
         return auth.authenticate_request_basic_auth()
-    if not _is_known(auth.store, caller):
-        return _unauthorized(
-            f"The token of {caller.user!r} is valid, but this user does not exist here. An admin "
-            f"must create one, or set MLFLOW_PACK_JWT_CREATE_USERS=true on the server."
-        )
-    if _is_foreign_admin(auth.store, caller.user):
-        _logger.warning("A token names %r, an admin of this server; it was refused.", caller.user)
-        return _unauthorized(
-            f"{caller.user!r} is an admin of this server, and a token does not sign in as an admin "
-            f"whom the operator has not named. Rename the user at the provider, or list the name "
-            f"in MLFLOW_PACK_JWT_ADMINS on the server."
-        )
+    if (refusal := refusal_of(auth.store, caller)) is not None:
+        return _unauthorized(refusal)
     return Authorization("bearer", {"username": caller.user})
 
 
-def _is_foreign_admin(store: Any, user: str) -> bool:
-    """Return whether a token must not sign in as this user.
+def refusal_of(store: Any, caller: Caller) -> str | None:
+    """Return why the bearer of a valid token does not get in; None: they do.
 
-    The provider gives out names: a user who is called ``admin`` there is not MLflow's.
+    Args:
+        store: The basic-auth app's store of users.
+        caller: Whom the token names.
     """
-    return bool(store.get_user(user).is_admin) and user not in config.JWT_ADMINS.get()
+    name = caller.user
+    if not _is_known(store, caller):
+        return (
+            f"The token of {name!r} is valid, but this user does not exist here. An admin "
+            f"must create one, or set MLFLOW_PACK_JWT_CREATE_USERS=true on the server."
+        )
+    found = store.get_user(name)
+    if found.username != name:
+        # MySQL finds users by other spellings of their names, which may be others' at the provider.
+        _logger.warning("A token names %r, which is not how %r is spelt.", name, found.username)
+        return (
+            f"The token of {name!r} is valid, but the user here is spelt in another way. Rename "
+            f"one of the two."
+        )
+    if found.is_admin and name not in config.JWT_ADMINS.get():
+        # The provider gives out names: a user who is called ``admin`` there is not MLflow's.
+        _logger.warning("A token names %r, an admin of this server; it was refused.", name)
+        return (
+            f"{name!r} is an admin of this server, and a token does not sign in as an admin "
+            f"whom the operator has not named. Rename the user at the provider, or list the name "
+            f"in MLFLOW_PACK_JWT_ADMINS on the server."
+        )
+    return None
 
 
 def _is_known(store: Any, caller: Caller) -> bool:
