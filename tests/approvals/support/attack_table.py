@@ -198,10 +198,12 @@ ATTEMPTS = {
         {"rest": ANY_INTERFACE},
     ),
     32: Attempt(
-        "roll back to what was never approved: by an unreviewed break-glass, by a clock set back",
+        "roll back to what was never approved, or was taken away again by a decision",
         {
             "direct": "test_requirements::test_an_unreviewed_break_glass_is_not_a_rollback_target "
-            "test_requirements::test_a_clock_that_went_back_makes_no_rollback_last_for_ever",
+            "test_requirements::test_a_clock_that_went_back_makes_no_rollback_last_for_ever "
+            "test_requirements::test_what_was_taken_away_is_not_a_rollback_target "
+            "test_requirements::test_approval_to_be_archived_is_none_to_be_used",
         },
         {"rest": ANY_INTERFACE},
     ),
@@ -216,9 +218,11 @@ ATTEMPTS = {
     34: Attempt(
         "have other files loaded than those approved, by a source that can lead elsewhere",
         {
+            "REST": "test_server::test_a_file_that_clients_load_otherwise_is_not_approvable",
             "direct": "test_location::test_a_place_that_can_lead_elsewhere_is_not_approvable "
             "test_location::test_a_run_as_source_is_refused_before_anyone_votes "
-            "test_location::test_a_download_is_digested_with_what_the_client_lays_over_it",
+            "test_location::test_a_download_is_digested_with_what_the_client_lays_over_it "
+            "test_location::test_a_file_that_clients_load_otherwise_is_found",
         },
         {"prompts": "a prompt has no files"},
     ),
