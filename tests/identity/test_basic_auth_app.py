@@ -24,7 +24,7 @@ class LenientStore:
 
 @pytest.mark.parametrize("name", ["BOB", "bób", "\uff42ob"])
 def test_a_look_alike_of_a_name_is_another_user(name: str) -> None:
-    """Who is called so at the provider would get the permissions of the other."""
+    """The provider may let anyone be called so: they would get the permissions of the other."""
     said = basic_auth_app.refusal_of(LenientStore(), Caller(name))
     assert said is not None
     assert "spelt in another way" in said

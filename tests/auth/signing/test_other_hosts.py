@@ -162,7 +162,7 @@ def test_an_upload_is_not_replayed_elsewhere(
 def test_nor_by_way_of_another_host_of_the_profile(
     named: Recorder, evil: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where `requests` has dropped Authorization, and sends the body on."""
+    """`requests` drops Authorization between the two, and sends the body on."""
     monkeypatch.setenv("TOKEN", SECRET)
     with recording() as second:
         profiles(
