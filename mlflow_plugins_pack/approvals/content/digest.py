@@ -11,7 +11,7 @@ import contextlib
 import functools
 import hashlib
 import tempfile
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -158,16 +158,16 @@ class Files:
         with _saying_why(self.version, self._location):
             if self._has_digest:
                 found: str = self._repository.content_digest(self._path)
-                self._check_names(list_files(self._repository, self._path))
+                self._check_names(lambda: list_files(self._repository, self._path))
                 return found
             if self._few is not None:
                 files = hash_folder(self._few, progress)
             else:
                 files = hash_files(self._repository, self._path, progress)
-            self._check_names([name for name, *_ in files])
+            self._check_names(lambda: [name for name, *_ in files])
             return digest_files(files)
 
-    def _check_names(self, names: Collection[str]) -> None:
+    def _check_names(self, names: Callable[[], Collection[str]]) -> None:
         """Check that consumers load every file as it was read here.
 
         Raises:
@@ -175,7 +175,7 @@ class Files:
         """
         if urlparse(self._location).scheme not in locations.PROXIED:
             return
-        if (odd := locations.loaded_otherwise(names)) is not None:
+        if (odd := locations.loaded_otherwise(names())) is not None:
             raise SourceNotPinnedError(
                 messages.loaded_otherwise(
                     name=self.version.name, version=self.version.version, file=odd
