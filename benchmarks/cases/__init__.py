@@ -13,6 +13,7 @@ from benchmarks.cases import (
     lineage_scripts,
     lineage_search,
     request,
+    review_pages,
 )
 
 CASES = (
@@ -30,4 +31,5 @@ SURVEYS = (
     lineage_coverage.SURVEY,
     lineage_search.SURVEY,
     lineage_scale.SURVEY,
+    review_pages.SURVEY,
 )

@@ -6,7 +6,6 @@ with lineage has; they are inserted directly, since logging ten thousand runs ta
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 import time
 import uuid
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.frame import Options, Survey
+from benchmarks.lineage_rows import entry
 
 RUNS = 10_000
 EXPERIMENTS = 20
@@ -68,8 +68,8 @@ def fill(database: str, runs: int) -> list[str]:
                 "artifact_uri": f"file:///nowhere/{experiment}/{run_id}",
             }
         )
-        inputs = tuple(_entry("train", (index * 7 + k * 131) % FILES) for k in range(INPUTS))
-        graph = Graph(inputs=inputs, outputs=(_entry("scores", 1_000_000 + index),))
+        inputs = tuple(entry("train", (index * 7 + k * 131) % FILES) for k in range(INPUTS))
+        graph = Graph(inputs=inputs, outputs=(entry("scores", 1_000_000 + index),))
         for key, value in to_tags(graph).items():
             rows["tags"].append({"key": key, "value": value, "run_uuid": run_id})
         for made in datasets(graph):
@@ -111,18 +111,6 @@ def fill(database: str, runs: int) -> list[str]:
     return ids
 
 
-def _entry(folder: str, number: int) -> Any:
-    from mlflow_plugins_pack.lineage.document.graph import FULL, Entry
-
-    return Entry(
-        f"file:///data/{folder}/part-{number % 90}/rows-{number:07}.parquet",
-        digest=f"sha256:{hashlib.sha256(str(number).encode()).hexdigest()}",
-        size=number,
-        modified=1_700_000_000,
-        coverage=FULL,
-    )
-
-
 def _run(options: Options, _only: str) -> str:
     import mlflow
 
@@ -148,7 +136,7 @@ def _run(options: Options, _only: str) -> str:
         ) as server:
             uri = server.url
             mlflow.MlflowClient(uri).search_experiments()
-            one, rare = _entry("train", 7), _entry("scores", 1_000_000)
+            one, rare = entry("train", 7), entry("scores", 1_000_000)
 
             def count(rows: Any) -> str:
                 return rows.summary

@@ -51,7 +51,7 @@ def page_of(
         looked_at += len(batch)
         is_more = len(batch) == size
         before = batch[-1]["seq"] if batch else before
-        entries += [entry for entry in batch if _may_see(review, visitor, entry)]
+        entries += _visible(review, visitor, batch)
     return entries, before if is_more else None
 
 
@@ -72,10 +72,14 @@ def _entries(
     return found[::-1]
 
 
-def _may_see(review: Review, visitor: Visitor, entry: dict[str, Any]) -> bool:
+def _visible(
+    review: Review, visitor: Visitor, entries: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
     if visitor.is_admin:
-        return True
-    return entry["name"] is not None and review.may_read(visitor, entry["name"])
+        return entries
+    named = {entry["name"] for entry in entries if entry["name"] is not None}
+    readable = review.readable(visitor, named)
+    return [entry for entry in entries if entry["name"] in readable]
 
 
 def verification(review: Review, visitor: Visitor) -> Verification:

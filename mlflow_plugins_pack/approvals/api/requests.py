@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from mlflow_plugins_pack.approvals.api import actions
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf, json_only
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
-from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, page_of
+from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, RequestLists
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
@@ -146,14 +146,16 @@ def list_requests(
     text: Annotated[str, Query(max_length=256)] = "",
     target: Annotated[str, Query(max_length=210)] = "",
     model: Annotated[str, Query(max_length=256)] = "",
+    version: Annotated[int, Query(ge=0, le=999_999_999)] = 0,
     sort: Sort = "newest",
     page_token: Annotated[str, Query(pattern=r"^[0-9]{0,9}$")] = "",
     page_size: Annotated[int, Query(ge=1, le=200)] = PAGE_SIZE,
 ) -> RequestPage:
     """List the requests on models that the caller may read."""
     key = _target(target).key if target else ""
-    filters = Filters(text, key, model, sort)
-    page = page_of(review, visitor, view, filters, int(page_token or 0), page_size)
+    filters = Filters(text, key, model, version, sort)
+    lists = RequestLists(review, visitor)
+    page = lists.page(view, filters, int(page_token or 0), page_size)
     return RequestPage(
         requests=[RequestRow(**_row(row)) for row in page.rows],
         next_page_token="" if page.next_offset is None else str(page.next_offset),

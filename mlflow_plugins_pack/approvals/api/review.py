@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import quote
 
 from cachetools import TTLCache
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST, ErrorCode
+from mlflow.protos.databricks_pb2 import (
+    INVALID_PARAMETER_VALUE,
+    PERMISSION_DENIED,
+    RESOURCE_DOES_NOT_EXIST,
+    ErrorCode,
+)
 from mlflow.utils.workspace_context import WorkspaceContext
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
@@ -24,6 +31,7 @@ from mlflow_plugins_pack.approvals.api.visitors import (
     Visitors,
 )
 from mlflow_plugins_pack.approvals.commands.runner import Command
+from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.reports import request_lists
@@ -34,6 +42,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SLOW_SECONDS = 30.0
+_WORTH_A_SEARCH = 3
+"""From so many names on, one search is less work than a question for each."""
+_UNQUOTABLE = re.compile(r"['\"\\\x00-\x1f]")
+_LONGEST_LIST = 3000
+"""Characters of names in one search; some servers read lines of 4,094."""
 _DENIED = frozenset({PERMISSION_DENIED, RESOURCE_DOES_NOT_EXIST})
 
 
@@ -144,6 +157,46 @@ class Review:
                 self._readable[key] = found
         return found
 
+    def readable(self, visitor: Visitor, names: Iterable[str]) -> set[str]:
+        """Return those of some models and prompts that MLflow lets the visitor read.
+
+        Raises:
+            MlflowException: If the server cannot say.
+        """
+        wanted = set(names)
+        with self._lock:
+            known = {n: self._readable.get((visitor.key, n)) for n in wanted}
+        unknown = {name for name, found in known.items() if found is None}
+        alone = {name for name in unknown if _UNQUOTABLE.search(name)}
+        if len(unknown - alone) < _WORTH_A_SEARCH:
+            alone = unknown
+        found = {name for name, may in known.items() if may}
+        found |= {name for name in alone if self.may_read(visitor, name)}
+        for some in _in_parts(sorted(unknown - alone)):
+            try:
+                found |= self._search(visitor, some)
+            except MlflowException as exc:
+                if ErrorCode.Value(exc.error_code) != INVALID_PARAMETER_VALUE:
+                    raise
+                # Older versions of MLflow know no IN for names.
+                found |= {name for name in some if self.may_read(visitor, name)}
+        return found
+
+    def _search(self, visitor: Visitor, names: Sequence[str]) -> set[str]:
+        """Return those of some names that MLflow's search lists for the visitor."""
+        listed = ", ".join(f"'{name}'" for name in names)
+        found: set[str] = set()
+        for kind in ("", f" AND tags.`{PROMPT_FLAG_TAG}` = 'true'"):  # else prompts are left out
+            params = {"filter": f"name IN ({listed}){kind}", "max_results": len(names)}
+            answer = self.server.call(
+                "GET", "registered-models/search", visitor.credentials, params=params
+            )
+            found |= {str(model["name"]) for model in answer.get("registered_models", ())}
+        found &= set(names)  # MySQL finds look-alikes too
+        with self._lock:
+            self._readable.update({(visitor.key, name): True for name in found})
+        return found
+
     def require_read(self, visitor: Visitor, name: str) -> None:
         """Refuse what the visitor may not read, in the words of what does not exist.
 
@@ -192,6 +245,21 @@ class Review:
         """
         require_user(visitor)
         return self.server.call(method, path, visitor.credentials, json=body)
+
+
+def _in_parts(names: Iterable[str]) -> Iterator[list[str]]:
+    """Yield lists of names that fit into one address each."""
+    part: list[str] = []
+    length = 0
+    for name in names:
+        size = len(quote(f"'{name}', "))
+        if part and length + size > _LONGEST_LIST:
+            yield part
+            part, length = [], 0
+        part.append(name)
+        length += size
+    if part:
+        yield part
 
 
 def require_user(visitor: Visitor) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -15,10 +15,10 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database.tables import comments, decisions, requests
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, State, Tally, due_state, tally
-from mlflow_plugins_pack.approvals.domain.targets import Target
+from mlflow_plugins_pack.approvals.domain.targets import parse_target
 from mlflow_plugins_pack.approvals.ledger.requests import Decision, Request, to_request
 from mlflow_plugins_pack.approvals.policy import eligibility
-from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
+from mlflow_plugins_pack.approvals.policy.models import Policy
 
 View = Literal["waiting", "mine", "open", "history"]
 Sort = Literal["newest", "oldest", "model"]
@@ -49,12 +49,14 @@ class Filters:
         text: Part of the name of the model or of the requester.
         target: The key of a target, such as ``alias:prod``.
         model: The exact name of a model.
+        version: The number of a version; 0: any.
         sort: The order.
     """
 
     text: str = ""
     target: str = ""
     model: str = ""
+    version: int = 0
     sort: Sort = "newest"
 
 
@@ -63,6 +65,9 @@ _ORDER: Mapping[str, Sequence[Any]] = {
     "oldest": (requests.c.updated_at, requests.c.id),
     "model": (requests.c.name, requests.c.version.desc(), requests.c.id),
 }
+# What tells whose turn it is. Whole rows of 10,000 requests take three times as long to read.
+_IN_BRIEF = ("id", "workspace", "name", "version", "target", "action", "requester", "creator")
+_BRIEF = sa.select(*(requests.c[name] for name in (*_IN_BRIEF, "run_user", "updated_at")))
 
 
 def find(session: Session, request_id: str) -> Request | None:
@@ -74,7 +79,7 @@ def find(session: Session, request_id: str) -> Request | None:
 def listed(
     session: Session,
     policy: Policy,
-    view: View,
+    view: Literal["mine", "open", "history"],
     *,
     workspace: str,
     user: str | None,
@@ -96,45 +101,93 @@ def listed(
         offset: How many requests to leave out at its beginning.
         limit: At most so many.
     """
-    query = sa.select(requests).where(*_conditions(view, workspace, user, filters))
-    query = query.order_by(*_ORDER[filters.sort])
-    if view != "waiting":  # whose turn it is, only the policy can say
-        query = query.offset(offset).limit(limit)
+    where = [*_conditions(view, workspace, user), *_limits(filters)]
+    query = sa.select(requests).where(*where).order_by(*_ORDER[filters.sort])
+    return _read(session, policy, query.offset(offset).limit(limit), user, now_ms)
+
+
+def with_ids(
+    session: Session, policy: Policy, ids: Sequence[str], *, user: str | None, now_ms: int
+) -> list[ListedRequest]:
+    """Return a few requests by their ids, in the order of these."""
+    if not ids:
+        return []
+    query = sa.select(requests).where(requests.c.id.in_(ids))
+    found = {row.request.id: row for row in _read(session, policy, query, user, now_ms)}
+    return [found[key] for key in ids if key in found]
+
+
+def _read(
+    session: Session, policy: Policy, query: sa.Select[Any], user: str | None, now_ms: int
+) -> list[ListedRequest]:
     found = [to_request(row._mapping) for row in session.execute(query)]
-    needed = _NeededApprovals(policy)
-    if view == "waiting":
-        found = [request for request in found if needed.is_asked(request, user)]
-        asked = sa.select(requests.c.id).where(*_conditions(view, workspace, user, filters))
-        cast = _votes(session, decisions.c.request_id.in_(asked))
-    else:
-        cast = votes_of(session, [request.id for request in found])
-    rows = [_listed(needed, request, cast.get(request.id, ()), user, now_ms) for request in found]
-    if view == "waiting":
-        rows = [row for row in rows if row.waits_for_viewer][offset : offset + limit]
-    return rows
+    cast = votes_of(session, [request.id for request in found])
+    needs = _Needs(policy, user)
+    return [_listed(needs, request, cast.get(request.id, ()), user, now_ms) for request in found]
 
 
-def counts(
+def waiting(
     session: Session, policy: Policy, *, workspace: str, user: str | None, now_ms: int
-) -> dict[str, int]:
-    """Return how many requests wait for a person's vote, and how many of their own are open."""
-    everything: dict[str, Any] = {"workspace": workspace, "user": user, "now_ms": now_ms}
-    waiting = listed(session, policy, "waiting", filters=Filters(), limit=1_000_000, **everything)
-    mine = sa.select(sa.func.count()).select_from(requests)
-    mine = mine.where(*_conditions("mine", workspace, user, Filters()))
-    return {"waiting": len(waiting), "mine": session.execute(mine).scalar_one()}
+) -> list[Any]:
+    """Return the requests for which a person's approval would count, newest first.
+
+    Only the policy knows whose turn it is, so all open requests are looked at; their rows have the
+    columns that this takes, and those that `chosen` asks.
+    """
+    if user is None:
+        return []
+    where = [*_conditions("open", workspace, user), requests.c.state == State.PENDING.value]
+    where.append(sa.or_(requests.c.expires_at.is_(None), requests.c.expires_at > now_ms))
+    rows = session.execute(_BRIEF.where(*where).order_by(*_ORDER["newest"])).all()
+    needs = _Needs(policy, user)
+    asked = [row for row in rows if needs.of(row).asks_viewer]
+    if not asked:
+        return []
+    approved: dict[str, list[Any]] = defaultdict(list)
+    query = sa.select(decisions.c.request_id, decisions.c.approver, decisions.c.verdict).where(
+        decisions.c.verdict == "approve",
+        decisions.c.request_id.in_(sa.select(requests.c.id).where(*where)),
+    )
+    for vote in session.execute(query):
+        approved[vote.request_id].append(vote)
+    return [row for row in asked if needs.waits(row, approved.get(row.id, ()), user)]
 
 
-def _conditions(view: View, workspace: str, user: str | None, filters: Filters) -> list[Any]:
+def chosen(rows: Iterable[Any], filters: Filters) -> list[Any]:
+    """Return those of `waiting` that filters leave, in their order."""
+    text = filters.text.casefold()
+    found = [
+        row
+        for row in rows
+        if (not text or text in row.name.casefold() or text in row.requester.casefold())
+        and filters.target in ("", row.target)
+        and filters.model in ("", row.name)
+        and filters.version in (0, row.version)
+    ]
+    if filters.sort == "oldest":
+        found.sort(key=lambda row: (row.updated_at, row.id))
+    elif filters.sort == "model":
+        found.sort(key=lambda row: (row.name, -row.version, row.id))
+    return found
+
+
+def count_of_own(session: Session, *, workspace: str, user: str | None) -> int:
+    """Return how many of a person's requests are open."""
+    query = sa.select(sa.func.count()).select_from(requests)
+    return session.execute(query.where(*_conditions("mine", workspace, user))).scalar_one()
+
+
+def _conditions(view: View, workspace: str, user: str | None) -> list[Any]:
     where: list[Any] = [requests.c.workspace == workspace]
-    if view == "history":
-        where.append(requests.c.open_key.is_(None))
-    else:
-        where.append(requests.c.open_key.is_not(None))
-    if view == "waiting":
-        where.append(requests.c.state == State.PENDING.value)
+    is_closed = view == "history"
+    where.append(requests.c.open_key.is_(None) if is_closed else requests.c.open_key.is_not(None))
     if view == "mine":
         where.append(requests.c.requester == (user or ""))
+    return where
+
+
+def _limits(filters: Filters) -> list[Any]:
+    where: list[Any] = []
     if filters.text:
         where.append(
             sa.or_(
@@ -146,16 +199,16 @@ def _conditions(view: View, workspace: str, user: str | None, filters: Filters) 
         where.append(requests.c.target == filters.target)
     if filters.model:
         where.append(requests.c.name == filters.model)
+    if filters.version:
+        where.append(requests.c.version == filters.version)
     return where
 
 
 def votes_of(session: Session, ids: Sequence[str]) -> dict[str, list[Decision]]:
     """Return the votes on a few requests, oldest first, by request."""
-    return _votes(session, decisions.c.request_id.in_(ids)) if ids else {}
-
-
-def _votes(session: Session, condition: sa.ColumnElement[bool]) -> dict[str, list[Decision]]:
-    query = sa.select(decisions).where(condition)
+    if not ids:
+        return {}
+    query = sa.select(decisions).where(decisions.c.request_id.in_(ids))
     found: dict[str, list[Decision]] = defaultdict(list)
     for row in session.execute(query.order_by(decisions.c.decided_at, decisions.c.approver)):
         vote = Decision(row.approver, row.verdict, row.comment, row.decided_at)
@@ -163,70 +216,85 @@ def _votes(session: Session, condition: sa.ColumnElement[bool]) -> dict[str, lis
     return found
 
 
-class _NeededApprovals:
-    """What requests need and have, worked out once where many requests are alike."""
+@dataclass
+class _Need:
+    """What requests that are alike need.
 
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self._rules: dict[tuple[str, str, Target, str], tuple[Rule, ...] | None] = {}
-        self._tallies: dict[tuple[tuple[Rule, ...], frozenset[str]], Tally] = {}
+    Attributes:
+        rules: The approvals; None: no policy protects the target.
+        asks_viewer: Whether the viewer is among those whose approval can count.
+        tallies: What the approvals of some people count for.
+    """
 
-    def of(self, request: Request) -> tuple[Rule, ...] | None:
-        """Return the approvals that a request needs; None: no policy protects its target."""
-        key = (request.workspace, request.name, request.target, request.action)
-        if key not in self._rules:
-            self._rules[key] = rules_of(self.policy, request)
-        return self._rules[key]
+    rules: tuple[Rule, ...] | None
+    asks_viewer: bool
+    tallies: dict[frozenset[str], Tally] = field(default_factory=dict)
 
-    def tally(self, rules: tuple[Rule, ...], people: Iterable[str]) -> Tally:
+    def tally(self, people: Iterable[str]) -> Tally:
         """Return what the approvals of people count for."""
-        key = (rules, frozenset(people))
-        if key not in self._tallies:
-            self._tallies[key] = tally(*key)
-        return self._tallies[key]
+        key = frozenset(people)
+        if key not in self.tallies:
+            self.tallies[key] = tally(self.rules or (), key)
+        return self.tallies[key]
 
-    def is_asked(self, request: Request, user: str | None) -> bool:
-        """Return whether a user is among those whose approval can count."""
-        return any(user in rule.members for rule in self.of(request) or ())
+
+class _Needs:
+    """What requests need and have, worked out once where many requests are alike.
+
+    Args:
+        policy: In force.
+        viewer: Who looks at them.
+    """
+
+    def __init__(self, policy: Policy, viewer: str | None) -> None:
+        self.policy = policy
+        self._viewer = viewer
+        self._known: dict[tuple[str, str, str, str], _Need] = {}
+
+    def of(self, request: Any) -> _Need:
+        """Return what a request needs, given as itself or as a row of its columns."""
+        key = (request.workspace, request.name, str(request.target), request.action)
+        found = self._known.get(key)
+        if found is None:
+            rules = rules_of(self.policy, request)
+            asks = any(self._viewer in rule.members for rule in rules or ())
+            found = self._known[key] = _Need(rules, asks)
+        return found
+
+    def waits(self, request: Any, votes: Iterable[eligibility.Vote], user: str) -> bool:
+        """Return whether a user's approval would count for a pending request."""
+        need, defaults = self.of(request), self.policy.defaults
+        if not need.asks_viewer or eligibility.ban(defaults, request, user) is not None:
+            return False
+        people = eligibility.approvers(defaults, request, votes)
+        return need.tally([*people, user]).have > need.tally(people).have
 
 
 def _listed(
-    needed: _NeededApprovals,
-    request: Request,
-    cast: Iterable[Decision],
-    user: str | None,
-    now_ms: int,
+    needs: _Needs, request: Request, cast: Iterable[Decision], user: str | None, now_ms: int
 ) -> ListedRequest:
-    votes, policy = tuple(cast), needed.policy
+    votes = tuple(cast)
     state = due_state(request.state, now_ms, request.expires_at, request.valid_until)
-    rules = needed.of(request)
-    if rules is None:
-        return ListedRequest(_in_state(request, state), votes, None, False)
-    people = eligibility.approvers(policy.defaults, request, votes)
-    have = needed.tally(rules, people)
-    waits = (
-        state is State.PENDING
-        and user is not None
-        and needed.is_asked(request, user)
-        and eligibility.ban(policy.defaults, request, user) is None
-        and needed.tally(rules, [*people, user]).have > have.have
-    )
-    return ListedRequest(_in_state(request, state), votes, have, waits)
+    need = needs.of(request)
+    shown = request if request.state is state else replace(request, state=state)
+    if need.rules is None:
+        return ListedRequest(shown, votes, None, False)
+    people = eligibility.approvers(needs.policy.defaults, request, votes)
+    waits = state is State.PENDING and user is not None and needs.waits(request, votes, user)
+    return ListedRequest(shown, votes, need.tally(people), waits)
 
 
-def _in_state(request: Request, state: State) -> Request:
-    return request if request.state is state else replace(request, state=state)
+def rules_of(policy: Policy, request: Any) -> tuple[Rule, ...] | None:
+    """Return the approvals that a request needs; rollbacks and inherited ones may need fewer.
 
-
-def policy_rule_of(policy: Policy, request: Request) -> PolicyRule | None:
-    """Return the policy that decides about a request, as far as its row says."""
-    rules = policy.rules_that_may(request.workspace, request.name)
-    return next((rule for rule in rules if rule.protected(request.target)), None)
-
-
-def rules_of(policy: Policy, request: Request) -> tuple[Rule, ...] | None:
-    """Return the approvals that a request needs; rollbacks and inherited ones may need fewer."""
-    rule = policy_rule_of(policy, request)
+    Args:
+        policy: In force.
+        request: The request, or a row of its columns.
+    """
+    target = request.target
+    target = parse_target(target) if isinstance(target, str) else target
+    governing = policy.rules_that_may(request.workspace, request.name)
+    rule = next((rule for rule in governing if rule.protected(target)), None)
     return None if rule is None else policy.rules_of(rule, request.action)
 
 

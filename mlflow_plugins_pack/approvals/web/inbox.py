@@ -9,10 +9,8 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
-from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, page_of
-from mlflow_plugins_pack.approvals.domain import clock
+from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, RequestLists
 from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
-from mlflow_plugins_pack.approvals.reports import request_lists
 from mlflow_plugins_pack.approvals.reports.request_lists import Filters, Sort, View
 from mlflow_plugins_pack.approvals.web.rendering import Pages
 
@@ -55,14 +53,8 @@ def inbox(
     shown: View = view or ("waiting" if visitor.user else "open")
     offset = int(page_token or 0)
     filters = Filters(text=text, sort=sort)
-    page = page_of(review, visitor, shown, filters, offset, PAGE_SIZE)
-    now = clock.now_ms()
-    found = review.read(
-        visitor,
-        lambda s, policy: request_lists.counts(
-            s, policy, workspace=visitor.workspace, user=visitor.user, now_ms=now
-        ),
-    )
+    lists = RequestLists(review, visitor)
+    page, found = lists.page(shown, filters, offset, PAGE_SIZE), lists.counts()
     tabs: list[tuple[str, str, int | None]] = [
         ("open", "All open", None),
         ("history", "History", None),

@@ -1,0 +1,95 @@
+"""Each page takes as many statements and calls to MLflow for many requests as for a few."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import sqlalchemy as sa
+from starlette.testclient import TestClient
+
+from benchmarks.review_rows import Filled, fill
+from mlflow_plugins_pack.approvals.api.mlflow_server import MlflowServer
+from mlflow_plugins_pack.approvals.api.review import Review, Site
+from mlflow_plugins_pack.approvals.store.store import open_store
+from mlflow_plugins_pack.review.serving import create_review_app
+from tests.approvals.support.review_sites import ReviewSite, password_of
+
+FEW, MANY = {"models": 4, "requests": 4, "runs": 8}, {"models": 30, "requests": 60, "runs": 90}
+
+
+class CountingServer(MlflowServer):
+    """Counts the calls to MLflow."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.calls: list[str] = []
+
+    def ask(self, method: str, path: str, *arguments: Any, **options: Any) -> httpx.Response:
+        self.calls.append(f"{method} {path}")
+        return super().ask(method, path, *arguments, **options)
+
+
+@pytest.fixture(scope="module")
+def filled(review: ReviewSite) -> dict[str, Filled]:
+    database, artifacts = f"sqlite:///{review.folder / 'mlflow.db'}", review.folder / "artifacts"
+    return {
+        prefix: fill(database, artifacts, prefix=prefix, **size)
+        for prefix, size in (("few", FEW), ("many", MANY))
+    }
+
+
+@pytest.fixture
+def count(
+    review: ReviewSite, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[str], tuple[list[str], list[str]]]]:
+    """Return what a page takes: its statements and its calls, with nothing remembered."""
+    monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(review.folder / "policy.yaml"))
+    store = open_store(f"approval-sqlite:///{review.folder / 'mlflow.db'}")
+    said: list[str] = []
+
+    def note(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
+        if "mpp_active_policy" not in statement:  # which is looked at every few seconds
+            said.append(" ".join(statement.split()))
+
+    def visit(path: str) -> tuple[list[str], list[str]]:
+        server = CountingServer(review.mlflow.url)
+        app = create_review_app(Review(lambda: store, server, Site()))
+        client = TestClient(app)
+        said.clear()
+        answer = client.get(f"/approvals{path}", auth=password_of("bob"))
+        server._client.close()
+        assert answer.status_code == 200, answer.text
+        return list(said), server.calls
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    yield visit
+    store.engine.dispose()
+
+
+PAGES: dict[str, tuple[Callable[[str, Filled], str], int, int]] = {
+    "waiting": (lambda prefix, _: f"/?view=waiting&text={prefix}", 6, 3),
+    "open": (lambda prefix, _: f"/?view=open&text={prefix}", 6, 3),
+    "history": (lambda prefix, _: f"/?view=history&text={prefix}", 6, 3),
+    "request": (lambda _, made: f"/requests/{made.requests[0]}", 12, 25),
+    "model": (lambda prefix, _: f"/models/model?name={prefix}-0001", 6, 4),
+    "audit": (lambda _, made: f"/audit?model={made.models[1]}", 4, 2),
+}
+"""The path of each page, and at most how many statements and calls it takes."""
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_many_take_no_more_than_a_few(
+    page: str,
+    filled: dict[str, Filled],
+    count: Callable[[str], tuple[list[str], list[str]]],
+) -> None:
+    path, most_statements, most_calls = PAGES[page]
+    few, many = (count(path(prefix, made)) for prefix, made in filled.items())
+    for number in (0, 1):
+        told = "\n".join([*few[number], "-", *many[number]])
+        assert len(few[number]) == len(many[number]), told
+    assert len(many[0]) <= most_statements, "\n".join(many[0])
+    assert len(many[1]) <= most_calls, "\n".join(many[1])
