@@ -1,4 +1,4 @@
-"""Delivers webhooks and looks for drift, in one server process at a time.
+"""Delivers events, reminds of requests and looks for drift, in one server process at a time.
 
 A thread of each server process asks for the lease every few seconds; the one that holds it works.
 When that process dies, `kill -9` included, another takes over once the lease has expired.
@@ -18,7 +18,7 @@ from collections.abc import Callable
 import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
-from mlflow_plugins_pack.approvals.background import drift, unbacked_tags
+from mlflow_plugins_pack.approvals.background import drift, reminders, unbacked_tags
 from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.database import lease
 from mlflow_plugins_pack.approvals.database.tables import audit
@@ -100,6 +100,7 @@ class Worker:
             self._looked_for_drift_at = now
             unbacked_tags.remove(self._transactions, self._policy())
             self.record_drift()
+            reminders.record(self._transactions, self._policy(), now)
         if self._digest_jobs is not None:
             self._digest_jobs.resume()
         self.deliver()
@@ -125,11 +126,12 @@ class Worker:
                 return made
 
     def _attempt(self, delivery: Delivery) -> bool:
-        known = {webhook.url: webhook for webhook in self._policy().file.events.webhooks}
-        webhook = known.get(delivery.url)
-        problem: str | None = "the policy no longer names this webhook"
-        if webhook is not None:
-            problem = sender.send(webhook, delivery, self._now_ms())
+        events = self._policy().file.events
+        known = {receiver.key: receiver for receiver in events.receivers}
+        receiver = known.get(delivery.url)
+        problem: str | None = "the policy no longer names this receiver"
+        if receiver is not None:
+            problem = sender.send(receiver, delivery, self._now_ms(), events.mail_server)
         now, luck = self._now_ms(), random.random()  # noqa: S311 - jitter
         if problem is None:
             self._transactions.write(lambda s: outbox.note_success(s, delivery, now))

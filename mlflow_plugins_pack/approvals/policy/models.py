@@ -18,8 +18,8 @@ from mlflow_plugins_pack.approvals.domain.request_states import Rule
 from mlflow_plugins_pack.approvals.domain.targets import Target, check_stages, parse_target
 from mlflow_plugins_pack.approvals.policy.checks import AnyCheck, Check
 from mlflow_plugins_pack.approvals.policy.freeze_windows import Freeze
+from mlflow_plugins_pack.approvals.policy.notifications import Events
 from mlflow_plugins_pack.approvals.policy.origin import Origin
-from mlflow_plugins_pack.approvals.policy.webhooks import Events
 from mlflow_plugins_pack.identity.settings import Identity
 from mlflow_plugins_pack.strict_model import Name, Seconds, StrictModel
 

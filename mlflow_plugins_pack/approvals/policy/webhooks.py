@@ -1,4 +1,4 @@
-"""The policy's section ``events``: which webhooks get which events; pure."""
+"""The policy's list ``events.webhooks``: which programs get which events; pure."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ Event = Literal[
     "request.approved",
     "request.rejected",
     "request.cancelled",
+    "request.expiring",
     "request.expired",
     "request.stale",
     "request.superseded",
@@ -67,20 +68,12 @@ class Webhook(StrictModel):
         return self
 
     @property
+    def key(self) -> str:
+        """The receiver in the outbox."""
+        return self.url
+
+    @property
     def is_local(self) -> bool:
         """True if its host name means this machine."""
         url = parse_url(self.url)
         return url is not None and url.is_local
-
-
-class Events(StrictModel):
-    """The policy file's section ``events``."""
-
-    webhooks: list[Webhook] = Field(default_factory=list)
-
-    @model_validator(mode="after")
-    def _each_once(self) -> Events:
-        urls = [webhook.url for webhook in self.webhooks]
-        if len(set(urls)) != len(urls):
-            raise ValueError("two webhooks have the same URL; name it once with all its events")
-        return self

@@ -48,7 +48,7 @@ def check(registry_uri: str | None) -> list[Finding]:
 
 def _policy(served: bool) -> list[Finding]:
     from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
-    from mlflow_plugins_pack.approvals.webhooks.sender import secret_problems
+    from mlflow_plugins_pack.approvals.webhooks import secret_values
     from mlflow_plugins_pack.settings import APPROVALS_POLICY
 
     if not served and not APPROVALS_POLICY.is_set():
@@ -59,7 +59,7 @@ def _policy(served: bool) -> list[Finding]:
     except PackError as exc:
         return [Finding("error", "approvals policy", exc.message)]
     count = len(policy.file.policies)
-    secrets = secret_problems(policy.file.events.webhooks)
+    problems = secret_values.problems(policy.file.events.secrets())
     unset = [
         Finding(
             "error",
@@ -67,7 +67,7 @@ def _policy(served: bool) -> list[Finding]:
             f"{problem}. Its events wait until the server has the secret: set it where the server "
             "starts.",
         )
-        for problem in secrets
+        for problem in problems
     ]
     text = f"{path}: {count} policies, sha256 {policy.sha256}"
     return [*unset, Finding("ok", "approvals policy", text), *_reviewers(policy)]

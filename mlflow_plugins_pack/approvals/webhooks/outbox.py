@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database.tables import outbox
 from mlflow_plugins_pack.approvals.policy.models import Policy
-from mlflow_plugins_pack.approvals.webhooks import payload
+from mlflow_plugins_pack.approvals.policy.notifications import Notification
+from mlflow_plugins_pack.approvals.policy.webhooks import Event, Webhook
+from mlflow_plugins_pack.approvals.webhooks import messages, payload
 from mlflow_plugins_pack.settings import REVIEW_URL
 
 PENDING, DELIVERED, FAILED = "pending", "delivered", "failed"
@@ -27,14 +29,14 @@ _MAX_ERROR_LENGTH = 500
 
 @dataclass(frozen=True)
 class Delivery:
-    """One event for one webhook.
+    """One event for one receiver.
 
     Attributes:
         id: the delivery's id, the same for each attempt.
         seq: the sequence number of the audit entry.
         event: the event's name.
-        url: the webhook's address.
-        body: the request's body.
+        url: the webhook's address, or ``notification:`` and a name.
+        body: what it is sent.
         state: pending, delivered or failed.
         attempts: how many attempts were made.
         created_at: when it was queued, in milliseconds since the epoch, as the other times.
@@ -57,9 +59,9 @@ class Delivery:
 
 
 def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
-    """Queue an audit entry for every webhook that wants it, in the entry's own transaction."""
-    webhooks = policy.file.events.webhooks
-    event = payload.event_of(entry) if webhooks else None
+    """Queue an audit entry for every receiver that wants it, in the entry's own transaction."""
+    receivers = policy.file.events.receivers
+    event = payload.event_of(entry) if receivers else None
     if event is None:
         return
     rows = [
@@ -67,18 +69,24 @@ def enqueue(session: Session, policy: Policy, entry: Mapping[str, Any]) -> None:
             "id": uuid.uuid4().hex,
             "seq": entry["seq"],
             "event": event,
-            "url": webhook.url,
-            "body": payload.body(event, entry, REVIEW_URL.get()),
+            "url": receiver.key,
+            "body": _body(receiver, event, entry),
             "state": PENDING,
             "attempts": 0,
             "created_at": entry["created_at"],
             "next_attempt_at": entry["created_at"],
         }
-        for webhook in webhooks
-        if event in webhook.events
+        for receiver in receivers
+        if event in receiver.events
     ]
     if rows:
         session.execute(sa.insert(outbox), rows)
+
+
+def _body(receiver: Webhook | Notification, event: Event, entry: Mapping[str, Any]) -> str:
+    if isinstance(receiver, Webhook):
+        return payload.body(event, entry, REVIEW_URL.get())
+    return messages.body(receiver.kind, event, entry, REVIEW_URL.get())
 
 
 def due(session: Session, now_ms: int, limit: int) -> list[Delivery]:

@@ -28,6 +28,7 @@ _BY_ACTION: Mapping[str, Event] = {
     "APPROVED": "request.approved",
     "REJECTED": "request.rejected",
     "CANCELLED": "request.cancelled",
+    "REMINDED": "request.expiring",
     "EXPIRED": "request.expired",
     "STALE": "request.stale",
     "SUPERSEDED": "request.superseded",

@@ -38,7 +38,12 @@ def is_public(address: Address) -> bool:
     return address.is_global and not address.is_multicast
 
 
-def _checked(connection: socket.socket) -> socket.socket:
+def checked(connection: socket.socket) -> socket.socket:
+    """Return an open connection, or close it.
+
+    Raises:
+        PrivateAddressError: If its other end is not at a public address.
+    """
     try:
         text = connection.getpeername()[0]
         address = ipaddress.ip_address(text.partition("%")[0])
@@ -53,12 +58,12 @@ def _checked(connection: socket.socket) -> socket.socket:
 
 class _Connection(HTTPConnection):
     def _new_conn(self) -> socket.socket:
-        return _checked(super()._new_conn())
+        return checked(super()._new_conn())
 
 
 class _SecureConnection(HTTPSConnection):
     def _new_conn(self) -> socket.socket:  # before the TLS handshake
-        return _checked(super()._new_conn())
+        return checked(super()._new_conn())
 
 
 class PublicOnlyAdapter(WatchedAdapter):

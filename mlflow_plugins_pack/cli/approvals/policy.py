@@ -37,10 +37,10 @@ def policy_validate(file: str | None) -> None:
 
     A webhook whose secret cannot be read here is a warning: the server may have it.
     """
-    from mlflow_plugins_pack.approvals.webhooks.sender import secret_problems
+    from mlflow_plugins_pack.approvals.webhooks import secret_values
 
     path, found = _read(file)
-    for problem in secret_problems(found.file.events.webhooks):
+    for problem in secret_values.problems(found.file.events.secrets()):
         echo(f"Warning: {problem}. Events for it wait until the server has it.", err=True)
     echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")
 
