@@ -16,7 +16,7 @@ from mlflow_plugins_pack.approvals.content import file_locks
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.projection_tags import StoredTag
-from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain import description_links, messages
 from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.tag_names import (
@@ -36,6 +36,7 @@ from mlflow_plugins_pack.errors import (
     ProtectedDeleteError,
     ProtectedRenameError,
 )
+from mlflow_plugins_pack.settings import REVIEW_URL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -108,7 +109,7 @@ class ModelOverrides(Override):
                 run_id,
                 None if tags is None else kept,
                 run_link,
-                description,
+                description_links.removed(description),  # a copy has its source's
                 local_model_path,
                 model_id,
             )
@@ -260,7 +261,15 @@ class ModelOverrides(Override):
         self._refuse_unapproved(name, version)
         found = super().get_model_version(name, version)
         self._drop_false_approvals([found])
+        if PROMPT_FLAG_TAG not in found.tags:  # a prompt's description is its commit message
+            found.description = description_links.added(
+                found.description, found.tags, REVIEW_URL.get(), self.governance.workspace()
+            )
         return found
+
+    def update_model_version(self, name: str, version: Any, description: str | None = None) -> Any:
+        """Change the description, without the links that reading the version added."""
+        return super().update_model_version(name, version, description_links.removed(description))
 
     def search_model_versions(
         self,
