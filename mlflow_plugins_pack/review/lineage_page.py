@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import HTMLResponse
@@ -13,25 +15,32 @@ from starlette.responses import HTMLResponse
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.requests import PREFIX
+from mlflow_plugins_pack.approvals.api.review import Review
+from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.web.rendering import Pages, status_of
+from mlflow_plugins_pack.lineage.query import api
 from mlflow_plugins_pack.review import graph_layout
-from mlflow_plugins_pack.review.lineage_walk import Node, Walk, Walker
+from mlflow_plugins_pack.review.lineage_view import Node, View, view_of
+from mlflow_plugins_pack.review.visitor_client import VisitorClient
 
 router = APIRouter()
 
 Target = Annotated[str, Query(max_length=2000)]
 _LABEL_CHARACTERS = 27
+_MAX_RUNS = 100
+_ASKABLE = re.compile(r"[^'\"\x00-\x1f]{1,2000}")
 
 
 class NodeRow(BaseModel):
-    """A run, a version or data; ``depth`` is negative upstream of the target."""
+    """A run, version, model, prompt or data; ``depth`` is negative upstream of the target."""
 
     key: str
     kind: str
     label: str
     depth: int
     detail: str
+    lacks: tuple[str, ...]
 
 
 class EdgeRow(BaseModel):
@@ -58,9 +67,11 @@ def lineage_of(
     visitor: VisitorOf,
 ) -> LineageRow:
     """Return what is upstream and downstream of a run, version, alias, URI or digest."""
-    walk = Walker(review, visitor).around(target)
+    walk = _around(review, visitor, target)
     return LineageRow(
-        nodes=[NodeRow(**vars(node)) for node in walk.nodes.values()],
+        nodes=[
+            NodeRow(**{**vars(node), "lacks": list(node.lacks)}) for node in walk.nodes.values()
+        ],
         edges=[EdgeRow(source=a, to=b, verb=verb) for (a, b), verb in walk.edges.items()],
         is_cut=walk.is_cut,
         hidden=walk.hidden,
@@ -72,15 +83,16 @@ def lineage(
     request: Request, review: ReviewOf, visitor: VisitorOf, target: Target = ""
 ) -> HTMLResponse:
     """Show what is upstream and downstream of a target, as a graph and as a table."""
-    walk, problem, status = Walk(), "", 200
+    walk, problem, status = View(), "", 200
     target = target.strip()
     if target:
         try:
-            walk = Walker(review, visitor).around(target)
+            walk = _around(review, visitor, target)
         except MlflowException as exc:
             problem, status = exc.message, status_of(exc)
     pages = Pages(request, review, visitor)
     nodes = sorted(walk.nodes.values(), key=lambda node: (node.depth, node.kind, node.label))
+    numbers = {node.key: number for number, node in enumerate(nodes)}
     layout = graph_layout.place({n.key: n.depth for n in nodes}, walk.edges)
     return pages.page(
         "lineage.html",
@@ -90,19 +102,35 @@ def lineage(
         problem=problem,
         walk=walk,
         layout=layout,
-        boxes=[_box(node, layout, pages) for node in nodes],
+        lines=[
+            (numbers[a], numbers[b], line)
+            for (a, b), line in zip(walk.edges, layout.lines, strict=True)
+        ],
+        boxes=[_box(node, numbers[node.key], layout, pages) for node in nodes],
         rows=[_row(node, pages) for node in nodes],
         production=[_row(n, pages) for n in nodes if n.kind == "version" and n.detail],
         box=(graph_layout.BOX_WIDTH, graph_layout.BOX_HEIGHT),
     )
 
 
-def _box(node: Node, layout: graph_layout.Layout, pages: Pages) -> dict[str, Any]:
+def _around(review: Review, visitor: Visitor, target: str) -> View:
+    """Return what is around a target, as far as MLflow lets the visitor read it."""
+    if not _ASKABLE.fullmatch(target):
+        raise MlflowException(
+            "This cannot be searched for: it has a quote or a control character. Nothing was read.",
+            INVALID_PARAMETER_VALUE,
+        )
+    return view_of(api.around_for(VisitorClient(review, visitor), target, limit=_MAX_RUNS))
+
+
+def _box(node: Node, number: int, layout: graph_layout.Layout, pages: Pages) -> dict[str, Any]:
     label = node.label
     if len(label) > _LABEL_CHARACTERS:
         label = f"...{label[-_LABEL_CHARACTERS + 3 :]}"
     x, y = layout.places[node.key]
     return {
+        "number": number,
+        "depth": node.depth,
         "x": x,
         "y": y,
         "label": label,
@@ -124,6 +152,7 @@ def _row(node: Node, pages: Pages) -> dict[str, Any]:
         "label": node.label,
         "key": node.key,
         "detail": node.detail,
+        "lacks": node.lacks,
         "href": href,
         "lineage": pages.url("/lineage", target=node.key),
     }

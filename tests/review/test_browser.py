@@ -197,6 +197,53 @@ def test_axe_finds_no_serious_fault_and_no_page_is_wider_than_a_phone(
     assert found == []
 
 
+def test_the_graph_is_moved_enlarged_and_folded(chromium: Browser, review: ReviewSite) -> None:
+    name = "graph-1"
+    version = review.new_version(name)
+    with review.signed_in("alice") as client:
+        client.set_registered_model_alias(name, "shadow", str(version))
+        run = client.get_model_version(name, str(version)).run_id
+        client.set_tag(
+            run, "lineage.inputs", '[{"u": "s3://a/b.csv", "h": "sha256:' + "c" * 64 + '"}]'
+        )
+    path = f"/approvals/lineage?target=models:/{name}/{version}"
+    people = People(chromium, review, viewport=DESKTOP)
+    page = people.visit("bob", path)
+    graph = page.locator("svg.graph")
+
+    def view() -> list[float]:
+        return [float(part) for part in (graph.get_attribute("viewBox") or "").split()]
+
+    before = view()
+    page.get_by_role("button", name="Enlarge").click()
+    assert view()[2] < before[2]
+    page.get_by_role("button", name="Right", exact=True).click()
+    assert view()[0] > before[0]
+    page.get_by_role("button", name="Whole graph").click()
+    assert view() == before
+    box = graph.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] - 30, box["y"] + 30)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 130, box["y"] + 30, steps=4)
+    page.mouse.up()
+    assert view()[0] > before[0]
+    data = graph.get_by_text("b.csv", exact=True)
+    assert data.is_visible()
+    fold = graph.get_by_role("button", name=f"What is behind train {name}")
+    fold.focus()
+    page.keyboard.press("Enter")
+    assert not data.is_visible()
+    assert page.get_by_role("table").get_by_text("b.csv").first.is_visible()
+    page.keyboard.press("Enter")
+    assert data.is_visible()
+    assert people.problems == []
+    # Without scripts the graph scrolls, and its nodes are links.
+    plain = People(chromium, review, viewport=DESKTOP, java_script_enabled=False).visit("bob", path)
+    assert plain.get_by_role("button", name="Enlarge").count() == 0
+    assert plain.locator("svg.graph a").count() == 3
+
+
 def test_the_keyboard_reaches_everything(chromium: Browser, review: ReviewSite) -> None:
     page = People(chromium, review, viewport=DESKTOP).visit("bob", "/approvals/")
     page.keyboard.press("Tab")

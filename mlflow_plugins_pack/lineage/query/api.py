@@ -13,7 +13,7 @@ from mlflow_plugins_pack.lineage.document import network
 from mlflow_plugins_pack.lineage.document.graph import INTERMEDIATE, Entry, Graph, inputs_digest
 from mlflow_plugins_pack.lineage.document.network import Network
 from mlflow_plugins_pack.lineage.query import nodes, targets
-from mlflow_plugins_pack.lineage.query.server import Server, all_notes, note_place
+from mlflow_plugins_pack.lineage.query.server import Server, all_notes, connect, note_place
 from mlflow_plugins_pack.lineage.query.targets import Named, Place
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RunLineage:
 
 def _find_run(target: str, tracking_uri: str | None, registry_uri: str | None) -> Any:
     """Return the client and the run behind a run id, model, version or alias."""
-    server = Server(tracking_uri, registry_uri)
+    server = connect(tracking_uri, registry_uri)
     return server.search.client, server.run_of(_one_run(target), Network())
 
 
@@ -152,7 +152,7 @@ def used_by(
     from mlflow_plugins_pack.lineage.query.answers import Use, UsedBy
 
     subject, answer = targets.parse(target), Network()
-    server = Server(tracking_uri, registry_uri)
+    server = connect(tracking_uri, registry_uri)
     if isinstance(subject, Named):
         place, matches = Place(uris=(subject.uri,)), server.users_of(subject)
     else:
@@ -224,8 +224,8 @@ def upstream(
         tracking_uri: Where the runs are; the current tracking URI if None.
         registry_uri: Where the model versions are; the tracking URI if None.
     """
-    server, answer = Server(tracking_uri, registry_uri), Network()
-    server.walk.upstream(server.starts(target, answer, network.WROTE), answer, depth)
+    server, answer = connect(tracking_uri, registry_uri), Network()
+    server.walk.upstream(server.starts(targets.parse(target), answer, network.WROTE), answer, depth)
     server.note_limits(answer)
     return answer
 
@@ -241,8 +241,10 @@ def downstream(
 
     The arguments are those of `upstream`.
     """
-    server, answer = Server(tracking_uri, registry_uri), Network()
-    server.walk.downstream(server.starts(target, answer, network.READ), answer, depth)
+    server, answer = connect(tracking_uri, registry_uri), Network()
+    server.walk.downstream(
+        server.starts(targets.parse(target), answer, network.READ), answer, depth
+    )
     server.note_limits(answer)
     return answer
 
@@ -259,6 +261,23 @@ def around(
         ask(target, depth=depth, tracking_uri=tracking_uri, registry_uri=registry_uri)
         for ask in (upstream, downstream)
     )
+
+
+def around_for(client: Any, target: str, *, limit: int, depth: int = DEPTH) -> Network:
+    """Return the same for another person: with their rights, and without a look at this machine.
+
+    Args:
+        client: Asks the server in their place; what of `MlflowClient` the searches use.
+        target: What `upstream` takes, but for files of this machine.
+        limit: Most runs that one search finds.
+        depth: How many runs far.
+    """
+    server, subject = Server(client, limit, 2 * limit), targets.parse(target, looks_here=False)
+    up, down = Network(), Network()
+    server.walk.upstream(server.starts(subject, up, network.WROTE), up, depth)
+    server.walk.downstream(server.starts(subject, down, network.READ), down, depth)
+    server.note_limits(down)
+    return network.joined((up, down))
 
 
 def openlineage_event(
@@ -299,7 +318,7 @@ def diff(
     from mlflow_plugins_pack.lineage.query.compare import RunFacts
     from mlflow_plugins_pack.lineage.query.difference import Side, compare_back
 
-    server = Server(tracking_uri, registry_uri)
+    server = connect(tracking_uri, registry_uri)
     sides, notes = [], dict[str, None]()
     for target in (first, second):
         answer = Network()

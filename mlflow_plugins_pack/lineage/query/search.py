@@ -51,17 +51,17 @@ class RunSearch:
     """Finds runs on one server.
 
     Args:
-        tracking_uri: Where the runs are; the current tracking URI if None.
-        registry_uri: Where the model versions are; the tracking URI if None.
+        client: An `MlflowClient` of the server.
+        limit: Most runs of an answer; the newest are kept.
 
     Attributes:
+        client: The client.
         notes: What the searches left out, in sentences.
     """
 
-    def __init__(self, tracking_uri: str | None = None, registry_uri: str | None = None) -> None:
-        from mlflow import MlflowClient
-
-        self.client = MlflowClient(tracking_uri, registry_uri)
+    def __init__(self, client: Any, limit: int = RUNS) -> None:
+        self.client = client
+        self._limit = limit
         self._records: dict[str, Graph | None] = {}
         self.notes: dict[str, None] = {}
 
@@ -78,13 +78,15 @@ class RunSearch:
             if not token:
                 return found
 
-    def runs(self, filter_string: str, limit: int = RUNS) -> Iterator[Any]:
+    def runs(self, filter_string: str, limit: int | None = None) -> Iterator[Any]:
         """Return the newest runs that a stock filter matches, page by page.
 
         Args:
             filter_string: As `mlflow.search_runs` takes it.
-            limit: Runs after which the search ends; one more shows that there are.
+            limit: Runs after which the search ends; one more shows that there are. None: that of
+                an answer.
         """
+        most = self._limit if limit is None else limit
         found = 0
         for start in range(0, len(self._experiments), _EXPERIMENTS):
             token = None
@@ -92,15 +94,15 @@ class RunSearch:
                 page = self.client.search_runs(
                     self._experiments[start : start + _EXPERIMENTS],
                     filter_string,
-                    max_results=min(_PAGE, limit + 1),
+                    max_results=min(_PAGE, most + 1),
                     page_token=token,
                 )
                 yield from page
                 found += len(page)
                 token = page.token
-                if found > limit == RUNS:
-                    self.notes[f"More than {RUNS:,} runs match; the newest are looked at."] = None
-                if not token or found > limit:
+                if limit is None and found > most:
+                    self.notes[f"More than {most:,} runs match; the newest are looked at."] = None
+                if not token or found > most:
                     break
 
     def with_ids(self, run_ids: Iterable[str]) -> dict[str, Any]:

@@ -8,25 +8,26 @@ from mlflow_plugins_pack.lineage.document import network, wording
 from mlflow_plugins_pack.lineage.document.datasets import name_digest, read_digest
 from mlflow_plugins_pack.lineage.document.graph import Entry, Graph
 from mlflow_plugins_pack.lineage.document.network import Network
-from mlflow_plugins_pack.lineage.query import nodes, targets
+from mlflow_plugins_pack.lineage.query import nodes
 from mlflow_plugins_pack.lineage.query.registry import Registry
-from mlflow_plugins_pack.lineage.query.search import Match, RunSearch, like
+from mlflow_plugins_pack.lineage.query.search import RUNS, Match, RunSearch, like
 from mlflow_plugins_pack.lineage.query.targets import Named, Place
-from mlflow_plugins_pack.lineage.query.walk import Walk
+from mlflow_plugins_pack.lineage.query.walk import NODES, Walk
 
 
 class Server:
     """The searches of one server.
 
     Args:
-        tracking_uri: Where the runs are; the current tracking URI if None.
-        registry_uri: Where the model versions are; the tracking URI if None.
+        client: What asks it: an `MlflowClient`, or what has those of its methods that are used.
+        runs: Most runs that one search finds.
+        nodes: Most nodes of an answer.
     """
 
-    def __init__(self, tracking_uri: str | None, registry_uri: str | None) -> None:
-        self.search = RunSearch(tracking_uri, registry_uri)
+    def __init__(self, client: Any, runs: int = RUNS, nodes: int = NODES) -> None:
+        self.search = RunSearch(client, runs)
         self.registry = Registry(self.search)
-        self.walk = Walk(self.search, self.registry)
+        self.walk = Walk(self.search, self.registry, nodes)
 
     def run_of(self, named: Named, answer: Network) -> Any:
         """Return the run behind a run id, model, version or alias, and add what leads to it."""
@@ -35,9 +36,8 @@ class Server:
         answer.mark(named.uri)
         return self.search.client.get_run(named.uri)
 
-    def starts(self, target: str, answer: Network, kind: str) -> list[Any]:
+    def starts(self, subject: Named | Place, answer: Network, kind: str) -> list[Any]:
         """Return the runs to start from, and add what leads to them."""
-        subject = targets.parse(target)
         if isinstance(subject, Named):
             if subject.uri.startswith("prompts:/"):
                 return self._users_of_prompt(subject.uri, answer)
@@ -92,6 +92,18 @@ class Server:
         for run in found:
             answer.join(uri, run.info.run_id, network.READ)
         return found
+
+
+def connect(tracking_uri: str | None, registry_uri: str | None) -> Server:
+    """Return the searches of a server, or of a database.
+
+    Args:
+        tracking_uri: Where the runs are; the current tracking URI if None.
+        registry_uri: Where the model versions are; the tracking URI if None.
+    """
+    from mlflow import MlflowClient
+
+    return Server(MlflowClient(tracking_uri, registry_uri))
 
 
 def _of_this_content(matches: list[Match], answer: Network) -> list[Match]:

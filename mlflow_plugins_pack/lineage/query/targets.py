@@ -66,11 +66,15 @@ class Place:
         return shown_uri(self.uris[0]) if self.uris else (self.digest or "")
 
 
-def parse(target: str) -> Named | Place:
+def parse(target: str, *, looks_here: bool = True) -> Named | Place:
     """Return what a text names.
 
-    A local file is hashed, so that every run that read these bytes is found, wherever they lay.
     A text of 32 hexadecimal digits is taken for a run id.
+
+    Args:
+        target: The text.
+        looks_here: Whether it may name a file of this machine. That is hashed, so that every run
+            that read these bytes is found, wherever they were.
     """
     if target.startswith(_NAMED):
         return Named(
@@ -85,7 +89,7 @@ def parse(target: str) -> Named | Place:
     if found := _DIGEST.fullmatch(target):
         return Place(f"sha256:{found[1]}")
     is_uri = "://" in target and not target.startswith("file://")
-    if not is_uri and os.path.lexists(_path(target)):
+    if looks_here and not is_uri and os.path.lexists(_path(target)):
         return _local(_path(target))
     if found := _BARE_DIGEST.fullmatch(target):
         return Place(f"sha256:{found[1]}")
@@ -95,7 +99,7 @@ def parse(target: str) -> Named | Place:
         return Place(None, (target,))
     if _ALIAS.fullmatch(target):
         return Named(f"models:/{target}")
-    return _local(_path(target))
+    return _local(_path(target)) if looks_here else Place(None, (target,))
 
 
 def _path(target: str) -> str:

@@ -15,6 +15,8 @@ from mlflow_plugins_pack.lineage.query.nodes import add_data, add_run, data_key,
 from mlflow_plugins_pack.lineage.query.registry import Registry
 from mlflow_plugins_pack.lineage.query.search import RunSearch
 
+NODES = 2_000
+"""Most nodes of an answer."""
 _FILES = 1_000
 """Most files of one step that are searched for; an answer with more says so."""
 _EMPTY = "sha256:e3b0c44298fc1c14"
@@ -30,7 +32,7 @@ class Walk:
         limit: Most nodes of an answer.
     """
 
-    def __init__(self, search: RunSearch, registry: Registry, limit: int = 2_000) -> None:
+    def __init__(self, search: RunSearch, registry: Registry, limit: int = NODES) -> None:
         self._search = search
         self._registry = registry
         self._limit = limit
