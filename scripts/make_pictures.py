@@ -1,9 +1,10 @@
 """Write the pictures of docs/images from the running product: the demo's server, in Chromium.
 
-    python scripts/make_pictures.py
+    python scripts/make_pictures.py [FOLDER]
 
 Takes a minute, and needs what the tests of the review app need. Look at the pictures before you
-commit them: no test can.
+commit them: no test can. With FOLDER it writes every page of the review app there instead, as wide
+as a screen and as a phone, light and dark.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from PIL import Image
@@ -37,6 +39,9 @@ def main() -> int:
                     executable_path=shutil.which("chromium"),
                     args=["--no-sandbox", "--disable-gpu"],
                 )
+                if sys.argv[1:]:
+                    _all_pages(browser, site, request, Path(sys.argv[1]))
+                    return 0
                 context = browser.new_context(
                     http_credentials={"username": "bob", "password": site.password_of("bob")},
                     viewport={"width": 1100, "height": 900},
@@ -61,6 +66,37 @@ def main() -> int:
     for path in IMAGES.glob("*.png"):
         Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
     return 0
+
+
+def _all_pages(browser: Any, site: Site, request: str, folder: Path) -> None:
+    """Write every page of the review app, in each form."""
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = {
+        "inbox": ("bob", "/"),
+        "inbox-empty": ("alice", "/?view=waiting"),
+        "history": ("bob", "/?view=history"),
+        "request": ("bob", request.partition("/approvals")[2]),
+        "models": ("bob", "/models"),
+        "model": ("alice", f"/models/model?name={MODEL}"),
+        "lineage": ("bob", f"/lineage?target=models:/{MODEL}/2"),
+        "audit": ("bob", "/audit?verify=1"),
+        "policy": ("bob", "/policy"),
+        "policy-explained": ("bob", f"/policy?model={MODEL}"),
+        "health": ("admin", "/health"),
+        "not-found": ("bob", "/requests/" + "0" * 32),
+    }
+    for width, height in ((1280, 900), (390, 844)):
+        for scheme in ("light", "dark"):
+            for name, (user, path) in pages.items():
+                context = browser.new_context(
+                    http_credentials={"username": user, "password": site.password_of(user)},
+                    viewport={"width": width, "height": height},
+                    color_scheme=scheme,
+                )
+                page = context.new_page()
+                page.goto(f"{site.url}/approvals{path}")
+                page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
+                context.close()
 
 
 def _run_of(site: Site) -> tuple[str, str]:

@@ -44,6 +44,17 @@ def has_signature(text: str) -> bool | None:
         return None
 
 
+def model_file(text: str) -> dict[str, Any]:
+    """Return the values of an ``MLmodel`` file; empty if it cannot be read, or is not MLflow's."""
+    try:
+        for _ in _outermost_pairs(text):  # which refuses what is too large, too deep or an alias
+            pass
+        found = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 _EMPTY = frozenset({"", "null", "~", "false", "no", "off", "0"})
 _STARTS = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
 _ENDS = (yaml.MappingEndEvent, yaml.SequenceEndEvent)

@@ -25,7 +25,7 @@ from mlflow_plugins_pack.approvals.web import (
     policy_page,
     request_page,
 )
-from mlflow_plugins_pack.approvals.web.rendering import Pages
+from mlflow_plugins_pack.approvals.web.rendering import ADMIN_SECTION, Pages
 
 _ROUTERS = (inbox, request_page, model_page, audit_page, policy_page, health_page)
 SECTIONS = (
@@ -33,7 +33,7 @@ SECTIONS = (
     ("Models", "/models"),
     ("Audit log", "/audit"),
     ("Policy", "/policy"),
-    ("Health", "/health"),
+    (ADMIN_SECTION, "/health"),
 )
 """The pages that every page links to."""
 _TITLES = {401: "Sign in first", 403: "Not allowed", 404: "Not found", 503: "Try again"}

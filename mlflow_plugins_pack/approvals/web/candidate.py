@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,16 +19,20 @@ from mlflow_plugins_pack.approvals.api.facts import (
 )
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
+from mlflow_plugins_pack.approvals.content import recorded
+from mlflow_plugins_pack.approvals.domain import description_links
 from mlflow_plugins_pack.approvals.policy.facts import Facts
 from mlflow_plugins_pack.approvals.reports.request_details import RequestDetails
-from mlflow_plugins_pack.approvals.web import comparison, plots
+from mlflow_plugins_pack.approvals.web import comparison, declared, plots
 from mlflow_plugins_pack.approvals.web.comparison import Row
 from mlflow_plugins_pack.approvals.web.rendering import Pages
 
+_AT_ONCE = 4
 _MAX_PLOTS = 4
 _MAX_DIFFS = 8
 _LARGEST_DIFF_BYTES = 64 * 1024
 _TEXT_FILES = (".txt", ".yaml", ".yml", ".json", ".md", ".py", ".cfg", ".toml", "MLmodel")
+_REQUIREMENTS = "requirements.txt"
 _HIDDEN_TAGS = ("mlflow_approvals.", "mlflow.", "lineage.")
 
 
@@ -37,6 +43,8 @@ class Compared:
     Attributes:
         candidate: The version that the request is about.
         holder: The version that holds the target now, if that is another one.
+        signatures: What each declares to take and to return.
+        environments: The versions of packages that each declares.
         files: The files of both.
         diffs: The differences of small text files.
         plots: The history of metrics that have one.
@@ -44,6 +52,8 @@ class Compared:
 
     candidate: VersionFacts
     holder: VersionFacts | None
+    signatures: tuple[Mapping[str, str], ...]
+    environments: tuple[Mapping[str, str], ...]
     files: tuple[Row, ...]
     diffs: tuple[tuple[str, list[tuple[str, str]]], ...]
     plots: tuple[plots.Plot, ...]
@@ -72,36 +82,78 @@ class Compared:
             "data": comparison.data(_inputs(new), _inputs(old), **has),
             "coverage": _coverage(new),
             "origin": _origin(new, pages),
+            "signature": self._compared(self.signatures),
+            "environment": self._compared(self.environments),
             "files": self.files,
             "diffs": self.diffs,
         }
+
+    def _compared(self, values: tuple[Mapping[str, str], ...]) -> list[Row]:
+        return comparison.texts(values[0], (*values, {})[1], has_holder=self.has_holder)
 
 
 def compare(review: Review, visitor: Visitor, details: RequestDetails) -> Compared:
     """Read both versions as the visitor may read them."""
     request = details.request
-    new = read_version(review, visitor, request.name, request.version)
-    old = None
+    numbers = [request.version]
     if details.holder is not None and details.holder.version != request.version:
-        old = read_version(review, visitor, request.name, details.holder.version)
-    try:
-        sizes = [files_of(review, visitor, found) for found in (new, old) if found is not None]
-    except MlflowException:
-        sizes = []
-    diffs = _diffs(review, visitor, request.name, new, old, sizes) if len(sizes) == 2 else []
-    differing = {name for name, _ in diffs}
-    files = _files(sizes, differing, has_holder=old is not None)
-    return Compared(new, old, files, tuple(diffs), _plots(review, visitor, new, old))
+        numbers.append(details.holder.version)
+    # MLflow answers most of these questions in a few milliseconds, and there are some twenty.
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mlflow-pack-review") as pool:
+        versions = list(pool.map(lambda n: read_version(review, visitor, request.name, n), numbers))
+        contents = [_Contents(review, visitor, request.name, version) for version in versions]
+        listing = [pool.submit(content.read_sizes) for content in contents]
+        histories = _read_histories(review, visitor, versions, pool)
+        for listed in listing:
+            listed.result()
+        requirements = list(pool.map(lambda content: content.text(_REQUIREMENTS), contents))
+        diffs = _diffs(contents, pool)
+        model_files = [recorded.model_file(version.mlmodel or "") for version in versions]
+        return Compared(
+            candidate=versions[0],
+            holder=versions[1] if len(versions) > 1 else None,
+            signatures=tuple(map(declared.signature, model_files)),
+            environments=tuple(map(declared.environment, model_files, requirements)),
+            files=_files([content.sizes for content in contents], {name for name, _ in diffs}),
+            diffs=tuple(diffs),
+            plots=_plots(versions, [history.result() for history in histories]),
+        )
 
 
-def _files(
-    sizes: Sequence[Mapping[str, int]], differing: set[str], *, has_holder: bool
-) -> tuple[Row, ...]:
-    if not sizes:
+class _Contents:
+    """The files of a version, as far as the visitor may read them.
+
+    Attributes:
+        sizes: In bytes, by path; empty until they are read, and where they cannot be.
+    """
+
+    def __init__(self, review: Review, visitor: Visitor, name: str, version: VersionFacts) -> None:
+        self._review, self._visitor, self._name = review, visitor, name
+        self._version = version
+        self._texts: dict[str, str | None] = {"MLmodel": version.mlmodel}
+        self.sizes: dict[str, int] = {}
+
+    def read_sizes(self) -> None:
+        """List the files."""
+        with contextlib.suppress(MlflowException):
+            self.sizes = files_of(self._review, self._visitor, self._version)
+
+    def text(self, path: str) -> str | None:
+        """Return the text of a file, if it has it."""
+        if path not in self._texts:
+            self._texts[path] = None
+            if path in self.sizes:
+                number = self._version.number
+                self._texts[path] = text_of(self._review, self._visitor, self._name, number, path)
+        return self._texts[path]
+
+
+def _files(sizes: Sequence[Mapping[str, int]], differing: set[str]) -> tuple[Row, ...]:
+    if not any(sizes):
         return ()
     shown = [{name: comparison.size(size) for name, size in files.items()} for files in sizes]
     theirs = shown[1] if len(shown) > 1 else {}
-    rows = comparison.texts(shown[0], theirs, has_holder=has_holder)
+    rows = comparison.texts(shown[0], theirs, has_holder=len(shown) > 1)
     return tuple(
         replace(row, change="changed", detail="same size, other text")
         if row.change == "same" and row.name in differing
@@ -111,39 +163,44 @@ def _files(
 
 
 def _diffs(
-    review: Review,
-    visitor: Visitor,
-    name: str,
-    new: VersionFacts,
-    old: VersionFacts | None,
-    sizes: Sequence[Mapping[str, int]],
+    contents: Sequence[_Contents], pool: Executor
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    differing: list[tuple[str, list[tuple[str, str]]]] = []
-    both = sorted(sizes[0].keys() & sizes[1].keys())
+    if len(contents) < 2:
+        return []
+    new, old = contents
     small = [
         path
-        for path in both
-        if path.endswith(_TEXT_FILES) and max(s[path] for s in sizes) <= _LARGEST_DIFF_BYTES
+        for path in sorted(new.sizes.keys() & old.sizes.keys())
+        if path.endswith(_TEXT_FILES)
+        and max(new.sizes[path], old.sizes[path]) <= _LARGEST_DIFF_BYTES
+    ][: 2 * _MAX_DIFFS]
+    texts = list(pool.map(lambda path: (old.text(path), new.text(path)), small))
+    return [
+        (path, comparison.text_diff(before, after))
+        for path, (before, after) in zip(small, texts, strict=True)
+        if before is not None and after is not None and before != after
+    ][:_MAX_DIFFS]
+
+
+def _read_histories(
+    review: Review, visitor: Visitor, versions: Sequence[VersionFacts], pool: Executor
+) -> list[Future[list[tuple[int, float]]]]:
+    """Begin to read the history of each metric that gets a chart, of each version."""
+    return [
+        pool.submit(history_of, review, visitor, version, name)
+        for name in versions[0].stepped[:_MAX_PLOTS]
+        for version in versions
     ]
-    for path in small[: 2 * _MAX_DIFFS]:
-        if old is None or len(differing) == _MAX_DIFFS:
-            break
-        texts = [text_of(review, visitor, name, found.number, path) for found in (old, new)]
-        if texts[0] is not None and texts[1] is not None and texts[0] != texts[1]:
-            differing.append((path, comparison.text_diff(texts[0], texts[1])))
-    return differing
 
 
 def _plots(
-    review: Review, visitor: Visitor, new: VersionFacts, old: VersionFacts | None
+    versions: Sequence[VersionFacts], histories: Sequence[list[tuple[int, float]]]
 ) -> tuple[plots.Plot, ...]:
-    found: list[plots.Plot] = []
-    for name in new.stepped[:_MAX_PLOTS]:
-        ours = history_of(review, visitor, new, name)
-        theirs = history_of(review, visitor, old, name) if old is not None else []
-        if (plot := plots.plot(name, ours, theirs)) is not None:
-            found.append(plot)
-    return tuple(found)
+    found = []
+    for number, name in enumerate(versions[0].stepped[:_MAX_PLOTS]):
+        lines = [*histories[number * len(versions) :][: len(versions)], []]
+        found.append(plots.plot(name, lines[0], lines[1]))
+    return tuple(plot for plot in found if plot is not None)
 
 
 def _own(tags: Mapping[str, str]) -> dict[str, str]:
@@ -190,5 +247,5 @@ def _origin(version: VersionFacts, pages: Pages) -> list[tuple[str, dict[str, st
     elif commit:
         add("Code", commit[:12])
     add("Script", version.run_tags.get("mlflow.source.name"))
-    add("Description", version.version.get("description"))
+    add("Description", description_links.removed(version.version.get("description")))
     return found

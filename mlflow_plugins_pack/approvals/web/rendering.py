@@ -21,6 +21,7 @@ from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.web import comparison, markdown
 
 CSRF_COOKIE = "mpp_csrf"
+ADMIN_SECTION = "Health"
 
 
 @functools.cache
@@ -109,7 +110,7 @@ class Pages:
                 mlflow=self.mlflow,
                 user=self._visitor.user if self._visitor is not None else None,
                 csrf_field=self._csrf_field(),
-                sections=self._request.app.state.sections,
+                sections=self._sections(),
                 **values,
             )
         )
@@ -124,6 +125,12 @@ class Pages:
                 path=f"{self._request.scope.get('root_path', '')}{ROOT}",
             )
         return answer
+
+    def _sections(self) -> list[tuple[str, str]]:
+        """Return the pages that the visitor may open."""
+        is_admin = self._visitor is not None and self._visitor.is_admin
+        sections: list[tuple[str, str]] = self._request.app.state.sections
+        return [section for section in sections if is_admin or section[0] != ADMIN_SECTION]
 
     def _csrf_field(self) -> Markup:
         token = escape(self.csrf_token)
