@@ -10,7 +10,7 @@ from mlflow_plugins_pack.cli.approvals.events import events
 from mlflow_plugins_pack.cli.approvals.guards import guards
 from mlflow_plugins_pack.cli.approvals.pipeline import apply, verify, wait
 from mlflow_plugins_pack.cli.approvals.policy import policy
-from mlflow_plugins_pack.cli.approvals.requests import list_requests, show
+from mlflow_plugins_pack.cli.approvals.requests import comments, list_requests, show
 from mlflow_plugins_pack.cli.approvals.reviews import REVIEW_COMMANDS
 
 
@@ -22,6 +22,7 @@ def approvals() -> None:
 for _command in (
     list_requests,
     show,
+    comments,
     *REVIEW_COMMANDS,
     wait,
     apply,

@@ -1,7 +1,7 @@
-"""``approvals list`` and ``show``: which requests exist and where a version stands.
+"""``approvals list``, ``show``, ``comments``: which requests exist, where a version stands.
 
-Against a server they read the tags of versions through stock REST endpoints; against a database
-they read the tables.
+Against a server they read the tags of versions through stock REST endpoints, and the review app
+where there is one; against a database they read the tables.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import click
 
 from mlflow_plugins_pack.approvals.domain.messages import moment
 from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
+from mlflow_plugins_pack.approvals.domain.targets import parse_target
+from mlflow_plugins_pack.cli.approvals import review_api
 from mlflow_plugins_pack.cli.approvals.arguments import (
     Registry,
     is_prompt_of,
@@ -20,7 +22,7 @@ from mlflow_plugins_pack.cli.approvals.arguments import (
 )
 from mlflow_plugins_pack.cli.approvals.projections import as_row, statuses_of
 from mlflow_plugins_pack.cli.output import echo, json_option, print_json, print_rows, quoted
-from mlflow_plugins_pack.errors import NoOpenRequestError
+from mlflow_plugins_pack.errors import ConfigurationError, NoOpenRequestError
 
 
 @click.command("list")
@@ -86,6 +88,9 @@ def show(model_version: Any, as_json: bool, registry: Registry) -> None:
         rows = [as_row(target, status) for target, status in statuses_of(found.tags).items()]
         shown = {"model": name, "version": version, "aliases": list(found.aliases)}
         shown |= {"stage": None if is_prompt else found.current_stage, "targets": rows}
+        requests = review_api.details_of(registry.uri, name, version)
+        if requests is not None:
+            shown["requests"] = requests
         if as_json:
             print_json(shown)
             return
@@ -97,26 +102,85 @@ def show(model_version: Any, as_json: bool, registry: Registry) -> None:
             print_rows(rows, ["target", "status"], as_json=False)
         else:
             echo("No requests.")
+        for request in requests or ():
+            _print_details(request)
         return
     from mlflow_plugins_pack.approvals.reports import databases, listings
 
     with databases.connected(registry.uri) as connection:
         requests = listings.requests_in(connection, name=name, version=version)
         uids = listings.uids_of(connection, name, version)
-        comments = listings.comments_of(connection, uids)
-    if not requests and not comments:
+        said = listings.comments_of(connection, uids)
+    if not requests and not said:
         raise NoOpenRequestError(
             f"models:/{name}/{version} has neither requests nor comments. "
             "Check the name and the number."
         )
     if as_json:
-        print_json({"requests": requests, "comments": comments})
+        print_json({"requests": requests, "comments": said})
         return
     for request in requests:
         _print_request(request)
-    for comment in comments:
+    _print_comments(said)
+
+
+@click.command()
+@click.argument("model_version", callback=parse_version)
+@json_option
+@registry_options
+def comments(model_version: Any, as_json: bool, registry: Registry) -> None:
+    """List the comments on MODEL_VERSION, oldest first.
+
+    From a server they come through the review app; a version's tags do not have them.
+    """
+    name, version = model_version
+    if registry.is_server:
+        requests = review_api.details_of(registry.uri, name, version)
+        if requests is None:
+            raise ConfigurationError(
+                "Comments of a server are read through the review app, and it has none here. "
+                "Nothing was read. Set MLFLOW_PACK_REVIEW_URL to the app's address, or give the "
+                "registry's database."
+            )
+        listed = {row["id"]: row for request in requests for row in request["comments"]}
+        rows = sorted(listed.values(), key=lambda row: (row["created_at"], row["id"]))
+    else:
+        from mlflow_plugins_pack.approvals.reports import databases, listings
+
+        with databases.connected(registry.uri) as connection:
+            uids = listings.uids_of(connection, name, version)
+            rows = listings.comments_of(connection, uids)
+    if as_json:
+        print_json(rows)
+        return
+    _print_comments(rows)
+    if not rows:
+        echo("There are no comments.")
+
+
+def _print_comments(rows: list[dict[str, Any]]) -> None:
+    for comment in rows:
         author = comment["author"] or "unknown"
-        echo(f"{moment(comment['created_at'])} {author}: {quoted(comment['text'])}")
+        about = f" on {parse_target(comment['target']).tag}" if comment.get("target") else ""
+        edited = ", edited" if comment.get("edited_at") else ""
+        when = moment(comment["created_at"])
+        echo(f"{when} {author}{about}{edited}: {quoted(comment['text'])}")
+
+
+def _print_details(request: dict[str, Any]) -> None:
+    """Print a request as its page shows it."""
+    _print_request({**request, "request": request["id"][:8], "creator": None, "run_user": None})
+    if request["approvals_needed"] is not None:
+        echo(f"  approvals: {request['approvals']} of {request['approvals_needed']}")
+    if request["holder"] is not None:
+        echo(f"  version {request['holder']} is {request['target']} now")
+    if request["may_approve"]:
+        echo(f"  may still approve: {', '.join(request['may_approve'])}")
+    for check in request["checks"]:
+        echo(f"  {'lacks' if check['problems'] else 'passes'}: {check['check']}")
+    if request["policy_changed"]:
+        echo("  the policy has changed since; the one in force decides")
+    _print_comments(request["comments"])
 
 
 def _print_request(request: dict[str, Any]) -> None:
