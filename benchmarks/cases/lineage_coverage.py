@@ -41,6 +41,9 @@ class Script:
         reads: Patterns of what it reads.
         writes: Patterns of what it writes.
         blind: Names that the coverage of its runs must have, since it uses what cannot be seen.
+        code: Its exit code.
+        runs: Patterns of what its single runs read and write, by ``reads`` or ``writes`` and the
+            run's name. They are said in lines such as ``reads of first: DATA/cancer.csv``.
     """
 
     path: Path
@@ -49,15 +52,21 @@ class Script:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     blind: tuple[str, ...] = ()
+    code: int = 0
+    runs: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
 
     @classmethod
     def load(cls, path: Path) -> Script:
         """Read a script's docstring."""
         words: dict[str, list[str]] = {}
+        runs = {}
         for line in (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines():
             key, colon, rest = line.partition(":")
-            if colon and key in ("needs", "service", "reads", "writes", "blind"):
+            kind, of, name = key.partition(" of ")
+            if colon and key in ("needs", "service", "reads", "writes", "blind", "code"):
                 words[key] = rest.split()
+            elif colon and of and kind in ("reads", "writes"):
+                runs[kind, name] = tuple(rest.split())
         return cls(
             path,
             tuple(words.get("needs", ())),
@@ -65,6 +74,8 @@ class Script:
             tuple(words["reads"]),
             tuple(words["writes"]),
             tuple(words.get("blind", ())),
+            int("".join(words.get("code", "0"))),
+            runs,
         )
 
 
@@ -87,6 +98,7 @@ class Outcome:
     Attributes:
         complete: Whether all its runs say that nothing is missing.
         named: What their coverage names as not seen.
+        misplaced: The single runs that list something else than they read or wrote.
     """
 
     script: Script
@@ -95,6 +107,7 @@ class Outcome:
     problem: str = ""
     complete: bool = True
     named: set[str] = field(default_factory=set)
+    misplaced: list[str] = field(default_factory=list)
 
     @property
     def has_gap(self) -> bool:
@@ -285,16 +298,27 @@ class Runner:
             done: What `start` returned.
             work: The folder that it ran in.
         """
-        if done.returncode:
+        if done.returncode != script.code:
             return Outcome(script, problem=f"failed: {done.stderr[-2000:]}")
         outcome = Outcome(script)
-        for graph in self._graphs(experiment):
-            outcome.reads.found |= {e.uri for e in graph.inputs if e.role != "intermediate"}
-            outcome.writes.found |= {e.uri for e in graph.outputs}
-            coverage = graph.facts["coverage"]
+        service = self._service(script.service)
+        for name, graph in self._graphs(experiment):
+            if graph is None:
+                outcome.complete = False
+                continue
+            found = {
+                "reads": {e.uri for e in graph.inputs if e.role != "intermediate"},
+                "writes": {e.uri for e in graph.outputs},
+            }
+            outcome.reads.found |= found["reads"]
+            outcome.writes.found |= found["writes"]
+            coverage = graph.facts.get("coverage", {"complete": False})
             outcome.complete &= coverage["complete"]
             outcome.named |= {*coverage.get("blind", ()), *coverage.get("programs", ())}
-        service = self._service(script.service)
+            for kind in ("reads", "writes"):
+                patterns = script.runs.get((kind, name))
+                if patterns is not None and (found[kind] != self._places(patterns, work, service)):
+                    outcome.misplaced.append(f"{kind} of {name}")
         outcome.reads.expected = self._places(script.reads, work, service)
         outcome.writes.expected = self._places(script.writes, work, service)
         return outcome
@@ -367,7 +391,7 @@ class Runner:
             check=False,
         )
 
-    def _graphs(self, experiment: str) -> Iterator[Any]:
+    def _graphs(self, experiment: str) -> Iterator[tuple[str, Any]]:
         import mlflow
 
         from mlflow_plugins_pack.lineage.document import stored
@@ -375,8 +399,7 @@ class Runner:
         client = mlflow.MlflowClient(self.tracking_uri)
         found = client.get_experiment_by_name(experiment)
         for run in client.search_runs([found.experiment_id], max_results=1000):
-            if graph := stored.read(client, run):
-                yield graph
+            yield run.info.run_name, stored.read(client, run)
 
     def _places(self, patterns: tuple[str, ...], work: Path, service: Service) -> set[str]:
         from mlflow_plugins_pack.lineage.document.graph import file_uri
@@ -480,6 +503,7 @@ def summary(outcome: Outcome) -> str:
         words.append(f"{score.right} of {len(score.expected)} {name}")
         words += [f"missed {place}" for place in sorted(score.expected - score.found)[:5]]
         words += [f"wrong {place}" for place in sorted(score.found - score.expected)[:5]]
+    words += [f"misplaced {what}" for what in outcome.misplaced]
     if outcome.has_gap != (not outcome.complete):
         words.append(f"complete: {outcome.complete}, named {sorted(outcome.named)}")
     return ", ".join(words)

@@ -34,8 +34,8 @@ def is_same_content(before: FileState, after: FileState | None) -> bool:
     return after is not None and before[:4] == after[:4]
 
 
-_SIZE_BITS = 64
-_SIZES = (1 << _SIZE_BITS) - 1
+SIZE_BITS = 64
+_SIZES = (1 << SIZE_BITS) - 1
 
 
 def packed(size: int, mtime_ns: int) -> int:
@@ -44,9 +44,9 @@ def packed(size: int, mtime_ns: int) -> int:
     The garbage collector visits each of 100,000 tuples at every full collection; it ignores
     integers.
     """
-    return mtime_ns << _SIZE_BITS | size
+    return mtime_ns << SIZE_BITS | size
 
 
 def unpacked(state: int) -> tuple[int, int]:
     """Return size in bytes and modification time in nanoseconds."""
-    return state & _SIZES, state >> _SIZE_BITS
+    return state & _SIZES, state >> SIZE_BITS

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from mlflow_plugins_pack.lineage import mlflow_internals as adapter
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY, OPEN, Runs, RunState
-from mlflow_plugins_pack.lineage.attribution.seen_places import Seen
+from mlflow_plugins_pack.lineage.attribution.seen_places import BATCH, Seen
 
 
 class Claim(NamedTuple):
@@ -41,6 +41,7 @@ class _Memory(NamedTuple):
         generation: Number of the changes that were made here.
         read: The claim of its reads.
         written: The claim of its writes.
+        seen: What is recorded of its reads.
     """
 
     runs: list[Any]
@@ -49,6 +50,7 @@ class _Memory(NamedTuple):
     generation: int
     read: Claim
     written: Claim
+    seen: Seen
 
 
 # Not of a thread: greenlets share those, and one that waits for the server is muted meanwhile.
@@ -232,17 +234,19 @@ class Ownership:
         Returns:
             Whether it was recorded; else it is to be judged, and claimed.
         """
-        local = self._local
-        memory = local.memory
+        memory = self._local.memory
         if memory is None:
             return False
-        seen = memory.read.seen
+        seen: Seen = memory.seen
         folders = seen.folders
         if not folders or path.rpartition("/")[0] not in folders:
             return False
         if _muted.get() or not self._holds(memory):
             return False
-        seen.add(path)
+        waiting = seen.waiting
+        waiting.append(path)
+        if len(waiting) >= BATCH:
+            seen.look()
         return True
 
     def _holds(self, memory: _Memory) -> bool:
@@ -279,7 +283,7 @@ class Ownership:
         run = runs[-1] if runs else None
         is_own = run is not None or owners == local.attached[-1:] != ()
         memory = _Memory(
-            runs or [], run, None if is_own else others, generation, claims[0], claims[1]
+            runs or [], run, None if is_own else others, generation, *claims, claims[0].seen
         )
         local.memory = memory if runs is not None else None
         return memory
@@ -287,7 +291,7 @@ class Ownership:
     def many(self) -> Iterator[tuple[tuple[str, ...], int, Seen]]:
         """Return owners, thread, and what was seen, wherever there are files in `Seen.more`."""
         for (owner, _), seen in list(self._seen.items()):
-            if seen.more:
+            if seen.more or seen.waiting:
                 owners, thread = (owner, 0) if isinstance(owner, tuple) else ((), owner)
                 yield owners, thread, seen
 

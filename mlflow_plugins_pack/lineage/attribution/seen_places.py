@@ -3,8 +3,9 @@
 Of the first files, everything that can be known of a read is kept. Of further ones, only path, size
 and modification time are, and recording them must cost very little, since a program that opens so
 many files does little else. Two measures ensure that: a folder from which the user's code has read
-many files is trusted, so that the call stack is not searched again; and files are looked at in
-batches, which takes half the time that it takes between two reads.
+many files is trusted, so that the call stack is not searched again; and between two reads a path is
+only put in a list: all else is done in batches, which takes half the time that it takes between
+two reads, when the processor's caches hold other things.
 """
 
 from __future__ import annotations
@@ -14,15 +15,13 @@ import stat
 from collections.abc import Callable
 from itertools import islice
 
-from mlflow_plugins_pack.lineage.files import FileState, packed
+from mlflow_plugins_pack.lineage.files import SIZE_BITS, FileState, packed
 
 MORE_PER_LISTED = 9
 """Number of files noted, by size and time only, per file that a run may list."""
-UNKNOWN = -1
-"""State of a file that was not looked at yet."""
 EXACT = 1_000
 """Number of places of a run that are recorded in full."""
-_BATCH = 256
+BATCH = 256
 _CONVINCING = 32
 """Files of a folder that are judged one by one before the folder is trusted."""
 _KINDS = 0o170000  # the bits of a mode that tell a file's kind, see inode(7)
@@ -38,6 +37,7 @@ class Seen:
         exact: Places that are recorded with all that is known of them.
         more: `packed` states by path of files that were read beyond those.
         folders: Folders whose files are the user's without a look at the call stack.
+        waiting: Files that were read beyond the first ones and were not looked at yet.
         dropped: How often a place was not recorded, because there were too many.
 
     Args:
@@ -52,12 +52,13 @@ class Seen:
         "_exact",
         "_judged",
         "_limit",
+        "_looked_at",
         "_total",
-        "_waiting",
         "dropped",
         "exact",
         "folders",
         "more",
+        "waiting",
     )
 
     def __init__(
@@ -72,7 +73,8 @@ class Seen:
         self._exact = min(limit, EXACT) if beyond else limit
         self._total = limit * (1 + beyond)
         self._ahead = 0
-        self._waiting: list[str] = []
+        self.waiting: list[str] = []
+        self._looked_at: list[list[str]] = []
         self._judged: dict[str, int] = {}
 
     def is_new(self, place: str) -> bool:
@@ -94,16 +96,9 @@ class Seen:
 
     def add(self, path: str) -> None:
         """Note a local file beyond the first ones that a user's code reads."""
-        more = self.more
-        if path in more or path in self.exact:
-            return
-        if len(more) + len(self.exact) >= self._total:
-            self.dropped += 1
-            return
-        more[path] = UNKNOWN
-        waiting = self._waiting
+        waiting = self.waiting
         waiting.append(path)
-        if len(waiting) >= _BATCH:
+        if len(waiting) >= BATCH:
             self.look()
 
     def trust(self, path: str) -> None:
@@ -128,36 +123,43 @@ class Seen:
         self.look()
         found = list(islice(self.more.items(), self._ahead, self._ahead + most))
         self._ahead += len(found)
-        return [file for file in found if file[1] != UNKNOWN]
+        return found
 
     def look(self) -> None:
         """Look at the files that wait for it; forget what is not a file."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self._look(waiting)
+        if not self.waiting:
+            return
+        # What another thread takes is never lost: it is in one of the two, or in `more`.
+        waiting, self.waiting = self.waiting, []
+        self._looked_at.append(waiting)
+        self._look(self._new_of(waiting))
+        self._looked_at.remove(waiting)
+
+    def _new_of(self, waiting: list[str]) -> list[str]:
+        """Return the places that are not recorded yet, as far as there is room."""
+        more, exact = self.more, self.exact
+        new = [path for path in dict.fromkeys(waiting) if path not in more and path not in exact]
+        room = max(0, self._total - len(more) - len(exact))
+        if len(new) > room:
+            self.dropped += len(new) - room
+            del new[room:]
+        return new
 
     def look_at_all(self) -> dict[str, int]:
         """Return the states of all files read beyond the first ones."""
         self.look()
-        states = self.more.copy()
-        if late := [path for path, state in states.items() if state == UNKNOWN]:
-            self._look(late)
-            states = {path: state for path, state in self.more.items() if state != UNKNOWN}
-        return states
+        for under_way in list(self._looked_at):
+            self._look(self._new_of(under_way))
+        return self.more.copy()
 
     def _look(self, paths: list[str]) -> None:
         states, ask = self.more, os.stat
         kinds, regular = _KINDS, stat.S_IFREG
-        data = self._data_of(paths)
-        if len(data) < len(paths):
-            for path in {*paths}.difference(data):
-                states.pop(path, None)
-        for path in data:
+        for path in self._data_of(paths):
             try:
                 found = ask(path)
                 if found.st_mode & kinds == regular:
-                    states[path] = packed(found.st_size, found.st_mtime_ns)
-                else:
-                    states.pop(path, None)
+                    # As `packed` does; a call would take as long again.
+                    states[path] = found.st_mtime_ns << SIZE_BITS | found.st_size
             except (OSError, ValueError):
-                states.pop(path, None)
+                pass

@@ -143,7 +143,8 @@ class GraphBuilder:
             for place in single:
                 event = reads.get(place) or self._late_event(place, scope.more[place])
                 inputs.append(self._input(event, window, deadline, shared=shared))
-            for folder, files in folders.items():
+            for folder, keys in folders.items():
+                files = fold.files(keys, reads, scope.more)
                 found = self._folder(folder, files, window.intermediate, shared=shared)
                 inputs += found
                 names = {*members.get(found[0].uri, ()), *[file[0] for file in files]}
@@ -204,9 +205,13 @@ class GraphBuilder:
     ) -> list[Entry]:
         """Return an entry for the files of a folder, one for each role."""
         roles: dict[str, list[fold.File]] = defaultdict(list)
+        of_suffix: dict[str, str] = {}
         for file in files:
-            own = intermediate and f"{folder}/{file[0]}" in intermediate
-            roles[INTERMEDIATE if own else role_of(file[0])].append(file)
+            name = file[0]
+            suffix = name[name.rfind(".") :]
+            role = of_suffix.get(suffix) or of_suffix.setdefault(suffix, role_of(name))
+            own = intermediate and f"{folder}/{name}" in intermediate
+            roles[INTERMEDIATE if own else role].append(file)
         uri = folder if "://" in folder else file_uri(folder, self._home).rstrip("/")
         times = [mark for _, _, mark in files if isinstance(mark, int)]
         return [

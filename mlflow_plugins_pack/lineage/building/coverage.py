@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY
-from mlflow_plugins_pack.lineage.capture import import_hooks, usage
+from mlflow_plugins_pack.lineage.capture import import_hooks, mentions, own_code, usage
 from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import not_parsed
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.capture.observing.observe import unobserved, unobserved_types
@@ -36,6 +36,8 @@ def coverage(
     blind = {library for library in NOT_SEEN_INTO if usage.is_used(library)}
     blind |= {name for name in unobserved if usage.is_used(name.partition(".")[0])}
     blind |= {name for name in unobserved_types if _may_be_called(name, unchecked=unchecked)}
+    if not unchecked:
+        blind |= mentions.unseen()
     if "wrap" not in layers:
         blind |= {library for library in SEEN_INTO if usage.is_used(library)}
     off = (library for layer, library in _OF_LAYERS if layer not in layers)
@@ -55,7 +57,7 @@ def coverage(
 
 def _may_be_called(name: str, *, unchecked: bool) -> bool:
     library, _, type_name = name.partition(".")
-    return usage.is_used(library) if unchecked else usage.is_named(type_name)
+    return usage.is_used(library) if unchecked else own_code.is_named(type_name)
 
 
 def _has_other_hosts() -> bool:

@@ -105,13 +105,20 @@ def install(
         if claimed is not None and is_users(getframe(2)):
             emit(claimed, DATABASE, path, file_state(path))
 
-    def renamed(source: Any, target: Any) -> None:
+    def named_otherwise(source: Any, target: Any, kind: str) -> None:
         source = os.path.abspath(os.fsdecode(source))  # noqa: PTH100
         target = os.path.abspath(os.fsdecode(target))  # noqa: PTH100
         before_change()
+        if not is_data(target):
+            return
         claimed = was_written(source, True)
-        if claimed is not None and is_data(target):
-            emit(claimed, MOVE, target, None, source)
+        if claimed is not None:
+            emit(claimed, kind, target, None, source if kind == MOVE else None)
+            return
+        # A file that tempfile made counts from when it gets its name.
+        claimed = claim(target, True)
+        if claimed is not None and is_users(getframe(2)) and not os.path.isdir(source):  # noqa: PTH112
+            emit(claimed, WRITE, target, None)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         try:
@@ -122,7 +129,9 @@ def install(
             elif event == "sqlite3.connect":
                 connected(args[0])
             elif event == "os.rename":
-                renamed(args[0], args[1])
+                named_otherwise(args[0], args[1], MOVE)
+            elif event == "os.link":
+                named_otherwise(args[0], args[1], WRITE)
             elif event in _CHANGES:
                 before_change()
             elif event in _STARTS:

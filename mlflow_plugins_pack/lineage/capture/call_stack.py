@@ -62,7 +62,10 @@ def is_users(frame: FrameType | None) -> bool:
 
 def is_users_code(filename: str) -> bool:
     """Return whether a file of code is the user's, rather than that of a library."""
-    return _judge(filename) == _USER
+    verdict = _verdicts.get(filename)
+    if verdict is None:
+        verdict = _verdicts[filename] = _judge(filename)
+    return verdict == _USER
 
 
 def passes_through(frame: FrameType | None, parts: tuple[str, ...]) -> bool:

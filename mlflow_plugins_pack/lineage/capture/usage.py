@@ -7,9 +7,7 @@ it under a name.
 
 from __future__ import annotations
 
-import functools
 import os
-import re
 import subprocess
 import sys
 from collections import Counter
@@ -17,7 +15,7 @@ from collections.abc import Iterable
 from types import FrameType
 from typing import Any
 
-from mlflow_plugins_pack.lineage.capture.call_stack import is_users, is_users_code, passes_through
+from mlflow_plugins_pack.lineage.capture.call_stack import is_users, passes_through
 
 watched: set[str] = set()
 """Libraries of which `note_import` is told."""
@@ -87,33 +85,6 @@ def is_used(library: str) -> bool:
         return True
     main = sys.modules.get("__main__")
     return any(value is module for value in list(vars(main).values())) if main else False
-
-
-def is_named(name: str) -> bool:
-    """Return whether the user's code names something, such as ``OSFile``.
-
-    Told by the text of its modules and of a notebook's cells. What a program types into an
-    interpreter cannot be read, so it may name anything.
-    """
-    word, main = re.compile(rf"\b{re.escape(name)}\b"), sys.modules.get("__main__")
-    if main is not None and getattr(main, "__file__", None) is None:
-        cells = vars(main).get("In") or (sys.orig_argv if "-c" in sys.orig_argv else None)
-        if cells is None or any(word.search(str(cell)) for cell in cells):
-            return True
-    # Not by `getattr`, at which some modules import others.
-    modules = [getattr(module, "__dict__", {}) for module in list(sys.modules.values())]
-    files = {variables.get("__file__") for variables in modules}
-    code = (file for file in files if isinstance(file, str) and file.endswith(".py"))
-    return any(word.search(_text_of(file)) for file in code if is_users_code(file))
-
-
-@functools.lru_cache(maxsize=1_000)
-def _text_of(file: str) -> str:
-    try:
-        with open(file, encoding="utf-8", errors="replace") as opened:  # noqa: PTH123
-            return opened.read()
-    except OSError:
-        return ""
 
 
 def note_program(event: str, arguments: tuple[Any, ...], frame: FrameType | None) -> None:

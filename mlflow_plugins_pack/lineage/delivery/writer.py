@@ -18,6 +18,9 @@ from mlflow_plugins_pack.lineage.document.graph import Graph
 from mlflow_plugins_pack.lineage.document.stored import ARTIFACT, graph_from_tags, read
 from mlflow_plugins_pack.lineage.document.tags import PREFIX, to_tags
 
+_ATTEMPTS = 4
+"""Number of times that datasets are written, should other runs write the same ones at the time."""
+
 
 def write(
     run_id: str,
@@ -225,8 +228,15 @@ def _write_datasets(client: Any, run_id: str, listed: Graph) -> None:
         )
         for row in datasets.datasets(listed)
     ]
-    if made:
-        client.log_inputs(run_id, datasets=made)
+    for attempt in range(_ATTEMPTS if made else 0):
+        try:
+            client.log_inputs(run_id, datasets=made)
+            return
+        except Exception:
+            # MLflow looks whether it has a dataset and then inserts it: of two runs that end at the
+            # same time and read the same file, one fails. The next time, it is there.
+            if attempt == _ATTEMPTS - 1:
+                raise
 
 
 def _write_artifact(client: Any, run_id: str, graph: Graph) -> None:

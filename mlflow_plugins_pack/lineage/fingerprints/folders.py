@@ -25,12 +25,13 @@ class Split(NamedTuple):
 
     Attributes:
         single: Keys of what is listed one by one.
-        folders: The files of folded folders, by the folder's place without a slash at its end.
+        folders: Keys of the files of folded folders, by the folder's place without a slash at its
+            end. Not what is known of these files: the garbage collector would visit each tuple.
         dropped: How many places are in neither, because no folder holds two of them.
     """
 
     single: list[str]
-    folders: dict[str, list[File]]
+    folders: dict[str, list[str]]
     dropped: int
 
 
@@ -44,26 +45,47 @@ def split(reads: Mapping[str, Event], more: Mapping[str, int], limit: int) -> Sp
     """
     if len(reads) + len(more) <= limit:
         return Split([*reads, *more], {}, 0)
-    groups: dict[str, list[tuple[str, File]]] = defaultdict(list)
+    groups: dict[str, list[str]] = defaultdict(list)
     for key, event in reads.items():
-        folder, _, name = event.where.rpartition("/")
-        if event.state is not None:
-            groups[folder].append((key, (name, event.state.size, event.state.mtime_ns)))
-        else:
-            groups[folder].append((key, (name, event.size, event.version)))
-    for place, state in more.items():
-        folder, _, name = place.rpartition("/")
-        groups[folder].append((place, (name, *unpacked(state))))
+        groups[_folder(event.where)].append(key)
+    for place in more:
+        groups[place[: place.rfind("/")]].append(place)
     total, least = len(reads) + len(more), 2
     for files, folders in sorted(Counter(map(len, groups.values())).items(), reverse=True):
         if files < 2 or total <= limit:
             break
         total -= (files - 1) * folders
         least = files
-    folded = {f: [file for _, file in group] for f, group in groups.items() if len(group) >= least}
-    single = sorted(key for f, group in groups.items() if f not in folded for key, _ in group)
+    folded = {folder: keys for folder, keys in groups.items() if len(keys) >= least}
+    single = sorted(key for folder, keys in groups.items() if folder not in folded for key in keys)
     room = max(0, limit - len(folded))
     return Split(single[:room], folded, max(0, len(single) - room))
+
+
+def _folder(place: str) -> str:
+    return place.rpartition("/")[0]
+
+
+def files(keys: Iterable[str], reads: Mapping[str, Event], more: Mapping[str, int]) -> list[File]:
+    """Return what is known of the files of a folder.
+
+    Args:
+        keys: Of the folder's files, as `split` returned them.
+        reads: As `split` was given them.
+        more: The same.
+    """
+    return [_file_of(reads[key]) if key in reads else _further(key, more[key]) for key in keys]
+
+
+def _file_of(event: Event) -> File:
+    name = event.where.rpartition("/")[2]
+    if event.state is not None:
+        return name, event.state.size, event.state.mtime_ns
+    return name, event.size, event.version
+
+
+def _further(place: str, state: int) -> File:
+    return place[place.rfind("/") + 1 :], *unpacked(state)
 
 
 def digest(files: Iterable[File]) -> str:

@@ -17,7 +17,7 @@ from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.attribution.ownership import Claim, Ownership
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY, NOT, PARTLY, Runs
-from mlflow_plugins_pack.lineage.capture import usage
+from mlflow_plugins_pack.lineage.capture import mentions, usage
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
 from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, WRITE, Event
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
@@ -85,6 +85,7 @@ class Session:
                 self._children.before_child if follows_children else None,
             )
         usage.watch((*NOT_SEEN_INTO, *SEEN_INTO))
+        mentions.capture_begins(sys._getframe(1))
         import_hooks.when_imported(install.modules(self._layers), install.imported)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):
@@ -140,6 +141,8 @@ class Session:
             seen.add_known(path, state)
             return
         seen.exact.add(path)
+        if source is not None:
+            seen.exact.discard(source)  # what is written there next is another file
         values = (monotonic_ns(), kind, path, via, owners, thread, state, None, None, source, ())
         self._records.add(tuple.__new__(Event, values))  # half the time of Event(*values)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -55,20 +56,44 @@ def test_full_batches_are_looked_at_at_once(tmp_path: Path) -> None:
     assert [unpacked(states[str(tmp_path / str(n))])[0] for n in range(300)] == list(range(300))
 
 
-def test_there_are_bounds() -> None:
+def test_there_are_bounds(tmp_path: Path) -> None:
     few = Seen(2, list, beyond=3)
-    for place in ("/1", "/2"):
-        few.exact.add(place)
+    paths = [str(tmp_path / str(number)) for number in range(12)]
+    for path in paths:
+        Path(path).touch()
+    few.exact.update(paths[:2])
     assert few.is_full()
-    assert few.is_new("/3")
-    assert not few.is_new("/2")
-    for number in range(3, 12):
-        few.add(f"/{number}")
-    few.add("/1")
+    assert few.is_new(paths[2])
+    assert not few.is_new(paths[1])
+    for path in (*paths[2:11], paths[0], paths[3]):
+        few.add(path)
+    few.look()
     assert (len(few.more), few.dropped) == (6, 3)
     assert few.is_crowded()
-    assert not few.is_new("/12")
+    assert not few.is_new(paths[11])
     assert few.dropped == 4
+
+
+def test_what_another_thread_is_looking_at_counts(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    (tmp_path / "b").touch()
+    end, begun = threading.Event(), threading.Event()
+
+    def slowly(paths: list[str]) -> list[str]:
+        if threading.current_thread() is other:
+            begun.set()
+            end.wait(10)
+        return paths
+
+    some = Seen(10, slowly)
+    some.add(str(tmp_path / "a"))
+    other = threading.Thread(target=some.look)
+    other.start()
+    assert begun.wait(10)
+    some.add(str(tmp_path / "b"))
+    assert set(some.look_at_all()) == {str(tmp_path / name) for name in "ab"}
+    end.set()
+    other.join()
 
 
 def test_further_files_are_hashed_ahead_in_turn(tmp_path: Path) -> None:

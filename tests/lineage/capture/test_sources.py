@@ -55,6 +55,14 @@ def test_every_common_reader_and_writer(
             joblib.dump(frame, "model.joblib")
             pathlib.Path("half.tmp").write_text("x")
             os.replace("half.tmp", "renamed.txt")
+            with tempfile.NamedTemporaryFile("w", dir=".", delete=False) as file: file.write("x")
+            os.replace(file.name, "atomic.csv")
+            os.mkdir("folder"); os.rename("folder", "moved folder")
+            pathlib.Path("last.txt").write_text("x")
+            os.replace("last.txt", "before.txt")
+            pathlib.Path("last.txt").write_text("y")
+            pathlib.Path("second.tmp").write_text("x")
+            os.link("second.tmp", "linked.txt"); os.remove("second.tmp")
             pathlib.Path("stage.csv").write_text("x\\n1\\n")
             pandas.read_csv("stage.csv")
             # noise
@@ -98,7 +106,8 @@ def test_every_common_reader_and_writer(
     assert len([e for e in document["inputs"] if e["u"].endswith("rows.parquet")]) == 3
     written = {Path(e["u"]).name for e in document["outputs"]}
     assert written == {
-        *("written.csv", "written.parquet", "model.joblib", "renamed.txt", "stage.csv"),
+        *("written.csv", "written.parquet", "model.joblib", "renamed.txt", "linked.txt"),
+        *("stage.csv", "before.txt", "last.txt", "atomic.csv"),
         *("given.sqlite", "pickled.pkl"),  # before the run
     }
     entries = {Path(e["u"]).name: e for e in document["inputs"]}

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mlflow_plugins_pack.lineage.building.coverage import coverage
-from mlflow_plugins_pack.lineage.capture import usage
+from mlflow_plugins_pack.lineage.capture import mentions, own_code, usage
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.capture.observing.observe import unobserved
 from tests.lineage.support.reading import RunRecord
@@ -22,6 +22,9 @@ def nothing_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(usage, "watched", libraries)
     for name in ("_programs", "_imported_by_user", "_loaded_before"):
         monkeypatch.setattr(usage, name, type(getattr(usage, name))())
+    # The program is a test runner, whose text is not what is tested.
+    monkeypatch.setattr(own_code, "texts", list)
+    monkeypatch.setattr(mentions, "_began", [])
 
 
 @pytest.mark.parametrize(

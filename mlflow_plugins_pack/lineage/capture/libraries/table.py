@@ -180,8 +180,14 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
         "torch.storage": (
             Call("UntypedStorage.from_file", READ, "filename", native=("filename",)),
         ),
-        # `load` with mmap=True and `save` open the file in C++.
+        # `load` with mmap=True and `save` open the file in C++, and so do all of `jit`.
         "torch.serialization": (Call("load", READ, "f"), Call("save", WRITE, "f")),
+        "torch.jit._serialization": (Call("load", READ, "f"), Call("save", WRITE, "f")),
+        "torch.jit._script": (Call("RecursiveScriptModule.save", WRITE, "f"),),
+        "torchvision.io.image": (
+            Call("read_file", READ, "path"),
+            *_writes("write_file", "write_jpeg", "write_png", parameter="filename"),
+        ),
         "scipy.io._fast_matrix_market": (
             *_reads("mmread", parameter="source"),
             *_writes("mmwrite", parameter="target"),
@@ -271,11 +277,14 @@ NOT_SEEN_INTO = (
         "redshift_connector",
     ),
     *("snowflake.connector", "trino"),
-    # Engines that read in processes of their own.
-    *("cudf", "distributed", "pyspark", "ray"),
+    # Engines that read in processes of their own, or in native code.
+    *("chdb", "cudf", "daft", "distributed", "lancedb", "pyspark", "ray", "tiledb"),
     # Libraries that open files in native code.
-    *("av", "catboost", "decord", "faiss", "fasttext", "fiona", "lmdb", "netCDF4", "onnxruntime"),
-    *("osgeo", "pyogrio", "pyreadstat", "rasterio", "sentencepiece", "soundfile", "tensorflow"),
-    *("tensorstore", "tokenizers", "torchcodec"),
+    *("SimpleITK", "av", "catboost", "cyvcf2", "datatable", "dbm.gnu", "dbm.ndbm", "decord"),
+    *("faiss", "fasttext", "fiona", "hnswlib", "itk", "jpype", "lance", "lmdb"),
+    *("netCDF4", "onnxruntime", "open3d", "openslide", "osgeo", "plyvel"),
+    *("pyBigWig", "pyogrio", "pyreadr", "pyreadstat", "pysam", "python_calamine", "pyvips"),
+    *("rasterio", "rdkit", "rocksdict", "rpy2", "sentencepiece", "soundfile", "tensorflow"),
+    *("tensorstore", "tokenizers", "torchaudio", "torchcodec", "turbodbc", "vtk"),
 )
 """Libraries that read data where no layer looks."""
