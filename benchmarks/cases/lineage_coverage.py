@@ -63,7 +63,9 @@ class Script:
         for line in (ast.get_docstring(ast.parse(path.read_text())) or "").splitlines():
             key, colon, rest = line.partition(":")
             kind, of, name = key.partition(" of ")
-            if colon and key in ("needs", "service", "reads", "writes", "blind", "code"):
+            if colon and key == "blind":
+                words[key] = [name.strip() for name in rest.split(",")]
+            elif colon and key in ("needs", "service", "reads", "writes", "code"):
                 words[key] = rest.split()
             elif colon and of and kind in ("reads", "writes"):
                 runs[kind, name] = tuple(rest.split())

@@ -16,8 +16,8 @@ load_dataset("csv", data_files=FILE, sep="\\t", split="train")
 file = f"{os.environ['DATA']}/validation.tsv"
 subprocess.run([sys.executable, "-c", LOAD.replace("FILE", repr(file))], check=True)
 
-import mlflow  # noqa: E402
-from datasets import load_dataset  # noqa: E402
+import mlflow
+from datasets import load_dataset
 
 with mlflow.start_run():
     rows = load_dataset("csv", data_files=file, sep="\t", split="train")

@@ -282,9 +282,9 @@ class Ownership:
         runs = adapter.own_runs()
         run = runs[-1] if runs else None
         is_own = run is not None or owners == local.attached[-1:] != ()
-        memory = _Memory(
-            runs or [], run, None if is_own else others, generation, *claims, claims[0].seen
-        )
+        read, written = claims
+        works_for = None if is_own else others
+        memory = _Memory(runs or [], run, works_for, generation, read, written, read.seen)
         local.memory = memory if runs is not None else None
         return memory
 
