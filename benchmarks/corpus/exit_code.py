@@ -1,4 +1,4 @@
-"""An exception that nobody catches ends the interpreter's main; run is ended at exit.
+"""A run that the end of the process ends, with an exit code.
 
 reads: WORK/a.csv
 writes:

@@ -1,4 +1,4 @@
-"""Temporary files are nothing.
+"""Temporary files, and one that gets its final name in the end.
 
 reads: WORK/a.csv
 writes: WORK/final.csv
