@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-from concurrent.futures import Future
+from collections.abc import Callable
 
 from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
@@ -55,7 +55,7 @@ class PathView:
         self.path = path
         self.store = find_store(location)
         self.view = View()
-        self._asked: Future[bool] | None = None
+        self._asked: Callable[[], bool] | None = None
         self._base = ""
         self._prefix = ""
         if self.store is None:
@@ -88,7 +88,7 @@ class PathView:
 
     def is_right(self) -> bool:
         """Wait for the answer; return whether a guess held when it was made."""
-        return self._asked is None or self._asked.result()
+        return self._asked is None or self._asked()
 
     def outside(self, inner: str) -> str:
         """Return a path of the view as the repository's user knows it."""

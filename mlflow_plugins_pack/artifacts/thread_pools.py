@@ -37,6 +37,14 @@ def submit(call: Callable[..., T], *arguments: Any) -> Future[T]:
     return _pool("io", IO_THREADS).submit(call, *arguments)
 
 
+def ask(call: Callable[..., T], *arguments: Any) -> Future[T]:
+    """Run a short request, which does not wait behind those that move bytes.
+
+    It must not wait for another call of this pool.
+    """
+    return _pool("ask", IO_THREADS).submit(call, *arguments)
+
+
 def compute(call: Callable[..., T], *arguments: Any) -> Future[T]:
     """Run a call that keeps a processor busy; it must not wait for anything."""
     return _pool("cpu", CPU_THREADS).submit(call, *arguments)

@@ -11,7 +11,6 @@ import json
 import shutil
 import subprocess
 import sys
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -21,7 +20,6 @@ import pytest
 import requests
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from tests.artifacts.support.commands import run_json
 from tests.artifacts.support.hosts import fresh_host
 from tests.contracts.artifact_repository import content, random_bytes
@@ -136,8 +134,6 @@ def changing(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     for name in ("yesterday", "noon"):
         shutil.rmtree(site.folder / name, ignore_errors=True)
     shutil.rmtree(site.folder / "store", ignore_errors=True)
-    # For so long a process takes for granted what it has just seen.
-    time.sleep(StoreObjects.TRUST_SECONDS)
     site.acknowledged.clear()
     site.refused.clear()
     fresh_host(monkeypatch, tmp_path)
@@ -167,7 +163,6 @@ def set_back(site: Site) -> None:
 def set_back_and_forward(site: Site) -> None:
     """Restored to an older state, used, and then to a newer one than the processes know."""
     site.restore("yesterday")
-    time.sleep(StoreObjects.TRUST_SECONDS)
     site.log(RUNS[0], 5)
     site.restore("noon")
     site.acknowledged.clear()
@@ -178,7 +173,6 @@ def test_acknowledged_is_readable(
     changing: Site, change: Callable[[Site], None], tmp_path, monkeypatch
 ):
     change(changing)
-    time.sleep(StoreObjects.TRUST_SECONDS)
     for run in RUNS:
         changing.log(run, 1, 6)
     fresh_host(monkeypatch, tmp_path)

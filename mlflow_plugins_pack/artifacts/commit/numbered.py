@@ -40,6 +40,7 @@ from mlflow_plugins_pack.artifacts.commit.requests import (
     CreateSegment,
     Decide,
     Head,
+    Identify,
     ListAges,
     ListNames,
     MarkLocked,
@@ -48,7 +49,6 @@ from mlflow_plugins_pack.artifacts.commit.requests import (
     Remove,
     Wait,
 )
-from mlflow_plugins_pack.artifacts.format.manifest import Segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     is_lock_marker,
@@ -63,6 +63,7 @@ from mlflow_plugins_pack.artifacts.format.view import net_effect
 from mlflow_plugins_pack.errors import PackError, StorageUnavailableError
 
 _COMMIT_TRIES = 1000
+_RELISTS = 5
 
 
 def is_recent(known: Head, now: float) -> bool:
@@ -79,8 +80,20 @@ def locate(scope: str, known: Head | None) -> Protocol[Head]:
     now = yield Clock()
     if known is not None and is_recent(known, now):
         return known
-    names = yield from list_names(scope)
-    return Head(last_number(names), now, any(map(is_lock_marker, names)))
+    for _ in range(_RELISTS):
+        names = yield from list_names(scope)
+        head = Head(last_number(names), now, any(map(is_lock_marker, names)))
+        last = plan_reading(names).names[-1:]
+        if not last:
+            return head
+        identity = yield Identify(last[0])
+        # Else it was removed meanwhile: a joined one holds its calls by now.
+        if identity is not None:
+            return replace(head, seen=((last[0], identity),))
+    raise StorageUnavailableError(
+        f"{scope or 'The store root'!r} keeps changing while it is listed. Nothing was changed. "
+        f"Try again."
+    )
 
 
 def commit(
@@ -131,9 +144,10 @@ def commit(
             head, is_fresh = (yield from read(scope, head)), True
             continue
         name = entry_name(head.number + 1)
-        if (yield CreateSegment(name, operations)):
+        created = yield CreateSegment(name, operations)
+        if created is not None:
             yield from _confirm(scope, head)
-            after = advanced(head, Segment(scope, name, operations))
+            after = advanced(head, created)
             return replace(after, has_locks=after.has_locks or locks)
         yield Wait(attempt)
         head = (yield from read(scope, head)) if head.view else (yield from locate(scope, None))
@@ -162,7 +176,7 @@ def _confirm(scope: str, head: Head) -> Protocol[None]:
 
 
 def join(first: int, last: int) -> Protocol[bool]:
-    """Put the entries from the first to the last together; return whether that is possible."""
+    """Put the entries from the first to the last together; return whether this wrote a segment."""
     # They exist, since there are no gaps, unless a collection has removed some that are joined.
     segments = yield ReadSegments(pieces_of(first, last), are_just_written=True)
     if None in segments:
@@ -174,8 +188,7 @@ def join(first: int, last: int) -> Protocol[bool]:
             return False
     operations = [operation for segment in segments for operation in segment.operations]
     name = joined_name(first, last)
-    yield CreateSegment(name, net_effect(operations, whole=first == 1))
-    return True
+    return (yield CreateSegment(name, net_effect(operations, whole=first == 1))) is not None
 
 
 def remove_joined(retention_seconds: float = RETENTION_SECONDS) -> Protocol[int]:

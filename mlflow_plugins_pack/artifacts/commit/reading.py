@@ -13,6 +13,7 @@ from mlflow_plugins_pack.artifacts.commit.requests import (
     MissingSegmentsError,
     Protocol,
     ReadSegments,
+    Wait,
 )
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import Lock, Operation, Segment
@@ -21,8 +22,6 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     confirmed,
     entry_name,
     is_lock_marker,
-    last_number,
-    lost_entries,
     plan_reading,
 )
 from mlflow_plugins_pack.artifacts.format.view import View, advance, merge
@@ -30,6 +29,7 @@ from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactLockedError
 
 _PROBES = 4
 _RELISTS = 5
+_LISTING_WAIT = 2
 
 
 def read(scope: str, known: Head | None = None) -> Protocol[Head]:
@@ -53,7 +53,8 @@ def advanced(head: Head, segment: Segment) -> Head:
     """Return the head after one more entry."""
     view = None if head.view is None else advance(head.view, [segment.held()])
     has_locks = head.has_locks or any(isinstance(o, Lock) for o in segment.operations)
-    return Head(segment.numbers.last, head.seen_at, has_locks, view)
+    seen = (*head.seen, (segment.name, segment.identity))
+    return Head(segment.numbers.last, head.seen_at, has_locks, view, seen)
 
 
 def _read_listed(scope: str) -> Protocol[Head]:
@@ -64,13 +65,14 @@ def _read_listed(scope: str) -> Protocol[Head]:
 def read_names(scope: str) -> Protocol[tuple[Head, frozenset[str]]]:
     """Return a head with a view, and the names that were listed for it."""
     missing: Sequence[tuple[int, int]] = ()
-    for _ in range(_RELISTS):
+    for attempt in range(_RELISTS):
         now = yield Clock()
         names = yield ListNames()
         plan = plan_reading(names)
         missing = plan.missing
         if missing:
             # A listing made while others commit may show the later of two and not the earlier.
+            yield Wait(_LISTING_WAIT + attempt)
             continue
         segments = yield ReadSegments(plan.names)
         if None in segments:
@@ -78,7 +80,8 @@ def read_names(scope: str) -> Protocol[tuple[Head, frozenset[str]]]:
             continue
         view = merge(segments, confirmed(names))
         has_locks = bool(view.locks) or any(map(is_lock_marker, names))
-        return Head(plan.head, now, has_locks, view), frozenset(names)
+        seen = tuple((segment.name, segment.identity) for segment in segments[-2:])
+        return Head(plan.head, now, has_locks, view, seen), frozenset(names)
     if missing:
         raise _missing(scope, missing)
     raise ArtifactCorruptError(
@@ -88,17 +91,18 @@ def read_names(scope: str) -> Protocol[tuple[Head, frozenset[str]]]:
 
 
 def list_names(scope: str) -> Protocol[Sequence[str]]:
-    """Return the names of everything in a manifest of which the last call is there.
+    """Return the names of everything in a manifest of which no call is missing.
 
     Raises:
-        MissingSegmentsError: If it is not.
+        MissingSegmentsError: If one is: what followed it could not be read.
     """
-    for _ in range(_RELISTS):
+    for attempt in range(_RELISTS):
         names: Sequence[str] = yield ListNames()
-        lost = [entry for entry in lost_entries(names) if not entry.writer]
-        if not lost:
+        plan = plan_reading(names)
+        if not plan.missing:
             return names
-    raise _missing(scope, [(last_number(names) + 1, lost[-1].first)])
+        yield Wait(_LISTING_WAIT + attempt)
+    raise _missing(scope, plan.missing)
 
 
 def _missing(scope: str, gaps: Sequence[tuple[int, int]]) -> MissingSegmentsError:

@@ -45,8 +45,15 @@ class ReadSegments:
 
 
 @dataclass(frozen=True)
+class Identify:
+    """Answered with the identity of a segment, or None if it does not exist."""
+
+    name: str
+
+
+@dataclass(frozen=True)
 class CreateSegment:
-    """Create a segment unless one of its name exists; answered with whether it is this one."""
+    """Create a segment unless one of its name exists; answered with it, or None if another does."""
 
     name: str
     operations: tuple[Operation, ...]
@@ -96,6 +103,7 @@ class Wait:
 Request = (
     ListNames
     | ReadSegments
+    | Identify
     | CreateSegment
     | Confirm
     | MarkLocked
@@ -116,12 +124,16 @@ class Head:
         seen_at: When that was so, by this process's `Clock`.
         has_locks: Whether a lock may hold at it.
         view: What the scope held then, if that was read.
+        seen: Names and identities of segments, the one with the last call at the end, without which
+            nothing of this need be so: the storage was set back. They are looked for at the next
+            call, and then only the last one is.
     """
 
     number: int
     seen_at: float
     has_locks: bool
     view: View | None = None
+    seen: tuple[tuple[str, bytes], ...] = ()
 
 
 class MissingSegmentsError(ArtifactCorruptError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 from collections import deque
@@ -47,6 +48,8 @@ def read_range(
     """
     end = min(start + length, entry.size)
     if entry.inline is not None:
+        if hashlib.sha256(entry.inline).digest() != entry.sha256:
+            raise inconsistent(store, entry, "does not have the SHA-256 that it was logged with")
         yield entry.inline[start:end]
         return
     if entry.is_held:

@@ -129,12 +129,14 @@ class Segment:
         name: Says which calls it holds (see `segment_names`).
         operations: In the order in which they take effect.
         writer: Chosen at random by the writer, which tells its own segment from another's by it.
+        identity: Of the stored object, which no other has; empty where that does not matter.
     """
 
     scope: str
     name: str
     operations: tuple[Operation, ...]
     writer: str = ""
+    identity: bytes = field(default=b"", compare=False)
 
     @property
     def numbers(self) -> SegmentName:

@@ -7,21 +7,24 @@ is remembered here for its next call.
 from __future__ import annotations
 
 import logging
-import threading
-import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 
-from cachetools import LRUCache
-
-from mlflow_plugins_pack.artifacts import thread_pools
-from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading
-from mlflow_plugins_pack.artifacts.commit.requests import RETENTION_SECONDS, Decide, Head
+from mlflow_plugins_pack.artifacts import deferred, thread_pools
+from mlflow_plugins_pack.artifacts.commit import listed, numbered, reading, set_back
+from mlflow_plugins_pack.artifacts.commit.heads import Heads
+from mlflow_plugins_pack.artifacts.commit.requests import (
+    HEAD_SECONDS,
+    RETENTION_SECONDS,
+    Decide,
+    Head,
+)
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import Operation, Segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
+    joined_name,
     joins_due,
     parse_segment_name,
     plan_reading,
@@ -31,7 +34,7 @@ from mlflow_plugins_pack.artifacts.format.view import View
 from mlflow_plugins_pack.artifacts.store.commit_turns import CommitTurns
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO, steady_seconds
-from mlflow_plugins_pack.errors import PackError
+from mlflow_plugins_pack.errors import PackError, StoreChangedError
 
 _logger = logging.getLogger(__name__)
 
@@ -39,71 +42,19 @@ INLINE_SCOPE_BYTES = 1024 * 1024
 """From this size of a scope's manifest on, small files go to packs where entries are never joined:
 a listing reads all of it."""
 
-_KEPT_INLINE_BYTES = 1024 * 1024
-"""Of a remembered scope with more bytes of small files than that, they are read when needed."""
-
 JOIN_FROM_SEGMENTS = 64
 """A collection joins all segments of a scope that takes more than these to read."""
 
-_READER_TRUST_SECONDS = 10
-"""So long a reader takes for granted that the storage was not set back behind this process."""
+_SET_BACK_TRIES = 5
 
-_SEEN_SCOPES = 10_000
-_HEADS_BYTES = 64 * 1024 * 1024
-_HEAD_BYTES = 1000
-_FILE_BYTES = 700
-"""About the memory that a remembered scope takes, and each of its files."""
+_NEAR_SECONDS = 0.01
+"""Of a storage that creates an entry in less, two requests take less one after the other than the
+processor's work for a third one."""
 
 
-def _weight(head: Head) -> int:
-    if head.view is None:
-        return _HEAD_BYTES
-    return _HEAD_BYTES + _FILE_BYTES * len(head.view.files) + head.view.inline_bytes
-
-
-class _Heads:
-    """What this process knows of scopes; safe to use by several threads at once."""
-
-    def __init__(self) -> None:
-        self._heads: LRUCache[str, Head] = LRUCache(_HEADS_BYTES, getsizeof=_weight)
-        self._seen: LRUCache[str, tuple[int, float]] = LRUCache(_SEEN_SCOPES)
-        self._guard = threading.Lock()
-
-    def get(self, scope: str) -> Head | None:
-        """Return what is remembered of a scope."""
-        with self._guard:
-            head: Head | None = self._heads.get(scope)
-            return head
-
-    def remember(self, scope: str, head: Head) -> None:
-        """Remember a head, unless a later one is known."""
-        if head.view is not None and head.view.inline_bytes > _KEPT_INLINE_BYTES:
-            head = replace(head, view=head.view.without_bytes())
-        with self._guard:
-            known = self._heads.get(scope)
-            if known is not None and known.number > head.number:
-                return
-            if known is not None and known.number == head.number and head.view is None:
-                return
-            # Of a run of more than some 100,000 files only the last number is kept.
-            fits = _weight(head) <= _HEADS_BYTES
-            self._heads[scope] = head if fits else replace(head, view=None)
-
-    def forget(self, scope: str) -> None:
-        """Forget a scope."""
-        with self._guard:
-            self._heads.pop(scope, None)
-
-    def is_seen(self, scope: str, head: Head, seconds: float) -> bool:
-        """Return whether a scope's last call was seen to be there so lately."""
-        with self._guard:
-            number, at = self._seen.get(scope, (0, 0.0))
-        return number == head.number and time.monotonic() - at < seconds
-
-    def note_seen(self, scope: str, number: int, at: float) -> None:
-        """Note when a scope's last call was there."""
-        with self._guard:
-            self._seen[scope] = (number, at)
+def _without(head: Head, known: Head | None) -> Head:
+    """Return a head with nothing more to look for than followed what was known and is there."""
+    return replace(head, seen=head.seen[max(0, len(known.seen) - 1 if known else 0) :])
 
 
 class Manifests:
@@ -114,8 +65,9 @@ class Manifests:
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
         self._io = SegmentIO(objects)
-        self._heads = _Heads()
+        self._heads = Heads()
         self._turns = CommitTurns()
+        self._create_seconds = 0.0
 
     # --- reading ---
 
@@ -131,42 +83,58 @@ class Manifests:
         """
         # Raises without the key of an encrypted store, which shows nothing then, known or not.
         _ = self._objects.sealer
-        known = None
-        if self._objects.format.is_numbered and not fresh:
-            self._forget_lost(scope, _READER_TRUST_SECONDS)
-            known = self._heads.get(scope)
+        known = None if fresh else self._recent(scope)
+        is_there = self._ask_for(scope, known)
         head = self._io.run(scope, reading.read(scope, known))
-        if (
-            known is not None
-            and 0 < known.number < head.number
-            and not self._io.is_same(scope, entry_name(known.number))
-        ):
-            # What followed does so on what is there now, which is not what was known.
+        if is_there():
+            head = _without(head, known)
+        else:
+            # The storage was set back: what may have followed does not follow what was known.
             self.forget(scope)
             head = self._io.run(scope, reading.read(scope))
         self._remember(scope, head)
         assert head.view is not None  # noqa: S101 - reading returns one
         return head.view
 
-    def remembered(self, scope: str) -> tuple[View, Future[bool]] | None:
-        """Return what a scope held when it was last looked at, and whether that is still so.
+    def remembered(self, scope: str) -> tuple[View, Callable[[], bool]] | None:
+        """Return what a scope held when it was last looked at, and what says if that is still so.
 
-        The second is asked for while the caller does something else. Nothing is returned where
-        that is not known, or would take more than one request to find out.
+        That is asked for while the caller does something else. Nothing is returned where it would
+        take more than one round trip to find out.
         """
         _ = self._objects.sealer
+        head, now = self._recent(scope), steady_seconds()
+        if head is None or head.view is None:
+            return None
+        is_there = self._ask_for(scope, head)
+        following = thread_pools.ask(self._io.read, scope, entry_name(head.number + 1))
+
+        def is_last() -> bool:
+            if not is_there():
+                self.forget(scope)
+                return False
+            if following.result() is not None:
+                return False
+            self._remember(scope, replace(_without(head, head), seen_at=now))
+            return True
+
+        return head.view, is_last
+
+    def _recent(self, scope: str) -> Head | None:
+        """Return what is remembered of a scope, if it holds unless later calls are there."""
         head = self._heads.get(scope)
         if head is None or head.view is None or not numbered.is_recent(head, steady_seconds()):
             return None
-        return head.view, thread_pools.submit(self._is_last, scope, head)
+        return head
 
-    def _is_last(self, scope: str, head: Head) -> bool:
-        now = steady_seconds()
-        self._forget_lost(scope, _READER_TRUST_SECONDS)
-        if self._heads.get(scope) is None or self._io.read(scope, entry_name(head.number + 1)):
-            return False
-        self._remember(scope, replace(head, seen_at=now))
-        return True
+    def _ask_for(self, scope: str, head: Head | None) -> Callable[[], bool]:
+        """Begin to ask whether what was seen of a scope is there; return what says if it is."""
+        if head is None or not head.number:
+            return lambda: True
+        asked = [partial(self._io.is_there, scope, *seen) for seen in head.seen]
+        if self._objects.backend.is_remote:
+            asked = [thread_pools.ask(ask).result for ask in asked]
+        return lambda: all(is_there() for is_there in asked)
 
     def segment_names(self, scope: str) -> list[str]:
         """Return the names of all segments of a scope, those that others hold too included."""
@@ -181,19 +149,18 @@ class Manifests:
     # --- changing ---
 
     def is_located(self, scope: str) -> bool:
-        """Return whether `locate` would ask for nothing."""
+        """Return whether it is known after which call the next one would come.
+
+        While the next one is committed, it is asked whether that call is still there.
+        """
         head = self._heads.get(scope)
-        return (
-            head is not None
-            and numbered.is_recent(head, steady_seconds())
-            and (not head.number or self._heads.is_seen(scope, head, self._objects.TRUST_SECONDS))
-        )
+        # While the first one was committed the store itself may have been wiped.
+        return head is not None and head.number > 1 and numbered.is_recent(head, steady_seconds())
 
     def locate(self, scope: str) -> None:
         """Find out after which call the next one would come, if that is not known already."""
         if self._objects.format.is_numbered:
-            self._forget_lost(scope)
-            known = self._heads.get(scope)
+            known = self._still_there(scope)
             self._remember(scope, self._io.run(scope, numbered.locate(scope, known)))
 
     def commit(self, scope: str, operations: Sequence[Operation]) -> None:
@@ -231,8 +198,6 @@ class Manifests:
         if not self._objects.format.is_numbered:
             self._io.run(scope, listed.commit(scope, decide, needs_view=needs_view, locks=locks))
             return
-        if needs_view:
-            self._forget_lost(scope)
         with self._turns.alone(scope):
             number = self._commit(scope, decide, needs_view=needs_view, locks=locks)
         if locks:
@@ -242,17 +207,93 @@ class Manifests:
     def _commit(
         self, scope: str, decide: Decide, *, needs_view: bool = False, locks: bool = False
     ) -> int:
-        """Commit once; return the number of the last call after it."""
-        protocol = numbered.commit(
-            scope, decide, self._heads.get(scope), needs_view=needs_view, locks=locks
-        )
-        now = time.monotonic()
+        """Commit once, after everything that is committed; return the number of the last call.
+
+        Whether what is known of the scope is still so is asked before, if operations depend on it,
+        and again when the entry is there. Else it is asked at the same time, or afterwards where
+        the storage is near, which leaves less to ask at the next call.
+        """
+        decided: Sequence[Operation] = ()
+
+        def note(view: View | None) -> Sequence[Operation]:
+            nonlocal decided
+            decided = decide(view)
+            return decided
+
+        for _ in range(_SET_BACK_TRIES):
+            known = self._still_there(scope) if needs_view else self._heads.get(scope)
+            if known is None or (needs_view and known.number <= 1):
+                # The calls before do not say whether the store itself is there.
+                self._objects.confirm_identity()
+            is_late = needs_view or self._create_seconds < _NEAR_SECONDS
+            is_there = self._ask_for(scope, None if is_late else known)
+            began = steady_seconds()
+            try:
+                head = self._io.run(
+                    scope,
+                    numbered.commit(scope, note, known, needs_view=needs_view, locks=locks),
+                )
+            except PackError:
+                if needs_view or (self._ask_for(scope, known) if is_late else is_there)():
+                    raise
+                # What is known of locks and numbers is of no use.
+                self.forget(scope)
+                continue
+            if is_late:
+                is_there = self._ask_for(scope, replace(head, seen=head.seen[:-1]))
+            if not needs_view:
+                self._create_seconds = (self._create_seconds + steady_seconds() - began) / 2
+            if is_there():
+                head = replace(head, seen=head.seen[-1:]) if is_late else _without(head, known)
+                self._remember(scope, head)
+                if not is_late:
+                    # Unless the next call does.
+                    look = partial(self._look_again, scope, head)
+                    deferred.later((id(self), scope, "look"), look)
+                return head.number
+            self.forget(scope)
+            if decided and self._settle(scope, head, decided):
+                if needs_view:
+                    raise set_back.unknown(scope)
+                return head.number
+        raise set_back.unknown(scope)
+
+    def _look_again(self, scope: str, head: Head) -> None:
+        """Look for the calls before an entry now that it is there.
+
+        The storage may have been set back while it was being created. No call may follow it then.
+        """
         known = self._heads.get(scope)
-        head = self._io.run(scope, protocol)
-        self._remember(scope, head)
-        if known is None or head.number != known.number:
-            self._heads.note_seen(scope, head.number, now)
-        return head.number
+        if known is None or known.seen != head.seen:
+            return
+        if all(self._io.is_there(scope, *seen) for seen in head.seen[:-1]):
+            self._heads.note_there(scope, head)
+        else:
+            self.forget(scope)
+            self._settle(scope, head, ())
+
+    def _settle(self, scope: str, head: Head, operations: Sequence[Operation]) -> bool:
+        """Return whether an entry takes effect that was created after a call that is gone.
+
+        Raises:
+            StoreChangedError: If the store itself is gone.
+        """
+        try:
+            self._objects.confirm_identity()
+        except StoreChangedError:
+            if self._objects.format.is_encrypted:
+                # No process of another store could read it, so that none has built on it.
+                self.remove(scope, [entry_name(head.number)])
+            else:
+                is_store = self._objects.holds_a_store()
+                self._io.run(scope, set_back.settle(scope, head, may_fill=is_store))
+            raise
+        if not self._io.run(scope, set_back.settle(scope, head)):
+            return False
+        view = self.view(scope, fresh=True)
+        if any(view.lock_on(operation) is not None for operation in operations):
+            raise set_back.unknown(scope)
+        return True
 
     def refuse_locked(self, scope: str, operations: Sequence[Operation]) -> None:
         """Refuse operations on what is locked; a commit does, a caller may before it begins.
@@ -289,7 +330,13 @@ class Manifests:
 
     def _try_to_join(self, scope: str, first: int, last: int) -> None:
         try:
-            self._io.run(scope, numbered.join(first, last))
+            head, began = self._heads.get(scope), steady_seconds()
+            is_new = self._io.run(scope, numbered.join(first, last))
+            is_there = self._ask_for(scope, head)
+            # So soon no collection has removed what was joined: the storage was set back, and these
+            # are not the calls that it holds.
+            if is_new and not is_there() and steady_seconds() - began < HEAD_SECONDS:
+                self.remove(scope, [joined_name(first, last)])
         except PackError:
             # The commit itself has succeeded; damage is for readers and fsck to report.
             _logger.debug("Calls of %r were not joined.", scope, exc_info=True)
@@ -324,21 +371,19 @@ class Manifests:
 
     # --- remembering ---
 
-    def _forget_lost(self, scope: str, seconds: float = 0) -> None:
-        """Forget a scope whose last call is not there, or another one: its storage was set back.
+    def _still_there(self, scope: str) -> Head | None:
+        """Return what is remembered of a scope; forget it if the storage was set back.
 
-        A collection removes it as well, once it has been joined for long enough.
+        A collection removes the last call as well, once it has been joined for long enough.
         """
         head = self._heads.get(scope)
+        # Not in other threads, since this is called in one of a pool.
         if head is None or not head.number:
-            return
-        if self._heads.is_seen(scope, head, max(seconds, self._objects.TRUST_SECONDS)):
-            return
-        now = time.monotonic()
-        if not self._io.is_same(scope, entry_name(head.number)):
+            return head
+        if not all(self._io.is_there(scope, *seen) for seen in head.seen):
             self.forget(scope)
-        else:
-            self._heads.note_seen(scope, head.number, now)
+            return None
+        return _without(head, head)
 
     def _remember(self, scope: str, head: Head) -> None:
         if self._objects.format.is_numbered:

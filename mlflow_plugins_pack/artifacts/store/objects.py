@@ -29,8 +29,8 @@ class StoreObjects:
     """
 
     TRUST_SECONDS: ClassVar[float] = 1.0
-    """So long a process takes for granted that the storage still holds the store, and a run's last
-    call, once it has seen them: so a small file costs one request."""
+    """So long a process takes a store's format file for granted where it asks at each call whether
+    the run's last call is still there, which a storage that was wiped or set back has not."""
 
     def __init__(self, backend: Backend, location: Location, store_format: StoreFormat) -> None:
         self.location = location
@@ -88,10 +88,11 @@ class StoreObjects:
         return Keyring(self.backend, self.location.path, self.format.store_id, self.location.uri)
 
     def is_confirmed(self) -> bool:
-        """Return whether `confirm_identity` has succeeded a moment ago."""
-        # What goes into an encrypted store whose keyring was wiped with it can never be read.
-        is_plain = not self.format.is_encrypted
-        return is_plain and time.monotonic() - self._confirmed < self.TRUST_SECONDS
+        """Return whether `confirm_identity` has succeeded a moment ago, and that is enough."""
+        # What goes into an encrypted store whose keyring was wiped with it can never be read; and
+        # a disk answers at once.
+        is_enough = self.backend.is_remote and not self.format.is_encrypted
+        return is_enough and time.monotonic() - self._confirmed < self.TRUST_SECONDS
 
     def confirm_identity(self) -> None:
         """Make sure that the storage still holds this store, and the keys that it is sealed with.
@@ -99,8 +100,6 @@ class StoreObjects:
         Raises:
             StoreChangedError: If not.
         """
-        if self.is_confirmed():
-            return
         now = time.monotonic()
         try:
             data = self.backend.read(self.key(object_keys.FORMAT_KEY))
@@ -118,6 +117,10 @@ class StoreObjects:
                 f"while this process was using it. Nothing was committed. Log again."
             )
         self._confirmed = now
+
+    def holds_a_store(self) -> bool:
+        """Return whether the storage holds a store there, be it this one or another."""
+        return self.backend.size(self.key(object_keys.FORMAT_KEY)) is not None
 
     def read_object(self, key: str) -> bytes:
         """Return the content of one of the store's own objects, decrypted.

@@ -9,6 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -63,7 +64,6 @@ class SegmentIO:
         self._objects = objects
         self.sizes: LRUCache[str, int] = LRUCache(_SIZES)
         self._written: LRUCache[tuple[str, str], Segment] = LRUCache(_REMEMBERED_SEGMENTS)
-        self._identities: LRUCache[tuple[str, str], bytes] = LRUCache(_SIZES)
         self._receipts: LRUCache[str, str] = LRUCache(_SIZES)
         self._guard = threading.Lock()
 
@@ -86,11 +86,16 @@ class SegmentIO:
             return list(self.list(scope))
         if isinstance(request, requests.ReadSegments):
             return self._read_all(scope, request)
+        if isinstance(request, requests.Identify):
+            return self._identify(scope, request.name)
         if isinstance(request, requests.CreateSegment):
             return self._create(scope, request)
         if isinstance(request, requests.MarkLocked):
             for name in lock_markers(_new_ulid()):
                 self.mark(scope, name)
+            return None
+        if isinstance(request, requests.Remove):
+            self._objects.backend.delete(self.key(scope, name) for name in request.names)
             return None
         if isinstance(request, requests.Confirm):
             for name in lock_receipts(request.name):
@@ -209,19 +214,18 @@ class SegmentIO:
     def forget(self, scope: str) -> None:
         """Forget the segments of a scope that this process has written or read."""
         with self._guard:
-            for remembered in (self._written, self._identities):
-                for key in [key for key in remembered if key[0] == scope]:
-                    del remembered[key]
+            for key in [key for key in self._written if key[0] == scope]:
+                del self._written[key]
 
-    def is_same(self, scope: str, name: str) -> bool:
-        """Return whether an entry is there and is the one that this process knows by its name."""
-        key = self.key(scope, name)
+    def is_there(self, scope: str, name: str, identity: bytes) -> bool:
+        """Return whether a segment is there and has this identity."""
+        return self._identify(scope, name) == identity
+
+    def _identify(self, scope: str, name: str) -> bytes | None:
         try:
-            found = self._objects.backend.read(key, 0, _IDENTITY_BYTES)
+            return self._objects.backend.read(self.key(scope, name), 0, _IDENTITY_BYTES)
         except ObjectMissingError:
-            return False
-        with self._guard:
-            return self._identities.setdefault((scope, name), found) == found
+            return None
 
     def complete_receipts(self, scope: str, names: Iterable[str], number: int) -> None:
         """Write the receipt of the last call, if its writer did not, and remove older ones."""
@@ -254,11 +258,9 @@ class SegmentIO:
         key = object_keys.segment_key(scope, name)
         data = self._objects.backend.read(self._objects.key(key))
         segment = decode_segment(self._objects.sealer.open_object(key, data), scope, name)
-        with self._guard:
-            self._identities[scope, name] = data[:_IDENTITY_BYTES]
-        return segment
+        return replace(segment, identity=data[:_IDENTITY_BYTES])
 
-    def _create(self, scope: str, request: requests.CreateSegment) -> bool:
+    def _create(self, scope: str, request: requests.CreateSegment) -> Segment | None:
         objects = self._objects
         segment = Segment(scope, request.name, request.operations, _new_writer())
         key = object_keys.segment_key(scope, request.name)
@@ -266,6 +268,7 @@ class SegmentIO:
         # What this process could not read back no process could, and nothing in the scope either.
         segment = decode_segment(encoded, scope, request.name)
         data = objects.sealer.seal_object(key, encoded)
+        segment = replace(segment, identity=data[:_IDENTITY_BYTES])
         self.sizes[scope] = self.sizes.get(scope, 0) + len(data)
         is_new = objects.backend.write_if_absent(objects.key(key), data)
         if is_new and len(encoded) <= _MOST_REMEMBERED_BYTES:
@@ -275,14 +278,11 @@ class SegmentIO:
             # Where the first try arrived and only its answer was lost, the second finds it there.
             with contextlib.suppress(ObjectMissingError):
                 is_new = objects.backend.read(objects.key(key)) == data
-        if is_new:
-            with self._guard:
-                self._identities[scope, request.name] = data[:_IDENTITY_BYTES]
         # Where others may have the same number, the receipt of a lock says that it holds.
         is_pending = segment.numbers.writer and any(isinstance(o, Lock) for o in segment.operations)
         if is_new and not segment.numbers.is_joined and not is_pending:
             self._write_receipt_later(scope, request.name)
-        return is_new
+        return segment if is_new else None
 
 
 def steady_seconds() -> float:

@@ -79,7 +79,8 @@ class PackWriter:
     def learn_index(self) -> None:
         """Bring the index up to date, once a call, before the first chunk is looked up."""
         if not self.knows_index:
-            # Before anything is written: packs sealed with lost keys could never be opened.
+            # Before anything is written: packs sealed with lost keys could never be opened, and
+            # any would stand in the way of a new store where this one was wiped.
             confirmed = thread_pools.submit(self._store.confirm_identity)
             self._store.index.refresh(max_age_seconds=_INDEX_SECONDS)
             confirmed.result()

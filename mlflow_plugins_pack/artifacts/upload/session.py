@@ -9,10 +9,10 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.format import object_keys
@@ -167,14 +167,11 @@ class UploadSession:
                 _refuse_conflicts(scope, taken, self._store.manifests.view(scope))
         # Asked while the last pack is uploaded.
         manifests = self._store.manifests
-        locating = [
-            thread_pools.submit(manifests.locate, scope)
-            for scope in self._operations
-            if not manifests.is_located(scope)
-        ]
-        if not self._store.is_confirmed():
+        unknown = [scope for scope in self._operations if not manifests.is_located(scope)]
+        asked = [self._begin(manifests.locate, scope) for scope in unknown]
+        if unknown or not self._store.is_confirmed():
             # What this process remembers is of no use to a store that was wiped or replaced.
-            locating.append(thread_pools.submit(self._store.confirm_identity))
+            asked.append(self._begin(self._store.confirm_identity))
         condemned = (
             thread_pools.submit(self._store.condemned.packs) if self._packs.is_index_old() else None
         )
@@ -189,8 +186,8 @@ class UploadSession:
             relied_on = self._leave(condemned.result(), relied_on, resolved)
         # The index only saves uploads: it is written while the call is committed.
         finish_index = self._packs.begin_to_index()
-        for located in locating:
-            located.result()
+        for wait in asked:
+            wait()
         if len(resolved) > 1:
             for scope, operations in resolved.items():
                 self._store.manifests.refuse_locked(scope, operations)
@@ -201,6 +198,14 @@ class UploadSession:
         # one that does not see the other is seen by it (see `maintenance.gc_rules`).
         self._settle(relied_on, resolved)
         self._share.close()
+
+    def _begin(self, call: Callable[..., None], *arguments: Any) -> Callable[[], None]:
+        """Begin to ask the storage; return what waits for the answer."""
+        if self._store.backend.is_remote:
+            return thread_pools.submit(call, *arguments).result
+        # Its answer is there sooner than a thread.
+        call(*arguments)
+        return lambda: None
 
     def _commit_scope(self, scope: str, operations: list[Operation]) -> None:
         if not self._store.backend.refuses_conflicts:

@@ -11,8 +11,8 @@ import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mlflow_plugins_pack.artifacts.commit import heads
 from mlflow_plugins_pack.artifacts.format.segment_names import entry_name
-from mlflow_plugins_pack.artifacts.store import manifests
 from mlflow_plugins_pack.errors import ArtifactCorruptError
 from tests.artifacts.support.commands import run, run_json
 from tests.artifacts.support.hosts import fresh_host
@@ -113,7 +113,7 @@ def test_a_lost_holder_is_named(root, tmp_path, monkeypatch, how):
 
 
 def test_a_process_does_not_keep_the_bytes_of_many_files(root, tmp_path, monkeypatch):
-    monkeypatch.setattr(manifests, "_KEPT_INLINE_BYTES", 20_000)
+    monkeypatch.setattr(heads, "_KEPT_INLINE_BYTES", 20_000)
     repository, files = fill(root)
     assert content(repository.download_artifacts("")) == files
     repository.lock("approved")

@@ -232,6 +232,8 @@ def test_wrong_whole_hash_is_found(repository, store_folder, tmp_path, target):
     with pytest.raises(ArtifactCorruptError, match="as a whole"):
         repository.download_artifacts("", str(target))
     assert content(target) == {}
+    with repository.open_artifact("g") as file, pytest.raises(ArtifactCorruptError, match="'g'"):
+        file.read()
 
 
 def test_recipe_that_repeats_a_chunk_fills_no_disk(

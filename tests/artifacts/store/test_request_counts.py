@@ -13,6 +13,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.backends.s3 import S3Backend
+from mlflow_plugins_pack.artifacts.commit import heads
 from mlflow_plugins_pack.artifacts.store import manifests, opening
 from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.artifacts.upload import pack_writer
@@ -63,7 +64,11 @@ def files(tmp_path: Path) -> Iterator[str]:
     return written()
 
 
-def test_calls_on_small_files_cost_the_same_however_large_the_run(repository, files, monkeypatch):
+@pytest.mark.parametrize(("near_seconds", "reads"), [(600, 1), (0, 2)])
+def test_calls_on_small_files_cost_the_same_however_large_the_run(
+    repository, files, monkeypatch, near_seconds, reads
+):
+    monkeypatch.setattr(manifests, "_NEAR_SECONDS", near_seconds)
     counting = Counting(monkeypatch)
     monkeypatch.setattr(StoreObjects, "TRUST_SECONDS", 600)
     repository.log_artifact(next(files))
@@ -71,18 +76,20 @@ def test_calls_on_small_files_cost_the_same_however_large_the_run(repository, fi
     for count in (2, 62):
         for _ in range(count):
             repository.log_artifact(next(files))
+        # Whether the calls before are still there is read afterwards from a near storage, and at
+        # the same time, then of two calls, from a far one.
         put = counting.of(lambda: repository.log_artifact(next(files)))
-        assert put == {"write_if_absent": 1}
+        assert put == {"write_if_absent": 1, "read": reads}
         with monkeypatch.context() as later:
-            # A moment later it is asked, at the same time, whether the store and the call before
-            # are still there.
+            # Once a second, it is read before whether the store is.
             later.setattr(StoreObjects, "TRUST_SECONDS", 0)
             put = counting.of(lambda: repository.log_artifact(next(files)))
-            assert put == {"write_if_absent": 1, "read": 2}
+            assert put == {"write_if_absent": 1, "read": reads + 1}
+        # Whether the last calls are still there, and at the same time, whether another one is.
         listed = counting.of(repository.list_artifacts)
-        assert listed == {"read": 1}
+        assert listed == {"read": reads + 1}
         fetched = counting.of(lambda: repository.download_artifacts("2.txt"))
-        assert fetched == {"read": 1}
+        assert fetched == {"read": 2}
     assert len(repository.list_artifacts()) == 69
 
 
@@ -115,23 +122,26 @@ def test_a_process_that_knows_nothing_reads_few_segments(repository, files, monk
 
 def test_files_that_are_not_tiny(repository, tmp_path, monkeypatch):
     monkeypatch.setattr(StoreObjects, "TRUST_SECONDS", 600)
+    monkeypatch.setattr(manifests, "_NEAR_SECONDS", 600)
     monkeypatch.setattr(pack_writer, "_INDEX_SECONDS", 600)
-    monkeypatch.setattr(manifests, "_KEPT_INLINE_BYTES", 10_000)
+    monkeypatch.setattr(heads, "_KEPT_INLINE_BYTES", 10_000)
     for name, size in (("small", 20_000), ("large", 300_000), ("other", 300_000)):
         (tmp_path / name).write_bytes(random_bytes(size, seed=len(name) + ord(name[0])))
     repository.log_artifact(str(tmp_path / "large"))
+    (tmp_path / "tiny").write_bytes(b"x")
+    repository.log_artifact(str(tmp_path / "tiny"))
     repository.list_artifacts()
     counting = Counting(monkeypatch)
     put = counting.of(lambda: repository.log_artifact(str(tmp_path / "small")))
-    assert put == {"write_if_absent": 1}
-    # Whether a call has been added since is asked while the bytes come.
+    assert put == {"write_if_absent": 1, "read": 1}
+    # Whether the last call is still that is asked while the bytes come.
     fetched = counting.of(lambda: repository.download_artifacts("small"))
-    assert fetched == {"read": 2}
+    assert fetched == {"read": 3}
     # Pack and index, entry, and then whether something was condemned.
     put = counting.of(lambda: repository.log_artifact(str(tmp_path / "other")))
-    assert put == {"write": 2, "write_if_absent": 1, "list": 1}
+    assert put == {"write": 2, "write_if_absent": 1, "read": 2, "list": 1}
     # Of a file that is there its packs are looked for, and nothing is written but the entry.
     put = counting.of(lambda: repository.log_artifact(str(tmp_path / "large"), "again"))
-    assert put == {"size": 1, "write_if_absent": 1, "list": 1}
+    assert put == {"size": 1, "write_if_absent": 1, "read": 2, "list": 1}
     fetched = counting.of(lambda: repository.download_artifacts("other"))
-    assert fetched == {"read": 2}
+    assert fetched == {"read": 3}

@@ -6,33 +6,46 @@ After the next call everything acknowledged is readable to a fresh host, or the 
 from __future__ import annotations
 
 import io
-import shutil
 from pathlib import Path
 
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.store import manifests, opening
-from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
-from mlflow_plugins_pack.errors import ArtifactKeyError, StoreChangedError
-from tests.artifacts.support.commands import run_json
-from tests.artifacts.support.hosts import fresh_host
+from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.errors import (
+    ArtifactCorruptError,
+    ArtifactKeyError,
+    ArtifactLockedError,
+    StorageUnavailableError,
+    StoreChangedError,
+)
+from tests.artifacts.support.commands import run, run_json
+from tests.artifacts.support.hosts import Operator, fresh_host
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
+from tests.support import servers
 
 SIZES = (1_000, 200_000)
 
 
-@pytest.fixture(params=["plain", "encrypted"])
+@pytest.fixture(params=["disk", "disk-encrypted", "s3", "s3-encrypted"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    if request.param == "encrypted":
+    if request.param.endswith("encrypted"):
         monkeypatch.setenv("ARTIFACT_KEY", "07" * 32)
         monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_KEYS", "env:ARTIFACT_KEY")
         monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_ENCRYPT", "true")
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_CACHE_DIR", str(tmp_path / "cache"))
-    # As if a moment had passed between one call and the next.
-    monkeypatch.setattr(StoreObjects, "TRUST_SECONDS", 0)
     opening._stores.clear()
-    return f"cas-file://{tmp_path}/store"
+    if request.param.startswith("disk"):
+        return f"cas-file://{tmp_path}/store"
+    moto: servers.ObjectStore = request.getfixturevalue("moto")
+    for name, value in moto.environment.items():
+        monkeypatch.setenv(name, value)
+    return f"cas-{moto.new_root()}"
+
+
+@pytest.fixture
+def operator(root: str) -> Operator:
+    return Operator(root)
 
 
 def log(root: str, tmp_path: Path, *seeds: int) -> tuple[str, dict[str, bytes]]:
@@ -54,20 +67,20 @@ def expect(uri: str, files: dict[str, bytes], tmp_path: Path) -> None:
     assert content(target) == files
 
 
-def test_wiped(root, tmp_path, monkeypatch):
+def test_wiped(root, operator, tmp_path, monkeypatch):
     log(root, tmp_path, 1)
-    shutil.rmtree(tmp_path / "store")
+    operator.wipe()
     uri, files = log(root, tmp_path, 1, 2)
     fresh_host(monkeypatch, tmp_path)
     expect(uri, files, tmp_path)
     assert run_json("fsck", root, "--read-data")["problems"] == []
 
 
-def test_wiped_and_used_by_another_host(root, tmp_path, monkeypatch):
+def test_wiped_and_used_by_another_host(root, operator, tmp_path, monkeypatch):
     """The other host made a store of its own there, with other keys."""
     log(root, tmp_path, 1)
     stores = dict(opening._stores)
-    shutil.rmtree(tmp_path / "store")
+    operator.wipe()
     opening._stores.clear()
     others = log(root, tmp_path, 2)
     opening._stores.clear()
@@ -80,13 +93,12 @@ def test_wiped_and_used_by_another_host(root, tmp_path, monkeypatch):
     assert run_json("fsck", root, "--read-data")["problems"] == []
 
 
-@pytest.mark.parametrize("part", ["store", "store/.cas", "store/.cas/packs"])
-def test_restored_to_an_older_state(root, tmp_path, monkeypatch, part):
+@pytest.mark.parametrize("part", ["", ".cas", ".cas/packs"])
+def test_restored_to_an_older_state(root, operator, tmp_path, monkeypatch, part):
     old = log(root, tmp_path, 1)
-    shutil.copytree(tmp_path / "store", tmp_path / "backup/store")
+    saved = operator.save()
     log(root, tmp_path, 2)
-    shutil.rmtree(tmp_path / part)
-    shutil.copytree(tmp_path / "backup" / part, tmp_path / part)
+    operator.restore(saved, part)
     uri, files = log(root, tmp_path, 1, 2, 3)
     fresh_host(monkeypatch, tmp_path)
     expect(uri, files, tmp_path)
@@ -94,15 +106,14 @@ def test_restored_to_an_older_state(root, tmp_path, monkeypatch, part):
 
 
 @pytest.mark.parametrize("action", ["log", "delete", "lock"])
-def test_restored_to_an_older_state_of_the_run(root, tmp_path, monkeypatch, action):
+def test_restored_to_an_older_state_of_the_run(root, operator, tmp_path, monkeypatch, action):
     """The number that a call takes is after what is there, not after what was there."""
     uri, files = log(root, tmp_path, 1)
-    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    saved = operator.save()
     repository = get_artifact_repository(uri)
     for number in range(3):
         repository.log_artifact_from_stream(io.BytesIO(b"x"), f"lost-{number}")
-    shutil.rmtree(tmp_path / "store")
-    shutil.copytree(tmp_path / "backup", tmp_path / "store")
+    operator.restore(saved)
     if action == "log":
         repository.log_artifact_from_stream(io.BytesIO(b"later"), "later")
         files["later"] = b"later"
@@ -116,18 +127,18 @@ def test_restored_to_an_older_state_of_the_run(root, tmp_path, monkeypatch, acti
     assert repository.locks() == ({"": ["approved"]} if action == "lock" else {})
 
 
-def test_packs_vanish(root, tmp_path, monkeypatch):
+def test_packs_vanish(root, operator, tmp_path, monkeypatch):
     log(root, tmp_path, 1)
-    shutil.rmtree(tmp_path / "store/.cas/packs")
+    operator.wipe(".cas/packs")
     uri, files = log(root, tmp_path, 1)
     fresh_host(monkeypatch, tmp_path)
     expect(uri, files, tmp_path)
 
 
-def test_stream_is_refused_once(root, tmp_path):
+def test_stream_is_refused_once(root, operator, tmp_path):
     """What can be read only once cannot be tried again."""
     uri, _ = log(root, tmp_path, 1)
-    shutil.rmtree(tmp_path / "store")
+    operator.wipe()
     repository = get_artifact_repository(uri)
     data = random_bytes(200_000)
     with pytest.raises(StoreChangedError, match="Nothing was committed"):
@@ -136,11 +147,11 @@ def test_stream_is_refused_once(root, tmp_path):
     expect(uri, {"stream": data}, tmp_path)
 
 
-@pytest.mark.parametrize("root", ["encrypted"], indirect=True)
-def test_lost_keyring(root, tmp_path):
+@pytest.mark.parametrize("root", ["disk-encrypted", "s3-encrypted"], indirect=True)
+def test_lost_keyring(root, operator, tmp_path):
     """Without its keyring a store could be opened by no later process: nothing more goes in."""
     uri, _ = log(root, tmp_path, 1)
-    shutil.rmtree(tmp_path / "store/.cas/keys")
+    operator.wipe(".cas/keys")
     for size in SIZES:
         with pytest.raises((StoreChangedError, ArtifactKeyError)):
             get_artifact_repository(uri).log_artifact_from_stream(
@@ -148,24 +159,22 @@ def test_lost_keyring(root, tmp_path):
             )
 
 
-@pytest.mark.parametrize(("others", "trust_seconds"), [(4, 0), (6, 600)])
-def test_set_back_and_used_by_another_process(root, tmp_path, monkeypatch, others, trust_seconds):
+@pytest.mark.parametrize("others", [4, 6])
+def test_set_back_and_used_by_another_process(root, operator, tmp_path, monkeypatch, others):
     """The numbers that this process knows are those of other calls by now."""
     uri, files = log(root, tmp_path, 1)
-    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    saved = operator.save()
     repository = get_artifact_repository(uri)
     for number in range(4):
         repository.log_artifact_from_stream(io.BytesIO(b"x" * 1000), f"undone-{number}")
     known = dict(opening._stores)
-    shutil.rmtree(tmp_path / "store")
-    shutil.copytree(tmp_path / "backup", tmp_path / "store")
+    operator.restore(saved)
     opening._stores.clear()
     for number in range(others):
         files[f"other-{number}"] = b"%d" % number * 1000
         repository.log_artifact_from_stream(io.BytesIO(files[f"other-{number}"]), f"other-{number}")
     opening._stores.clear()
     opening._stores.update(known)
-    monkeypatch.setattr(manifests, "_READER_TRUST_SECONDS", trust_seconds)
     expect(uri, files, tmp_path)
     # It joins what it and the other process have written.
     for number in range(20):
@@ -176,15 +185,14 @@ def test_set_back_and_used_by_another_process(root, tmp_path, monkeypatch, other
     assert run_json("fsck", root, "--read-data")["problems"] == []
 
 
-def test_set_back_and_written_by_this_process_only(root, tmp_path, monkeypatch):
+def test_set_back_and_written_by_this_process_only(root, operator, tmp_path, monkeypatch):
     """What it joins is what is there, not what it remembers to have written under these numbers."""
     uri, files = log(root, tmp_path, 1)
-    shutil.copytree(tmp_path / "store", tmp_path / "backup")
+    saved = operator.save()
     repository = get_artifact_repository(uri)
     for number in range(8):
         repository.log_artifact_from_stream(io.BytesIO(b"x" * 1000), f"undone-{number}")
-    shutil.rmtree(tmp_path / "store")
-    shutil.copytree(tmp_path / "backup", tmp_path / "store")
+    operator.restore(saved)
     known = dict(opening._stores)
     opening._stores.clear()
     for number in range(2):
@@ -197,3 +205,66 @@ def test_set_back_and_written_by_this_process_only(root, tmp_path, monkeypatch):
         repository.log_artifact_from_stream(io.BytesIO(files[f"mine-{number}"]), f"mine-{number}")
     fresh_host(monkeypatch, tmp_path)
     expect(uri, files, tmp_path)
+
+
+def test_set_back_and_locked_by_another_process(root, operator, tmp_path, monkeypatch):
+    """What is written over a lock that this process cannot know of is not acknowledged."""
+    uri, files = log(root, tmp_path, 1)
+    saved = operator.save()
+    repository = get_artifact_repository(uri)
+    for number in range(2):
+        repository.log_artifact_from_stream(io.BytesIO(b"x"), f"undone-{number}")
+    known = dict(opening._stores)
+    operator.restore(saved)
+    opening._stores.clear()
+    repository.log_artifact_from_stream(io.BytesIO(b"other"), "other")
+    repository.lock("approved")
+    opening._stores.clear()
+    opening._stores.update(known)
+    with pytest.raises((ArtifactLockedError, StorageUnavailableError)):
+        repository.log_artifact_from_stream(io.BytesIO(b"mine"), "other")
+    with pytest.raises(ArtifactLockedError):
+        repository.delete_artifacts("other")
+    fresh_host(monkeypatch, tmp_path)
+    expect(uri, {**files, "other": b"other"}, tmp_path)
+
+
+def test_an_entry_is_missing_to_writers_too(root, operator, tmp_path, monkeypatch):
+    """What follows a lost call could not be read: it is refused, not acknowledged."""
+    uri, files = log(root, tmp_path, 1)
+    saved = operator.save()
+    lost = next(key for key in saved if key.endswith("/.m/000000000001"))
+    operator.restore({key: data for key, data in saved.items() if key != lost})
+    fresh_host(monkeypatch, tmp_path)
+    with pytest.raises(ArtifactCorruptError, match="000000000001 is missing"):
+        get_artifact_repository(uri).log_artifact_from_stream(io.BytesIO(b"x"), "new")
+    run("fsck", root, "--repair-manifests", code=1)
+    get_artifact_repository(uri).log_artifact_from_stream(io.BytesIO(b"x"), "new")
+    fresh_host(monkeypatch, tmp_path)
+    del files["f1-1000"]
+    expect(uri, {**files, "new": b"x"}, tmp_path)
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_writers_whose_numbers_are_gone_leave_nothing_behind(root, operator, tmp_path, monkeypatch):
+    """Each of two processes has written one number too far before it learns of the change."""
+    uri, files = log(root, tmp_path, 1)
+    saved = operator.save()
+    repository = get_artifact_repository(uri)
+    for number in range(8):
+        repository.log_artifact_from_stream(io.BytesIO(b"x"), f"undone-{number}")
+    first = dict(opening._stores)
+    opening._stores.clear()
+    repository.log_artifact_from_stream(io.BytesIO(b"x"), "undone-8")
+    operator.restore(saved)
+    for number in range(4):
+        other = dict(opening._stores)
+        opening._stores.clear()
+        opening._stores.update(first)
+        first = other
+        repository.log_artifact_from_stream(io.BytesIO(b"%d" % number), f"mine-{number}")
+        files[f"mine-{number}"] = b"%d" % number
+        expect(uri, files, tmp_path)
+    fresh_host(monkeypatch, tmp_path)
+    expect(uri, files, tmp_path)
+    assert run_json("fsck", root, "--read-data")["problems"] == []

@@ -218,6 +218,8 @@ def advance_call(
                 answer = [None if o is None else Segment("", n, o) for n, o in pairs]
             elif isinstance(request, protocol.ListAges):
                 answer = dict(answer)
+            elif isinstance(request, protocol.CreateSegment):
+                answer = Segment("", request.name, request.operations) if answer else None
             request = run.send(answer)
     except StopIteration as end:
         head = end.value if isinstance(end.value, protocol.Head) else None
@@ -391,6 +393,8 @@ class Model:
         there = dict(world.objects)
         if isinstance(request, protocol.ListNames):
             return world, tuple(there)
+        if isinstance(request, protocol.Identify):
+            return world, b"" if request.name in there else None
         if isinstance(request, protocol.ReadSegments):
             return world, tuple(there[n][0] if n in there else None for n in request.names)
         if isinstance(request, protocol.MarkLocked):

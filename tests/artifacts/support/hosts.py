@@ -1,4 +1,4 @@
-"""Fresh hosts, and whether what they read is right."""
+"""Fresh hosts, whether what they read is right, and operators who change a storage behind them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
+from mlflow_plugins_pack.artifacts.backends import open_backend
 from mlflow_plugins_pack.artifacts.store import opening
+from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from tests.contracts.artifact_repository import content, random_bytes
 
 DATA = random_bytes(700_000)
@@ -26,3 +28,37 @@ def expect_good(repository: ArtifactRepository) -> None:
         "weights.bin": DATA,
         "small.txt": b"small",
     }
+
+
+class Operator:
+    """Changes the objects of a store without any of its processes.
+
+    Args:
+        root: URI of the store.
+    """
+
+    def __init__(self, root: str) -> None:
+        location = parse_location(root)
+        self._backend = open_backend(location)
+        self._root = location.path
+
+    def save(self) -> dict[str, bytes]:
+        """Return all objects by key."""
+        return {key: self._backend.read(key) for key in self._keys("")}
+
+    def wipe(self, folder: str = "") -> None:
+        """Remove all objects of the store, or of a folder of it."""
+        self._backend.delete(self._keys(folder))
+
+    def restore(self, saved: dict[str, bytes], folder: str = "") -> None:
+        """Set the store, or a folder of it, back to what was saved."""
+        self.wipe(folder)
+        for key, data in saved.items():
+            if key.startswith(self._prefix(folder)):
+                self._backend.write(key, data)
+
+    def _keys(self, folder: str) -> list[str]:
+        return [stored.key for stored in self._backend.list(self._prefix(folder))]
+
+    def _prefix(self, folder: str) -> str:
+        return f"{self._root}/{folder}/" if folder else f"{self._root}/"

@@ -346,11 +346,14 @@ def inline_pools() -> Callable[[], None]:
             future.set_exception(exc)
         return future
 
-    before = thread_pools.submit, thread_pools.compute
-    thread_pools.submit = thread_pools.compute = at_once  # type: ignore[assignment]
+    pools = ("submit", "ask", "compute")
+    before = {name: getattr(thread_pools, name) for name in pools}
+    for name in pools:
+        setattr(thread_pools, name, at_once)
 
     def restore() -> None:
-        thread_pools.submit, thread_pools.compute = before
+        for name, pool in before.items():
+            setattr(thread_pools, name, pool)
 
     return restore
 
