@@ -131,10 +131,11 @@ class Manifests:
         """Begin to ask whether what was seen of a scope is there; return what says if it is."""
         if head is None or not head.number:
             return lambda: True
-        asked = [partial(self._io.is_there, scope, *seen) for seen in head.seen]
+        asking = [partial(self._io.is_there, scope, *seen) for seen in head.seen]
         if self._objects.backend.is_remote:
-            asked = [thread_pools.ask(ask).result for ask in asked]
-        return lambda: all(is_there() for is_there in asked)
+            asked = [thread_pools.ask(ask) for ask in asking]
+            return lambda: all(answer.result() for answer in asked)
+        return lambda: all(ask() for ask in asking)
 
     def segment_names(self, scope: str) -> list[str]:
         """Return the names of all segments of a scope, those that others hold too included."""

@@ -19,6 +19,7 @@ from mlflow_plugins_pack.errors import (
     StorageUnavailableError,
     StoreChangedError,
 )
+from tests.artifacts.support import set_backs
 from tests.artifacts.support.commands import run, run_json
 from tests.artifacts.support.hosts import Operator, fresh_host
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
@@ -268,3 +269,12 @@ def test_writers_whose_numbers_are_gone_leave_nothing_behind(root, operator, tmp
     fresh_host(monkeypatch, tmp_path)
     expect(uri, files, tmp_path)
     assert run_json("fsck", root, "--read-data")["problems"] == []
+
+
+def test_nothing_is_lost_in_any_order_of_events():
+    """`python -m tests.artifacts.support.set_backs 10000` looks further."""
+    with set_backs.patched() as chance:
+        ran = [set_backs.run_schedule(seed, chance) for seed in range(25)]
+    # Else the schedules would not show what they are for.
+    assert sum(truth.changes for truth in ran) > 25
+    assert sum(truth.refused["StoreChangedError"] for truth in ran) > 5
