@@ -52,26 +52,29 @@ def settle(scope: str, head: Head, *, may_fill: bool = True) -> Protocol[bool]:
     Raises:
         StorageUnavailableError: If it is unknown whether it may still be removed.
     """
-    number, (name, identity) = head.number, head.seen[-1]
+    name, identity = head.seen[-1]
+    lowest = head.number
     for _ in range(_ROUNDS):
         began = yield Clock()
         names: Sequence[str] = yield ListNames()
         if (yield Identify(name)) != identity:
             return False
-        missing = plan_reading(names, until=number).missing
+        missing = plan_reading(names, until=head.number).missing
         if not missing:
             return True
         first, last = missing[-1]
         # What a receipt or a later call shows was lost, not set back: readers are to name it.
-        is_lost = len(missing) > 1 or last != number - 1
+        is_lost = len(missing) > 1 or last != lowest - 1
         is_lost |= bool(lost_entries([n for n in names if n != name]))
         if is_lost or not may_fill or last - first >= _MOST_FILLED:
             if (yield Clock()) - began > _WITHDRAW_SECONDS:
                 raise unknown(scope)
             yield Remove((name,))
             return False
-        for gone in range(first, number):
+        for gone in range(first, lowest):
             yield CreateSegment(entry_name(gone), ())
+        # Should the storage be set back again meanwhile, there are more.
+        lowest = first
     raise unknown(scope)
 
 

@@ -36,6 +36,8 @@ from mlflow_plugins_pack.artifacts.store.objects import StoreObjects
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO, steady_seconds
 from mlflow_plugins_pack.errors import PackError, StoreChangedError
 
+# Long: what is read, changed and joined all rests on what is remembered of a scope.
+
 _logger = logging.getLogger(__name__)
 
 INLINE_SCOPE_BYTES = 1024 * 1024
@@ -60,7 +62,7 @@ def _without(head: Head, known: Head | None) -> Head:
 class Manifests:
     """Reads and changes the manifests of one store."""
 
-    # Long: what is read, changed and joined all rests on what is remembered of a scope.
+    # Long: all of it rests on what is remembered of a scope.
 
     def __init__(self, objects: StoreObjects) -> None:
         self._objects = objects
@@ -248,7 +250,7 @@ class Manifests:
                 head = replace(head, seen=head.seen[-1:]) if is_late else _without(head, known)
                 self._remember(scope, head)
                 if not is_late:
-                    # Unless the next call does.
+                    # The next call does as well, unless it only reads, or finds itself set back.
                     look = partial(self._look_again, scope, head)
                     deferred.later((id(self), scope, "look"), look)
                 return head.number
@@ -264,9 +266,6 @@ class Manifests:
 
         The storage may have been set back while it was being created. No call may follow it then.
         """
-        known = self._heads.get(scope)
-        if known is None or known.seen != head.seen:
-            return
         if all(self._io.is_there(scope, *seen) for seen in head.seen[:-1]):
             self._heads.note_there(scope, head)
         else:
@@ -314,7 +313,8 @@ class Manifests:
     def _join_due(self, scope: str, number: int) -> None:
         """Join what the writer of a call joins; done twice, it changes nothing."""
         for first, last in joins_due(number):
-            self._try_to_join(scope, first, last)
+            if not self._try_to_join(scope, first, last):
+                break
 
     def tidy(self, scope: str) -> None:
         """Write the last call's receipt; join all segments of a scope that is empty or has many."""
@@ -329,7 +329,8 @@ class Manifests:
         ):
             self._try_to_join(scope, 1, plan.head)
 
-    def _try_to_join(self, scope: str, first: int, last: int) -> None:
+    def _try_to_join(self, scope: str, first: int, last: int) -> bool:
+        """Return whether the calls are still there that were to be joined."""
         try:
             head, began = self._heads.get(scope), steady_seconds()
             is_new = self._io.run(scope, numbered.join(first, last))
@@ -338,9 +339,11 @@ class Manifests:
             # are not the calls that it holds.
             if is_new and not is_there() and steady_seconds() - began < HEAD_SECONDS:
                 self.remove(scope, [joined_name(first, last)])
+                return False
         except PackError:
             # The commit itself has succeeded; damage is for readers and fsck to report.
             _logger.debug("Calls of %r were not joined.", scope, exc_info=True)
+        return True
 
     def removable(self, scope: str, now: float) -> list[str]:
         """Return the segments whose calls joined ones hold too, and have held for long enough.
