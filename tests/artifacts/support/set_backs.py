@@ -77,6 +77,8 @@ class Writer:
         while not (self._call(actor, "unlock") and self._call(actor, "put")):
             self._truth.again += 1
             make_pending(id(actor.store.manifests))
+        # As a process does that ends.
+        make_pending(id(actor.store.manifests))
 
     def _call(self, actor: Actor, kind: str) -> bool:
         truth, began = self._truth, self._truth.changes
