@@ -18,6 +18,7 @@
         │   ├── StoreFormatError         a store of an unknown format
         │   ├── StoreChangedError        the store was wiped or replaced meanwhile
         │   ├── CollectionRunningError   another process collects garbage
+        │   ├── WorkersLostError         the processes of a long job ended
         │   ├── ForbiddenRootError       a root that the server does not own
         │   ├── ForeignDataError         data of stock MLflow, or of another store, in the way
         │   └── StorageError             the storage below the store failed
@@ -184,6 +185,12 @@ class CollectionRunningError(ArtifactError):
     """Another process is collecting this store's garbage."""
 
     status = RESOURCE_CONFLICT
+
+
+class WorkersLostError(ArtifactError):
+    """The processes that did a long job for this one ended, again and again."""
+
+    status = TEMPORARILY_UNAVAILABLE
 
 
 class ForbiddenRootError(ArtifactError):

@@ -20,7 +20,13 @@ from mlflow_plugins_pack.artifacts.format.pack import (
     encode_records,
 )
 from mlflow_plugins_pack.artifacts.format.segment_names import calls_name
-from mlflow_plugins_pack.artifacts.maintenance.artifact_check import ArtifactCheck
+from mlflow_plugins_pack.artifacts.maintenance.artifact_check import (
+    ArtifactCheck,
+    FileIdentity,
+    check_whole_files,
+    identity_of,
+)
+from mlflow_plugins_pack.artifacts.maintenance.check_journal import CheckJournal
 from mlflow_plugins_pack.artifacts.maintenance.lease import lease
 from mlflow_plugins_pack.artifacts.maintenance.manifest_check import (
     check_manifest,
@@ -28,6 +34,7 @@ from mlflow_plugins_pack.artifacts.maintenance.manifest_check import (
     take_out,
 )
 from mlflow_plugins_pack.artifacts.maintenance.pack_check import read_packs
+from mlflow_plugins_pack.artifacts.pieces import Workers
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactError, StorageError
 
@@ -83,6 +90,8 @@ def check_store(
     read_data: bool = False,
     repair_index: bool = False,
     repair_manifests: bool = False,
+    workers: Workers | None = None,
+    resume: bool = False,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Report:
     """Check a store.
@@ -94,11 +103,34 @@ def check_store(
         repair_index: Rebuild the index from what was found good, condemn damaged packs, and take
             out damaged lists of condemned packs.
         repair_manifests: Take damaged and missing manifest segments out: what they held is lost.
+        workers: Who reads the packs and files; this process if not given.
+        resume: Take for good what an interrupted check of this host has read and found good.
         progress: Told what is being done.
 
     Returns:
         What is wrong; nothing is changed but what is asked to be repaired.
     """
+    if not read_data:
+        return _check(store, None, workers, progress, repair_index, repair_manifests)
+    journal = CheckJournal(store.format.store_id, resume=resume)
+    is_done = False
+    try:
+        report = _check(store, journal, workers, progress, repair_index, repair_manifests)
+        is_done = True
+        return report
+    finally:
+        journal.close(is_done=is_done)
+
+
+def _check(
+    store: Store,
+    journal: CheckJournal | None,
+    workers: Workers | None,
+    progress: Callable[[str], None],
+    repair_index: bool,
+    repair_manifests: bool,
+) -> Report:
+    read_data = journal is not None
     report = Report()
     _check_keyring(store, report)
     condemned = _check_condemned(store, report, repair=repair_index)
@@ -107,18 +139,34 @@ def check_store(
     progress("reading the index")
     deltas = _read_index(store, report)
     progress("reading packs")
-    contents = read_packs(store, condemned, partial(report.add, "pack"), read_data=read_data)
+    contents = read_packs(
+        store,
+        condemned,
+        partial(report.add, "pack"),
+        read_data=read_data,
+        workers=workers,
+        journal=journal,
+    )
     packs = contents.good
     report.packs, report.chunks = len(packs), sum(map(len, packs.values()))
     report.bytes_read = contents.bytes_read
     _check_index(deltas, packs, report)
     indexed = frozenset(pack for delta in deltas.values() for pack in delta.packs)
     progress("checking artifacts")
-    check = ArtifactCheck(store, contents, indexed, read_data=read_data)
+    check = ArtifactCheck(store, contents, indexed)
+    found = [check.problem_of(entry) for _, entry in entries]
+    wrong: dict[FileIdentity, str] = {}
+    if read_data:
+        there = (
+            entry
+            for (_, entry), problem in zip(entries, found, strict=True)
+            if problem is None and not entry.is_held and entry.inline is None
+        )
+        wrong = check_whole_files(store, there, workers, journal)
     whole: list[KnownFile] = []
-    for path, entry in entries:
+    for (path, entry), missing in zip(entries, found, strict=True):
         report.files += 1
-        problem = check.problem_of(entry)
+        problem = missing or wrong.get(identity_of(entry))
         if problem is not None:
             report.add("artifact", path, problem)
         elif entry.inline is None and entry.size and not entry.is_held:

@@ -21,6 +21,7 @@ from mlflow_plugins_pack.artifacts.maintenance.gc_rules import (
     must_copy,
 )
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease, storage_time
+from mlflow_plugins_pack.artifacts.pieces import Workers
 from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
 from mlflow_plugins_pack.artifacts.store.reserve import keep_reserve, with_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -59,6 +60,7 @@ def collect(
     grace_seconds: float,
     *,
     dry_run: bool = False,
+    workers: Workers | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Collected:
     """Remove what no manifest needs: one step of a collection that takes two.
@@ -71,6 +73,7 @@ def collect(
         grace_seconds: How old an unneeded pack must be to be condemned, and how long it is
             condemned before it is removed.
         dry_run: Only say what would be done.
+        workers: Who reads the manifests; this process if not given.
         progress: Told what is being done.
 
     Raises:
@@ -79,15 +82,21 @@ def collect(
             nothing is condemned or removed.
     """
     if dry_run:
-        return _Collection(store, grace_seconds, time.time(), None, progress).plan()
-    done = with_reserve(store, partial(_collect, store, grace_seconds, progress))
+        return _Collection(store, grace_seconds, time.time(), None, progress, workers).plan()
+    done = with_reserve(store, partial(_collect, store, grace_seconds, progress, workers))
     keep_reserve(store)
     return done
 
 
-def _collect(store: Store, grace_seconds: float, progress: Callable[[str], None]) -> Collected:
+def _collect(
+    store: Store,
+    grace_seconds: float,
+    progress: Callable[[str], None],
+    workers: Workers | None,
+) -> Collected:
     with lease(store) as held:
-        collection = _Collection(store, grace_seconds, storage_time(store), held, progress)
+        now = storage_time(store)
+        collection = _Collection(store, grace_seconds, now, held, progress, workers)
         collection.sweep()
         collection.condemn()
         if not grace_seconds:
@@ -112,7 +121,9 @@ class _Collection:
         now: float,
         held: Lease | None,
         progress: Callable[[str], None],
+        workers: Workers | None = None,
     ) -> None:
+        self._workers = workers
         self.store = store
         self.grace_seconds = grace_seconds
         self.now = now
@@ -122,7 +133,7 @@ class _Collection:
 
     def _mark(self, packs: dict[bytes, Stored], condemned: frozenset[bytes]) -> Marked:
         self._progress("reading manifests")
-        return mark(self.store, packs, condemned, self._renew)
+        return mark(self.store, packs, condemned, self._renew, self._workers)
 
     # --- condemn ---
 

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+import itertools
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
 from mlflow_plugins_pack.artifacts.format.view import bound_by_locks
+from mlflow_plugins_pack.artifacts.pieces import InProcess, Workers, open_for_worker
 from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactCorruptError, ArtifactError, StorageError
 
+_SCOPES_TOGETHER = 100
+
 FileIdentity = tuple[bytes, tuple[Chunk, ...]]
 """A file's hash and the places that its entry names."""
+
+Needs = tuple[FileIdentity, list[tuple[int, Chunk]]]
+"""A file, and the chunks of data and recipes that it needs, each with its kind."""
 
 
 @dataclass
@@ -37,6 +45,7 @@ def mark(
     packs: Collection[bytes],
     condemned: frozenset[bytes],
     scope_done: Callable[[], None],
+    workers: Workers | None = None,
 ) -> Marked:
     """Read all manifests and return what they need.
 
@@ -44,7 +53,8 @@ def mark(
         store: The store.
         packs: Names of the packs that exist.
         condemned: Those of them that will be removed.
-        scope_done: Called before each scope is read.
+        scope_done: Called before each scope is read, or every few seconds.
+        workers: Who reads the manifests; this process if not given.
 
     Raises:
         ArtifactCorruptError: If a manifest or recipe cannot be read.
@@ -55,9 +65,18 @@ def mark(
         return 0 if chunk.pack not in packs else 1 if chunk.pack in condemned else 2
 
     seen: set[FileIdentity] = set()
-    for scope in store.manifests.scopes_under(""):
-        scope_done()
-        for identity, kind, chunk in _needed(store, scope, seen):
+    if workers is None:
+        needed = (
+            need
+            for found in InProcess().map(
+                partial(_needed, store, seen=seen), store.manifests.scopes_under(""), scope_done
+            )
+            for need in found
+        )
+    else:
+        needed = _needed_by(workers, store, seen, scope_done)
+    for identity, needs in needed:
+        for kind, chunk in needs:
             known = marked.homes.get(chunk.id)
             if known is None or rank(known[1]) < rank(chunk):
                 marked.homes[chunk.id] = (kind, chunk)
@@ -80,9 +99,31 @@ def _needed_files(store: Store, scope: str) -> Iterator[FileEntry]:
         yield from bound_by_locks(segment for segment in segments if segment is not None)
 
 
-def _needed(
-    store: Store, scope: str, seen: set[FileIdentity]
-) -> Iterator[tuple[FileIdentity, int, Chunk]]:
+def _needed_by(
+    workers: Workers, store: Store, seen: set[FileIdentity], tick: Callable[[], None]
+) -> Iterator[Needs]:
+    call = partial(_needed_in_store, store.location.uri)
+    for found in workers.map(call, _batches(store.manifests.scopes_under("")), tick):
+        for identity, needs in found:
+            if identity not in seen:
+                seen.add(identity)
+                yield identity, needs
+
+
+def _batches(scopes: Iterable[str]) -> Iterator[list[str]]:
+    coming = iter(scopes)
+    while batch := list(itertools.islice(coming, _SCOPES_TOGETHER)):
+        yield batch
+
+
+def _needed_in_store(uri: str, scopes: list[str]) -> list[Needs]:
+    """Return, in a worker, what some scopes need."""
+    store = open_for_worker(uri)
+    seen: set[FileIdentity] = set()
+    return [need for scope in scopes for need in _needed(store, scope, seen=seen)]
+
+
+def _needed(store: Store, scope: str, *, seen: set[FileIdentity]) -> Iterator[Needs]:
     where = scope
     try:
         for entry in _needed_files(store, scope):
@@ -91,8 +132,7 @@ def _needed(
             if entry.inline is not None or identity in seen:
                 continue
             seen.add(identity)
-            for kind, chunk in needed_chunks(store, entry):
-                yield identity, kind, chunk
+            yield identity, list(needed_chunks(store, entry))
     except StorageError:
         raise
     except ArtifactError as exc:

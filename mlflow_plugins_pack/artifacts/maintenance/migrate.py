@@ -11,6 +11,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.format import object_keys
+from mlflow_plugins_pack.artifacts.pieces import InProcess, Workers
 from mlflow_plugins_pack.artifacts.store.opening import find_store
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import (
@@ -53,6 +55,13 @@ class Copied:
     skipped: int = 0
     failed: dict[str, str] = field(default_factory=dict)
 
+    def add(self, other: Copied) -> None:
+        """Add what another part did."""
+        self.files += other.files
+        self.bytes += other.bytes
+        self.skipped += other.skipped
+        self.failed |= other.failed
+
 
 def is_ours(uri: str) -> bool:
     """Return whether a URI names a store of the pack."""
@@ -64,6 +73,7 @@ def copy_artifacts(
     target_uri: str,
     *,
     checksum: bool = False,
+    workers: Workers | None = None,
     begin: Callable[[int], None] = lambda _: None,
     file_done: Callable[[], None] = lambda: None,
 ) -> Copied:
@@ -73,6 +83,7 @@ def copy_artifacts(
         source_uri: Any artifact URI.
         target_uri: Any other.
         checksum: Compare also what is there already by its bytes, not only by its size.
+        workers: Who copies; this process if not given.
         begin: Told how many files there are.
         file_done: Called after each file.
 
@@ -89,18 +100,31 @@ def copy_artifacts(
     files = list(_walk(source, is_ours=is_ours(source_uri)))
     begin(len(files))
     copied = Copied()
-    for batch in _batches(files):
-        with tempfile.TemporaryDirectory(prefix="mlflow-pack-copy-") as name:
-            copying = _Batch(source, target, Path(name), copied)
-            for file in batch:
-                if there.get(file.path) == file.size and (
-                    not checksum or copying.is_same(file.path)
-                ):
-                    copied.skipped += 1
-                else:
-                    copying.take(file)
-                file_done()
-            copying.put()
+    pieces = (
+        [(file, there.get(file.path) == file.size) for file in batch] for batch in _batches(files)
+    )
+    call = partial(_copy_batch, source_uri, target_uri, checksum)
+    for batch in (workers or InProcess()).map(call, pieces, lambda: None):
+        copied.add(batch)
+        for _ in range(batch.files + batch.skipped + len(batch.failed)):
+            file_done()
+    return copied
+
+
+def _copy_batch(
+    source_uri: str, target_uri: str, checksum: bool, batch: list[tuple[_File, bool]]
+) -> Copied:
+    """Copy some files, each with whether one of its size is at the target."""
+    source, target = get_artifact_repository(source_uri), get_artifact_repository(target_uri)
+    copied = Copied()
+    with tempfile.TemporaryDirectory(prefix="mlflow-pack-copy-") as name:
+        copying = _Batch(source, target, Path(name), copied)
+        for file, is_there in batch:
+            if is_there and (not checksum or copying.is_same(file.path)):
+                copied.skipped += 1
+            else:
+                copying.take(file)
+        copying.put()
     return copied
 
 

@@ -7,8 +7,11 @@ read before writes nothing that cannot be read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.backends.base import ObjectMissingError
@@ -21,9 +24,14 @@ from mlflow_plugins_pack.artifacts.format.encryption import (
 )
 from mlflow_plugins_pack.artifacts.format.pack import FOOTER
 from mlflow_plugins_pack.artifacts.maintenance.lease import Lease, lease
+from mlflow_plugins_pack.artifacts.pieces import InProcess, Workers, open_for_worker
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring, MasterKey, read_master_keys
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.errors import ArtifactKeyError
+
+T = TypeVar("T")
+
+_OBJECTS_TOGETHER = 100
 
 
 @dataclass
@@ -51,6 +59,7 @@ def rekey(
     *,
     keep_old: bool = False,
     reencrypt: bool = False,
+    workers: Workers | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Rekeyed:
     """Let the newest key given open the store, and those before it no longer.
@@ -60,6 +69,7 @@ def rekey(
         keep_old: Leave the keys that opened it before.
         reencrypt: Also seal everything with a new data key; if an earlier call has begun to, go
             on with that one.
+        workers: Who looks and seals; this process if not given.
         progress: Told what is being done.
 
     Raises:
@@ -80,7 +90,7 @@ def rekey(
         staying = _staying(keyring, masters) if keep_old else masters[:1]
         _write_keyrings(keyring, staying, keys)
         if reencrypt:
-            renewing = _Renewing(store, held, done)
+            renewing = _Renewing(store, held, done, workers)
             progress("looking for what older data keys sealed")
             if len(keys.data) == 1 or not renewing.is_needed():
                 keys = keys.with_new_data_key()
@@ -119,21 +129,23 @@ def _write_keyrings(keyring: Keyring, masters: list[MasterKey], keys: StoreKeys)
 class _Renewing:
     """Finds what an older data key sealed, and has it sealed again."""
 
-    def __init__(self, store: Store, held: Lease, done: Rekeyed) -> None:
+    def __init__(self, store: Store, held: Lease, done: Rekeyed, workers: Workers | None) -> None:
         self._store, self._held, self._done = store, held, done
+        self._workers = workers
 
     def is_needed(self) -> bool:
         """Return whether an older data key sealed anything that is still there."""
-        found: object = next(self._outdated_objects(), None) or next(self._outdated_packs(), None)
-        return found is not None
+        found: object = next(_outdated_objects(self._store, self._keys(), self._held.renew), None)
+        return found is not None or next(self._outdated_packs(), None) is not None
 
     def renew_objects(self) -> None:
         """Seal manifest segments and index objects again, in their places."""
-        for key, data in self._outdated_objects():
-            self._held.renew()
-            # What it says stays the same, so a concurrent reader gets the same.
-            self._store.write_object(key, self._store.sealer.open_object(key, data))
-            self._done.rewritten_objects += 1
+        if self._workers is None:
+            counts: Iterable[int] = [_renew(self._store, self._keys(), self._held.renew)]
+        else:
+            call = partial(_renew_in_store, self._store.location.uri)
+            counts = self._workers.map(call, _batches(self._keys()), self._held.renew)
+        self._done.rewritten_objects += sum(counts)
 
     def condemn_packs(self) -> None:
         """Condemn packs: a collection copies what is needed of them, which seals it again."""
@@ -143,36 +155,81 @@ class _Renewing:
         self._done.condemned_packs = len(outdated)
         self._done.condemned_bytes = sum(outdated.values())
 
-    def _outdated_objects(self) -> Iterator[tuple[str, bytes]]:
-        keys = [object_keys.index_key(name) for name in self._store.index.names()]
+    def _keys(self) -> Iterator[str]:
+        for name in self._store.index.names():
+            yield object_keys.index_key(name)
         for scope in self._store.manifests.scopes_under(""):
-            names = self._store.manifests.segment_names(scope)
-            keys += [object_keys.segment_key(scope, name) for name in names]
-        for key in keys:
-            self._held.renew()
-            try:
-                data = self._store.backend.read(self._store.key(key))
-            except ObjectMissingError:
-                continue
-            if not self._store.sealer.is_newest(object_purpose(key), data[len(OBJECT_MAGIC) :]):
-                yield key, data
+            for name in self._store.manifests.segment_names(scope):
+                yield object_keys.segment_key(scope, name)
 
     def _outdated_packs(self) -> Iterator[tuple[bytes, int]]:
         """Yield names and sizes of the packs that a collection does not renew anyway."""
         condemned = self._store.condemned.packs()
         listed = self._store.packs.stored().items()
         packs = [(name, stored.size) for name, stored in listed if name not in condemned]
-        for start in range(0, len(packs), thread_pools.IO_THREADS):
-            self._held.renew()
-            batch = packs[start : start + thread_pools.IO_THREADS]
-            reading = [thread_pools.submit(self._is_newest_pack, *pack) for pack in batch]
-            for pack, is_newest in zip(batch, reading, strict=True):
-                if not is_newest.result():
-                    yield pack
+        if self._workers is None:
+            workers: Workers = InProcess()
+            call = partial(_outdated_packs, self._store)
+        else:
+            workers = self._workers
+            call = partial(_outdated_packs_in_store, self._store.location.uri)
+        for outdated in workers.map(call, _batches(packs), self._held.renew):
+            yield from outdated
 
-    def _is_newest_pack(self, name: bytes, size: int) -> bool:
+
+def _batches(items: Iterable[T]) -> Iterator[list[T]]:
+    coming = iter(items)
+    while batch := list(itertools.islice(coming, _OBJECTS_TOGETHER)):
+        yield batch
+
+
+def _store_of(uri: str) -> Store:
+    store = open_for_worker(uri)
+    # The worker may have read them before there was a new one.
+    store.forget_keys()
+    return store
+
+
+def _renew_in_store(uri: str, keys: list[str]) -> int:
+    return _renew(_store_of(uri), keys, lambda: None)
+
+
+def _renew(store: Store, keys: Iterable[str], renew_lease: Callable[[], None]) -> int:
+    """Seal objects again; return how many were sealed with an older key."""
+    count = 0
+    for key, data in _outdated_objects(store, keys, renew_lease):
+        renew_lease()
+        # What it says stays the same, so a concurrent reader gets the same.
+        store.write_object(key, store.sealer.open_object(key, data))
+        count += 1
+    return count
+
+
+def _outdated_objects(
+    store: Store, keys: Iterable[str], renew_lease: Callable[[], None]
+) -> Iterator[tuple[str, bytes]]:
+    for key in keys:
+        renew_lease()
         try:
-            tail = self._store.packs.tail(name, size)
+            data = store.backend.read(store.key(key))
         except ObjectMissingError:
-            return True
-        return self._store.sealer.is_newest(TABLE_PURPOSE, tail[: -FOOTER.size])
+            continue
+        if not store.sealer.is_newest(object_purpose(key), data[len(OBJECT_MAGIC) :]):
+            yield key, data
+
+
+def _outdated_packs_in_store(uri: str, packs: list[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    return _outdated_packs(_store_of(uri), packs)
+
+
+def _outdated_packs(store: Store, packs: list[tuple[bytes, int]]) -> list[tuple[bytes, int]]:
+    reading = [thread_pools.submit(_is_newest_pack, store, *pack) for pack in packs]
+    return [pack for pack, is_newest in zip(packs, reading, strict=True) if not is_newest.result()]
+
+
+def _is_newest_pack(store: Store, name: bytes, size: int) -> bool:
+    try:
+        tail = store.packs.tail(name, size)
+    except ObjectMissingError:
+        return True
+    return store.sealer.is_newest(TABLE_PURPOSE, tail[: -FOOTER.size])

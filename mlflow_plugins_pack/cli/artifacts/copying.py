@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import click
 
+from mlflow_plugins_pack.cli.artifacts.opening import workers_of, workers_options
 from mlflow_plugins_pack.cli.output import echo, human_bytes, json_option, print_json
 
 
@@ -32,9 +33,16 @@ def _copy_command(
         "models, versions and traces of this MLflow database, all or none; implies --checksum. "
         "Stop the server before. May be repeated, for a registry's own database.",
     )
+    @workers_options
     @json_option
     def copy(
-        source: str, target: str, checksum: bool, databases: tuple[str, ...], as_json: bool
+        source: str,
+        target: str,
+        checksum: bool,
+        databases: tuple[str, ...],
+        processes: int | None,
+        dask: str | None,
+        as_json: bool,
     ) -> None:
         from mlflow.utils.file_utils import ArtifactProgressBar
         from mlflow.utils.uri import resolve_uri_if_local
@@ -54,6 +62,7 @@ def _copy_command(
                 source,
                 target,
                 checksum=checksum or bool(databases),
+                workers=workers_of(processes, dask),
                 begin=begin,
                 file_done=bar.update,
             )

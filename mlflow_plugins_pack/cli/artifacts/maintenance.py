@@ -8,7 +8,13 @@ from dataclasses import asdict
 import click
 
 from mlflow_plugins_pack import settings
-from mlflow_plugins_pack.cli.artifacts.opening import location_of, open_store, progress
+from mlflow_plugins_pack.cli.artifacts.opening import (
+    location_of,
+    open_store,
+    progress,
+    workers_of,
+    workers_options,
+)
 from mlflow_plugins_pack.cli.output import echo, human_bytes, json_option, print_json, print_rows
 from mlflow_plugins_pack.cli.parameters import DURATION
 
@@ -100,9 +106,23 @@ def init(uri: str, encrypt: bool, restore: bool, as_json: bool) -> None:
     help="Take damaged and missing manifest segments out, so that their runs can be used again; "
     "what they held is lost, and is said.",
 )
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="With --read-data: do not read again what a check that was interrupted on this host has "
+    "found good.",
+)
+@workers_options
 @json_option
 def fsck(
-    uri: str, read_data: bool, repair_index: bool, repair_manifests: bool, as_json: bool
+    uri: str,
+    read_data: bool,
+    repair_index: bool,
+    repair_manifests: bool,
+    resume: bool,
+    processes: int | None,
+    dask: str | None,
+    as_json: bool,
 ) -> None:
     """Check that all artifacts can be read; exit code 1 if one can not."""
     from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
@@ -112,6 +132,8 @@ def fsck(
         read_data=read_data,
         repair_index=repair_index,
         repair_manifests=repair_manifests,
+        workers=workers_of(processes, dask),
+        resume=resume,
         progress=progress(as_json=as_json),
     )
     problems = [asdict(problem) for problem in report.problems]
@@ -154,8 +176,16 @@ def fsck(
     help="Minimum age of unneeded data, and time between condemning and removing it.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@workers_options
 @json_option
-def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
+def gc(
+    uri: str,
+    grace: int,
+    dry_run: bool,
+    processes: int | None,
+    dask: str | None,
+    as_json: bool,
+) -> None:
     """Free the space of deleted artifacts; meant to be run every day.
 
     One run condemns what no run, model or trace needs any more; the first run after the grace
@@ -165,7 +195,13 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
     """
     from mlflow_plugins_pack.artifacts.maintenance.gc import collect
 
-    done = collect(open_store(uri), grace, dry_run=dry_run, progress=progress(as_json=as_json))
+    done = collect(
+        open_store(uri),
+        grace,
+        dry_run=dry_run,
+        workers=workers_of(processes, dask),
+        progress=progress(as_json=as_json),
+    )
     if as_json:
         print_json({"dry_run": dry_run, **asdict(done)})
     else:
@@ -191,8 +227,16 @@ def gc(uri: str, grace: int, dry_run: bool, as_json: bool) -> None:
     is_flag=True,
     help="Also encrypt all stored data again, under a new data key; run `artifacts gc` then.",
 )
+@workers_options
 @json_option
-def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
+def rekey(
+    uri: str,
+    keep_old: bool,
+    reencrypt: bool,
+    processes: int | None,
+    dask: str | None,
+    as_json: bool,
+) -> None:
     """Let the newest of MLFLOW_PACK_ARTIFACT_KEYS open the encrypted store at URI.
 
     Give the new key first and the old one after it, here and on all hosts; run this; then take
@@ -202,7 +246,11 @@ def rekey(uri: str, keep_old: bool, reencrypt: bool, as_json: bool) -> None:
     from mlflow_plugins_pack.artifacts.maintenance.rekey import rekey as change_keys
 
     done = change_keys(
-        open_store(uri), keep_old=keep_old, reencrypt=reencrypt, progress=progress(as_json=as_json)
+        open_store(uri),
+        keep_old=keep_old,
+        reencrypt=reencrypt,
+        workers=workers_of(processes, dask),
+        progress=progress(as_json=as_json),
     )
     if as_json:
         print_json(asdict(done))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from mlflow_plugins_pack.cli.output import echo
 
 if TYPE_CHECKING:
+    from mlflow_plugins_pack.artifacts.pieces import Workers
     from mlflow_plugins_pack.artifacts.store.store import Store
     from mlflow_plugins_pack.artifacts.uri.location import Location
 
@@ -44,3 +45,28 @@ def progress(*, as_json: bool) -> Callable[[str], None]:
             echo(f"... {doing}", err=True)
 
     return tell
+
+
+def workers_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options that say who does a long job."""
+    processes = click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        help="Share the work among so many processes of this machine.",
+    )
+    dask = click.option(
+        "--dask",
+        metavar="ADDRESS",
+        help="Share the work among the workers of a Dask scheduler, such as tcp://host:8786, which "
+        "need this package and the settings and credentials of the store.",
+    )
+    return processes(dask(command))
+
+
+def workers_of(processes: int | None, dask: str | None) -> Workers | None:
+    """Return who does a long job; None for this process."""
+    if processes is None and dask is None:
+        return None
+    from mlflow_plugins_pack.artifacts import pieces
+
+    return pieces.workers(processes, dask)
