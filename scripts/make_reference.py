@@ -285,7 +285,9 @@ def schemes_page() -> str:
 | | `mysql+pymysql://user@host/db` | `approval-mysql+pymysql://user@host/db` |
 | `--artifacts-destination`, `--default-artifact-root` | `/srv/artifacts` | `cas-file:///srv/artifacts` |
 | | `s3://bucket/prefix` | `cas-s3://bucket/prefix` |
+| | `gs://bucket/prefix` | `cas-gs://bucket/prefix` |
 | | `wasbs://container@account.blob.core.windows.net/prefix` | `cas-wasbs://container@account.blob.core.windows.net/prefix` |
+| | `abfss://container@account.dfs.core.windows.net/prefix` | `cas-abfss://container@account.dfs.core.windows.net/prefix` |
 | `--backend-store-uri` | any database | unchanged |
 | a client's tracking URI | `https://mlflow.example.com` | unchanged |
 

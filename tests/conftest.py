@@ -96,7 +96,7 @@ def _clean_environment(
     for name in list(os.environ):
         if name == "MLFLOW_PACK_REQUIRE":
             continue
-        if name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_")):
+        if name.startswith(servers.CONFIGURES):
             monkeypatch.delenv(name)
     empty = tmp_path_factory.getbasetemp() / "home"
     empty.mkdir(exist_ok=True)
@@ -179,6 +179,12 @@ def moto(run_folder: Path) -> servers.ObjectStore:
 def azurite(run_folder: Path) -> servers.ObjectStore:
     """The run's Azure Blob server; ``.new_root()`` gives an empty container's URI."""
     return servers.ObjectStore(**address_of("azurite", run_folder))
+
+
+@pytest.fixture(scope="session")
+def gcs(run_folder: Path) -> servers.ObjectStore:
+    """The run's Google Cloud Storage server; ``.new_root()`` gives an empty bucket's URI."""
+    return servers.ObjectStore(**address_of("gcs", run_folder))
 
 
 @pytest.fixture(scope="session")

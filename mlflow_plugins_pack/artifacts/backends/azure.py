@@ -24,7 +24,7 @@ from mlflow_plugins_pack.artifacts.backends.base import (
     Stored,
 )
 from mlflow_plugins_pack.artifacts.uri.location import Location
-from mlflow_plugins_pack.artifacts.uri.schemes import split_wasbs_container
+from mlflow_plugins_pack.artifacts.uri.schemes import split_azure_container
 from mlflow_plugins_pack.errors import (
     ConfigurationError,
     StorageCredentialsError,
@@ -38,6 +38,11 @@ _DEFAULT_TIMEOUT_SECONDS = 600
 _RETRIES = 6
 _BACKOFF_SECONDS = 1
 _LONGEST_WAIT_SECONDS = 60
+_CONNECT_SECONDS = 20
+_STALL_SECONDS = 60
+"""So long a transfer may make no progress."""
+_FOLDER_MARK = "hdi_isfolder"
+"""Metadata of what stands for a folder where the account has a hierarchical namespace."""
 _DENIED = (
     StorageDeniedError,
     "the credentials do not allow it or are wrong; check AZURE_*",
@@ -131,8 +136,10 @@ class AzureBackend(Backend):
     def list(self, prefix: str) -> Iterator[Stored]:
         try:
             for blob in self._client.list_blobs(
-                name_starts_with=prefix or None, timeout=self._timeout
+                name_starts_with=prefix or None, include=["metadata"], timeout=self._timeout
             ):
+                if (blob.metadata or {}).get(_FOLDER_MARK) == "true":
+                    continue
                 yield Stored(blob.name, int(blob.size), blob.last_modified.timestamp())
         except AzureError as exc:
             raise self._translate(exc, prefix, "list") from exc
@@ -180,7 +187,7 @@ class AzureBackend(Backend):
 
 def open_backend(location: Location) -> AzureBackend:
     """Return the backend of a location, configured as stock MLflow configures its own."""
-    container, host = split_wasbs_container(location.container)
+    container, host = split_azure_container(location.container)
     timeout = MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT.get() or _DEFAULT_TIMEOUT_SECONDS
     service = _make_client(f"https://{host}", location.uri)
     return AzureBackend(service.get_container_client(container), int(timeout))
@@ -201,12 +208,18 @@ def _make_client(account_url: str, uri: str) -> BlobServiceClient:
     arguments: dict[str, Any] = {
         "connection_verify": verify,
         "max_single_put_size": 64 << 20,
+        "connection_timeout": min(_CONNECT_SECONDS, _STALL_SECONDS),
+        "read_timeout": _STALL_SECONDS,
         "retry_policy": _Patience(),
     }
     try:
         if text := os.environ.get("AZURE_STORAGE_CONNECTION_STRING"):
-            return BlobServiceClient.from_connection_string(text, **arguments)
-        if key := os.environ.get("AZURE_STORAGE_ACCESS_KEY"):
+            client = BlobServiceClient.from_connection_string(text, **arguments)
+            if client.credential is not None or "sharedaccesssignature=" in text.lower():
+                return client
+            # It names the endpoint only.
+            account_url = client.url
+        elif key := os.environ.get("AZURE_STORAGE_ACCESS_KEY"):
             return BlobServiceClient(account_url, credential=key, **arguments)
     except ValueError as exc:
         raise StorageCredentialsError(
@@ -217,9 +230,9 @@ def _make_client(account_url: str, uri: str) -> BlobServiceClient:
         from azure.identity import DefaultAzureCredential
     except ImportError as exc:
         raise ConfigurationError(
-            "There are no Azure credentials: AZURE_STORAGE_CONNECTION_STRING and "
-            "AZURE_STORAGE_ACCESS_KEY are unset, and managed identities need one more package. "
-            "Nothing was opened. Set one of them, or run "
+            "There are no Azure credentials: neither AZURE_STORAGE_CONNECTION_STRING nor "
+            "AZURE_STORAGE_ACCESS_KEY has any, and identities of Microsoft Entra need one more "
+            "package. Nothing was opened. Set one of them, or run "
             "`pip install 'mlflow-plugins-pack[azure-identity]'`."
         ) from exc
     return BlobServiceClient(account_url, credential=DefaultAzureCredential(), **arguments)

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import io
-import json
-import os
 import random
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-import boto3
-import botocore
-from botocore.client import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    EndpointConnectionError,
     FlexibleChecksumError,
     IncompleteReadError,
     NoCredentialsError,
@@ -24,12 +20,8 @@ from botocore.exceptions import (
     ResponseStreamingError,
 )
 from mlflow.environment_variables import (
-    MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT,
     MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE,
-    MLFLOW_S3_ENDPOINT_URL,
     MLFLOW_S3_EXPECTED_BUCKET_OWNER,
-    MLFLOW_S3_IGNORE_TLS,
-    MLFLOW_S3_UPLOAD_EXTRA_ARGS,
 )
 
 from mlflow_plugins_pack.artifacts.backends.base import (
@@ -38,10 +30,20 @@ from mlflow_plugins_pack.artifacts.backends.base import (
     ObjectMissingError,
     Stored,
 )
+from mlflow_plugins_pack.artifacts.backends.s3_client import (
+    adapt,
+    code_of,
+    is_amazon,
+    list_pages,
+    make_client,
+    sends_trailers,
+    service_of,
+    status_of,
+    upload_arguments,
+)
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
-    ConfigurationError,
     StorageCredentialsError,
     StorageDeniedError,
     StorageError,
@@ -49,7 +51,6 @@ from mlflow_plugins_pack.errors import (
     StorageUnavailableError,
 )
 
-_CONNECTIONS = 32
 _ATTEMPTS = 6
 _BACKOFF_SECONDS = 20
 _BROKE_OFF = (
@@ -64,6 +65,8 @@ _CUSTOMER_KEY = ("SSECustomerAlgorithm", "SSECustomerKey", "SSECustomerKeyMD5")
 
 _DENIED = (StorageDeniedError, "these credentials do not allow it; check the bucket's policy")
 _UNKNOWN_KEY = (StorageCredentialsError, "S3 does not accept these credentials; check AWS_*")
+_STYLE = "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE"
+_VIRTUAL = (StorageError, f"the service wants the bucket in the host's name; set {_STYLE}=virtual")
 _SLOW = (StorageUnavailableError, "S3 asked to slow down or failed; try again")
 _ERRORS: dict[str, tuple[type[StorageError], str]] = {
     "NoSuchBucket": (StorageMissingError, "there is no such bucket; create it first"),
@@ -74,6 +77,9 @@ _ERRORS: dict[str, tuple[type[StorageError], str]] = {
     "SignatureDoesNotMatch": _UNKNOWN_KEY,
     "ExpiredToken": (StorageCredentialsError, "the credentials have expired; renew them"),
     "InvalidToken": _UNKNOWN_KEY,
+    "SecondLevelDomainForbidden": _VIRTUAL,
+    "PathStyleRequestNotAllowed": _VIRTUAL,
+    "VirtualHostDomainRequired": _VIRTUAL,
     "PermanentRedirect": (StorageError, "the bucket is in another region; set AWS_DEFAULT_REGION"),
     "SlowDown": _SLOW,
     "ServiceUnavailable": _SLOW,
@@ -83,8 +89,9 @@ _ERRORS: dict[str, tuple[type[StorageError], str]] = {
 }
 _OTHERWISE = (StorageUnavailableError, "check the endpoint and the network, and try again")
 _ABSENT = frozenset({"NoSuchKey", "404", "NotFound"})
-# Some servers that speak S3, Google's among them, delete one object at a time only.
-_NOT_OFFERED = frozenset({"NotImplemented", "MethodNotAllowed", "501", "405"})
+_NOT_TRAILERS = frozenset({400, 403, 411, 501})
+"""What services answer that do not take checksums after a body; 403, as they sign the body."""
+_SMALL_BYTES = 1 << 20
 _EXISTS = frozenset({"PreconditionFailed", "412", "ConditionalRequestConflict", "409"})
 
 
@@ -97,7 +104,9 @@ class S3Backend(Backend):
     def __init__(self, client: Any, bucket: str, extra: dict[str, Any], owner: str | None) -> None:
         self._client = client
         self._bucket = bucket
-        self._offers_conditions = True
+        self._service = service_of(client, bucket)
+        adapt(client, self._service)
+        self._plain: Any = None
         self._owner = {"ExpectedBucketOwner": owner} if owner else {}
         self._to_write = {**self._owner, **extra}
         customer_key = {name: extra[name] for name in _CUSTOMER_KEY if name in extra}
@@ -111,7 +120,7 @@ class S3Backend(Backend):
         try:
             return self._read_body(key, arguments)
         except ClientError as exc:
-            if _code_of(exc) in ("InvalidRange", "416"):
+            if code_of(exc) in ("InvalidRange", "416"):
                 return b""
             if self._is_absent(key, exc):
                 raise ObjectMissingError(
@@ -149,37 +158,88 @@ class S3Backend(Backend):
 
     def write(self, key: str, data: Buffer) -> None:
         try:
-            self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=_Body(data), **self._to_write
-            )
+            self._put(key, data)
         except (ClientError, BotoCoreError) as exc:
             raise self._translate(exc, key, "write") from exc
 
     def write_if_absent(self, key: str, data: Buffer) -> bool:
+        if not self._service.offers_conditions:
+            return self._write_unless_seen(key, data)
         try:
-            self._client.put_object(
-                Bucket=self._bucket, Key=key, Body=data, IfNoneMatch="*", **self._to_write
-            )
+            self._put(key, data, IfNoneMatch="*")
         except ClientError as exc:
-            code = _code_of(exc)
+            code = code_of(exc)
             if code in _EXISTS:
+                self._service.honours_conditions = True
                 return False
-            if code in ("NotImplemented", "501") or (
-                # Refused as malformed: if it was not the condition, the plain write fails too.
-                _status_of(exc) == 400 and code not in _ERRORS
-            ):
-                self._offers_conditions = False
-                if self.size(key) is not None:
-                    return False
-                self.write(key, data)
-                return True
+            is_unknown = code == "NotImplemented" or status_of(exc) == 501
+            # Refused as malformed: if it was not the condition, the plain write fails too.
+            is_malformed = status_of(exc) == 400 and code not in _ERRORS
+            if not self._service.honours_conditions and (is_unknown or is_malformed):
+                self._service.offers_conditions = not is_unknown
+                return self._write_unless_seen(key, data)
             raise self._translate(exc, key, "write") from exc
         except BotoCoreError as exc:
             raise self._translate(exc, key, "write") from exc
         return True
 
+    def _write_unless_seen(self, key: str, data: Buffer) -> bool:
+        if self.size(key) is not None:
+            return False
+        self.write(key, data)
+        return True
+
     def creates_exclusively(self, folder: str) -> bool:
-        return super().creates_exclusively(folder) and self._offers_conditions
+        return super().creates_exclusively(folder) and self._service.honours_conditions
+
+    def _put(self, key: str, data: Buffer, **condition: str) -> None:
+        """Store an object, in a form that the service takes.
+
+        Raises:
+            ClientError: If it refuses.
+            BotoCoreError: If it cannot be reached.
+        """
+        service = self._service
+        client = self._uploader
+        try:
+            self._send(client, key, data, condition)
+        except ClientError as exc:
+            if status_of(exc) == 417 and service.says_continue:
+                service.says_continue = False
+                self._put(key, data, **condition)
+                return
+            may_be_form = status_of(exc) in _NOT_TRAILERS and not service.is_tried
+            if not (may_be_form and sends_trailers(client)):
+                raise
+        else:
+            if service.is_tried or self._is_whole(client, key, len(data)):
+                service.is_tried = True
+                return
+            # It took the frames of the trailer for content: this object is ours, and wrong.
+            condition = {}
+        self._send(self._plain_client(), key, data, condition)
+        service.takes_trailers = False
+        service.is_tried = True
+
+    def _send(self, client: Any, key: str, data: Buffer, condition: dict[str, str]) -> None:
+        # Before it sends what is not in memory, boto3 waits for the service to say "continue".
+        body = bytes(data) if len(data) <= _SMALL_BYTES else _Body(data)
+        client.put_object(Bucket=self._bucket, Key=key, Body=body, **condition, **self._to_write)
+
+    @property
+    def _uploader(self) -> Any:
+        return self._client if self._service.takes_trailers else self._plain_client()
+
+    def _plain_client(self) -> Any:
+        if self._plain is None:
+            self._plain = make_client(_ATTEMPTS, takes_trailers=False)
+            adapt(self._plain, self._service)
+        return self._plain
+
+    def _is_whole(self, client: Any, key: str, length: int) -> bool:
+        if not sends_trailers(client) or is_amazon(client):
+            return True
+        return self.size(key) == length
 
     def list(self, prefix: str) -> Iterator[Stored]:
         for page in self._pages(prefix):
@@ -196,25 +256,36 @@ class S3Backend(Backend):
         waiting = list(keys)
         while waiting:
             batch, waiting = waiting[:_DELETE_BATCH], waiting[_DELETE_BATCH:]
-            try:
-                answer = self._client.delete_objects(
-                    Bucket=self._bucket,
-                    Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
-                    **self._owner,
-                )
-            except ClientError as exc:
-                if _code_of(exc) not in _NOT_OFFERED:
-                    raise self._translate(exc, batch[0], "delete") from exc
+            if len(batch) == 1 or not self._delete_together(batch):
                 self._delete_singly(batch)
-                continue
-            except BotoCoreError as exc:
+
+    def _delete_together(self, batch: list[str]) -> bool:
+        """Delete objects in one request; return False if the service does not offer that."""
+        if not self._service.deletes_together:
+            return False
+        try:
+            answer = self._client.delete_objects(
+                Bucket=self._bucket,
+                Delete={"Objects": [{"Key": key} for key in batch], "Quiet": True},
+                **self._owner,
+            )
+        except ClientError as exc:
+            if code_of(exc) in _ERRORS:
                 raise self._translate(exc, batch[0], "delete") from exc
-            for failure in answer.get("Errors", ()):
-                kind, advice = _ERRORS.get(failure.get("Code", ""), _OTHERWISE)
-                raise kind(
-                    f"Could not delete {failure.get('Key')!r} in the S3 bucket {self._bucket!r}: "
-                    f"{failure.get('Message')}; {advice}."
-                )
+            if status_of(exc) in (400, 411) and not self._service.wants_md5:
+                self._service.wants_md5 = True
+                return self._delete_together(batch)
+            self._service.deletes_together = False
+            return False
+        except BotoCoreError as exc:
+            raise self._translate(exc, batch[0], "delete") from exc
+        for failure in answer.get("Errors", ()):
+            kind, advice = _ERRORS.get(failure.get("Code", ""), _OTHERWISE)
+            raise kind(
+                f"Could not delete {failure.get('Key')!r} in the S3 bucket {self._bucket!r}: "
+                f"{failure.get('Message')}; {advice}."
+            )
+        return True
 
     def _delete_singly(self, keys: Iterable[str]) -> None:
         for key in keys:
@@ -240,8 +311,8 @@ class S3Backend(Backend):
         To credentials that may list only below a prefix S3 answers 403 for that, not 404. A
         listing of this very key tells which of the two it is.
         """
-        if _code_of(exc) not in ("AccessDenied", "403"):
-            return _code_of(exc) in _ABSENT
+        if code_of(exc) not in ("AccessDenied", "403"):
+            return code_of(exc) in _ABSENT
         try:
             found = self._client.list_objects_v2(
                 Bucket=self._bucket, Prefix=key, MaxKeys=1, **self._owner
@@ -252,8 +323,8 @@ class S3Backend(Backend):
 
     def _pages(self, prefix: str, **arguments: str) -> Iterator[dict[str, Any]]:
         try:
-            yield from self._client.get_paginator("list_objects_v2").paginate(
-                Bucket=self._bucket, Prefix=prefix, **self._owner, **arguments
+            yield from list_pages(
+                self._client, self._service, self._bucket, prefix, **self._owner, **arguments
             )
         except (ClientError, BotoCoreError) as exc:
             raise self._translate(exc, prefix, "list") from exc
@@ -263,8 +334,13 @@ class S3Backend(Backend):
             kind: type[StorageError] = StorageCredentialsError
             advice = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile or a role"
         else:
-            code = _code_of(exc) if isinstance(exc, ClientError) else ""
+            code = code_of(exc) if isinstance(exc, ClientError) else ""
             kind, advice = _ERRORS.get(code, _OTHERWISE)
+            is_virtual = MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get() == "virtual"
+            if is_virtual and (
+                isinstance(exc, EndpointConnectionError) or kind is StorageMissingError
+            ):
+                advice += f"; if the service wants the bucket in the path, set {_STYLE}=path"
         return kind(
             f"Could not {doing} {key!r} in the S3 bucket {self._bucket!r}: {exc}; {advice}. "
             f"What was committed before is unchanged."
@@ -274,9 +350,9 @@ class S3Backend(Backend):
 def open_backend(location: Location) -> S3Backend:
     """Return the backend of a location, configured as stock MLflow configures its own."""
     return S3Backend(
-        _make_client(),
+        make_client(_ATTEMPTS),
         location.container,
-        _upload_arguments(),
+        upload_arguments(),
         MLFLOW_S3_EXPECTED_BUCKET_OWNER.get(),
     )
 
@@ -307,55 +383,3 @@ class _Body(io.RawIOBase):
 
     def tell(self) -> int:
         return self._at
-
-
-def _status_of(exc: ClientError) -> int:
-    return int(exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
-
-
-def _code_of(exc: ClientError) -> str:
-    return str(exc.response.get("Error", {}).get("Code") or _status_of(exc) or "")
-
-
-def _make_client() -> Any:
-    signature: Any = os.environ.get("MLFLOW_EXPERIMENTAL_S3_SIGNATURE_VERSION", "s3v4")
-    if signature.lower() == "unsigned":
-        signature = botocore.UNSIGNED
-    timeout = MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT.get()
-    config = Config(
-        signature_version=signature,
-        s3={"addressing_style": MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE.get()},
-        max_pool_connections=_CONNECTIONS,
-        retries={"mode": "standard", "total_max_attempts": _ATTEMPTS},
-        read_timeout=timeout or 60,
-    )
-    try:
-        # A session of its own: boto3's default one keeps the first credentials that it ever saw.
-        return boto3.Session().client(
-            "s3",
-            config=config,
-            endpoint_url=MLFLOW_S3_ENDPOINT_URL.get(),
-            verify=False if MLFLOW_S3_IGNORE_TLS.get() else None,
-        )
-    except (BotoCoreError, ValueError) as exc:
-        raise ConfigurationError(
-            f"The S3 settings are unusable: {exc}. Nothing was opened. Check "
-            f"MLFLOW_S3_ENDPOINT_URL and the AWS_* variables."
-        ) from exc
-
-
-def _upload_arguments() -> dict[str, Any]:
-    text = MLFLOW_S3_UPLOAD_EXTRA_ARGS.get()
-    if not text:
-        return {}
-    try:
-        arguments = json.loads(text)
-    except ValueError as exc:
-        raise ConfigurationError(
-            f"MLFLOW_S3_UPLOAD_EXTRA_ARGS is not JSON: {exc}. Nothing was written."
-        ) from exc
-    if not isinstance(arguments, dict):
-        raise ConfigurationError(
-            "MLFLOW_S3_UPLOAD_EXTRA_ARGS must be a JSON object. Nothing was written."
-        )
-    return arguments

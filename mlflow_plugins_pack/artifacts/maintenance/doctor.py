@@ -45,10 +45,18 @@ def check(uri: str) -> list[Finding]:
             is_same = backend.read(probe) == _PROBE_BYTES
         finally:
             backend.delete([probe])
+        is_ordered = store is None or not store.format.is_numbered or store.creates_exclusively()
     except MlflowException as exc:
         return [Finding("error", subject, exc.message)]
     if not is_same:
         message = "an object that was just written reads back different. Do not use this storage."
+        return [Finding("error", subject, message)]
+    if not is_ordered:
+        message = (
+            "the store was made where conditional writes are honoured, and this storage ignores "
+            "conditional writes: calls of several hosts at once would undo each other. Use the "
+            "storage that it was made on, or migrate it into a new store."
+        )
         return [Finding("error", subject, message)]
     kind = "the encrypted store" if is_encrypted else "the store"
     if store is None:

@@ -14,9 +14,9 @@ from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.errors import ArtifactPathError, UnsupportedUriError
 
-_WASBS = re.compile(
-    r"(?P<container>[^@/]+)@(?P<account>[^.@/]+)"
-    r"\.(?P<domain>blob\.core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net))"
+_AZURE = re.compile(
+    r"(?P<container>[^@/]+)@(?P<account>[^.@/]+)\.(?P<service>blob|dfs)"
+    r"\.(?P<domain>core\.(?:windows\.net|chinacloudapi\.cn|usgovcloudapi\.net))"
 )
 
 
@@ -30,11 +30,13 @@ class Scheme:
         backend: Name of the module in `artifacts.backends` whose ``open_backend`` serves it.
         environment: Prefixes of the variables that configure its client, which is replaced when
             one of them changes.
+        extra: Extra of this package that installs its library; empty if every installation has it.
     """
 
     parse: Callable[[str, str], tuple[str, str]]
     backend: str
     environment: tuple[str, ...] = ()
+    extra: str = ""
 
 
 def _parse_file(uri: str, rest: str) -> tuple[str, str]:
@@ -62,7 +64,7 @@ def _parse_file(uri: str, rest: str) -> tuple[str, str]:
     return "", os.path.normpath(path).strip("/")
 
 
-def _parse_s3(uri: str, rest: str) -> tuple[str, str]:
+def _parse_bucket(uri: str, rest: str) -> tuple[str, str]:
     bucket, path = _split_container(uri, rest)
     if not bucket or "@" in bucket or ":" in bucket:
         raise UnsupportedUriError(
@@ -73,11 +75,20 @@ def _parse_s3(uri: str, rest: str) -> tuple[str, str]:
 
 
 def _parse_wasbs(uri: str, rest: str) -> tuple[str, str]:
+    return _parse_azure(uri, rest, "wasbs", "blob")
+
+
+def _parse_abfss(uri: str, rest: str) -> tuple[str, str]:
+    return _parse_azure(uri, rest, "abfss", "dfs")
+
+
+def _parse_azure(uri: str, rest: str, scheme: str, service: str) -> tuple[str, str]:
     container, path = _split_container(uri, rest)
-    if _WASBS.fullmatch(container) is None:
+    match = _AZURE.fullmatch(container)
+    if match is None or match["service"] != service:
         raise UnsupportedUriError(
             f"The artifact URI {uris.without_credentials(uri)!r} must start as "
-            f"'cas-wasbs://CONTAINER@ACCOUNT.blob.core.windows.net/' does (or the same at "
+            f"'cas-{scheme}://CONTAINER@ACCOUNT.{service}.core.windows.net/' does (or the same at "
             f"chinacloudapi.cn or usgovcloudapi.net). Nothing was opened."
         )
     return container, path
@@ -92,20 +103,32 @@ def _split_container(uri: str, rest: str) -> tuple[str, str]:
     return container, object_keys.normalize_path(path.strip("/"))
 
 
-def split_wasbs_container(container: str) -> tuple[str, str]:
-    """Return container name and account host of the authority of a wasbs URI."""
-    match = _WASBS.fullmatch(container)
+def split_azure_container(container: str) -> tuple[str, str]:
+    """Return a container's name and its account's host of the blob service.
+
+    Accounts with a hierarchical namespace, which ``abfss`` URIs name, serve that too.
+    """
+    match = _AZURE.fullmatch(container)
     if match is None:
         raise UnsupportedUriError(f"{container!r} is not a container on Azure. Nothing was opened.")
-    return match["container"], f"{match['account']}.{match['domain']}"
+    return match["container"], f"{match['account']}.blob.{match['domain']}"
 
+
+_AZURE_ENVIRONMENT = ("AZURE_", "IDENTITY_", "MSI_")
 
 SCHEMES = {
     "file": Scheme(_parse_file, "local"),
     "s3": Scheme(
-        _parse_s3, "s3", ("AWS_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_")
+        _parse_bucket, "s3", ("AWS_", "MLFLOW_S3_", "MLFLOW_BOTO_", "MLFLOW_EXPERIMENTAL_S3_")
     ),
-    "wasbs": Scheme(_parse_wasbs, "azure", ("AZURE_",)),
+    "gs": Scheme(
+        _parse_bucket,
+        "gs",
+        ("GOOGLE_", "CLOUDSDK_", "STORAGE_EMULATOR_HOST", "MLFLOW_GCS_"),
+        extra="gs",
+    ),
+    "wasbs": Scheme(_parse_wasbs, "azure", _AZURE_ENVIRONMENT),
+    "abfss": Scheme(_parse_abfss, "azure", _AZURE_ENVIRONMENT),
 }
 """By the scheme of stock MLflow's URI."""
 

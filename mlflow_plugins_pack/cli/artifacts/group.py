@@ -11,7 +11,7 @@ from mlflow_plugins_pack.cli.artifacts.maintenance import fsck, gc, init, rekey
 
 @click.group()
 def artifacts() -> None:
-    """Manage artifact stores; URI is cas-file:..., cas-s3://... or cas-wasbs://...."""
+    """Manage artifact stores; URI is cas-file:..., cas-s3://..., cas-gs://... or cas-wasbs://...."""
 
 
 for _command in (init, ls, du, stats, fsck, gc, *COPY_COMMANDS, rekey):

@@ -23,8 +23,10 @@ from mlflow_plugins_pack.errors import (
     StorageUnavailableError,
 )
 from tests.support import servers
+from tests.support.fault_proxy import Fault, fault_proxy
 
 S3_ROOT = "cas-s3://no-such-bucket-here/mlflow"
+GCS_ROOT = "cas-gs://no-such-bucket-here/mlflow"
 AZURE_ROOT = "cas-wasbs://nowhere@devstoreaccount1.blob.core.windows.net/mlflow"
 
 
@@ -96,6 +98,59 @@ def test_s3_upload_arguments_go_with_every_object(moto, monkeypatch, local_file)
     assert len(keys) == 4
     for key in keys:
         assert client.head_object(Bucket=bucket, Key=key)["ServerSideEncryption"] == "AES256"
+
+
+def test_missing_bucket_of_google(gcs, monkeypatch, local_file):
+    use(monkeypatch, gcs.environment)
+    assert_refused(GCS_ROOT, local_file, StorageMissingError, "no such bucket; create it first")
+
+
+def test_google_with_unusable_credentials(monkeypatch, tmp_path, local_file):
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "absent.json"))
+    assert_refused(GCS_ROOT, local_file, StorageCredentialsError, "GOOGLE_APPLICATION_CREDENTIALS")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "words"),
+    [
+        (401, StorageCredentialsError, "does not accept these credentials"),
+        (403, StorageDeniedError, "IAM roles"),
+        (503, StorageUnavailableError, "slow down"),
+    ],
+)
+def test_what_google_answers(gcs, monkeypatch, local_file, status, kind, words):
+    from mlflow_plugins_pack.artifacts.backends import gs
+
+    monkeypatch.setattr(gs, "_PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(gs, "_BACKOFF_SECONDS", 0.01)
+    with fault_proxy(gcs.environment["STORAGE_EMULATOR_HOST"]) as proxy:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
+        proxy.faults += [Fault(str(status), method, "", times=-1) for method in ("GET", "POST")]
+        assert_refused(GCS_ROOT, local_file, kind, words)
+
+
+def test_google_settings_of_stock(gcs, monkeypatch, local_file, tmp_path):
+    """Uploads in parts, downloads in parts, no limit of time."""
+    use(monkeypatch, gcs.environment)
+    monkeypatch.setenv("MLFLOW_GCS_UPLOAD_CHUNK_SIZE", str(1 << 18))
+    monkeypatch.setenv("MLFLOW_GCS_DOWNLOAD_CHUNK_SIZE", str(1 << 18))
+    monkeypatch.setenv("MLFLOW_ARTIFACT_UPLOAD_DOWNLOAD_TIMEOUT", "-1")
+    data = os.urandom(9 << 20)
+    Path(local_file).write_bytes(data)
+    repository = get_artifact_repository(f"cas-{gcs.new_root()}/1/{7:032x}/artifacts")
+    repository.log_artifact(local_file)
+    assert Path(repository.download_artifacts("f")).read_bytes() == data
+    monkeypatch.setenv("MLFLOW_GCS_UPLOAD_CHUNK_SIZE", "1000")
+    with pytest.raises(ConfigurationError, match="multiple of 262144 bytes"):
+        repository.log_artifact(local_file)
+
+
+def test_missing_library_names_the_extra(monkeypatch, local_file):
+    for name in [name for name in sys.modules if name.startswith("google.cloud")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.delitem(sys.modules, "mlflow_plugins_pack.artifacts.backends.gs", raising=False)
+    monkeypatch.setitem(sys.modules, "google.cloud", None)
+    assert_refused(GCS_ROOT, local_file, ConfigurationError, r"pip install '.*\[gs\]'")
 
 
 def test_missing_container(azurite, monkeypatch, local_file):

@@ -246,6 +246,7 @@ def test_ulids_sort_by_time(first, second, chance):
         ("CAS-FILE:///srv", "", "srv"),
         ("cas-s3://bucket/a/b", "bucket", "a/b"),
         ("cas-s3://bucket", "bucket", ""),
+        ("cas-gs://some.bucket_1/a/b", "some.bucket_1", "a/b"),
         (
             "cas-wasbs://c@acc.blob.core.windows.net/p",
             "c@acc.blob.core.windows.net",
@@ -277,6 +278,7 @@ def test_relative_location(uri, tmp_path, monkeypatch):
         "cas-s3://host:9000/a",
         "cas-s3://bucket/a?endpoint=http://evil",
         "cas-s3://bucket/a#x",
+        "cas-gs://user@bucket/a",
         "cas-wasbs://c@evil.example.com/p",
         "cas-wasbs://c@acc.blob.core.windows.net.evil.com/p",
         "cas-wasbs://c@acc.blob.core.windows.net:8080/p",

@@ -120,7 +120,7 @@ def test_nothing_is_lost_in_any_order_of_events():
 # --- real storages --------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["disk", "moto", "azurite"])
+@pytest.fixture(params=["disk", "moto", "azurite", "gcs"])
 def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     if request.param == "disk":
         return f"cas-file://{tmp_path}/store"

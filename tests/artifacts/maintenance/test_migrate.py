@@ -48,7 +48,7 @@ def test_in_and_out(plain, tmp_path):
     assert content(out) == FILES
 
 
-@pytest.mark.parametrize("server", ["moto", "azurite"])
+@pytest.mark.parametrize("server", ["moto", "azurite", "gcs"])
 def test_between_clouds(server, plain, tmp_path, request, monkeypatch):
     storage = request.getfixturevalue(server)
     for name, value in storage.environment.items():

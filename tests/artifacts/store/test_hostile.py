@@ -267,6 +267,7 @@ def test_recipe_that_lists_itself_ends(root, tmp_path):
         "cas-file://{store}/%2e%2e/outside",
         "cas-file://evil.example.com/{store}",
         "cas-s3://someone-elses-bucket/x",
+        "cas-gs://someone-elses-bucket/x",
         "cas-s3://bucket@evil.example.com/x",
         "cas-wasbs://c@evil.example.com/x",
         "cas-wasbs://c@evil.blob.core.windows.net.example.com/x",

@@ -37,7 +37,7 @@ class Deployment:
 
     Attributes:
         database: ``sqlite``, ``postgresql`` or ``mariadb``; backend and registry alike.
-        artifacts: ``file``, ``s3`` or ``wasbs``.
+        artifacts: ``file``, ``s3``, ``gs`` or ``wasbs``.
         is_direct: Clients write to the artifact store themselves.
         has_workspaces: The server runs with ``--enable-workspaces``.
         workers: Worker processes.
@@ -62,7 +62,9 @@ def started(
     if deployment.artifacts == "file":
         root = f"cas-file://{folder / 'artifacts'}"
     else:
-        store = request.getfixturevalue({"s3": "moto", "wasbs": "azurite"}[deployment.artifacts])
+        store = request.getfixturevalue(
+            {"s3": "moto", "gs": "gcs", "wasbs": "azurite"}[deployment.artifacts]
+        )
         store_environment = store.environment
         root = f"cas-{store.new_root()}"
     policy = folder / "policy.yaml"

@@ -105,7 +105,9 @@ class Target:
             shutil.copytree(self.whole, self.store)
 
     def roots(self, odd: Odd) -> None:
-        scheme = odd.pick(("cas-file:", "cas-s3:", "cas-wasbs:", "cas-file://", "CAS-FILE:"))
+        scheme = odd.pick(
+            ("cas-file:", "cas-s3:", "cas-gs:", "cas-wasbs:", "cas-file://", "CAS-FILE:")
+        )
         uri = odd.pick(
             (scheme + odd.text("//h/a", "/tmp/x"), odd.in_a_word("cas-file:///nowhere/x"))
         )

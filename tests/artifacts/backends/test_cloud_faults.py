@@ -1,4 +1,4 @@
-"""The main faults once more, with Azurite behind the proxy: its library fails in its own ways."""
+"""The main faults once more, with Azure's and Google's libraries, which fail in their own ways."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
-from mlflow_plugins_pack.artifacts.backends import azure
+from mlflow_plugins_pack.artifacts.backends import azure, gs
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.errors import StorageUnavailableError
 from tests.artifacts.support.commands import run_json
@@ -19,25 +19,36 @@ from tests.contracts.artifact_repository import listing, new_run_uri
 from tests.support import servers
 from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 
-_NAME = "AZURE_STORAGE_CONNECTION_STRING"
+
+@pytest.fixture(params=["azurite", "gcs"])
+def server(request: pytest.FixtureRequest) -> servers.ObjectStore:
+    server: servers.ObjectStore = request.getfixturevalue(request.param)
+    return server
+
+
+@pytest.fixture
+def upload(server: servers.ObjectStore) -> str:
+    """The method of the request with which an object is written."""
+    return "POST" if server.scheme == "gs" else "PUT"
 
 
 @pytest.fixture
 def proxy(
-    azurite: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    server: servers.ObjectStore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Iterator[FaultProxy]:
-    text = azurite.environment[_NAME]
-    address = urlsplit(text.split("BlobEndpoint=")[1])
-    with fault_proxy(f"http://{address.netloc}") as proxy:
-        monkeypatch.setenv(_NAME, text.replace(f"http://{address.netloc}", proxy.url))
+    ((name, text),) = server.environment.items()
+    address = "http://" + urlsplit(text.split("BlobEndpoint=")[-1]).netloc
+    with fault_proxy(address) as proxy:
+        monkeypatch.setenv(name, text.replace(address, proxy.url))
         monkeypatch.setattr(azure, "_BACKOFF_SECONDS", 0)
+        monkeypatch.setattr(gs, "_BACKOFF_SECONDS", 0.01)
         fresh_host(monkeypatch, tmp_path)
         yield proxy
 
 
 @pytest.fixture
-def root(proxy: FaultProxy, azurite: servers.ObjectStore) -> str:
-    return f"cas-{azurite.new_root()}"
+def root(proxy: FaultProxy, server: servers.ObjectStore) -> str:
+    return f"cas-{server.new_root()}"
 
 
 @pytest.fixture
@@ -51,9 +62,9 @@ def source(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("part", ["/packs/", "/.m/"], ids=["pack", "segment"])
 @pytest.mark.parametrize("what", ["cut request", "no answer", "500"])
-def test_passing_fault_of_an_upload(proxy, root, source, what, part):
+def test_passing_fault_of_an_upload(proxy, root, source, upload, what, part):
     repository = get_artifact_repository(new_run_uri(root))
-    proxy.faults.append(Fault(what, "PUT", part))
+    proxy.faults.append(Fault(what, upload, part))
     repository.log_artifacts(str(source))
     assert len(proxy.done) == 1
     expect_good(repository)
@@ -61,7 +72,9 @@ def test_passing_fault_of_an_upload(proxy, root, source, what, part):
 
 
 @pytest.mark.parametrize("part", ["/packs/", "/.m/"], ids=["pack", "segment"])
-@pytest.mark.parametrize("what", ["cut answer", "no answer", "500", "slow", "flip answer"])
+@pytest.mark.parametrize(
+    "what", ["cut answer", "no answer", "500", "slow", "flip answer", "stall answer"]
+)
 def test_passing_fault_of_a_download(proxy, root, source, what, part, tmp_path, monkeypatch):
     repository = get_artifact_repository(new_run_uri(root))
     repository.log_artifacts(str(source))
@@ -71,6 +84,22 @@ def test_passing_fault_of_a_download(proxy, root, source, what, part, tmp_path, 
     assert proxy.done
 
 
+def test_transfer_that_stalls_in_the_middle_is_repeated(
+    proxy, root, source, upload, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(azure, "_STALL_SECONDS", 2)
+    monkeypatch.setattr(gs, "_TIMEOUT_SECONDS", 2)
+    fresh_host(monkeypatch, tmp_path)
+    repository = get_artifact_repository(new_run_uri(root))
+    proxy.faults.append(Fault("stall request", upload, "/packs/"))
+    repository.log_artifacts(str(source))
+    fresh_host(monkeypatch, tmp_path)
+    proxy.faults.append(Fault("stall answer", "GET", "/packs/"))
+    expect_good(repository)
+    assert len(proxy.done) == 2
+
+
+@pytest.mark.parametrize("server", ["azurite"], indirect=True)
 def test_retry_after_is_honoured(proxy, root, source):
     repository = get_artifact_repository(new_run_uri(root))
     proxy.faults.append(Fault("busy", "PUT", "/packs/"))
@@ -79,11 +108,12 @@ def test_retry_after_is_honoured(proxy, root, source):
     assert time.monotonic() - before >= 2
 
 
-def test_fault_that_stays_is_told_and_nothing_is_visible(proxy, root, source, monkeypatch):
+def test_fault_that_stays_is_told_and_nothing_is_visible(proxy, root, source, upload, monkeypatch):
     monkeypatch.setattr(azure, "_RETRIES", 1)
+    monkeypatch.setattr(gs, "_PATIENCE_SECONDS", 0.1)
     opening._backends.clear()
     repository = get_artifact_repository(new_run_uri(root))
-    proxy.faults.append(Fault("500", "PUT", "/packs/", times=-1))
+    proxy.faults.append(Fault("500", upload, "/packs/", times=-1))
     with pytest.raises(StorageUnavailableError):
         repository.log_artifacts(str(source))
     proxy.faults.clear()
