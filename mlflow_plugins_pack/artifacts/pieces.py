@@ -189,7 +189,7 @@ def workers(processes: int | None, dask: str | None) -> Workers:
             "`pip install 'mlflow-plugins-pack[dask]'`."
         ) from exc
 
-    class OnCluster(ClientExecutor):  # type: ignore[misc]
+    class OnCluster(ClientExecutor):
         """An executor that has a connection of its own."""
 
         def __init__(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, ClassVar
 
@@ -77,6 +77,7 @@ _KINDS: tuple[tuple[type[Exception], type[StorageError], str], ...] = (
     (api.TooManyRequests, StorageUnavailableError, _SLOW),
     (api.ServerError, StorageUnavailableError, _SLOW),
 )
+_from_response: Callable[[Any], Exception] = api.from_http_response
 _OTHERWISE = (StorageUnavailableError, "check the network, and try again")
 
 
@@ -236,7 +237,7 @@ class GoogleStorageBackend(Backend):
     def _translate(self, exc: Exception, key: str, doing: str) -> StorageError:
         cause = exc.cause if isinstance(exc, api.RetryError) and exc.cause else exc
         if isinstance(cause, InvalidResponse):
-            cause = api.from_http_response(cause.response)
+            cause = _from_response(cause.response)
         kind, advice = next(
             ((kind, advice) for failure, kind, advice in _KINDS if isinstance(cause, failure)),
             _OTHERWISE,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import random
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, ClassVar
 
 from botocore.exceptions import (
@@ -259,7 +259,7 @@ class S3Backend(Backend):
             if len(batch) == 1 or not self._delete_together(batch):
                 self._delete_singly(batch)
 
-    def _delete_together(self, batch: list[str]) -> bool:
+    def _delete_together(self, batch: Sequence[str]) -> bool:
         """Delete objects in one request; return False if the service does not offer that."""
         if not self._service.deletes_together:
             return False

@@ -12,7 +12,7 @@ from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
 from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
 from mlflow_plugins_pack.artifacts.format.view import bound_by_locks
-from mlflow_plugins_pack.artifacts.pieces import InProcess, Workers, open_for_worker
+from mlflow_plugins_pack.artifacts.pieces import Workers, open_for_worker
 from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks
 from mlflow_plugins_pack.artifacts.store.segment_io import SegmentIO
 from mlflow_plugins_pack.artifacts.store.store import Store
@@ -65,17 +65,7 @@ def mark(
         return 0 if chunk.pack not in packs else 1 if chunk.pack in condemned else 2
 
     seen: set[FileIdentity] = set()
-    if workers is None:
-        needed = (
-            need
-            for found in InProcess().map(
-                partial(_needed, store, seen=seen), store.manifests.scopes_under(""), scope_done
-            )
-            for need in found
-        )
-    else:
-        needed = _needed_by(workers, store, seen, scope_done)
-    for identity, needs in needed:
+    for identity, needs in _needed_by(workers, store, seen, scope_done):
         for kind, chunk in needs:
             known = marked.homes.get(chunk.id)
             if known is None or rank(known[1]) < rank(chunk):
@@ -100,8 +90,13 @@ def _needed_files(store: Store, scope: str) -> Iterator[FileEntry]:
 
 
 def _needed_by(
-    workers: Workers, store: Store, seen: set[FileIdentity], tick: Callable[[], None]
+    workers: Workers | None, store: Store, seen: set[FileIdentity], tick: Callable[[], None]
 ) -> Iterator[Needs]:
+    if workers is None:
+        for scope in store.manifests.scopes_under(""):
+            tick()
+            yield from _needed(store, scope, seen=seen)
+        return
     call = partial(_needed_in_store, store.location.uri)
     for found in workers.map(call, _batches(store.manifests.scopes_under("")), tick):
         for identity, needs in found:
