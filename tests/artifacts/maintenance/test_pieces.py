@@ -180,9 +180,10 @@ def test_killed_check_goes_on(root, tmp_path, monkeypatch, who):
     assert len(packs) == alone.packs
     packs.clear()
     assert check_store(store, read_data=True, workers=who(), resume=True) == alone
-    # The damaged pack, and the files that were not yet done.
-    assert len(packs) == 1
-    assert len(files) <= 7 + 8
+    assert len(packs) == 1  # the damaged one
+    if who() is None:
+        # Of the six before, none was read again; of pieces that were under way some may be.
+        assert len(set(files)) == len(files) - 1
     packs.clear()
     assert check_store(store, read_data=True, resume=True) == alone
     assert len(packs) == alone.packs
