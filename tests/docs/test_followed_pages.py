@@ -8,13 +8,16 @@ from tests.site.support.reader import skipped
 # Why a block of the pages cannot run in a test, and how many there are.
 NOT_RUN = {
     "installs the pack": 3,
+    "needs a cluster": 1,
     "needs a browser, and a person at the identity provider": 2,
     "needs a group of users": 1,
+    "needs an account": 4,
     "needs an identity provider": 1,
     "needs Docker": 1,
     "needs systemd and root": 1,
     "needs the other system": 3,
     "starts a server as the tutorials do": 5,
+    "starts processes that take a processor each": 1,
     "the store of the tests has lost neither": 1,
     "would change the Python environment of all other tests": 2,
 }
