@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 import threading
 import time
 from collections import defaultdict
@@ -142,6 +144,8 @@ class GraphBuilder:
                 self._tracking.learn([place for place in single if place.startswith("/")])
             for place in single:
                 event = reads.get(place) or self._late_event(place, scope.more[place])
+                if looks and _was_temporary(event):
+                    continue
                 inputs.append(self._input(event, window, deadline, shared=shared))
             for folder, keys in folders.items():
                 files = fold.files(keys, reads, scope.more)
@@ -284,6 +288,13 @@ class GraphBuilder:
         if known := self._fingerprinter.cached(state, full=whole, also=also):
             return known
         return self._fingerprinter.fingerprint(path, state, full=whole and full, also=also)
+
+
+def _was_temporary(event: Event) -> bool:
+    """Return whether a file was in the system's temporary folder itself and is gone."""
+    if event.state is None or os.path.dirname(event.where) != tempfile.gettempdir():  # noqa: PTH120
+        return False
+    return file_state(event.where) is None
 
 
 def _object_entry(event: Event, role: str, *, shared: bool) -> Entry:

@@ -72,6 +72,9 @@ def test_every_common_reader_and_writer(
             with tempfile.NamedTemporaryFile("w+", delete=False) as file: file.write("x")
             logging.basicConfig(filename="train.log"); logging.warning("hi")
             pathlib.Path(".env").write_text("SECRET=1"); pathlib.Path(".env").read_text()
+            gone = f"{tempfile.gettempdir()}/gone-{os.urandom(8).hex()}"
+            subprocess.run(["cp", "here/cancer.csv", gone], check=True)
+            open(gone).read(); os.remove(gone)
             mlflow.log_artifact("log artifact.csv")
             mlflow.log_dict({"a": 1}, "a.json")
             mlflow.log_text("x", "x.txt")
