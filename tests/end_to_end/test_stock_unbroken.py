@@ -135,7 +135,7 @@ def test_stock_resolves_every_scheme_and_provider() -> None:
 
 def test_the_wheel_names_every_plugin() -> None:
     groups = Counter(point.group for point in pack_entry_points())
-    assert groups["mlflow.artifact_repository"] == 3
+    assert groups["mlflow.artifact_repository"] == 5
     assert groups["mlflow.run_context_provider"] == 1
     assert groups["mlflow.request_header_provider"] == 2
     assert groups["mlflow.request_auth_provider"] == 1

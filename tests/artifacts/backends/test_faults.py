@@ -394,7 +394,9 @@ def test_answer_that_is_cut_on_its_way_is_not_reported_as_damage(
     repository.log_artifacts(str(source))
     fresh_host(monkeypatch, tmp_path)
     proxy.faults.append(Fault("short answer", "GET", CLASSES[kind], times=-1))
-    with pytest.raises(StorageUnavailableError, match="was cut on its way"):
+    # A listing that is cut cannot be parsed: boto3 then reports a service that failed.
+    with pytest.raises(StorageUnavailableError, match=r"was cut on its way|try again") as raised:
         repository.download_artifacts("")
+    assert "fsck" not in str(raised.value)
     proxy.faults.clear()
     expect_good(repository)
