@@ -53,7 +53,7 @@ def rewrite_locations(database_uri: str, source: str, target: str) -> Rewritten:
         target: The other root.
 
     Raises:
-        MlflowException: If the database refused a change; then it has none.
+        MlflowException: If it is not a database of MLflow's, or refused a change; then it has none.
     """
     if uris.is_pack_uri(uris.REGISTRY_WORD, database_uri):
         database_uri = uris.to_stock(uris.REGISTRY_WORD, database_uri)
@@ -68,10 +68,15 @@ def rewrite_locations(database_uri: str, source: str, target: str) -> Rewritten:
                     continue
                 table = sa.Table(name, sa.MetaData(), autoload_with=connection)
                 if column in table.c:
-                    done.rows[f"{name}.{column}"] = sum(
-                        _rewrite(connection, table.c[column], key, source, target)
-                        for source in sources
+                    done.rows[f"{name}.{column}"] = _rewrite(
+                        connection, table.c[column], key, sources, target
                     )
+            if not done.rows:
+                # SQLite makes an empty database of any name that is misspelt.
+                raise MlflowException(
+                    f"The database {engine.url!r} has no tables of MLflow. Nothing was changed in "
+                    f"it. Give the URI that the server has."
+                )
             done.others = _other_roots(connection) if "experiments" in existing else []
     except sa.exc.DBAPIError as exc:
         raise MlflowException(
@@ -94,11 +99,15 @@ def _spellings(root: str) -> list[str]:
 
 
 def _rewrite(
-    connection: sa.Connection, column: sa.Column[str], key: str | None, source: str, target: str
+    connection: sa.Connection,
+    column: sa.Column[str],
+    key: str | None,
+    sources: list[str],
+    target: str,
 ) -> int:
     table = column.table
     found = sa.select(*table.primary_key.columns, column).where(
-        column.startswith(source, autoescape=True)
+        sa.or_(*(column.startswith(source, autoescape=True) for source in sources))
     )
     if key is not None:
         found = found.where(table.c.key == key)
@@ -106,6 +115,7 @@ def _rewrite(
     changes = [
         (*row[:-1], target + row[-1][len(source) :])
         for row in connection.execute(found)
+        for source in sources
         if row[-1] == source or row[-1].startswith(f"{source}/")
     ]
     # Names that no column has: a statement's own columns may not be those of its parameters.

@@ -136,7 +136,7 @@ class PackWriter:
     ) -> FileEntry | PendingFile | None:
         if sha256 in self._new_files:
             return self._new_files[sha256]
-        if chunks.has_new:
+        if chunks.has_new:  # the store had not all of it
             return None
         known = self._store.index.cache.find_file(sha256)
         if known is None or known.size != size:

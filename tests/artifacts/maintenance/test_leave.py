@@ -149,3 +149,16 @@ def test_a_refusal_by_the_database_changes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"guarded.*Nothing was changed"):
         rewrite_locations(url, "cas-s3://b/p", "s3://c")
     assert client.get_experiment(experiment).artifact_location == "cas-s3://b/p/1"
+
+
+def test_each_location_is_rewritten_once(tmp_path: Path) -> None:
+    url = templates.sqlite_with_tables(tmp_path / "mlflow.db")
+    client = MlflowClient(tracking_uri=url)
+    experiment = client.create_experiment("e", "file:/p/1")
+    rewrite_locations(url, "file:///p", "file:///p/q")
+    assert client.get_experiment(experiment).artifact_location == "file:///p/q/1"
+
+
+def test_a_misspelt_database_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="has no tables of MLflow"):
+        rewrite_locations(f"sqlite:///{tmp_path}/mistake.db", "cas-s3://b/p", "s3://c")

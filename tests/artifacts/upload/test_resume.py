@@ -23,6 +23,8 @@ from tests.support.fault_proxy import Fault, FaultProxy, fault_proxy
 MIB = 1024 * 1024
 SIZE = 48 * MIB
 LIMIT = 24 * MIB
+IN_TRANSIT = 8 * MIB
+"""What a killed process may have got in vain: each of its eight readers loses a chunk or so."""
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +130,7 @@ def test_killed_download_goes_on(repository, proxy, source, target):
     proxy.moved.clear()
     repository.download_artifacts("", str(target))
     assert content(target) == content(source)
-    assert proxy.moved["GET"] < SIZE - LIMIT + 2 * MIB
+    assert proxy.moved["GET"] < SIZE - LIMIT + IN_TRANSIT
 
 
 @pytest.mark.parametrize("root", ["plain", "encrypted"], indirect=True)
