@@ -13,7 +13,7 @@ from mlflow_plugins_pack.artifacts.format.encryption import PLAIN, Sealer
 from mlflow_plugins_pack.artifacts.format.format_file import StoreFormat, decode_format
 from mlflow_plugins_pack.artifacts.store.keyring import Keyring
 from mlflow_plugins_pack.artifacts.uri.location import Location
-from mlflow_plugins_pack.errors import ArtifactKeyError, PackError, StoreChangedError
+from mlflow_plugins_pack.errors import PackError, StoreChangedError
 
 _logger = logging.getLogger(__name__)
 
@@ -99,6 +99,7 @@ class StoreObjects:
 
         Raises:
             StoreChangedError: If not.
+            ArtifactKeyError: If the keys that this process is given no longer open it.
         """
         now = time.monotonic()
         try:
@@ -107,10 +108,7 @@ class StoreObjects:
         except ObjectMissingError:
             is_same = False
         if is_same and self.format.is_encrypted:
-            try:
-                is_same = self.sealer.is_sealed_with(self.keyring.load())
-            except ArtifactKeyError:
-                is_same = False
+            is_same = self.sealer.is_sealed_with(self.keyring.load())
         if not is_same:
             raise StoreChangedError(
                 f"The artifact store {self.location.uri}, or its keyring, was wiped or replaced "

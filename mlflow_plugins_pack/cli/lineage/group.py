@@ -11,6 +11,7 @@ from mlflow_plugins_pack.cli.lineage.exporting import export
 from mlflow_plugins_pack.cli.lineage.index import index
 from mlflow_plugins_pack.cli.lineage.query import affected, downstream, upstream, used_by
 from mlflow_plugins_pack.cli.lineage.recording import early, push
+from mlflow_plugins_pack.cli.lineage.running import run
 from mlflow_plugins_pack.cli.lineage.show import show
 
 
@@ -34,6 +35,7 @@ for _command in (
     diff,
     verify,
     export,
+    run,
     push,
     early,
     index,

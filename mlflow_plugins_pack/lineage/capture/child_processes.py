@@ -76,6 +76,11 @@ class Children:
         if self._own and not self._is_made:
             self._is_made = child_spool.make(self._own)
 
+    @property
+    def folder(self) -> str:
+        """The folder that a child of this process reports to; empty if none is read."""
+        return self._own or (self.writer.folder if self.writer else "")
+
     def begin(self, folder: str, owners: tuple[str, ...]) -> None:
         """Report to a parent process that gave its folder."""
         os.environ[child_spool.VARIABLE] = folder
@@ -83,15 +88,14 @@ class Children:
 
     def forked(self, owners: tuple[str, ...]) -> None:
         """Report to the process that this one was forked from."""
-        folder = self._own or (self.writer.folder if self.writer else "")
+        folder = self.folder
         self.writer = child_spool.Writer(folder, owners) if folder else None
         self._own, self._readers, self._is_rank_0 = "", [], False
 
     def start_code(self, owners: tuple[str, ...]) -> str | None:
         """Return the code with which a spawned child begins; None if it needs not report."""
         self.before_child()
-        folder = self._own or (self.writer.folder if self.writer else "")
-        return _START.format(folder=folder, owners=owners) if folder else None
+        return _START.format(folder=self.folder, owners=owners) if self.folder else None
 
     def events(self, thread: int) -> Iterator[Event]:
         """Return what the children reported since the last call."""

@@ -113,6 +113,11 @@ def note_program(event: str, arguments: tuple[Any, ...], frame: FrameType | None
         _programs[name] += 1
 
 
+def note_unwatched(name: str) -> None:
+    """Note that a program was run, or a part of it, whose files could not be seen."""
+    _programs[name] += 1
+
+
 def _is_shell(command: list[Any]) -> bool:
     return os.path.basename(os.fsdecode(command[0])) in ("sh", "bash", "zsh", "dash")  # noqa: PTH119
 

@@ -183,6 +183,15 @@ class Session:
         with self.muted():
             return self._children.start_code(self._ownership.owners())
 
+    def child_reports(self) -> tuple[str, tuple[str, ...]] | None:
+        """Return where a program that is about to be started reports to, and for which runs."""
+        if not self.is_on() or "spool" not in self._layers:
+            return None
+        with self.muted():
+            self._children.before_child()
+            folder = self._children.folder
+            return (folder, self._ownership.owners()) if folder else None
+
     def begin_child(self, folder: str, owners: tuple[str, ...]) -> None:
         """Begin to capture in a process that was spawned; what it sees belongs to these runs."""
         self.start()

@@ -38,7 +38,7 @@ def test_what_works_is_no_trap(role: str, uri: str) -> None:
         ("registry", "cas-s3://bucket", "is not a registry", ""),
         ("artifacts", "cas+s3://bucket/p", "into a space", "cas-s3://bucket/p"),
         ("artifacts", "file+cas:///srv", "into a space", "cas-file:///srv"),
-        ("artifacts", "cas-gs://bucket", "serves cas-file", ""),
+        ("artifacts", "cas-hdfs://host/path", "serves cas-file", ""),
         ("artifacts", "s3-cas://bucket", "serves cas-file", "cas-s3://bucket"),
         ("artifacts", "approval-sqlite:///m.db", "is not an artifact store", ""),
         ("backend", "approval-sqlite:///m.db", "--backend-store-uri", "sqlite:///m.db"),
