@@ -22,7 +22,7 @@ from benchmarks.cases.lineage_coverage import (
 CROSS_SECTION = (
     "azure_blob",
     "duckdb_database",
-    "h5py_file",
+    "h5_ways",
     "http_requests",
     "joblib_parallel",
     "polars_lazy",

@@ -10,33 +10,7 @@ from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
 from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
-from mlflow_plugins_pack.lineage.capture.recording import record, record_database, where
-from mlflow_plugins_pack.lineage.files import file_state
-
-_READ_WRITE = ("a", "r+")
-
-
-def _hdf5_path(arguments: Arguments) -> Any:
-    return arguments.get("name", arguments.get("filename"))
-
-
-def hdf5_opens(arguments: Arguments) -> Any:
-    """Record what is read of an HDF5 file: r reads, r+ and a read what exists already.
-
-    Returns:
-        The path of a file that is opened for writing, else None.
-    """
-    path, mode = _hdf5_path(arguments), arguments.get("mode") or "r"
-    if mode == "r":
-        record(READ, path)
-    elif mode in _READ_WRITE and where(path) and (state := file_state(path)):
-        record_database(path, state)
-    return path if mode != "r" else None
-
-
-def hdf5_wrote(path: Any) -> None:
-    """Record a file that was opened for writing."""
-    record(WRITE, path)
+from mlflow_plugins_pack.lineage.capture.recording import record, where
 
 
 def map_opens(arguments: Arguments) -> Any:

@@ -2,7 +2,7 @@
 
 For each layer and each module that the user's program may import: what is observed in it. A row
 names a function, the parameter that holds a path, and what is done with it. What a row cannot say
-is a function of a module of this package: ``"arrays.hdf5_opened"``.
+is a function of a module of this package: ``"hdf5.opens"``.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ _SAFETENSORS = (
 )
 _CV2_READERS = ("imread", "imreadmulti", "imreadanimation")
 _CV2_WRITERS = ("imwrite", "imwritemulti", "imwriteanimation")
-_HDF5 = "arrays.hdf5_opens"
+_HDF5_FILE = (Call("File.__init__", at_start="hdf5.opens", at_end="hdf5.wrote"),)
 _SPAWN = Install("child_processes.prepare_children")
 
 TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
@@ -165,8 +165,8 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
                 native=("database",),
             ),
         ),
-        "h5py": (Call("File.__init__", at_start=_HDF5, at_end="arrays.hdf5_wrote"),),
-        "tables.file": (Call("File.__init__", at_start=_HDF5, at_end="arrays.hdf5_wrote"),),
+        "h5py": (*_HDF5_FILE, Call("Dataset.__init__", at_start="hdf5.dataset_opened")),
+        "tables.file": _HDF5_FILE,
         "cv2": (
             *(Call(name, READ, "filename", native=("filename",)) for name in _CV2_READERS),
             *(Call(name, WRITE, "filename", native=("filename",)) for name in _CV2_WRITERS),
