@@ -210,10 +210,16 @@ class Records:
     def _final_graph(self, state: RunState, thread: int, deadline: Deadline) -> Any:
         """Return the record of a run, without a look at its files if those do not answer."""
 
+        has_given_up = False
+
         def build() -> Any:
             self.collect(state.run_id)
             self._sort()
-            return self._build(state, thread, looks=True)
+            graph = self._build(state, thread, looks=True)
+            if has_given_up:
+                # The files do answer: it was the machine that had too much to do.
+                self._silent_until = 0.0
+            return graph
 
         # A mount that did not answer a moment ago is not waited for again.
         was_silent = time.monotonic() < self._silent_until
@@ -221,6 +227,7 @@ class Records:
             return deadline.run(build, at_most=1.0 if was_silent else _LOOK_SECONDS)
         except TimeoutError:
             self._silent_until = time.monotonic() + _SILENCE_SECONDS
+            has_given_up = True
             # The thread that waits may be sorting, so there is no waiting for that either.
             self._sort_events(looks=False)
             return self._build(state, thread, looks=False)

@@ -158,3 +158,35 @@ print(json.dumps([time.monotonic() - began, time.time()]))
     assert seconds < SECONDS + _SLOW_MACHINE
     assert over - ended < SECONDS + 2 * _SLOW_MACHINE
     assert "mlflow-pack lineage push" in outcome.output
+
+
+def test_a_machine_that_was_busy_once_is_not_a_dead_mount(
+    run_script: RunScript, database: str
+) -> None:
+    """The look at the first run's files ends too late, but it ends: the second run has its time."""
+    outcome = run_script(
+        """
+        import json, time, mlflow
+        from mlflow_plugins_pack.lineage.building.builder import GraphBuilder
+        from mlflow_plugins_pack.lineage.session import records
+        records._LOOK_SECONDS = 2.0
+        seconds, ids = [3.0, 1.5], []
+        original = GraphBuilder.build
+        def build(self, *arguments, **options):
+            if options["looks"] and seconds:
+                time.sleep(seconds.pop(0))
+            return original(self, *arguments, **options)
+        for number in range(2):
+            GraphBuilder.build = build
+            with mlflow.start_run() as run:
+                open("train.py").close()
+                open(f"{number}.csv", "w").write("x")
+            ids.append(run.info.run_id)
+            time.sleep(2)
+        print(json.dumps(ids))
+        """,
+        database,
+    )
+    first, second = (RunRecord(database, run_id).tags["coverage"] for run_id in outcome.value)
+    assert '"unchecked":true' in first
+    assert "unchecked" not in second
