@@ -209,7 +209,6 @@ class Records:
 
     def _final_graph(self, state: RunState, thread: int, deadline: Deadline) -> Any:
         """Return the record of a run, without a look at its files if those do not answer."""
-
         has_given_up = False
 
         def build() -> Any:
