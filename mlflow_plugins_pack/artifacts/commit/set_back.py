@@ -15,6 +15,7 @@ from mlflow_plugins_pack.artifacts.commit.requests import (
     Head,
     Identify,
     ListNames,
+    MarkLocked,
     Protocol,
     Remove,
 )
@@ -35,7 +36,7 @@ _WITHDRAW_SECONDS = 5
 others can build on it they have to make those calls, and more than `_MOST_FILLED` take longer."""
 
 
-def settle(scope: str, head: Head, *, may_fill: bool = True) -> Protocol[bool]:
+def settle(scope: str, head: Head, *, may_fill: bool = True, locks: bool = False) -> Protocol[bool]:
     """Make an entry count that was created after a call that is gone, or remove it.
 
     Calls that are missing before it are replaced by calls that change nothing: others may already
@@ -45,6 +46,7 @@ def settle(scope: str, head: Head, *, may_fill: bool = True) -> Protocol[bool]:
         scope: The scope that it is in.
         head: The head that it made.
         may_fill: Whether that may be done: not where no store is any more.
+        locks: Whether the entry holds a lock, whose marker may be gone.
 
     Returns:
         Whether it is there, and counts.
@@ -53,6 +55,9 @@ def settle(scope: str, head: Head, *, may_fill: bool = True) -> Protocol[bool]:
         StorageUnavailableError: If it is unknown whether it may still be removed.
     """
     name, identity = head.seen[-1]
+    if locks and may_fill:
+        # Before the calls that make it count: a listing that shows those shows the marker too.
+        yield MarkLocked()
     lowest = head.number
     for _ in range(_ROUNDS):
         began = yield Clock()

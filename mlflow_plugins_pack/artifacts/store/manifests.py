@@ -21,7 +21,7 @@ from mlflow_plugins_pack.artifacts.commit.requests import (
     Head,
 )
 from mlflow_plugins_pack.artifacts.format import object_keys
-from mlflow_plugins_pack.artifacts.format.manifest import Operation, Segment
+from mlflow_plugins_pack.artifacts.format.manifest import Lock, Operation, Segment
 from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     joined_name,
@@ -278,17 +278,19 @@ class Manifests:
         Raises:
             StoreChangedError: If the store itself is gone.
         """
+        locks = any(isinstance(operation, Lock) for operation in operations)
         try:
             self._objects.confirm_identity()
-        except StoreChangedError:
+        except StoreChangedError as exc:
             if self._objects.format.is_encrypted:
                 # No process of another store could read it, so that none has built on it.
                 self.remove(scope, [entry_name(head.number)])
-            else:
-                is_store = self._objects.holds_a_store()
-                self._io.run(scope, set_back.settle(scope, head, may_fill=is_store))
+                raise
+            is_store = self._objects.holds_a_store()
+            if self._io.run(scope, set_back.settle(scope, head, may_fill=is_store, locks=locks)):
+                raise StoreChangedError(set_back.unknown(scope).message) from exc
             raise
-        if not self._io.run(scope, set_back.settle(scope, head)):
+        if not self._io.run(scope, set_back.settle(scope, head, locks=locks)):
             return False
         view = self.view(scope, fresh=True)
         if any(view.lock_on(operation) is not None for operation in operations):

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
+from mlflow_plugins_pack.artifacts.backends.s3 import S3Backend
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.errors import (
     ArtifactCorruptError,
@@ -228,6 +229,32 @@ def test_set_back_and_locked_by_another_process(root, operator, tmp_path, monkey
         repository.delete_artifacts("other")
     fresh_host(monkeypatch, tmp_path)
     expect(uri, {**files, "other": b"other"}, tmp_path)
+
+
+@pytest.mark.parametrize("root", ["s3"], indirect=True)
+def test_set_back_between_a_lock_and_its_marker(root, operator, tmp_path, monkeypatch):
+    """The lock holds then, though its locker was told that this is unknown: writers must see it."""
+    uri, files = log(root, tmp_path, 1)
+    saved = operator.save()
+    repository = get_artifact_repository(uri)
+    repository.log_artifact_from_stream(io.BytesIO(b"x"), "undone")
+    create = S3Backend.write_if_absent
+
+    def set_back_and_create(backend: S3Backend, key: str, data: bytes) -> bool:
+        monkeypatch.setattr(S3Backend, "write_if_absent", create)
+        operator.restore(saved)
+        return create(backend, key, data)
+
+    monkeypatch.setattr(S3Backend, "write_if_absent", set_back_and_create)
+    with pytest.raises(StorageUnavailableError, match="is unknown"):
+        repository.lock("approved")
+    fresh_host(monkeypatch, tmp_path)
+    assert repository.locks() == {"": ["approved"]}
+    fresh_host(monkeypatch, tmp_path)
+    with pytest.raises(ArtifactLockedError):
+        repository.log_artifact_from_stream(io.BytesIO(b"new"), "f1-1000")
+    # What the lock binds is what its locker read, before that was undone.
+    expect(uri, {**files, "undone": b"x"}, tmp_path)
 
 
 def test_an_entry_is_missing_to_writers_too(root, operator, tmp_path, monkeypatch):

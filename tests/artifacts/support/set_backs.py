@@ -69,6 +69,7 @@ class Writer:
         self._path = f"f{number}"
         self._value = number * 1000
         self._choices = random.Random(schedule.random.random())
+        self._left: list[Store] = []
 
     def live(self, actor: Actor) -> None:
         for _ in range(6):
@@ -81,6 +82,9 @@ class Writer:
         make_pending(id(actor.store.manifests))
 
     def _call(self, actor: Actor, kind: str) -> bool:
+        # What a process has put off it makes, whether it uses the store still or has left it.
+        while self._left:
+            make_pending(id(self._left.pop().manifests))
         truth, began = self._truth, self._truth.changes
         at_start = dict(truth.known)
         if kind != "read":
@@ -146,6 +150,7 @@ class Writer:
         backend = Scheduled(self._schedule, actor)
         fresh = StoreFormat(str(uuid.UUID(int=self._value)), chunker.ChunkerParameters())
         backend.write_if_absent(FORMAT, encode_format(fresh))
+        self._left.append(actor.store)
         actor.store = Store(backend, ROOT, decode_format(backend.read(FORMAT), "store"))
 
 
