@@ -158,12 +158,9 @@ def history_of(
 def _artifact(review: Review, visitor: Visitor, path: str, where: Mapping[str, str]) -> str | None:
     """Return a small text file of a run or version, or None if it cannot be read."""
     try:
-        answer = review.server.ask("GET", path, visitor.credentials, params=where)
+        return review.server.text(path, visitor.credentials, where, recorded.LARGEST_BYTES)
     except MlflowException:
         return None
-    if answer.status_code != 200 or len(answer.content) > recorded.LARGEST_BYTES:
-        return None
-    return answer.text
 
 
 def _pairs(items: Any) -> dict[str, str]:

@@ -24,6 +24,8 @@ from mlflow.protos.databricks_pb2 import (
 
 API = "/api/2.0/mlflow"
 TIMEOUT_SECONDS = 60.0
+_LARGEST = "largest_bytes"
+"""The extension of a request by which `InProcessTransport` knows how much of the answer counts."""
 _CODE_OF_STATUS = {
     401: UNAUTHENTICATED,
     403: PERMISSION_DENIED,
@@ -109,6 +111,41 @@ class MlflowServer:
         found = answer.json()
         return found if isinstance(found, dict) else {}
 
+    def text(
+        self,
+        path: str,
+        credentials: Mapping[str, str],
+        params: Mapping[str, Any],
+        largest_bytes: int,
+    ) -> str | None:
+        """Return the text of a file; None if there is none, or it is larger than that.
+
+        Raises:
+            MlflowException: If the server cannot be reached.
+        """
+        body = b""
+        try:
+            with self._client.stream(
+                "GET",
+                path,
+                headers=dict(credentials),
+                params=params,
+                extensions={_LARGEST: largest_bytes},
+            ) as answer:
+                if answer.status_code != httpx.codes.OK:
+                    return None
+                for part in answer.iter_bytes():
+                    body += part
+                    if len(body) > largest_bytes:
+                        return None
+        except httpx.HTTPError as exc:
+            raise MlflowException(
+                f"The MLflow server does not answer ({type(exc).__name__}). Nothing was changed. "
+                "Try again.",
+                TEMPORARILY_UNAVAILABLE,
+            ) from exc
+        return body.decode("utf-8", "replace")
+
 
 def refusal_of(answer: httpx.Response) -> MlflowException:
     """Return the error that an answer of MLflow stands for."""
@@ -145,10 +182,30 @@ class InProcessTransport(httpx.BaseTransport):
         return asyncio.run_coroutine_threadsafe(self._send(request), self.loop).result()
 
     async def _send(self, request: httpx.Request) -> httpx.Response:
-        transport = httpx.ASGITransport(app=self._app)
+        largest = request.extensions.get(_LARGEST)
+        app = self._app if largest is None else _cut_off(self._app, largest)
+        transport = httpx.ASGITransport(app=app)
         outer = httpx.Request(
             request.method, request.url, headers=request.headers, content=request.read()
         )
         answer = await transport.handle_async_request(outer)
         content = await answer.aread()
         return httpx.Response(answer.status_code, headers=answer.headers, content=content)
+
+
+def _cut_off(app: Any, largest_bytes: int) -> Any:
+    """Return an app whose answers end soon after so many bytes: httpx keeps them in memory."""
+
+    async def call(scope: Any, receive: Any, send: Any) -> None:
+        sent = 0
+
+        async def send_some(message: dict[str, Any]) -> None:
+            nonlocal sent
+            if sent > largest_bytes:
+                message = {**message, "body": b""}
+            sent += len(message.get("body", b""))
+            await send(message)
+
+        await app(scope, receive, send_some)
+
+    return call

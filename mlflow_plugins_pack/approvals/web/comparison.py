@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -146,10 +146,43 @@ def size(count: int) -> str:
     return f"{value:.1f} TiB"
 
 
+_MAX_DIFF_LINES = 1000
+"""Of each text where they differ: the time of a comparison grows with the third power."""
+_CONTEXT = 3
+
+
 def text_diff(holder: str, candidate: str, *, limit: int = 400) -> list[tuple[str, str]]:
     """Return a unified diff as pairs of a kind (``add``, ``del``, ``same``, ``at``) and a line."""
-    kinds = {"+": "add", "-": "del", "@": "at"}
-    lines = difflib.unified_diff(holder.splitlines(), candidate.splitlines(), lineterm="", n=3)
-    found = [(kinds.get(line[:1], "same"), line) for line in lines][2:]
+    old, new = holder.splitlines(), candidate.splitlines()
+    start = _common(old, new)
+    end = min(_common(old[::-1], new[::-1]), min(len(old), len(new)) - start)
+    first = max(0, start - _CONTEXT)
+    old, new = (lines[first : len(lines) - max(0, end - _CONTEXT)] for lines in (old, new))
+    if max(len(old), len(new)) > _MAX_DIFF_LINES:
+        where = f"lines {first + 1} to {first + len(old)} became {len(new)} others"
+        return [("at", f"{where}: too many to compare here")]
+    found = []
+    matcher = difflib.SequenceMatcher(None, old, new)
+    for group in matcher.get_grouped_opcodes(_CONTEXT):
+        found.append(("at", _place(group, first)))
+        for kind, a, b, c, d in group:
+            if kind == "equal":
+                found += [("same", f" {line}") for line in old[a:b]]
+            else:
+                found += [("del", f"-{line}") for line in old[a:b]]
+                found += [("add", f"+{line}") for line in new[c:d]]
     rest = len(found) - limit
     return found[:limit] + ([("at", f"{rest} more lines")] if rest > 0 else [])
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    """Return how many lines are the same at the beginning of two texts."""
+    pairs = enumerate(zip(one, other, strict=False))
+    differing = (number for number, (a, b) in pairs if a != b)
+    return next(differing, min(len(one), len(other)))
+
+
+def _place(group: Sequence[tuple[str, int, int, int, int]], first: int) -> str:
+    _, a, _, c, _ = group[0]
+    _, _, b, _, d = group[-1]
+    return f"@@ -{first + a + 1},{b - a} +{first + c + 1},{d - c} @@"

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from mlflow.utils.search_utils import SearchUtils
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -30,6 +31,7 @@ router = APIRouter(prefix=ROOT, include_in_schema=False)
 Name = Annotated[str, Query(min_length=1, max_length=256)]
 _PAGE_SIZE = 50
 _MAX_VERSIONS = 100
+_LARGEST_OFFSET = (1 << 31) - 1
 
 
 @router.get("/models")
@@ -41,6 +43,7 @@ def models(
     page_token: Annotated[str, Query(max_length=1000)] = "",
 ) -> HTMLResponse:
     """Show the models that the visitor may read."""
+    _check_token(page_token)
     params: dict[str, Any] = {"max_results": _PAGE_SIZE, "page_token": page_token}
     if text:
         # A quote cannot be written in MLflow's filters.
@@ -63,6 +66,23 @@ def models(
         text=text,
         token=answer.get("next_page_token", ""),
     )
+
+
+def _check_token(token: str) -> None:
+    """Refuse a token that MLflow did not write: it answers many of them with an error of its own.
+
+    Raises:
+        MlflowException: ``INVALID_PARAMETER_VALUE``.
+    """
+    try:
+        offset = SearchUtils.parse_start_offset_from_page_token(token)
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        offset = -1
+    if not 0 <= offset <= _LARGEST_OFFSET:
+        raise MlflowException(
+            "This part of the list does not exist. Nothing was changed. Begin with the first part.",
+            INVALID_PARAMETER_VALUE,
+        )
 
 
 @router.get("/models/model")

@@ -271,9 +271,18 @@ class KeyringStore(FileStore):
         return self._names(_KEYRING_MARK)
 
     def erase(self, key: str) -> None:
-        """Delete it from the keyring."""
+        """Delete it from the keyring.
+
+        Raises:
+            SourceError: If it is still there: a chain deletes from one of its keyrings only.
+        """
         if self._get(key) is not None:
             keyring_call(self._keyring.delete_password, _KEYRING_SERVICE, key)
+            if self._get(key) is not None:
+                raise SourceError(
+                    f"a keyring still has the token; delete the entry {key!r} of "
+                    f"{_KEYRING_SERVICE!r} with the keyring's own program"
+                )
         with contextlib.suppress(OSError):
             os.unlink(os.path.join(self._folder, f"{key}{_KEYRING_MARK}"))
 

@@ -37,6 +37,8 @@ ANY_INTERFACE = "the same code for every interface"
 NO_CALL = "it is not a call of the registry"
 FORGED = "test_attacks::test_row_35_a_forged_approval_is_shown_by_no_interface"
 WEAKER = "test_attacks::test_row_36_a_second_server_with_a_weaker_file_decides_by_the_first"
+FILES = "test_approved_files::test_no_call_of_the_server_writes_approved_files"
+ROUTES = "test_server_routes::test_every_call_that_reaches_the_registry_or_files_is_listed"
 VOTES = "test_attacks::test_row_37_votes_that_were_cast_are_not_taken_away"
 ATTEMPTS = {
     1: Attempt("set or move an alias", reasons={"prompts": "row 13"}),
@@ -290,6 +292,39 @@ ATTEMPTS = {
             "test_allowed_places::test_a_local_path_is_refused_at_the_request",
         },
         {"prompts": "a prompt has no files"},
+    ),
+    41: Attempt(
+        "write approved files by another call of the server: in parts, by a presigned address, "
+        "as MLflow's pages upload",
+        {"REST": FILES, "pages": FILES},
+        {
+            "prompts": "a prompt has no files",
+            "rest": "files do not pass through the registry; a change reads them again",
+        },
+    ),
+    42: Attempt(
+        "use a call that no row is about: GraphQL, or one that a newer MLflow has",
+        {"REST": ROUTES, "pages": f"{ROUTES} test_server_routes::test_graphql_changes_nothing"},
+        {
+            "prompts": "the client's prompt methods make the calls of rows 1 to 15",
+            "direct": "`test_differential` compares the store's methods with stock's list",
+            "database": "no call of the server",
+        },
+    ),
+    43: Attempt(
+        "use the review app: vote as another or on what one may not read, change what is not "
+        "approved, have a reviewer's browser vote",
+        {
+            "REST": "test_requests::test_the_app_refuses_as_the_store_does "
+            "test_requests::test_asking_needs_edit_in_mlflow "
+            "test_requests::test_a_vote_counts_for_the_request_that_was_seen "
+            "test_requests::test_what_a_visitor_may_not_read_does_not_exist "
+            "test_places::test_odd_input_has_no_wrong_effect",
+            "pages": "test_pages::test_forms_of_other_sites_are_refused "
+            "test_pages::test_pages_of_other_peoples_models_do_not_exist "
+            "test_pages::test_what_users_write_stays_text",
+        },
+        {"rest": "the app is a client of the store and of the server, as the others are"},
     ),
 }
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
+import random
+import time
+from collections import Counter
+
 import pytest
 
 from mlflow_plugins_pack.approvals.web import comparison, markdown, plots
@@ -65,6 +70,39 @@ def test_text_diff() -> None:
     assert kinds == ["at", "same", "del", "add"]
     long = comparison.text_diff("", "\n".join(map(str, range(1000))), limit=10)
     assert (len(long), long[-1][0]) == (11, "at")
+
+
+def test_a_diff_leads_from_one_text_to_the_other() -> None:
+    chance = random.Random(1)
+    for _ in range(50):
+        old = [chance.choice("abcdefgh") for _ in range(chance.randint(2, 60))]
+        new = [line if chance.random() < 0.9 else "other" for line in old]
+        new[chance.randrange(len(new)) :] += ["more"] * chance.randint(0, 3)
+        lines = comparison.text_diff("\n".join(old), "\n".join(new))
+        gone = Counter(line[1:] for kind, line in lines if kind == "del")
+        came = Counter(line[1:] for kind, line in lines if kind == "add")
+        assert Counter(old) - gone + came == Counter(new)
+    lines = comparison.text_diff("\n".join("abcdefgh"), "\n".join("abcdeXgh"))
+    assert [line for _, line in lines] == list(
+        difflib.unified_diff("abcdefgh", "abcdeXgh", lineterm="")
+    )[2:]
+
+
+def test_no_pair_of_texts_takes_long_to_compare() -> None:
+    """Small files that share lines in another order: minutes for the library."""
+    words = [f"{chr(97 + n % 26)}{chr(97 + n // 26)}" for n in range(101)]
+    old, new = "\n".join(words * 200), "\n".join(words[::-1] * 200)
+    began = time.process_time()
+    assert comparison.text_diff(old, new) == [
+        ("at", "lines 1 to 20200 became 20200 others: too many to compare here")
+    ]
+    assert comparison.text_diff(f"{old}\na\nz", f"{old}\nb\nz")[-3:] == [
+        ("del", "-a"),
+        ("add", "+b"),
+        ("same", " z"),
+    ]
+    comparison.text_diff(old[:2900], new[:2900])
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize(

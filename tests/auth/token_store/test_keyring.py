@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from click.testing import CliRunner
@@ -34,6 +34,7 @@ from tests.support.oidc import OidcProvider
 from tests.support.oidc.person import sign_in
 
 keyring = pytest.importorskip("keyring")
+chainer = pytest.importorskip("keyring.backends.chainer")
 PLANTED = "planted-in-the-error"
 
 
@@ -129,6 +130,31 @@ def test_a_keyring_that_keeps_nothing_reports_no_success(
     backend.drops = True
     with pytest.raises(SourceError, match="did not keep the token"):
         in_keyring.write(KEY, FIRST)
+
+
+class Chain(chainer.ChainerBackend):  # type: ignore[misc,name-defined]
+    """The library's own chain, of keyrings that a test chooses."""
+
+    backends: ClassVar[list[Backend]] = []
+
+
+def test_a_sign_out_does_not_overlook_a_second_keyring(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: Backend
+) -> None:
+    """It was the first of the chain when an earlier token was stored."""
+    earlier, first = backend, Backend()
+    monkeypatch.setattr(Chain, "backends", [earlier])
+    keyring.set_keyring(Chain())  # the fixture puts back what was there
+    store = KeyringStore(str(tmp_path / "state" / "auth"))
+    store.write(KEY, FIRST)
+    Chain.backends.insert(0, first)
+    store.write(KEY, FIRST)
+    with pytest.raises(SourceError, match="a keyring still has the token"):
+        store.erase(KEY)
+    assert store.stored_keys() == [KEY]
+    del earlier.entries["mlflow-pack", KEY]
+    store.erase(KEY)
+    assert store.stored_keys() == []
 
 
 @pytest.mark.parametrize("call", CALLS)

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ from click.testing import CliRunner
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.format.manifest import SEGMENT_HEADER, SEGMENT_MAGIC
+from mlflow_plugins_pack.artifacts.maintenance.locations import rewrite_locations
 from mlflow_plugins_pack.artifacts.store import opening
 from mlflow_plugins_pack.artifacts.store.keyring import read_master_keys
 from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import PackError
 from tests.fuzz.support.odd_inputs import Odd
 from tests.fuzz.support.running import FuzzError, Place, refused
+from tests.support import templates
 
 RUN = f"1/{'ab' * 16}/artifacts"
 
@@ -33,6 +36,8 @@ class Target:
         (self.files / "a.bin").write_bytes(os.urandom(100_000))
         (self.files / "b.txt").write_text("x" * 1000)
         self.store, self.whole = folder / "store", folder / "whole"
+        self.database = folder / "locations.db"
+        templates.sqlite_with_tables(self.database)
         self.repository = get_artifact_repository(f"cas-file://{self.store}/{RUN}")
         self.repository.log_artifacts(str(self.files), "m")
         self.repository.log_artifacts(str(self.files), "gone")
@@ -173,6 +178,30 @@ class Target:
             os.environ.clear()
             os.environ.update(before)
 
+    def locations(self, odd: Odd) -> None:
+        """Rewrite the locations of a database in which users have named places as they like."""
+        root, new = "s3://bucket/root", "s3://other/place"
+        below = f"{root}/{odd.text('1')}"
+        odd_places = [below, odd.text(root), odd.in_a_word(root, f"{root}/1"), f"{root}-x"]
+        written = [p.encode("utf-8", "replace").decode()[:100_000] for p in odd_places]
+        connection = sqlite3.connect(self.database)
+        with connection:
+            connection.execute("DELETE FROM experiments")
+            connection.executemany(
+                "INSERT INTO experiments (experiment_id, name, artifact_location) VALUES (?, ?, ?)",
+                [(n, f"e{n}", place) for n, place in enumerate(written, 1)],
+            )
+        rewrite_locations(f"sqlite:///{self.database}", root, new)
+        query = "SELECT artifact_location FROM experiments ORDER BY experiment_id"
+        found = [row[0] for row in connection.execute(query)]
+        connection.close()
+        expected = [
+            new + place[len(root) :] if place == root or place.startswith(f"{root}/") else place
+            for place in written
+        ]
+        if found != expected:
+            raise FuzzError(f"{written!r:.500} became {found!r:.500}")
+
 
 def places(folder: Path) -> list[Place]:
     on = Target(folder)
@@ -188,6 +217,7 @@ def places(folder: Path) -> list[Place]:
         ("tables of packs", (f"{form}/pack.py",), on.packs, 1 << 20, 8),
         ("condemned lists", (f"{form}/condemned_list.py",), on.condemned, 1 << 20, 6),
         ("master keys", (f"{store}/keyring.py",), on.keys, 1 << 20, 10),
+        ("locations", ("artifacts/maintenance/locations.py",), on.locations, 70_000, 10),
     )
     return [
         Place(name, reads, feed, largest, speed=speed)

@@ -6,7 +6,13 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.fuzz.support import artifact_places, lineage_places, server_places, sign_in_places
+from tests.fuzz.support import (
+    artifact_places,
+    lineage_places,
+    review_places,
+    server_places,
+    sign_in_places,
+)
 from tests.fuzz.support.running import Place
 from tests.support import templates
 
@@ -17,8 +23,8 @@ ROOMS = ("server", "artifacts", "sign-in", "lineage")
 def places(room: str, folder: Path) -> Iterator[list[Place]]:
     """Yield the places of a room, ready for input."""
     if room == "server":
-        with server_places.target(folder) as target:
-            yield server_places.places(target)
+        with server_places.target(folder) as target, review_places.places(target) as more:
+            yield server_places.places(target) + more
     elif room == "artifacts":
         yield artifact_places.places(folder)
     elif room == "sign-in":

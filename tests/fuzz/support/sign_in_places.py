@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 from click.testing import CliRunner
 
+from mlflow_plugins_pack.approvals.policy.notifications import MailServer
 from mlflow_plugins_pack.approvals.policy.webhooks import Webhook
+from mlflow_plugins_pack.approvals.webhooks import mail, messages
 from mlflow_plugins_pack.approvals.webhooks.outbox import Delivery
 from mlflow_plugins_pack.approvals.webhooks.sender import send
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
@@ -166,6 +169,33 @@ class Target:
         if (problem is None) != (200 <= self.server.status < 300):
             raise FuzzError(f"{self.server.status} counts as {problem}")
 
+    def messages(self, odd: Odd) -> None:
+        """Tell people of an event with odd names and texts: none becomes a header or markup."""
+
+        def stored(*words: str) -> str:  # a database keeps no half of a character
+            return odd.text(*words).encode("utf-8", "replace").decode()
+
+        entry = {
+            "actor": stored("eve"),
+            "name": stored("gov-a\r\nBcc: all@example.com"),
+            "version": 1,
+            "target": "alias:prod",
+            "workspace": stored("default"),
+            "request_id": "0" * 32,
+            "after": json.dumps({"action": odd.pick(("promote", "x")), "comment": stored()}),
+        }
+        kind = odd.pick(("slack", "teams", "email"))
+        body = messages.body(kind, "request.created", entry, "https://r.example")
+        parts = json.loads(body)
+        if kind == "slack" and "<" in parts["text"]:
+            raise FuzzError(f"markup in {parts['text']!r}")
+        if kind == "email":
+            server = MailServer(host="localhost", sender="mlflow@example.com")
+            told = Delivery("1", 1, "vote", "", body, "pending", 0, 0, 0, None, None)
+            sent = mail._message(server, ["a@example.com"], told, 0).as_bytes()
+            if b"\nBcc:" in sent.partition(b"\n\n")[0]:
+                raise FuzzError(f"a header in {sent[:500]!r}")
+
     def locations(self, odd: Odd) -> None:
         path = write_profiles(self.folder / "redirect.toml", redirect_fuzz.PROFILE)
         with _environment(MLFLOW_PACK_AUTH_CONFIG=str(path), FUZZ_TOKEN=redirect_fuzz.TOKEN):
@@ -205,6 +235,13 @@ def places(folder: Path) -> Iterator[list[Place]]:
                 on.webhook_answers,
                 70_000,
                 8,
+            ),
+            (
+                "messages to people",
+                ("approvals/webhooks/messages.py",),
+                on.messages,
+                8000,
+                20,
             ),
             ("an issuer's keys", ("identity/keys.py",), on.issuer_keys, 2 << 20, 20),
             ("stored tokens", ("auth/token_store/stores.py",), on.stored_tokens, 1 << 20, 30),
