@@ -50,11 +50,13 @@ def model_file(text: str) -> dict[str, Any]:
         for _ in _outermost_pairs(text):  # which refuses what is too large, too deep or an alias
             pass
         found = yaml.load(text, Loader=_LOADER)  # noqa: S506 - a safe loader
-    except (yaml.YAMLError, RecursionError, ValueError):
+    except _UNREADABLE:
         return {}
     return found if isinstance(found, dict) else {}
 
 
+# The last ones for a scalar with a tag that it does not fit, such as `!!bool x` or `!!timestamp x`.
+_UNREADABLE = (yaml.YAMLError, RecursionError, ValueError, LookupError, AttributeError, TypeError)
 _EMPTY = frozenset({"", "null", "~", "false", "no", "off", "0"})
 _STARTS = (yaml.MappingStartEvent, yaml.SequenceStartEvent)
 _ENDS = (yaml.MappingEndEvent, yaml.SequenceEndEvent)
@@ -155,6 +157,13 @@ def _names(value: Any) -> list[str]:
     return [str(name)[:100] for name in listed[:10]]
 
 
+def _quoted(name: str) -> str:
+    try:
+        return quote(os.fsencode(name))
+    except UnicodeEncodeError:  # no name of a file: JSON can hold half of a character
+        return quote(name, errors="replace")
+
+
 def _with_members(inputs: list[Any], members: Any) -> tuple[list[Any], bool]:
     """Return the inputs with each file of a folder, and whether all files could be named."""
     named = members if isinstance(members, dict) else {}
@@ -169,7 +178,7 @@ def _with_members(inputs: list[Any], members: Any) -> tuple[list[Any], bool]:
         names = named.get(uri, ())
         if uri not in files and isinstance(names, (list, tuple)):
             for name in names[:MAX_INPUTS]:
-                found[uri + quote(os.fsencode(str(name)))] = entry
+                found[uri + _quoted(str(name))] = entry
         files[uri] = files.get(uri, 0) + (entry["files"] if isinstance(entry["files"], int) else 1)
         listed.append(entry)
     is_named = all(

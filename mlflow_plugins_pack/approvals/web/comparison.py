@@ -125,7 +125,7 @@ def _has_same_bytes(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 def _bytes_of(entry: Mapping[str, Any]) -> str:
     parts = []
-    if isinstance(entry.get("n"), int):
+    if isinstance(entry.get("n"), int) and 0 <= entry["n"] < 1 << 63:
         parts.append(size(entry["n"]))
     if isinstance(entry.get("files"), int):
         parts.append(f"{entry['files']} files")

@@ -44,7 +44,9 @@ def _type(column: Mapping[str, Any]) -> str:
         text = f"tensor of {tensor.get('dtype')}, shape {tensor.get('shape')}"
     elif text in ("object", "array", "map"):
         inner = column.get("properties") or column.get("items") or column.get("values")
-        text = f"{text} {json.dumps(inner)[:200]}" if inner else text
+        # YAML has dates, also as keys, and JSON has not.
+        written = json.dumps(inner, default=str, skipkeys=True)
+        text = f"{text} {written[:200]}" if inner else text
     if "default" in column:
         text += f", default {column['default']}"
     return text if column.get("required", True) else f"{text}, optional"

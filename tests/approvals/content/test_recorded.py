@@ -126,3 +126,23 @@ def test_only_what_is_said_to_be_complete_lacks_nothing(
     found = recorded.lineage_of(run(tmp_path, **tags))
     assert found is not None
     assert found.lacks == lacks or len(found.lacks) == lacks
+
+
+@pytest.mark.parametrize(
+    "scalar", ["!!bool x", "!!int ''", "!!timestamp x", "!!float x", "!!binary '%'", "2026-99-99"]
+)
+def test_a_scalar_that_does_not_fit_its_tag_is_not_an_error(scalar: str) -> None:
+    """Any user with EDIT writes the file, and a reviewer opens the page that shows it."""
+    found = recorded.model_file(f"flavors: {{}}\na: {scalar}\n")
+    assert found == {} or set(found) == {"flavors", "a"}
+
+
+def test_half_a_character_in_lineage_is_not_an_error() -> None:
+    tags = {
+        "lineage.inputs": '[{"u": "s3://a/", "files": 1}]',
+        "lineage.truncated": '{"inputs": 1}',
+    }
+    document = '{"inputs": [{"u": "s3://a/", "files": 1}], "members": {"s3://a/": ["\\ud800"]}}'
+    lineage = recorded.lineage_in(tags, lambda: document)
+    assert lineage is not None
+    assert {entry["u"] for entry in lineage.inputs} == {"s3://a/", "s3://a/%3F"}

@@ -65,6 +65,11 @@ def test_data_with_other_bytes_is_told_from_new_and_gone() -> None:
     assert rows[0].candidate == "2.0 KiB, sha256:1"
 
 
+def test_a_size_that_no_file_has_is_not_shown() -> None:
+    (row,) = comparison.data([{"u": "a", "n": 10**400, "h": "sha256:ab"}], [], has_holder=False)
+    assert row.candidate == "sha256:ab"
+
+
 def test_text_diff() -> None:
     kinds = [kind for kind, _ in comparison.text_diff("a\nb", "a\nc")]
     assert kinds == ["at", "same", "del", "add"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import date
+
 import pytest
 
 from mlflow_plugins_pack.approvals.content import recorded
@@ -54,3 +56,9 @@ def test_what_no_model_declares_is_left_out(text: str) -> None:
     found = recorded.model_file(text)
     assert set(declared.signature(found)) <= {"parameter 0"}
     assert declared.environment(found, None) == {}
+
+
+def test_a_date_in_a_signature_is_shown() -> None:
+    column = {"name": "a", "type": "object", "properties": {date(2026, 1, 1): 1, "x": date.max}}
+    found = declared.signature({"signature": {"inputs": [column]}})
+    assert found == {"input a": 'object {"x": "9999-12-31"}'}

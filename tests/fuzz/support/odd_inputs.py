@@ -16,6 +16,7 @@ LETTERS = (
     *("/", "\\", "..", "%2e%2e", "%", "%00", "?", "#", "*", "**", ":", ";", "'", '"', "`", "--"),
     *("{", "}", "[", "]", "<", ">", "&", "|", "=", ",", "@", "$(x)", "${x}", "{{x}}", " ", "x"),
 )
+TYPES = ("bool", "int", "float", "timestamp", "binary", "null", "set", "omap", "str")
 DEPTHS = (10, 90, 400, 990, 1000, 5000)
 LENGTHS = (0, 1, 250, 256, 300, 5000, 8001, 70_000)
 
@@ -115,6 +116,7 @@ class Odd:
             lambda: bomb,
             lambda: "a: !!python/object/apply:os.system [x]\n",
             lambda: f"a: {self.pick(NUMBERS)}\n",
+            lambda: f"{valid}a: !!{self.pick(TYPES)} {self.pick((*NUMBERS, 'x', '2026-01-01'))}\n",
             lambda: "".join(f"k{i}: {{a: [1, {{b: c}}]}}\n" for i in range(self.length() // 20)),
             lambda: f"? {self.json()}\n: x\n",
             lambda: valid.replace(self.pick(valid.split() or ["x"]), self.text(), 1),

@@ -12,10 +12,11 @@ import pytest
 
 from tests.fuzz.support.odd_inputs import Odd
 from tests.fuzz.support.running import FuzzError, Place
-from tests.fuzz.support.server_places import SECRET, Target
+from tests.fuzz.support.server_places import DOCUMENT, LINEAGE, MLMODEL, SECRET, Target
 
 API = "/approvals/api/v1"
 OLD_API = "/api/2.0/mlflow"
+SIGNATURE = "signature:\n  inputs:\n  - {name: a, type: object, properties: {x: {type: long}}}\n"
 VIEWS = ("open", "mine", "waiting", "closed", "all")
 
 
@@ -110,6 +111,22 @@ class Reviewed:
         kind = "application/x-www-form-urlencoded"
         self.ask("POST", f"/approvals/{odd.pick(pages)}", data, kind)
 
+    def contents(self, odd: Odd) -> None:
+        """Show a version whose model and lineage anybody with EDIT has written."""
+        on = self.on
+        text = odd.pick((odd.yaml(MLMODEL), f"{MLMODEL}x:\n{odd.yaml(SIGNATURE)}"))
+        on.put("model/MLmodel", text.encode("utf-8", "replace"))
+        on.put("model/requirements.txt", odd.data(b"a==1\nb>=2\n"))
+        entries = [{**LINEAGE[0], odd.pick("urnhvm"): odd.value(), "files": odd.value(0)}]
+        for key in ("inputs", "truncated", "coverage", "code"):
+            value = json.dumps(entries) if key == "inputs" else odd.json({"inputs": 1})
+            body = {"run_id": on.run, "key": f"lineage.{key}", "value": value[:8000]}
+            on.ask("runs/set-tag", body)
+        on.put("lineage/lineage.json", odd.json(DOCUMENT).encode("utf-8", "replace"))
+        self.ask("GET", f"/approvals/requests/{self.request}")
+        self.ask("GET", f"{API}/requests/{self.request}")
+        on.put("model/MLmodel", MLMODEL.encode())
+
     def searches(self, odd: Odd) -> None:
         words = ("models:/gov-a/1", f"runs:/{self.on.run}", "s3://data/a.csv", "sha256:ab")
         target = quote(odd.text(*words)[:3000].encode("utf-8", "surrogatepass"))
@@ -148,6 +165,13 @@ def _places(app: Reviewed) -> list[Place]:
         ),
         ("queries of the review app", (f"{api}/governance.py", f"{web}/"), app.queries, 3000, 10),
         ("forms of the review app", (f"{web}/forms.py",), app.forms, 200_000, 10),
+        (
+            "versions on pages",
+            (f"{web}/", "approvals/content/recorded.py"),
+            app.contents,
+            1 << 20,
+            4,
+        ),
         ("searches of lineage", ("review/lineage_page.py",), app.searches, 3000, 10),
     )
     return [
