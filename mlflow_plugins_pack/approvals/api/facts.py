@@ -159,7 +159,7 @@ def _artifact(review: Review, visitor: Visitor, path: str, where: Mapping[str, s
     """Return a small text file of a run or version, or None if it cannot be read."""
     try:
         return review.server.text(path, visitor.credentials, where, recorded.LARGEST_BYTES)
-    except MlflowException:
+    except (MlflowException, UnicodeError):  # the name of a file may not be one of an address
         return None
 
 

@@ -121,15 +121,30 @@ def lineage_in(tags: Mapping[str, str], read_whole: Callable[[], str | None]) ->
         if isinstance(listed, list):
             inputs, is_named = _with_members(listed, whole.get("members"))
             is_complete = is_named and not whole.get("dropped")
+    entries = [entry for entry in inputs[:MAX_INPUTS] if isinstance(entry, dict)]
+    try:
+        values = (entries, code, parsed(tags.get("lineage.coverage"), dict))
+        entries, code, coverage = _whole(values)
+    except RecursionError:  # nested just deep enough to be parsed
+        return None
     commit, is_dirty = code.get("commit"), code.get("dirty")
-    entries = tuple(entry for entry in inputs[:MAX_INPUTS] if isinstance(entry, dict))
     return Lineage(
-        entries,
+        tuple(entries),
         is_complete and len(entries) == len(inputs),
         commit if isinstance(commit, str) else None,
         is_dirty if isinstance(is_dirty, bool) else None,
-        _lacks(parsed(tags.get("lineage.coverage"), dict) or {}),
+        _lacks(coverage or {}),
     )
+
+
+def _whole(values: Any) -> Any:
+    """Return JSON values without halves of characters, which no page or database can hold."""
+    text = json.dumps(values, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.loads(text.encode("utf-8", "replace"))
+    return values
 
 
 def _lacks(coverage: dict[str, Any]) -> tuple[str, ...]:

@@ -283,11 +283,23 @@ def votes(session: Session | sa.Connection, request_id: str) -> list[Decision]:
     ]
 
 
-def comments_on(session: Session | sa.Connection, version_uid: str) -> list[dict[str, Any]]:
-    """Return the comments on a version, oldest first."""
-    query = (
-        sa.select(comments)
-        .where(comments.c.version_uid == version_uid)
-        .order_by(comments.c.created_at, comments.c.id)
-    )
-    return [dict(row._mapping) for row in session.execute(query)]
+def comments_on(
+    session: Session | sa.Connection,
+    version_uid: str,
+    *,
+    target_key: str | None = None,
+    newest: int | None = None,
+) -> list[dict[str, Any]]:
+    """Return the comments on a version, oldest first.
+
+    Args:
+        session: The database.
+        version_uid: The version.
+        target_key: Only comments on this target, or on none.
+        newest: So many of the newest; None: all.
+    """
+    query = sa.select(comments).where(comments.c.version_uid == version_uid)
+    if target_key is not None:
+        query = query.where(sa.or_(comments.c.target.is_(None), comments.c.target == target_key))
+    query = query.order_by(comments.c.created_at.desc(), comments.c.id.desc()).limit(newest)
+    return [dict(row._mapping) for row in session.execute(query)][::-1]

@@ -23,6 +23,9 @@ from mlflow_plugins_pack.approvals.policy.facts import Facts, Subject
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.reports.request_lists import rules_of, votes_of
 
+MAX_COMMENTS = 200
+"""The newest ones; every user who may read a model may write any number of them."""
+
 
 @dataclass(frozen=True)
 class CheckResult:
@@ -51,7 +54,7 @@ class RequestDetails:
         tally: What the votes count for.
         basis: What an approval would rest on.
         may_approve: The people whose approval would count in addition.
-        comments: The comments on the version and target, oldest first.
+        comments: The newest comments on the version and target, oldest first.
         checks: The checks of the policy.
         frozen_until: When a freeze ends, in milliseconds since the epoch; 0: not frozen; None: it
             lasts more than a month.
@@ -71,6 +74,11 @@ class RequestDetails:
     checks: tuple[CheckResult, ...]
     frozen_until: int | None
     policy_changed: bool
+
+    @property
+    def has_all_comments(self) -> bool:
+        """Whether there were no more comments than are returned."""
+        return len(self.comments) < MAX_COMMENTS
 
     def actions_of(self, policy: Policy, user: str | None) -> tuple[str, ...]:
         """Return what a person may do with the request now.
@@ -140,11 +148,9 @@ def read(
     people = eligibility.approvers(policy.defaults, request, votes)
     missing = eligibility.missing_approvers(policy.defaults, rules, request, votes)
     closed = freeze_windows.closed(rule.freeze, now_ms) if rule is not None else None
-    comments = [
-        comment
-        for comment in comments_on(session, request.version_uid)
-        if comment["target"] in (None, request.target.key)
-    ]
+    comments = comments_on(
+        session, request.version_uid, target_key=request.target.key, newest=MAX_COMMENTS
+    )
     return RequestDetails(
         request=shown,
         version=version,

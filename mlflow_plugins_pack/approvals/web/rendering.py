@@ -114,7 +114,8 @@ class Pages:
                 **values,
             )
         )
-        answer = HTMLResponse(text, status, dict(headers or {}))
+        # Names of files and what JSON holds can have halves of characters.
+        answer = HTMLResponse(text.encode("utf-8", "replace"), status, dict(headers or {}))
         if self._request.cookies.get(CSRF_COOKIE) != self.csrf_token:
             answer.set_cookie(
                 CSRF_COOKIE,

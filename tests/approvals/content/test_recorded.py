@@ -146,3 +146,15 @@ def test_half_a_character_in_lineage_is_not_an_error() -> None:
     lineage = recorded.lineage_in(tags, lambda: document)
     assert lineage is not None
     assert {entry["u"] for entry in lineage.inputs} == {"s3://a/", "s3://a/%3F"}
+    tags = {"lineage.inputs": r'[{"u": "\ud800"}]', "lineage.code": r'{"commit": "\udfff"}'}
+    lineage = recorded.lineage_in(tags | {"lineage.coverage": r'{"blind": ["\ud800"]}'}, str)
+    assert lineage is not None
+    assert (lineage.inputs, lineage.commit) == (({"u": "?"},), "?")
+    assert lineage.lacks == ("blind to ?",)
+
+
+def test_lineage_of_any_depth_is_not_an_error() -> None:
+    for depth in range(900, 1000):
+        deep = "[" * depth + "]" * depth
+        tags = {"lineage.inputs": f'[{{"u": "a", "x": {deep}}}]', "lineage.code": "{}"}
+        recorded.lineage_in(tags, str)

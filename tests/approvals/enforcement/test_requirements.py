@@ -14,7 +14,7 @@ from mlflow.tracking import MlflowClient
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.background import drift as drift_check
 from mlflow_plugins_pack.approvals.background.worker import Worker
-from mlflow_plugins_pack.approvals.ledger.requests import find_requests
+from mlflow_plugins_pack.approvals.ledger.requests import comments_on, find_requests
 from mlflow_plugins_pack.approvals.reports import listings
 from tests.approvals.support.bench import HOUR, ClockBench, refused
 from tests.approvals.support.runs import run_of, version_of
@@ -679,6 +679,21 @@ def test_comments_are_edited_and_deleted_by_their_author(bench: ClockBench) -> N
         bench.store.commands.comments.edit(comment_id, None)
     assert comments() == []
     assert audited(bench) == ["COMMENTED", "COMMENT_EDITED", "COMMENT_DELETED"]
+
+
+def test_the_newest_comments_are_read(bench: ClockBench) -> None:
+    """Any reader may write any number, and each view of a request shows them."""
+    version = bench.version()
+    bench.say("alice", "request", version, "prod: please")
+    for number in range(3):
+        bench.now += 1
+        bench.say("erin", "comment", version, f"prod: {number}")
+    with bench.store.engine.connect() as connection:
+        (uid,) = listings.uids_of(connection, "gov-a", version)
+        found = comments_on(connection, uid, target_key="alias:prod", newest=2)
+        assert [comment["text"] for comment in found] == ["1", "2"]
+        assert len(comments_on(connection, uid)) == 3
+        assert comments_on(connection, uid, target_key="alias:other") == []
 
 
 def test_the_newest_comment_is_edited_and_deleted_by_tag(bench: ClockBench) -> None:
