@@ -52,6 +52,7 @@ def test_each_row_that_is_named_has_tests(row: int) -> None:
     assert any(cell(row, interface)[0] for interface in ("REST", "pages"))
 
 
+@pytest.mark.filterwarnings("ignore:starlette.middleware.wsgi is deprecated")  # MLflow uses it
 def test_every_path_of_fastapi_is_listed() -> None:
     from mlflow.server.fastapi_app import create_fastapi_app
 
@@ -79,8 +80,9 @@ def test_basic_auth_only_reads_the_registry() -> None:
 
 
 def test_graphql_changes_nothing() -> None:
+    """Its mutations are searches that are sent by POST."""
     from mlflow.server.graphql.graphql_schema_extensions import schema
 
     mutations = schema.graphql_schema.mutation_type
     assert mutations is not None
-    assert set(mutations.fields) == {"testMutation"}
+    assert set(mutations.fields) <= {"testMutation", "mlflowSearchRuns", "mlflowSearchDatasets"}

@@ -12,7 +12,7 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from types import ModuleType
+from pathlib import Path
 
 REGISTRY = "_get_model_registry_store"
 SINKS = frozenset({REGISTRY, "get_artifact_repository", "MlflowClient"})
@@ -196,7 +196,7 @@ def _functions() -> dict[str, tuple[set[str], set[str]]]:
 
     functions: dict[str, tuple[set[str], set[str]]] = {}
     for module in (handlers, server):
-        for node in ast.walk(_tree(module)):
+        for node in ast.walk(ast.parse(inspect.getsource(module))):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 names, modules = functions.setdefault(node.name, (set(), set()))
                 for part in ast.walk(node):
@@ -204,10 +204,6 @@ def _functions() -> dict[str, tuple[set[str], set[str]]]:
                     if isinstance(part, ast.ImportFrom) and str(part.module).startswith("mlflow"):
                         modules.add(str(part.module))
     return functions
-
-
-def _tree(module: ModuleType) -> ast.Module:
-    return ast.parse(inspect.getsource(module))
 
 
 def _names(node: ast.AST) -> list[str]:
@@ -218,11 +214,12 @@ def _names(node: ast.AST) -> list[str]:
 
 def registry_calls_of_auth() -> set[str]:
     """Return the methods of the registry store that MLflow's basic-auth names."""
-    from mlflow.server import auth
+    import mlflow.server
 
+    source = Path(str(mlflow.server.__file__)).parent / "auth" / "__init__.py"
     return {
         node.attr
-        for node in ast.walk(_tree(auth))
+        for node in ast.walk(ast.parse(source.read_text(encoding="utf-8")))
         if isinstance(node, ast.Attribute)
         and isinstance(node.value, ast.Call)
         and REGISTRY in _names(node.value.func)
