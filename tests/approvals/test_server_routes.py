@@ -11,11 +11,16 @@ from pathlib import Path
 
 import pytest
 
+from mlflow_plugins_pack.versions import mlflow_version
 from tests.approvals.support import server_routes
 from tests.approvals.support.attack_table import ATTEMPTS, cell
 from tests.approvals.support.attacks import ATTACKS
 from tests.approvals.support.server_routes import ELSEWHERE, REACHING, STREAMED, flask_routes
 
+pytestmark = [
+    pytest.mark.compat,
+    pytest.mark.skipif(mlflow_version() < (3, 17), reason="the lists are of MLflow 3.17 and later"),
+]
 NEW = "MLflow has a call that no list of tests/approvals/support/server_routes.py knows: "
 
 

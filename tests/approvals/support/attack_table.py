@@ -161,7 +161,7 @@ ATTEMPTS = {
         {"rest": "stock webhooks are fired by the server's handlers alone"},
     ),
     26: Attempt(
-        "an alias of MLflow's MCP server registry",
+        "an alias of MLflow's registries of MCP servers and skills",
         reasons={"rest": "kept in the tracking store: out of scope, see Limits"},
     ),
     27: Attempt(

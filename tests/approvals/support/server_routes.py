@@ -22,6 +22,7 @@ WRITES_FILES = 41
 
 NO_VERSION_CHANGES = "it changes neither a version nor what points to one"
 OTHER_RUN = "it reads or writes what is the caller's to read or write by MLflow's own permissions"
+OWN_FILES = "the tracking store, as row 26; files are written and deleted at paths that it makes up"
 A_JOB = "a job opens the registry itself, without a signed-in user: interface `direct`"
 
 REACHING: dict[str, int | str] = {
@@ -79,6 +80,8 @@ REACHING: dict[str, int | str] = {
     "_generate_demo": "its prompts are registered by the store of the server: row 13",
     "_delete_demo": "its prompts are deleted by the store of the server: row 13",
     "_graphql": 42,
+    "_get_provider_config": "it names what providers of models need",
+    "_sync_issue_detection_schedule_state_handler": A_JOB,
     "_get_job": A_JOB,
     "_cancel_job": A_JOB,
     "_invoke_scorer_handler": A_JOB,
@@ -129,15 +132,21 @@ STREAMED = {
     "/ajax-api/3.0/mlflow/assistant/": "a program on the server's own host, for users of that host",
     "/api/3.0/mlflow/mcp-servers": "row 26",
     "/ajax-api/3.0/mlflow/mcp-servers": "row 26",
+    "/api/3.0/mlflow/skills": OWN_FILES,
+    "/ajax-api/3.0/mlflow/skills": OWN_FILES,
     "/api/3.0/mlflow/server-info": "a server's settings",
     "/ajax-api/3.0/mlflow/server-info": "a server's settings",
     "/health": "a constant",
 }
 """Beginnings of the paths that FastAPI answers, without the Flask application."""
 
-KNOWN_MODULES = frozenset({"__init__", "handlers", "artifact_router", "auth/__init__"})
+KNOWN_MODULES = frozenset(
+    {"__init__", "handlers", "artifact_router", "auth/__init__", "skill_registry/artifacts"}
+)
 """Modules of ``mlflow.server`` that mention the registry store or artifact repositories."""
-READ_BY_AUTH = frozenset({"get_registered_model", "search_registered_models"})
+READ_BY_AUTH = frozenset(
+    {"get_registered_model", "search_registered_models", "search_model_versions"}
+)
 """What MLflow's basic-auth calls of the registry store, to decide about permissions."""
 
 
