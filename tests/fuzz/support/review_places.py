@@ -112,7 +112,7 @@ class Reviewed:
         self.ask("POST", f"/approvals/{odd.pick(pages)}", data, kind)
 
     def contents(self, odd: Odd) -> None:
-        """Show a version whose model and lineage anybody with EDIT has written."""
+        """Show a version whose model and lineage any user with EDIT has written."""
         on = self.on
         text = odd.pick((odd.yaml(MLMODEL), f"{MLMODEL}x:\n{odd.yaml(SIGNATURE)}"))
         on.put("model/MLmodel", text.encode("utf-8", "replace"))

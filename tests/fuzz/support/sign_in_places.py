@@ -170,7 +170,7 @@ class Target:
             raise FuzzError(f"{self.server.status} counts as {problem}")
 
     def messages(self, odd: Odd) -> None:
-        """Tell people of an event with odd names and texts: none becomes a header or markup."""
+        """Write messages about an event with odd names: none becomes a header or markup."""
 
         def stored(*words: str) -> str:  # a database keeps no half of a character
             return odd.text(*words).encode("utf-8", "replace").decode()
