@@ -22,7 +22,6 @@ from mlflow_plugins_pack.cli.main import cli
 from mlflow_plugins_pack.errors import PackError
 from tests.fuzz.support.odd_inputs import Odd
 from tests.fuzz.support.running import FuzzError, Place, refused
-from tests.support import templates
 
 RUN = f"1/{'ab' * 16}/artifacts"
 
@@ -37,7 +36,9 @@ class Target:
         (self.files / "b.txt").write_text("x" * 1000)
         self.store, self.whole = folder / "store", folder / "whole"
         self.database = folder / "locations.db"
-        templates.sqlite_with_tables(self.database)
+        columns = "experiment_id INTEGER PRIMARY KEY, name TEXT, artifact_location TEXT"
+        with sqlite3.connect(self.database) as connection:
+            connection.execute(f"CREATE TABLE experiments ({columns})")
         self.repository = get_artifact_repository(f"cas-file://{self.store}/{RUN}")
         self.repository.log_artifacts(str(self.files), "m")
         self.repository.log_artifacts(str(self.files), "gone")
