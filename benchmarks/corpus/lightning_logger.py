@@ -3,6 +3,7 @@
 needs: lightning torch
 reads: DATA/cancer.csv
 writes: WORK/ck/last.ckpt
+blind: what was read before import mlflow
 """
 
 import os
