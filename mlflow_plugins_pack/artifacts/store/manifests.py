@@ -56,7 +56,11 @@ processor's work for a third one."""
 
 def _without(head: Head, known: Head | None) -> Head:
     """Return a head with nothing more to look for than followed what was known and is there."""
-    return replace(head, seen=head.seen[max(0, len(known.seen) - 1 if known else 0) :])
+    asked = known.seen if known is not None else ()
+    # One that was read or listed again does not rest on what was asked for.
+    if not asked or head.seen[: len(asked)] != asked:
+        return head
+    return replace(head, seen=head.seen[len(asked) - 1 :])
 
 
 class Manifests:
