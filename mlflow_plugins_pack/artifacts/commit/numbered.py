@@ -83,13 +83,17 @@ def locate(scope: str, known: Head | None) -> Protocol[Head]:
     for _ in range(_RELISTS):
         names = yield from list_names(scope)
         head = Head(last_number(names), now, any(map(is_lock_marker, names)))
-        last = plan_reading(names).names[-1:]
-        if not last:
-            return head
-        identity = yield Identify(last[0])
-        # Else it was removed meanwhile: a joined one holds its calls by now.
-        if identity is not None:
-            return replace(head, seen=((last[0], identity),))
+        seen: list[tuple[str, bytes]] = []
+        # The one before it, too: if the storage was wiped after the listing, another writer may
+        # have created the last number again, but not yet learned that those before it are gone.
+        last = plan_reading(names).names[-2:]
+        for name in last:
+            identity = yield Identify(name)
+            # Else it was removed meanwhile: a joined one holds its calls by now.
+            if identity is not None:
+                seen.append((name, identity))
+        if len(seen) == len(last):
+            return replace(head, seen=tuple(seen))
     raise StorageUnavailableError(
         f"{scope or 'The store root'!r} keeps changing while it is listed. Nothing was changed. "
         f"Try again."

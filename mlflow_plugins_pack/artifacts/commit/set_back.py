@@ -54,19 +54,26 @@ def settle(scope: str, head: Head, *, may_fill: bool = True, locks: bool = False
     Raises:
         StorageUnavailableError: If it is unknown whether it may still be removed.
     """
-    name, identity = head.seen[-1]
+    number, (name, identity) = head.number, head.seen[-1]
+    is_entry, made = True, None
     if locks and may_fill:
         # Before the calls that make it count: a listing that shows those shows the marker too.
         yield MarkLocked()
-    lowest = head.number
+    lowest = number
     for _ in range(_ROUNDS):
         began = yield Clock()
         names: Sequence[str] = yield ListNames()
         if (yield Identify(name)) != identity:
-            return False
-        missing = plan_reading(names, until=head.number).missing
+            if made is None:
+                return False
+            # Set back once more. What was created here meanwhile may itself stand behind missing
+            # calls now, and no reader could tell those from lost ones.
+            number, name, identity = made
+            lowest, is_entry, made = number, False, None
+            continue
+        missing = plan_reading(names, until=number).missing
         if not missing:
-            return True
+            return is_entry
         first, last = missing[-1]
         # What a receipt or a later call shows was lost, not set back: readers are to name it.
         is_lost = len(missing) > 1 or last != lowest - 1
@@ -77,7 +84,9 @@ def settle(scope: str, head: Head, *, may_fill: bool = True, locks: bool = False
             yield Remove((name,))
             return False
         for gone in range(first, lowest):
-            yield CreateSegment(entry_name(gone), ())
+            created = yield CreateSegment(entry_name(gone), ())
+            if created is not None:
+                made = (gone, created.name, created.identity)
         # Should the storage be set back again meanwhile, there are more.
         lowest = first
     raise unknown(scope)
