@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import json
 import logging
 import os
 import select
@@ -11,13 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import mlflow_plugins_pack
 from mlflow_plugins_pack import settings
-from mlflow_plugins_pack.lineage import sink
+from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.capture import usage
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
 from mlflow_plugins_pack.lineage.capture.programs import launcher, supervisor
@@ -29,14 +31,13 @@ _logger = logging.getLogger("mlflow_plugins_pack.lineage")
 _START = """
 import sys
 sys.path.insert(0, {root!r})
-from mlflow_plugins_pack.lineage.capture.programs.{module} import main
+from mlflow_plugins_pack.lineage.capture.programs.supervisor import main
 main(sys.argv[1:])
 """
 _START_SECONDS = 30
-_WRITING_SECONDS = 10
-"""Time for the last reports after the program has ended."""
 _LEFT_BEHIND_MS = 100
-_RESTARTS = 5
+_ADOPTION_SECONDS = 5
+_SET_SUBREAPER, _GET_SUBREAPER = 36, 37
 
 
 def run_program(
@@ -119,28 +120,28 @@ class _Observed:
             interpreter=tuple({sys.prefix, sys.base_prefix, sys.exec_prefix}),
             home=str(Path.home()),
             include=read(settings.LINEAGE_INCLUDE),
-            exclude=read(settings.LINEAGE_EXCLUDE),
+            exclude=(*read(settings.LINEAGE_EXCLUDE), *_trackings_own_file()),
         )
         self._handle = -1
-        self._shared = -1
-        self._ready = -1
+        self._shared = os.memfd_create("mlflow-pack-lineage")
+        os.ftruncate(self._shared, supervisor.SHARED.size)
         self._gaps = 0
 
     def run(self, started: Callable[[int], object]) -> int:
         """Run the program to its end and return its exit code."""
+        control, theirs = socket.socketpair()
         try:
-            process, problem = self._launch()
-            if process is None:
-                code = _run(self._words, self._options, started)
-            else:
-                started(process.pid)
-                if not problem:
-                    self._attend(process.pid)
-                code = process.wait()
-                if not problem:
-                    self._finish()
+            with control, _adopting():
+                problem, process = self._start(control, theirs)
+                if process is None:
+                    code = _run(self._words, self._options, started)
+                else:
+                    started(process)
+                    code = os.waitstatus_to_exitcode(self._wait(control, process))
+                    if not problem:
+                        self._look_for_gaps()
         finally:
-            for handle in (self._handle, self._shared, self._ready):
+            for handle in (self._handle, self._shared):
                 if handle >= 0:
                     os.close(handle)
         if problem:
@@ -153,102 +154,62 @@ class _Observed:
             usage.note_unwatched(Path(self._words[0]).name)
         return code
 
-    def _launch(self) -> tuple[subprocess.Popen[Any] | None, str]:
-        """Start the program and its observer.
+    def _start(self, control: socket.socket, theirs: socket.socket) -> tuple[str, int | None]:
+        """Start the observer, which starts the program.
 
         Returns:
-            The program, None if it has yet to be started without an observer; and the reason why it
-            is not observed, empty if it is.
+            The reason why the program is not observed, empty if it is; and its process identifier,
+            None if it has yet to be started.
         """
-        here, there = socket.socketpair()
-        with here, there:
+        with theirs:
+            needed = (theirs.fileno(), self._shared)
             options = {**self._options}
-            options["pass_fds"] = (there.fileno(), *options.get("pass_fds", ()))
-            start = [*_start("launcher"), str(there.fileno())]
-            process = subprocess.Popen([*start, *self._words], **options)  # noqa: S603
-            there.close()
-            here.settimeout(_START_SECONDS)
-            try:
-                said, handles, _, _ = socket.recv_fds(here, 400, 1)
-                if said and not handles:
-                    return process, said.decode(errors="replace")
-                if not handles:
-                    raise ChildProcessError("it ended at once")
-                self._handle = handles[0]
-                os.set_inheritable(self._handle, False)
-                self._shared = os.memfd_create("mlflow-pack-lineage")
-                os.ftruncate(self._shared, supervisor.SHARED.size)
-                self._observe(process.pid)
-                here.sendall(b"+")
-            except OSError as exc:
-                # The program has not begun: until the answer it is this package's own code.
-                process.kill()
-                process.wait()
-                return None, f"the observing process did not start ({exc})"
-            return process, ""
-
-    def _observe(self, process: int) -> None:
-        """Start the observer and wait until it answers.
-
-        Raises:
-            OSError: If it cannot be started.
-        """
-        ready, theirs = os.pipe()
-        arguments = [self._handle, self._shared, theirs, process, self._task.encode()]
+            options["pass_fds"] = (*needed, *options.get("pass_fds", ()))
+            start = [*_supervisor(*needed, self._task.encode()), *self._words]
+            process = subprocess.Popen(start, **options)  # noqa: S603  # what the user asked for
+            _keep(process)
+        control.settimeout(_START_SECONDS)
         try:
+            said, handles, _, _ = socket.recv_fds(control, 1000, 1)
+            program, problem = json.loads(said or b"[]")
+        except (OSError, ValueError) as exc:
+            process.kill()
+            process.wait()
+            return f"the observing process did not start ({exc})", None
+        control.settimeout(None)
+        if handles:
+            self._handle = handles[0]
+            os.set_inheritable(self._handle, False)
+        return str(problem), int(program)
+
+    def _wait(self, control: socket.socket, program: int) -> int:
+        """Wait for the program's end; return its exit status."""
+        if said := control.recv(100):
+            return int(json.loads(said)[0])
+        # The observer was killed: without an answer no process could open a file any more.
+        self._gaps += 1
+        if self._handle >= 0:
+            self._answer()
+        return _status_of_orphan(program)
+
+    def _answer(self) -> None:
+        """Start a process that lets all calls continue."""
+        handles = (self._handle, self._shared)
+        _keep(
             subprocess.Popen(  # noqa: S603
-                [*_start("supervisor"), *map(str, arguments)],
-                pass_fds=(self._handle, self._shared, theirs),
+                _supervisor("answer", *handles),
+                pass_fds=handles,
+                start_new_session=True,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                start_new_session=True,
             )
-        finally:
-            os.close(theirs)
-        self._ready = ready
-        if not select.select([ready], [], [], _START_SECONDS)[0] or not os.read(ready, 1):
-            raise OSError("the process that observes the program did not start")
+        )
 
-    def _attend(self, process: int) -> None:
-        """Wait until the program ends; replace the observer if something kills it."""
-        try:
-            program = os.pidfd_open(process)
-        except OSError:
-            return  # it has ended
-        try:
-            for _ in range(_RESTARTS):
-                if self._is_over(program):
-                    return
-                self._gaps += 1
-                os.close(self._ready)
-                self._ready = -1
-                try:
-                    self._observe(process)
-                except OSError:
-                    break
-            supervisor.let_all_continue(self._handle, self._shared, program)
-        finally:
-            os.close(program)
-
-    def _is_over(self, program: int) -> bool:
-        """Wait; return True if the program has ended, False if its observer died before it."""
-        poll = select.poll()
-        poll.register(program, select.POLLIN)
-        poll.register(self._ready, select.POLLIN)
-        return program in dict(poll.poll()) or supervisor.has_ended(program)
-
-    def _finish(self) -> None:
-        """Wait for the last reports, and note what could not be seen."""
-        deadline = time.monotonic() + _WRITING_SECONDS
-        while self._ready >= 0:
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._ready], [], [], left)[0]:
-                self._gaps += 1
-                break
-            if not os.read(self._ready, 64):
-                break
-        self._gaps += supervisor.SHARED.unpack(os.pread(self._shared, supervisor.SHARED.size, 0))[1]
+    def _look_for_gaps(self) -> None:
+        """Note what could not be seen."""
+        shared = os.pread(self._shared, supervisor.SHARED.size, 0)
+        self._gaps += supervisor.SHARED.unpack(shared)[1]
         poll = select.poll()
         poll.register(self._handle, 0)
         if not poll.poll(_LEFT_BEHIND_MS):
@@ -256,10 +217,55 @@ class _Observed:
             self._gaps += 1
 
 
-def _start(module: str) -> list[str]:
-    """Return how a process of this package is started: quickly, whatever the environment says."""
+def _trackings_own_file() -> tuple[str, ...]:
+    """Return the file of a local tracking database, which Python programs may open inside."""
+    uri = mlflow_internals.tracking_uri()
+    path = uri.partition("?")[0].removeprefix("sqlite:///") if uri.startswith("sqlite:") else ""
+    return (os.path.abspath(path),) if path else ()  # noqa: PTH100  # links are not followed
+
+
+@contextlib.contextmanager
+def _adopting() -> Iterator[None]:
+    """Become the parent of processes that lose theirs: of the program, if its observer is killed.
+
+    See PR_SET_CHILD_SUBREAPER in prctl(2).
+    """
+    libc = ctypes.CDLL(None)
+    before = ctypes.c_int(0)
+    libc.prctl(_GET_SUBREAPER, ctypes.byref(before), 0, 0, 0)
+    libc.prctl(_SET_SUBREAPER, 1, 0, 0, 0)
+    try:
+        yield
+    finally:
+        libc.prctl(_SET_SUBREAPER, before.value, 0, 0, 0)
+
+
+def _status_of_orphan(program: int) -> int:
+    """Wait for a process that this one adopts just now; return its exit status."""
+    deadline = time.monotonic() + _ADOPTION_SECONDS
+    while True:
+        try:
+            return os.waitpid(program, 0)[1]
+        except ChildProcessError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.01)
+
+
+_running: list[subprocess.Popen[Any]] = []
+
+
+def _keep(process: subprocess.Popen[Any]) -> None:
+    """Keep an observer, which may live on after the program, and forget those that have ended."""
+    _running[:] = [other for other in _running if other.poll() is None]
+    _running.append(process)
+
+
+def _supervisor(*arguments: object) -> list[str]:
+    """Return how the observer is started: quickly, whatever the environment says."""
     root = str(Path(mlflow_plugins_pack.__file__).parents[1])
-    return [sys.executable, "-I", "-S", "-c", _START.format(root=root, module=module)]
+    code = _START.format(root=root)
+    return [sys.executable, "-I", "-S", "-c", code, *map(str, arguments)]
 
 
 def end_like(code: int) -> int:

@@ -147,6 +147,8 @@ found["killed itself"] = run("sh", "-c", "kill -9 $$")
 def quietly(*words):
     return run(*words, stdout=subprocess.DEVNULL)
 found["left"] = quietly("sh", "-c", "(sleep 1; cat raw.csv > late.txt) & cat other.csv")
+while not (os.path.exists("late.txt") and os.path.getsize("late.txt")):
+    time.sleep(0.1)
 
 def kill_observers():
     for _ in range(3):
@@ -162,8 +164,7 @@ killer.join()
 start = program._START
 program._START = start.replace("main(sys.argv[1:])", "")+ '''
 from mlflow_plugins_pack.lineage.capture.programs import supervisor
-if "{module}" == "supervisor":
-    supervisor.Report.look = lambda *arguments: 1 / 0
+supervisor.Report.look = lambda *arguments: 1 / 0
 main(sys.argv[1:])
 '''
 found["fails"] = quietly("cat", "raw.csv")
@@ -194,14 +195,14 @@ print(json.dumps(found))
     assert records["inner"].own() == {"deep.csv"}  # only the outer one could be asked for it
     # Of the process, not of the run: what is noted once stays.
     lacking = {
-        name: json.loads(r.tags["coverage"]).get("programs", []) for name, r in records.items()
+        name: sorted({*json.loads(r.tags["coverage"]).get("programs", [])} - {"pkill"})
+        for name, r in records.items()
     }
     assert lacking == {
         "missing": [], "killed itself": [], "left": ["sh"], "killed": ["sh"],
         "fails": ["cat", "sh"], "silent": ["cat", "sh"], "inner": ["cat", "sh"],
     }  # fmt: skip
     assert "another program observes this process already" in outcome.output
-    servers.wait_until(lambda: (tmp_path / "late.txt").stat().st_size > 0, "the service's work")
 
 
 # --- mlflow-pack lineage run ----------------------------------------------------------------------

@@ -8,19 +8,22 @@ left behind can open files only while this answers.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import mmap
 import os
 import posixpath
 import select
+import socket
 import struct
 import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from mlflow_plugins_pack.lineage.capture.child_spool import Writer
 from mlflow_plugins_pack.lineage.capture.event import MOVE, READ, WRITE, Event
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
-from mlflow_plugins_pack.lineage.capture.programs import seccomp
+from mlflow_plugins_pack.lineage.capture.programs import launcher, seccomp
 from mlflow_plugins_pack.lineage.files import FileState, file_state, is_same_content
 
 VIA = "seccomp"
@@ -224,83 +227,139 @@ def _naming(call: seccomp.Notification) -> tuple[tuple[int, int], tuple[int, int
     return (_signed(first), second), (_signed(third), fourth)
 
 
-def observe(handle: int, shared: int, ready: int, process: int, task: Task) -> None:
-    """Answer every call until no process is left that makes any; report until the program ends.
+class Observer:
+    """Starts the program, answers its calls, and tells the process that has the run how it ends.
+
+    It is the parent of the program, since some systems let a process look into its descendants only
+    (see Yama in the kernel's documentation).
 
     Args:
-        handle: Of the filter.
+        control: To the process that has the run. The first message has the program's process
+            identifier and either the filter's descriptor or the reason why there is none; the
+            second one has the program's exit status, after all that it opened was reported.
         shared: Of a file of `SHARED`.
-        ready: A pipe: a byte says that calls are answered from now on, its end that all is written.
-        process: Of the program.
         task: What is asked for.
     """
-    facts = seccomp.machine()
-    memory = mmap.mmap(shared, SHARED.size)
-    report = Report(task)
-    # One that this takes over from may have ended with a call in hand.
-    if left := SHARED.unpack(memory[:])[0]:
-        seccomp.let_continue(handle, seccomp.Notification(left, 0, "", ()))
-    poll = select.poll()
-    poll.register(handle, select.POLLIN)
-    try:
-        program = os.pidfd_open(process)
-        poll.register(program, select.POLLIN)
-    except OSError:
-        program = -1  # it has ended
-    seccomp.prefer_one_processor(handle)
-    os.write(ready, b"+")
-    reports = True
-    while True:
-        seen = dict(poll.poll())
-        if reports and (program in seen or program < 0):
-            report.decide()
-            os.close(ready)
-            reports = False
-            if program >= 0:
-                poll.unregister(program)
-        if seen.get(handle, 0) & select.POLLIN:
-            if (call := seccomp.receive(handle, facts)) is not None:
-                SHARED.pack_into(memory, 0, call.id, report.unseen)
-                try:
-                    if reports:
-                        report.look(handle, call)
-                except Exception:  # noqa: BLE001  # whatever it is, the program goes on
-                    report.unseen += 1
-                finally:
-                    seccomp.let_continue(handle, call)
-                    SHARED.pack_into(memory, 0, 0, report.unseen)
-        elif seen.get(handle, 0) & (select.POLLHUP | select.POLLERR):
+
+    def __init__(self, control: socket.socket, shared: int, task: Task) -> None:
+        self._control = control
+        self._memory = mmap.mmap(shared, SHARED.size)
+        self._report = Report(task)
+        self._handle = -1
+        self._program = -1
+
+    def start(self, words: list[str]) -> None:
+        """Start the program, and leave what is its own to it: terminal, streams, open files."""
+        here, there = socket.socketpair()
+        self._program = os.fork()
+        if self._program == 0:
+            here.close()
+            self._control.close()
+            launcher.become(words, there)
+        there.close()
+        os.setsid()
+        _release_files({self._control.fileno(), here.fileno()})
+        os.chdir("/")
+        said, handles, _, _ = socket.recv_fds(here, 400, 1)
+        problem = "" if handles else said.decode(errors="replace") or "it ended at once"
+        about = json.dumps([self._program, problem]).encode()
+        socket.send_fds(self._control, [about], handles[:1])
+        if handles:
+            self._handle = handles[0]
+            seccomp.prefer_one_processor(self._handle)
+            here.sendall(b"+")
+        here.close()
+
+    def attend(self) -> None:
+        """Report until the program ends; answer until no process is left that makes any call."""
+        end = os.pidfd_open(self._program)
+        if self._handle < 0:
+            select.select([end], [], [])
+            self._tell_end()
             return
+        answers = _answers(self._handle, self._memory, self._look)
+        poll = select.poll()
+        poll.register(self._handle, select.POLLIN)
+        poll.register(end, select.POLLIN)
+        while end not in (seen := dict(poll.poll())):
+            if seen[self._handle] & select.POLLIN:
+                next(answers)
+        self._report.decide()
+        self._tell_end()
+        answer_all(self._handle, self._memory)
+
+    def _look(self, call: seccomp.Notification) -> int:
+        try:
+            self._report.look(self._handle, call)
+        except Exception:  # noqa: BLE001  # whatever it is, the program goes on
+            self._report.unseen += 1
+        return self._report.unseen
+
+    def _tell_end(self) -> None:
+        status = os.waitpid(self._program, 0)[1]
+        with contextlib.suppress(OSError):  # that process has ended
+            self._control.sendall(json.dumps([status]).encode())
+        self._control.close()
 
 
-def let_all_continue(handle: int, shared: int, program: int) -> None:
-    """Answer every call until the program ends, without looking at any: the last resort.
+def _release_files(needed: set[int]) -> None:
+    """Close every file that the program inherits, but not what is needed here."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for handle in (0, 1, 2):
+        os.dup2(nothing, handle)
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        if int(name) > 2 and int(name) not in needed:
+            with contextlib.suppress(OSError):
+                os.close(int(name))
+
+
+def _answers(
+    handle: int, memory: mmap.mmap, look: Callable[[seccomp.Notification], int]
+) -> Iterator[None]:
+    """Answer one call a step."""
+    facts = seccomp.machine()
+    unseen = SHARED.unpack(memory[:])[1]
+    while True:
+        if (call := seccomp.receive(handle, facts)) is not None:
+            SHARED.pack_into(memory, 0, call.id, unseen)
+            try:
+                unseen = look(call)
+            finally:
+                seccomp.let_continue(handle, call)
+                SHARED.pack_into(memory, 0, 0, unseen)
+        yield
+
+
+def answer_all(handle: int, memory: mmap.mmap) -> None:
+    """Let every call continue, without a look at it, until no process is left that makes any.
 
     Args:
         handle: Of the filter.
-        shared: Of a file of `SHARED`.
-        program: Descriptor of the program, as of `os.pidfd_open`.
+        memory: Of `SHARED`. A call that another observer had in hand when it was killed is
+            answered first.
     """
-    facts = seccomp.machine()
-    if left := SHARED.unpack(os.pread(shared, SHARED.size, 0))[0]:
-        seccomp.let_continue(handle, seccomp.Notification(left, 0, "", ()))
+    waiting, unseen = SHARED.unpack(memory[:])
+    if waiting:
+        seccomp.let_continue(handle, seccomp.Notification(waiting, 0, "", ()))
+    answers = _answers(handle, memory, lambda _: unseen)
     poll = select.poll()
     poll.register(handle, select.POLLIN)
-    poll.register(program, select.POLLIN)
-    while program not in (seen := dict(poll.poll())):
-        if seen.get(handle, 0) & select.POLLIN:
-            if (call := seccomp.receive(handle, facts)) is not None:
-                seccomp.let_continue(handle, call)
-        else:
-            return
-
-
-def has_ended(program: int) -> bool:
-    """Return whether the process of a descriptor has ended."""
-    return bool(select.select([program], [], [], 0)[0])
+    while poll.poll()[0][1] & select.POLLIN:
+        next(answers)
 
 
 def main(arguments: list[str]) -> None:
-    """Run `observe` with the arguments of a command line."""
-    handle, shared, ready, process = map(int, arguments[:4])
-    observe(handle, shared, ready, process, Task.decode(arguments[4]))
+    """Run as a process of its own.
+
+    Args:
+        arguments: Numbers of the control socket and of the shared file, the task, the program and
+            its arguments; or ``answer`` and the numbers of the filter and of the shared file.
+    """
+    if arguments[0] == "answer":
+        handle, shared = map(int, arguments[1:])
+        answer_all(handle, mmap.mmap(shared, SHARED.size))
+        return
+    control, shared = map(int, arguments[:2])
+    observer = Observer(socket.socket(fileno=control), shared, Task.decode(arguments[2]))
+    observer.start(arguments[3:])
+    observer.attend()
