@@ -229,8 +229,10 @@ class Manifests:
 
         for _ in range(_SET_BACK_TRIES):
             known = self._still_there(scope) if needs_view else self._heads.get(scope)
-            if known is None or (needs_view and known.number <= 1):
-                # The calls before do not say whether the store itself is there.
+            # The calls before do not say whether the store itself is there.
+            is_unsure = known is None or (needs_view and known.number <= 1)
+            if is_unsure and self._objects.format.is_encrypted:
+                # No process of another store could read what is created now.
                 self._objects.confirm_identity()
             is_late = needs_view or self._create_seconds < _NEAR_SECONDS
             is_there = self._ask_for(scope, None if is_late else known)
@@ -250,7 +252,7 @@ class Manifests:
                 is_there = self._ask_for(scope, replace(head, seen=head.seen[:-1]))
             if not needs_view:
                 self._create_seconds = (self._create_seconds + steady_seconds() - began) / 2
-            if is_there():
+            if is_there() and not (is_unsure and self._is_replaced(or_raises=not decided)):
                 head = replace(head, seen=head.seen[-1:]) if is_late else _without(head, known)
                 self._remember(scope, head)
                 if not is_late:
@@ -264,6 +266,23 @@ class Manifests:
                     raise set_back.unknown(scope)
                 return head.number
         raise set_back.unknown(scope)
+
+    def _is_replaced(self, *, or_raises: bool) -> bool:
+        """Return whether this store is no longer there.
+
+        Args:
+            or_raises: Raise the error that says so.
+
+        Raises:
+            StoreChangedError: If that is asked for.
+        """
+        try:
+            self._objects.confirm_identity()
+        except StoreChangedError:
+            if or_raises:
+                raise
+            return True
+        return False
 
     def _look_again(self, scope: str, head: Head) -> None:
         """Look for the calls before an entry now that it is there.
