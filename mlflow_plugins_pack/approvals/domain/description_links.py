@@ -15,8 +15,9 @@ from mlflow_plugins_pack.approvals.domain.review_pages import request_page
 from mlflow_plugins_pack.approvals.domain.tag_names import PROJECTION_PREFIX
 
 _TITLE = "mlflow-approvals"
-# The title of the link is what makes it ours; people write none like it.
-_LINE = rf'\[[^\r\n]*\]\([^\s)]+ "{_TITLE}"\)$'
+# The title of the link is what makes it ours; people write none like it. No brackets in its text:
+# with them, the time for a hostile description would grow with the square of its length.
+_LINE = rf'\[[^\r\n\[\]]*\]\([^\s)]+ "{_TITLE}"\)$'
 # With the empty line in front of it, or after it at the beginning.
 _LINES = re.compile(
     rf"(?:\n\n|\r\n\r\n){_LINE}|\A{_LINE}(?:\n\n|\r\n\r\n)?|^{_LINE}\n?", re.MULTILINE

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import sqlalchemy as sa
 from hypothesis import given
@@ -72,3 +74,13 @@ def test_links_are_taken_off_wherever_they_were_moved() -> None:
     for broken in ("{", '{"state":"APPLIED"}', '{"state":"PENDING"}'):
         tags = {"mlflow_approvals.p.request": broken}
         assert description_links.added("a", tags, BASE, "default") == "a"
+
+
+@pytest.mark.parametrize(
+    "part", ["](", '](a "mlflow-approvals"', "\n\n[](", "\n[", "[", '[](a "mlflow-approvals")x']
+)
+def test_a_hostile_description_takes_linear_time(part: str) -> None:
+    text = "[" + part * (1_000_000 // len(part))
+    before = time.process_time()
+    assert description_links.removed(text) == text
+    assert time.process_time() - before < 2
