@@ -102,10 +102,10 @@ class Review:
             SignInNeededError: If they must sign in first.
         """
         settings = self.store.governance.policies.current().file.identity
-        workspace = "default"
+        workspace = None
         if self.site.has_workspaces:
             asked = request.query_params.get("workspace") or request.headers.get(WORKSPACE_HEADER)
-            workspace = asked or workspace
+            workspace = asked or Visitor.workspace
         return self._visitors.identify(request, settings, workspace)
 
     @contextlib.contextmanager

@@ -21,7 +21,7 @@ from mlflow_plugins_pack.identity.settings import Identity
 KEEP_SECONDS = 10.0
 """Time for which MLflow's answer about a visitor is used."""
 WORKSPACE_HEADER = "X-MLFLOW-WORKSPACE"
-_CREDENTIALS = ("Authorization", "Cookie", WORKSPACE_HEADER)
+_CREDENTIALS = ("Authorization", "Cookie")
 
 
 class SignInNeededError(MlflowException):
@@ -82,24 +82,31 @@ class Visitors:
         self._known: TTLCache[str, _Known] = TTLCache(1024, KEEP_SECONDS)
         self._lock = threading.Lock()  # caches are not made for threads
 
-    def identify(self, request: HTTPConnection, settings: Identity, workspace: str) -> Visitor:
+    def identify(
+        self, request: HTTPConnection, settings: Identity, workspace: str | None
+    ) -> Visitor:
         """Return the visitor of a request.
 
         Args:
             request: The request.
             settings: The policy's sources of a caller's name.
-            workspace: The workspace that the request is about.
+            workspace: The workspace that the request is about; None: the server has none.
 
         Raises:
             SignInNeededError: If they must sign in first.
         """
-        credentials = _credentials(request, settings, workspace)
+        credentials = _credentials(request, settings)
+        if workspace is not None:
+            # The one that is read here, whatever else the request names, is the one that MLflow is
+            # asked about.
+            credentials[WORKSPACE_HEADER] = workspace
+        about = workspace or Visitor.workspace
         if self._server.is_in_process and "Host" in request.headers:
             credentials["Host"] = request.headers["Host"]
         known: list[_Known] = []
 
         def ask_server() -> str | None:
-            known.append(self._ask(Visitor(None, False, credentials, workspace)))
+            known.append(self._ask(Visitor(None, False, credentials, about)))
             return known[0].user
 
         try:
@@ -112,7 +119,7 @@ class Visitors:
                 "proxy that signs users in, or send a token."
             )
         is_admin = bool(known) and known[0].is_admin and caller is not None
-        return Visitor(caller, is_admin, credentials, workspace)
+        return Visitor(caller, is_admin, credentials, about)
 
     def _ask(self, visitor: Visitor) -> _Known:
         with self._lock:
@@ -139,7 +146,7 @@ class Visitors:
         return found
 
 
-def _credentials(request: HTTPConnection, settings: Identity, workspace: str) -> dict[str, str]:
+def _credentials(request: HTTPConnection, settings: Identity) -> dict[str, str]:
     """Return the headers by which MLflow, or a proxy's header, identifies the visitor."""
     names = list(_CREDENTIALS)
     if settings.jwt is not None:
@@ -147,10 +154,7 @@ def _credentials(request: HTTPConnection, settings: Identity, workspace: str) ->
     if (trusted := settings.trusted_header) is not None:
         names += [trusted.secret_header, trusted.user_header]
         names += [trusted.groups_header] if trusted.groups_header else []
-    found = {name: request.headers[name] for name in names if name in request.headers}
-    if workspace != "default":
-        found[WORKSPACE_HEADER] = workspace
-    return found
+    return {name: request.headers[name] for name in names if name in request.headers}
 
 
 def _basic_name(credentials: Mapping[str, str]) -> str | None:
