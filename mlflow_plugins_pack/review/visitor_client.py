@@ -6,17 +6,22 @@ process, which stock's client cannot reach.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mlflow.entities import Experiment, LoggedModel, Run
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
 from mlflow.protos import model_registry_pb2 as registry
 from mlflow.protos import service_pb2 as service
+from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 from mlflow.store.entities.paged_list import PagedList
 from mlflow.utils.proto_json_utils import parse_dict
 
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
+
+_MODEL_ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
 
 
 class VisitorClient:
@@ -65,7 +70,15 @@ class VisitorClient:
         return Run.from_proto(found.run)
 
     def get_logged_model(self, model_id: str) -> Any:
-        """Return a logged model."""
+        """Return a logged model.
+
+        Raises:
+            MlflowException: If there is none of that id, or it is not an id.
+        """
+        if not _MODEL_ID.fullmatch(model_id):  # it is a part of the address
+            raise MlflowException(
+                f"There is no logged model {model_id!r}. Nothing was read.", RESOURCE_DOES_NOT_EXIST
+            )
         found = self._ask("GET", f"logged-models/{model_id}", service.GetLoggedModel.Response(), {})
         return LoggedModel.from_proto(found.model)
 

@@ -15,6 +15,7 @@ import httpx
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import (
     INTERNAL_ERROR,
+    INVALID_PARAMETER_VALUE,
     PERMISSION_DENIED,
     RESOURCE_DOES_NOT_EXIST,
     TEMPORARILY_UNAVAILABLE,
@@ -74,8 +75,12 @@ class MlflowServer:
         """
         try:
             return self._client.request(
-                method, path, headers=dict(credentials), params=params, json=json
+                method, path, headers=_as_sent(credentials), params=params, json=json
             )
+        except httpx.InvalidURL as exc:
+            raise MlflowException(
+                f"{path!r} is not an address. Nothing was changed.", INVALID_PARAMETER_VALUE
+            ) from exc
         except httpx.HTTPError as exc:
             # Only a request that found no connection has certainly changed nothing.
             is_unchanged = method == "GET" or isinstance(
@@ -128,7 +133,7 @@ class MlflowServer:
             with self._client.stream(
                 "GET",
                 path,
-                headers=dict(credentials),
+                headers=_as_sent(credentials),
                 params=params,
                 extensions={_LARGEST: largest_bytes},
             ) as answer:
@@ -145,6 +150,13 @@ class MlflowServer:
                 TEMPORARILY_UNAVAILABLE,
             ) from exc
         return body.decode("utf-8", "replace")
+
+
+def _as_sent(headers: Mapping[str, str]) -> dict[bytes, bytes]:
+    """Return headers as the visitor sent them; httpx would take texts in ASCII only."""
+    return {
+        name.encode("ascii"): value.encode("latin-1", "replace") for name, value in headers.items()
+    }
 
 
 def refusal_of(answer: httpx.Response) -> MlflowException:

@@ -1,18 +1,21 @@
-"""The workspace of a visit: the one that is read is the one that MLflow is asked about."""
+"""What of a visit MLflow is asked about: the workspace that is read, the credentials as sent."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
+from mlflow.exceptions import MlflowException
 from starlette.requests import HTTPConnection
 
 from mlflow_plugins_pack.approvals.api.mlflow_server import MlflowServer
 from mlflow_plugins_pack.approvals.api.review import Review, Site
-from mlflow_plugins_pack.approvals.api.visitors import WORKSPACE_HEADER
+from mlflow_plugins_pack.approvals.api.visitors import WORKSPACE_HEADER, Visitor
 from mlflow_plugins_pack.identity.settings import Identity
+from mlflow_plugins_pack.review.visitor_client import VisitorClient
 
 
 def _visit(query: str, header: str | None, *, has_workspaces: bool) -> tuple[str, set[str | None]]:
@@ -23,8 +26,8 @@ def _visit(query: str, header: str | None, *, has_workspaces: bool) -> tuple[str
         asked.add(request.headers.get(WORKSPACE_HEADER))
         return httpx.Response(200, json={"user": {"username": "mallory"}})
 
-    policies = SimpleNamespace(current=lambda: SimpleNamespace(file=file))
-    file = SimpleNamespace(identity=Identity())
+    policy = SimpleNamespace(file=SimpleNamespace(identity=Identity()))
+    policies = SimpleNamespace(current=lambda: policy)
     store: Any = SimpleNamespace(governance=SimpleNamespace(policies=policies))
     server = MlflowServer("http://mlflow", httpx.MockTransport(answer))
     review = Review(lambda: store, server, Site(has_workspaces=has_workspaces))
@@ -56,3 +59,36 @@ def test_mlflow_is_asked_about_the_workspace_that_is_read(
 
 def test_without_workspaces_none_is_named() -> None:
     assert _visit("workspace=team", "team", has_workspaces=False) == ("default", {None})
+
+
+@pytest.mark.parametrize("text", ["\u00e9", "\U0001f600", "\ufffd"])
+def test_letters_beyond_ascii_are_asked_about(text: str) -> None:
+    workspace, asked = _visit(f"workspace={quote(text)}", None, has_workspaces=True)
+    assert workspace == text
+    assert len(asked) == 1
+
+
+def test_credentials_arrive_as_they_were_sent() -> None:
+    sent = b"theme=caf\xc3\xa9; session=1"
+    got: list[bytes] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        got.extend(value for name, value in request.headers.raw if name.lower() == b"cookie")
+        return httpx.Response(404, json={})
+
+    server = MlflowServer("http://mlflow", httpx.MockTransport(answer))
+    server.ask("GET", "/x", {"Cookie": sent.decode("latin-1")})
+    assert got == [sent]
+
+
+@pytest.mark.parametrize("model_id", ["\ufffd", "\x7f", "../users/current", "m?a=b", "", "a/b"])
+def test_what_is_no_id_is_no_part_of_an_address(model_id: str) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        raise AssertionError(request.url)
+
+    review: Any = SimpleNamespace(server=MlflowServer("http://m", httpx.MockTransport(answer)))
+    client = VisitorClient(review, Visitor(None, is_admin=False, credentials={}))
+    with pytest.raises(MlflowException, match="There is no logged model"):
+        client.get_logged_model(model_id)
+    with pytest.raises(MlflowException, match="not an address"):
+        review.server.ask("GET", "/a\x7f", {})
