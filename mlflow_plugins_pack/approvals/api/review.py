@@ -100,12 +100,15 @@ class Review:
 
         Raises:
             SignInNeededError: If they must sign in first.
+            MlflowException: If there can be no such workspace.
         """
         settings = self.store.governance.policies.current().file.identity
         workspace = None
         if self.site.has_workspaces:
             asked = request.query_params.get("workspace") or request.headers.get(WORKSPACE_HEADER)
             workspace = asked or Visitor.workspace
+            if not workspace.isascii():  # none is called so, and headers have no such letters
+                raise not_found(f"the workspace {workspace!r}")
         return self._visitors.identify(request, settings, workspace)
 
     @contextlib.contextmanager
