@@ -20,6 +20,8 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from mlflow_plugins_pack.web_urls import parse_url
+
 T = TypeVar("T")
 
 
@@ -159,6 +161,15 @@ class _Session(requests.Session):
         super().__init__()
         # Any `auth` keeps `requests` from ~/.netrc.
         self.auth = lambda request: request
+
+    def merge_environment_settings(self, url: Any, proxies: Any, *others: Any) -> Any:
+        """Let no proxy of the environment read or answer what goes to this machine in clear."""
+        own = dict(proxies or {})
+        settings = super().merge_environment_settings(url, proxies, *others)
+        parsed = parse_url(url)
+        if parsed is not None and parsed.scheme == "http" and parsed.is_local:
+            settings["proxies"] = own
+        return settings
 
     def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
         """Let no password follow a redirect, nor one be looked up for where it leads."""

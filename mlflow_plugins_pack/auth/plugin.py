@@ -32,6 +32,10 @@ class _Refusal:
     def __repr__(self) -> str:
         return self._message
 
+    def __format__(self, spec: str) -> str:
+        # MLflow joins two values of one header: the text could be sent.
+        raise TypeError(self._message)
+
 
 class PackHeaderProvider:
     """Automatic signing: signs in the requests whose address a profile names.

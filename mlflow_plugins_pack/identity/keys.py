@@ -83,7 +83,8 @@ class KeyCache:
             found = _keys_of(self._fetch())
         except KeysUnavailableError as exc:
             self._problem = str(exc)
-            self._next_try_at = now + FAILED_PAUSE_SECONDS
+            # From now on: an issuer that does not answer has taken that long already.
+            self._next_try_at = self._clock() + FAILED_PAUSE_SECONDS
             if self._keys is not None:
                 _logger.warning("An issuer's keys could not be renewed: %s", exc)
             return
@@ -105,6 +106,7 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
         KeysUnavailableError: If the answer is not a JSON object.
     """
     import requests
+    import urllib3
 
     from mlflow_plugins_pack.http_deadline import exchange
 
@@ -117,7 +119,7 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
     try:
         status, body = exchange(timeout_seconds, ask)
         document = _parse(body)
-    except (requests.RequestException, OSError) as exc:
+    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
         raise KeysUnavailableError(f"{url} does not answer ({type(exc).__name__})") from None
     if status != requests.codes.ok or document is None:
         raise KeysUnavailableError(

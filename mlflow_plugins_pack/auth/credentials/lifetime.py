@@ -182,10 +182,10 @@ def outage_wait(state: State, now: float) -> float | None:
     Returns:
         Seconds; None if it is not down, or for too long, or there was no credential before.
     """
-    is_over = state.credential is None or now >= state.expires_at + OUTAGE_SECONDS
-    if is_over or not state.is_down:
+    end = state.expires_at + OUTAGE_SECONDS
+    if state.credential is None or now >= end or not state.is_down:
         return None
-    return max(0.0, state.retry_at - now)
+    return max(0.0, min(state.retry_at, end) - now)
 
 
 def refused(state: State, now: float) -> State:

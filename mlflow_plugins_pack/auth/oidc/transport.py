@@ -150,8 +150,9 @@ def _parse(url: str, status: int, headers: Mapping[str, str], body: bytes) -> di
 
 def _retry_after(text: str) -> float:
     """Return the seconds of a Retry-After header (RFC 9110, section 10.2.3); 0 without one."""
-    if text.strip().isdecimal():
-        return float(min(int(text[:12]), 10**6))
+    seconds = text.strip()
+    if seconds.isdecimal():
+        return float(min(int(seconds[:12]), 10**6))
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, TypeError, OverflowError):

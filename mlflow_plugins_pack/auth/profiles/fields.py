@@ -37,6 +37,8 @@ def _check_header_name(name: str) -> str:
 
 def _check_path(path: str) -> str:
     expanded = os.path.expanduser(path)
+    if "\0" in path:
+        raise ValueError("no path holds a NUL character")
     if not os.path.isabs(expanded):
         raise ValueError(
             "the path must be absolute (or start with ~/): the current directory must not decide"

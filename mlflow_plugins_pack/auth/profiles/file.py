@@ -251,7 +251,7 @@ def _read_trusted(path: str) -> bytes:
             raise AuthConfigError(f"The profiles file {path} was refused: {problem}")
         if found.st_size > _LARGEST_BYTES:
             raise AuthConfigError(
-                f"The profiles file {path} was refused: it is larger than 1 MiB. {_NEXT}"
+                f"The profiles file {path} was refused: it is larger than 64 KiB. {_NEXT}"
             )
         return file.read(_LARGEST_BYTES)
 

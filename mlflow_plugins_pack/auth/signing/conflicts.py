@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 
 import requests
-from requests.utils import get_environ_proxies, get_netrc_auth
+from requests.utils import get_environ_proxies, get_netrc_auth, select_proxy
 
 from mlflow_plugins_pack.auth.credentials.current import CurrentCredential
 from mlflow_plugins_pack.auth.credentials.lifetime import Headers
@@ -51,8 +52,15 @@ def check_conflicts(
     manager.warn_once(current.name, "conflict", f"{text} The profile wins for its own hosts.")
 
 
-def check_proxy(current: CurrentCredential, url: str) -> None:
+def check_proxy(
+    current: CurrentCredential, url: str, kept: Mapping[str, str] | None = None
+) -> None:
     """Check that no proxy receives the credentials of a loopback server in clear text.
+
+    Args:
+        current: The credential.
+        url: Where the request goes.
+        kept: The proxies of the request that was redirected there, which `requests` keeps.
 
     Raises:
         AuthError: If a proxy would carry the request; https goes through a tunnel that the
@@ -61,7 +69,9 @@ def check_proxy(current: CurrentCredential, url: str) -> None:
     if not url.lower().startswith("http://") or not may_have_proxy():
         return
     proxies = get_environ_proxies(url)
-    if proxies.get("http") or proxies.get("all"):
+    if current.profile.proxy is None:
+        proxies.update(kept or {})
+    if select_proxy(url, proxies):  # also that of a variable such as http://127.0.0.1_proxy
         raise AuthError(
             f"HTTP_PROXY (or ALL_PROXY) would carry the credential of profile {current.name!r} for "
             f"{shown(url)} in clear text to another machine. The request was not sent. Set "

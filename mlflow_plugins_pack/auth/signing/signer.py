@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import requests
@@ -97,7 +98,7 @@ class _ResponseCheck:
         # `requests` drops Authorization between two hosts of the profile, but neither the body nor
         # the certificate of mutual TLS: the second host's redirects are checked all the same.
         if response.is_redirect:
-            self._guard_redirect(response, request)
+            self._guard_redirect(response, request, kwargs.get("proxies"))
         elif _is_sign_in_page(response):
             raise SignInPageError(
                 f"{shown(request.url)} answered with a web page where MLflow's API should be: "
@@ -151,14 +152,17 @@ class _ResponseCheck:
         return second
 
     def _guard_redirect(
-        self, response: requests.Response, original: requests.PreparedRequest
+        self,
+        response: requests.Response,
+        original: requests.PreparedRequest,
+        proxies: Mapping[str, str] | None,
     ) -> None:
         source, name = response.url, self._current.name
         target = _redirect_target(response, original)
         if target is None:
             return
         if self._is_ours(target):
-            check_proxy(self._current, target)
+            check_proxy(self._current, target, proxies)
             # After a redirect `requests` would let ~/.netrc replace the profile's Authorization.
             if signs_in(self._headers) and get_netrc_auth(target) is not None:
                 raise AuthConflictError(

@@ -6,7 +6,11 @@ import os
 from urllib.parse import quote
 
 from mlflow_plugins_pack.auth.credentials.claims import life_of
-from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
+from mlflow_plugins_pack.auth.credentials.contracts import (
+    SecretReading,
+    SourceError,
+    header_value,
+)
 from mlflow_plugins_pack.auth.credentials.secret import Secret
 from mlflow_plugins_pack.auth.oidc.transport import Transport
 from mlflow_plugins_pack.web_urls import check_secure_url
@@ -41,7 +45,7 @@ class GithubActionsReader:
             separator = "&" if "?" in url else "?"
             document = self._transport.get(
                 f"{url}{separator}audience={quote(self._audience, safe='')}",
-                {"Authorization": f"Bearer {token}"},
+                {"Authorization": header_value(Secret(token), "Bearer").reveal()},
             )
             value = document.get("value")
             if isinstance(value, str) and value:

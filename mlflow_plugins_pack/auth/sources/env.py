@@ -25,4 +25,7 @@ class EnvReader:
             raise SourceError(f"the environment variable {self._name} is not set; set it")
         if not text.strip():
             raise SourceError(f"the environment variable {self._name} is empty; set it")
+        # Bytes that are not UTF-8; encoding them would raise an error that holds the secret.
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise SourceError(f"the environment variable {self._name} is not UTF-8 text")
         return SecretReading(Secret(text))

@@ -172,7 +172,9 @@ class FileStore:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
-                except BlockingIOError:
+                except OSError as exc:
+                    if exc.errno not in (errno.EAGAIN, errno.EACCES):  # NFS says EACCES
+                        raise SourceError(f"{path} cannot be locked: {exc.strerror}") from None
                     if time.monotonic() > deadline:
                         raise SourceDownError(
                             f"another process has been renewing the token for "
@@ -184,7 +186,8 @@ class FileStore:
             if descriptor in _held:  # else this is a child that was forked inside the block
                 _held.discard(descriptor)
                 # Explicitly, since a child forked meanwhile may still have the file open.
-                fcntl.flock(descriptor, fcntl.LOCK_UN)
+                with contextlib.suppress(OSError):
+                    fcntl.flock(descriptor, fcntl.LOCK_UN)
                 os.close(descriptor)
 
     def _overwrite(self, path: str, data: bytes) -> bool:
@@ -225,11 +228,13 @@ class FileStore:
         return folder
 
     def _sync(self) -> None:
-        descriptor = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        """Have the new name on the disk; some file systems cannot, and the file is there."""
+        with contextlib.suppress(OSError):
+            descriptor = os.open(self._folder, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
     def _sweep(self, key: str) -> None:
         """Delete the leftovers of killed writers; the lock is held, so no one else writes."""

@@ -191,7 +191,7 @@ def _connection(scope: Scope, profile: Profile) -> http.client.HTTPConnection:
 def _check_clock(subject: str, scope: Scope, date: str | None) -> Iterator[Finding]:
     try:
         there = parsedate_to_datetime(date or "").timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return
     difference = time.time() - there
     if abs(difference) > _CLOCK_SECONDS:
@@ -205,17 +205,16 @@ def _check_clock(subject: str, scope: Scope, date: str | None) -> Iterator[Findi
 
 
 def _check_proxy(subject: str, scope: Scope) -> Iterator[Finding]:
-    from requests.utils import get_environ_proxies
+    from requests.utils import get_environ_proxies, select_proxy
 
-    if scope.is_local_http:
-        proxies = get_environ_proxies(str(scope))
-        if proxies.get("http") or proxies.get("all"):
-            yield Finding(
-                "error",
-                subject,
-                f"a proxy of the environment would read the credential for {scope}, so requests "
-                f"are refused. Set NO_PROXY=localhost,127.0.0.1,::1.",
-            )
+    url = str(scope)
+    if scope.is_local_http and select_proxy(url, get_environ_proxies(url)):
+        yield Finding(
+            "error",
+            subject,
+            f"a proxy of the environment would read the credential for {scope}, so requests "
+            f"are refused. Set NO_PROXY=localhost,127.0.0.1,::1.",
+        )
 
 
 def _check_secret_files(subject: str, profile: Profile) -> Iterator[Finding]:

@@ -125,8 +125,10 @@ def _proxy_for(url: WebUrl, environment: Mapping[str, str]) -> str | None:
     bypass = ",".join(environment.get(name, "") for name in ("NO_PROXY", "no_proxy"))
     if proxy_bypass_environment(f"{url.host}:{url.port}", {"no": bypass}):
         return None
+    # `requests` also takes those of one host.
+    wanted = {f"{kind}{host}_proxy" for kind in ("http", "all") for host in ("", f"://{url.host}")}
     names = (name for name, value in environment.items() if value)
-    return next((name for name in names if name.lower() in ("http_proxy", "all_proxy")), None)
+    return next((name for name in names if name.lower() in wanted), None)
 
 
 def _names(profile: Profile, url: str) -> bool:
