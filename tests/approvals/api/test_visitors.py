@@ -68,7 +68,7 @@ def test_no_workspace_has_letters_beyond_ascii(text: str) -> None:
 
 
 def test_credentials_arrive_as_they_were_sent() -> None:
-    sent = b"theme=caf\xc3\xa9; session=1"
+    sent = b"theme=ol\xc3\xa9; session=1"
     got: list[bytes] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
