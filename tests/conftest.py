@@ -108,6 +108,16 @@ def _clean_environment(
     monkeypatch.chdir(tmp_path_factory.mktemp("cwd"))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Forget the workspace of a request that a test before had a server answer in this process.
+
+    Not a fixture: those of a whole module come before the fixtures of a test.
+    """
+    if (context := sys.modules.get("mlflow.utils.workspace_context")) is not None:
+        getattr(context, "clear_server_request_workspace", lambda: None)()
+
+
 @pytest.fixture(autouse=True)
 def _nothing_deferred(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out what a store writes in the background: it would meet another test."""
