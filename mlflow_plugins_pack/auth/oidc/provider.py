@@ -117,6 +117,11 @@ class Provider:
         form = {"grant_type": _GRANT + "jwt-bearer", "assertion": _read(self._own.assertion)}
         return self.ask({**form, **self._wanted()})
 
+    def subject_stamp(self) -> object:
+        """Return a mark that changes when a token may be asked for in another one's name."""
+        readers = (self._own.subject_token, self._own.assertion)
+        return tuple(reader.stamp() for reader in readers if reader is not None)
+
     def refresh(self, refresh_token: str) -> TokenResponse:
         """Get a token with a refresh token.
 

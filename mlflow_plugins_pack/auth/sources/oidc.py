@@ -62,6 +62,7 @@ class OidcSource:
         self._store: TokenStore | None = None
         self._given: Secret | None = None
         self._unsaved: StoredToken | None = None
+        self._subject = self.stamp()
 
     @property
     def store(self) -> TokenStore:
@@ -75,11 +76,14 @@ class OidcSource:
         return self._store
 
     def stamp(self) -> object:
-        """Return a constant: the expiry or a refusal makes it ask."""
-        return None
+        """Return a mark of whom it is asked for; else the expiry or a refusal makes it ask."""
+        return self.provider.subject_stamp()
 
     def fetch(self) -> Credential:
         """Return the store's token if it is new to us and fresh, else renew it."""
+        subject, self._subject = self._subject, self.stamp()
+        if subject != self._subject:
+            self._forget_subject()
         stored = self._read()
         if stored is not None and self._will_do(stored):
             return self._credential(stored)
@@ -135,6 +139,11 @@ class OidcSource:
         except SourceError as exc:
             return str(exc)
         return f"{profile.issuer} does not support revocation"
+
+    def _forget_subject(self) -> None:
+        """Forget the token that was given for another subject token or assertion."""
+        self.store.erase(self._key)
+        self._given = self._unsaved = None
 
     def _read(self) -> StoredToken | None:
         try:
@@ -350,7 +359,8 @@ def open_store(profile: OidcProfile) -> TokenStore:
     Raises:
         SourceError: If it is the keyring and its package is not installed.
     """
-    if profile.cache == "memory":
+    # Which person a subject token or an assertion is of may differ from process to process.
+    if profile.cache == "memory" or profile.chosen_flow in ("token_exchange", "jwt_bearer"):
         return MemoryStore()
     return (KeyringStore if profile.cache == "keyring" else FileStore)(token_folder())
 

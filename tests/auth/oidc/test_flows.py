@@ -85,6 +85,23 @@ def test_token_exchange_and_jwt_bearer(
         token_of(Manager())
 
 
+@pytest.mark.parametrize("flow", ["subject_token", "assertion"])
+def test_nobody_gets_a_token_of_another_subject(
+    provider: OidcProvider, profiles: Profiles, monkeypatch: pytest.MonkeyPatch, flow: str
+) -> None:
+    """Neither in another process of the same account, nor in this one once the subject changes."""
+    profiles(machine(provider.issuer, extra=f'{flow} = {{ env = "SUBJECT" }}\n'))
+    monkeypatch.setenv("SUBJECT", "good-subject")
+    first = Manager()
+    assert token_of(first)
+    monkeypatch.setenv("SUBJECT", "bad-subject")
+    for other in (first, Manager()):
+        with pytest.raises(CredentialError, match="invalid_grant"):
+            token_of(other)
+    monkeypatch.setenv("SUBJECT", "good-subject")
+    assert token_of(first)
+
+
 def test_a_wrong_secret_is_refused_in_the_providers_words_and_sends_nothing(
     provider: OidcProvider, profiles: Profiles, monkeypatch: pytest.MonkeyPatch, named: Recorder
 ) -> None:
@@ -265,7 +282,7 @@ def test_who_had_a_token_waits_while_the_provider_is_down(
     found._state = tokens.failed(ended, "down", time.monotonic() + 1000, None, is_down=True)
     assert next_step(found._state, time.monotonic(), None) is Step.FAIL
     assert token_of(asked) != token
-    assert waits[0] > 900
+    assert 0 < waits[0] <= 60  # not for all of the rest, which may outlast the patience
     assert len(waits) >= 3
 
 
