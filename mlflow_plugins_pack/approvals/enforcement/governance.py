@@ -52,12 +52,21 @@ class Governance:
     def protection(
         self, version: Version, target: Target, name: str | None = None
     ) -> tuple[PolicyRule, Target] | None:
-        """Return the policy that protects a target of a version, and its spelling of the target."""
-        for rule in self.rules_about(version, name):
-            protected = rule.protected(target)
-            if protected is not None:
-                return rule, protected
-        return None
+        """Return the policy that protects a target of a version, and its spelling of the target.
+
+        What can be loaded as a prompt and as a model has to satisfy the policies of both.
+        """
+        policy, asked = self.policy(), name or version.name
+        kinds = [True] * version.is_prompt + [False] * version.has_files
+        found = []
+        for kind in kinds:
+            rules = policy.rules_for(version.workspace, asked, is_prompt=kind)
+            protecting = ((rule, rule.protected(target)) for rule in rules)
+            found += [(rule, target) for rule, target in protecting if target is not None][:1]
+        if len(found) == 2 and found[0] != found[1]:
+            (as_prompt, _), (as_model, protected) = found
+            return as_model.and_also(as_prompt), protected
+        return found[0] if found else None
 
     def may_protect(self, name: str, target: Target | None) -> bool:
         """Return whether a policy could protect the target (None: any stage); asks no database."""

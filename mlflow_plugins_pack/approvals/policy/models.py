@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -46,6 +46,9 @@ class Defaults(StrictModel):
                 "an approval is always bound to the bytes: keep 'artifacts' and 'source'"
             )
         return value
+
+
+T = TypeVar("T")
 
 
 class Match(StrictModel):
@@ -165,10 +168,25 @@ class PolicyRule(StrictModel):
                 return Target(target.kind, name)
         return None
 
+    def and_also(self, other: PolicyRule) -> PolicyRule:
+        """Return this policy with what another one asks of a promotion, too."""
+        return self.model_copy(
+            update={
+                "approvals": _union(self.approvals, other.approvals),
+                "from_": self.from_ or other.from_,
+                "checks": _union(self.checks, other.checks),
+                "freeze": _union(self.freeze, other.freeze),
+            }
+        )
+
     def all_targets(self) -> Iterator[Target]:
         """Yield every protected target."""
         yield from (Target("alias", alias) for alias in self.targets.aliases)
         yield from (Target("stage", stage) for stage in self.targets.stages)
+
+
+def _union(first: list[T], second: list[T]) -> list[T]:
+    return [*first, *(one for one in second if one not in first)]
 
 
 class PolicyFile(StrictModel):

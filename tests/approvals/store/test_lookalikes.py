@@ -21,7 +21,7 @@ from tests.support.acting import signed_in
 
 POLICY = """
 version: 1
-groups: {leads: [bob]}
+groups: {leads: [bob], writers: [wendy]}
 policies:
   - name: prod
     match: {models: ["gov-*"]}
@@ -32,6 +32,10 @@ policies:
     match: {prompts: ["say-*"]}
     targets: {aliases: [prod]}
     approvals: [{group: leads}]
+  - name: any-words
+    match: {prompts: ["gov-both"]}
+    targets: {aliases: [prod], stages: [Production]}
+    approvals: [{group: writers}]
 """
 
 
@@ -223,3 +227,28 @@ def test_a_model_that_becomes_a_prompt_while_its_alias_is_set(
         lambda: sqlite.store.set_registered_model_alias("say-a", "prod", 1),
     )
     assert sqlite.aliases("say-a") == {}
+
+
+def test_what_is_a_prompt_and_a_model_needs_the_approval_of_both(sqlite: LookalikeBench) -> None:
+    """Flagged as a prompt, with the files of a model: neither policy may be passed by."""
+    with signed_in("alice"):
+        flag = RegisteredModelTag(IS_PROMPT_TAG_KEY, "true")
+        sqlite.store.create_registered_model("gov-both", [flag])
+    version = sqlite.version("gov-both")
+
+    def promote() -> None:
+        sqlite.store.set_registered_model_alias("gov-both", "prod", version)
+
+    for voter in ("wendy", "bob"):
+        refused(errors.ApprovalRequiredError, promote)
+        refused(
+            errors.ApprovalRequiredError,
+            lambda: sqlite.store.transition_model_version_stage(
+                "gov-both", str(version), "Production", False
+            ),
+        )
+        assert sqlite.aliases("gov-both") == {}
+        sqlite.say(voter, "approve", version, name="gov-both")
+    with signed_in("erin"):
+        promote()
+    assert sqlite.aliases("gov-both") == {"prod": version}
