@@ -212,6 +212,8 @@ def lineage_run(*arguments: str, folder: Path, database: str, **options: Any) ->
     return subprocess.Popen(
         [sys.executable, "-m", "mlflow_plugins_pack.cli", "lineage", "run", *arguments],
         cwd=folder,
+        # Who starts the tests in the background may have set it to be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         env=servers.clean_environment(
             MLFLOW_TRACKING_URI=database,
             MLFLOW_EXPERIMENT_NAME=folder.name,
