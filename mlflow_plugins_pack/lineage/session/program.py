@@ -22,7 +22,7 @@ from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.capture import usage
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
-from mlflow_plugins_pack.lineage.capture.programs import launcher, supervisor
+from mlflow_plugins_pack.lineage.capture.programs import launcher, seccomp, supervisor
 from mlflow_plugins_pack.lineage.files import file_state
 from mlflow_plugins_pack.lineage.session import session
 from mlflow_plugins_pack.lineage.session.options import Options
@@ -73,6 +73,12 @@ def run_program(
     reports = current.child_reports()
     if reports is None:
         return _run(words, options, started)
+    try:
+        seccomp.machine()
+    except seccomp.UnavailableError as exc:
+        code = _run(words, options, started)
+        _say_unseen(words[0], str(exc))
+        return code
     _record_inherited(options)
     with current.muted():
         return _Observed(words, options, *reports).run(started)
@@ -103,6 +109,16 @@ def _run(words: list[str], options: Mapping[str, Any], started: Callable[[int], 
         return launcher.NOT_FOUND if missing else launcher.NOT_EXECUTABLE
     started(process.pid)
     return process.wait()
+
+
+def _say_unseen(program: str, problem: str) -> None:
+    """Warn that a program was not observed, and have the record say so."""
+    _logger.warning(
+        "Lineage: the files that %s opened were not recorded: %s. It ran all the same.",
+        program,
+        problem,
+    )
+    usage.note_unwatched(Path(program).name)
 
 
 class _Observed:
@@ -145,12 +161,8 @@ class _Observed:
                 if handle >= 0:
                     os.close(handle)
         if problem:
-            _logger.warning(
-                "Lineage: the files that %s opened were not recorded: %s. It ran all the same.",
-                self._words[0],
-                problem,
-            )
-        if problem or self._gaps:
+            _say_unseen(self._words[0], problem)
+        elif self._gaps:
             usage.note_unwatched(Path(self._words[0]).name)
         return code
 

@@ -178,6 +178,12 @@ with mlflow.start_run():
     lineage.run_program(["cat", "sub/deep.csv"])
 '''
 found["inner"] = quietly(sys.executable, "-c", inner)
+
+def elsewhere():
+    raise program.seccomp.UnavailableError("this system is not Linux")
+program.seccomp.machine = elsewhere
+del os.memfd_create
+found["elsewhere"] = quietly("sort", "raw.csv")
 print(json.dumps(found))
 """,
         database,
@@ -186,7 +192,7 @@ print(json.dumps(found))
     found = outcome.value
     codes = {name: code for name, (_, code) in found.items()}
     assert codes == {
-        "left": 0, "killed": 5, "fails": 0, "silent": 0, "inner": 0, "missing": 127,
+        "left": 0, "killed": 5, "fails": 0, "silent": 0, "inner": 0, "missing": 127, "elsewhere": 0,
         "killed itself": -9,
     }  # fmt: skip
     records = {name: RunRecord(database, run_id) for name, (run_id, _) in found.items()}
@@ -201,8 +207,10 @@ print(json.dumps(found))
     assert lacking == {
         "missing": [], "killed itself": [], "left": ["sh"], "killed": ["sh"],
         "fails": ["cat", "sh"], "silent": ["cat", "sh"], "inner": ["cat", "sh"],
+        "elsewhere": ["cat", "sh", "sort"],
     }  # fmt: skip
     assert "another program observes this process already" in outcome.output
+    assert "this system is not Linux" in outcome.output
 
 
 # --- mlflow-pack lineage run ----------------------------------------------------------------------
