@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +116,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     """
     if (context := sys.modules.get("mlflow.utils.workspace_context")) is not None:
         getattr(context, "clear_server_request_workspace", lambda: None)()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """Find what leaves a workspace in this process's environment, where every client reads it."""
+    yield
+    workspace = os.environ.pop("MLFLOW_WORKSPACE", None)
+    assert workspace is None, f"the test leaves the workspace {workspace!r} in the environment"
 
 
 @pytest.fixture(autouse=True)

@@ -640,9 +640,9 @@ class RegistryStoreContract:
         start = threading.Barrier(12)
 
         def run(user: str, work: Callable[[], None]) -> None:
-            from mlflow.utils.workspace_context import WorkspaceContext
+            from mlflow.utils.workspace_context import ServerWorkspaceContext
 
-            with WorkspaceContext(workspace):
+            with ServerWorkspaceContext(workspace):
                 start.wait(30)
                 for _ in range(3):
                     try:

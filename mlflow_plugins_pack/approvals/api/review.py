@@ -18,7 +18,7 @@ from mlflow.protos.databricks_pb2 import (
     RESOURCE_DOES_NOT_EXIST,
     ErrorCode,
 )
-from mlflow.utils.workspace_context import WorkspaceContext
+from mlflow.utils.workspace_context import ServerWorkspaceContext
 from sqlalchemy.orm import Session
 from starlette.requests import HTTPConnection
 
@@ -116,7 +116,7 @@ class Review:
         """Act on the store in the visitor's name; what they may do, the policy decides."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(caller.acting_as(visitor.caller))
-            stack.enter_context(WorkspaceContext(visitor.workspace))
+            stack.enter_context(ServerWorkspaceContext(visitor.workspace))
             if self.site.has_stores:
                 stack.enter_context(caller.for_server())
             yield self.store

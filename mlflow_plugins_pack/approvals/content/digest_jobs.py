@@ -19,7 +19,7 @@ from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
-from mlflow.utils.workspace_context import WorkspaceContext
+from mlflow.utils.workspace_context import ServerWorkspaceContext
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import caller
@@ -177,7 +177,7 @@ class DigestJobs:
             gone = sa.delete(digest_jobs).where(digest_jobs.c.version_uid == row.version_uid)
             self._transactions.write(lambda s: s.execute(gone))
             return False
-        with caller.for_server(), WorkspaceContext(version.workspace):
+        with caller.for_server(), ServerWorkspaceContext(version.workspace):
             job = _Job(digest.Files(version))
         self._continue(version, job, self._now_ms())
         return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +11,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from mlflow.exceptions import MlflowException
+from mlflow.utils.workspace_context import get_request_workspace
 from starlette.requests import HTTPConnection
 
 from mlflow_plugins_pack.approvals.api.mlflow_server import MlflowServer
@@ -91,3 +94,29 @@ def test_what_is_no_id_is_no_part_of_an_address(model_id: str) -> None:
         client.get_logged_model(model_id)
     with pytest.raises(MlflowException, match="not an address"):
         review.server.ask("GET", "/a\x7f", {})
+
+
+def test_visitors_at_once_act_in_their_own_workspaces() -> None:
+    """Each ends while the next is in it, and none leaves a workspace to the process."""
+    review = Review(SimpleNamespace, MlflowServer("http://mlflow"), Site(has_workspaces=True))
+    entered, left = [threading.Event() for _ in "ab"], threading.Event()
+    seen: list[str | None] = []
+
+    def visit(number: int, until: threading.Event, done: threading.Event | None) -> None:
+        with review.acting(Visitor(None, is_admin=False, credentials={}, workspace=f"w{number}")):
+            entered[number].set()
+            assert until.wait(10)
+            seen.append(get_request_workspace())
+        if done:
+            done.set()
+
+    first = threading.Thread(target=visit, args=(0, entered[1], left))
+    first.start()
+    assert entered[0].wait(10)
+    second = threading.Thread(target=visit, args=(1, left, None))
+    second.start()
+    for thread in (first, second):
+        thread.join()
+    assert seen == ["w0", "w1"]
+    assert get_request_workspace() is None
+    assert "MLFLOW_WORKSPACE" not in os.environ

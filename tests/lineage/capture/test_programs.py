@@ -274,7 +274,8 @@ def test_signals_reach_the_command(tmp_path: Path, database: str, number: int) -
     assert process.stdout is not None
     assert process.stdout.readline() == "ready\n"
     process.send_signal(number)
-    process.communicate(timeout=60)
+    process.wait(timeout=60)  # not communicate, which first ends the program's input
+    process.communicate()
     record = only_run(database, tmp_path)
     assert record.own() == {"raw.csv"}
     if number == signal.SIGTERM:
