@@ -1,10 +1,12 @@
-"""Endpoints of what governs models: the policy, the holders of targets, the audit log."""
+"""Endpoints of what governs models: policy, holders of targets, audit log, and their metrics."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import PERMISSION_DENIED
 from pydantic import BaseModel
 
 from mlflow_plugins_pack.approvals.api import audit
@@ -12,9 +14,10 @@ from mlflow_plugins_pack.approvals.api.audit import AuditFilters
 from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.requests import PREFIX
+from mlflow_plugins_pack.approvals.background import drift
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.domain.targets import parse_target
-from mlflow_plugins_pack.approvals.reports import holders
+from mlflow_plugins_pack.approvals.reports import holders, metrics
 from mlflow_plugins_pack.approvals.reports.explain import explain
 
 router = APIRouter(prefix=PREFIX, tags=["Governance"], responses=ANSWERS)
@@ -130,3 +133,17 @@ def verify_audit(review: ReviewOf, visitor: VisitorOf) -> VerificationRow:
     """Return whether the whole log holds; it is read at most twice a minute."""
     found = audit.verification(review, visitor)
     return VerificationRow(is_intact=found.is_intact, **vars(found))
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def read_metrics(review: ReviewOf, visitor: VisitorOf) -> Response:
+    """Return figures of all workspaces for Prometheus, to admins of MLflow."""
+    if not visitor.is_admin:
+        raise MlflowException(
+            "Metrics are for admins of MLflow. Nothing was read. Give Prometheus the credentials "
+            "of one, or run mlflow-pack approvals metrics where the server runs.",
+            PERMISSION_DENIED,
+        )
+    findings = review.now_and_then("drift", lambda: review.read(visitor, drift.find))
+    figures = review.read(visitor, lambda s, _: metrics.read(s, review.refusals, findings))
+    return Response(metrics.as_text(figures), media_type=metrics.CONTENT_TYPE)

@@ -35,6 +35,7 @@ from mlflow_plugins_pack.approvals.domain.tag_names import PROMPT_FLAG_TAG
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 from mlflow_plugins_pack.approvals.policy.models import Policy
 from mlflow_plugins_pack.approvals.reports import request_lists
+from mlflow_plugins_pack.approvals.reports.metrics import RefusalCounts
 from mlflow_plugins_pack.errors import IdentityRequiredError
 
 if TYPE_CHECKING:
@@ -73,6 +74,9 @@ class Review:
         open_store: Returns the registry store, always the same.
         server: The MLflow server.
         site: The addresses.
+
+    Attributes:
+        refusals: Counts refusals for the metrics.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class Review:
         self._open_store = open_store
         self.server = server
         self.site = site
+        self.refusals = RefusalCounts()
         self._visitors = Visitors(server)
         self._readable: TTLCache[tuple[str, str], bool] = TTLCache(65536, KEEP_SECONDS)
         self._slow: TTLCache[str, Any] = TTLCache(8, _SLOW_SECONDS)

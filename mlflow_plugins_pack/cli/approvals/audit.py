@@ -1,4 +1,4 @@
-"""``mlflow-pack approvals audit`` and ``drift``: what happened, and whether it can be believed."""
+"""``mlflow-pack approvals audit``, ``drift``, ``metrics``: what happened, and whether it holds."""
 
 from __future__ import annotations
 
@@ -218,3 +218,26 @@ def drift(as_json: bool, registry: Registry) -> None:
         echo("Every protected holder was approved.")
     if findings:
         raise click.exceptions.Exit(1)
+
+
+@click.command()
+@registry_options
+def metrics(registry: Registry) -> None:
+    """Print figures for Prometheus in its text format; needs the database's URI.
+
+    For node_exporter's textfile collector. Where Prometheus reaches the review app, it can read the
+    same at /approvals/api/v1/metrics.
+    """
+    from sqlalchemy.orm import Session
+
+    from mlflow_plugins_pack.approvals.background import drift as drift_check
+    from mlflow_plugins_pack.approvals.policy.source import policy_path, read_policy
+    from mlflow_plugins_pack.approvals.reports import databases
+    from mlflow_plugins_pack.approvals.reports import metrics as figures
+
+    uri = registry.database
+    in_force = read_policy(policy_path())
+    with databases.connected(uri) as connection, Session(bind=connection) as session:
+        findings = drift_check.find(session, in_force)
+        found = figures.read(session, figures.RefusalCounts(), findings)
+    echo(*figures.as_text(found).decode().splitlines())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from mlflow_plugins_pack.cli.approvals.audit import audit, drift
+from mlflow_plugins_pack.cli.approvals.audit import audit, drift, metrics
 from mlflow_plugins_pack.cli.approvals.db import db
 from mlflow_plugins_pack.cli.approvals.events import events
 from mlflow_plugins_pack.cli.approvals.guards import guards
@@ -29,6 +29,7 @@ for _command in (
     verify,
     audit,
     drift,
+    metrics,
     policy,
     db,
     events,
