@@ -285,6 +285,10 @@ class UnnamedHostError(AuthError):
     """The request goes to a host that no profile names."""
 
 
+class AmbiguousAddressError(AuthError):
+    """The address of a request may be read as one that a profile names, and as another."""
+
+
 class RedirectRefusedError(AuthError):
     """A server redirects to a host that the profile does not name; nothing was sent there."""
 

@@ -12,13 +12,15 @@ import contextlib
 import contextvars
 import socket
 import threading
+import zlib
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import HTTPError
 
 from mlflow_plugins_pack.web_urls import parse_url
 
@@ -51,6 +53,40 @@ class Watch:
                 socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
+class _Started(Generic[T]):
+    """A call that runs in a thread of its own, with the caller's context variables.
+
+    Raises:
+        RuntimeError: If no thread can be started: since Python 3.12, while the interpreter ends.
+    """
+
+    def __init__(self, call: Callable[[], T]) -> None:
+        self._results: list[T] = []
+        self._errors: list[BaseException] = []
+        self._context = contextvars.copy_context()
+        self._thread = threading.Thread(
+            target=self._work, args=(call,), name="mlflow-pack-call", daemon=True
+        )
+        self._thread.start()
+
+    def _work(self, call: Callable[[], T]) -> None:
+        try:
+            self._results.append(self._context.run(call))
+        except BaseException as exc:  # noqa: BLE001 - raised again by the caller
+            self._errors.append(exc)
+
+    def ends_within(self, seconds: float | None) -> bool:
+        """Wait for the end; return whether it has come."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def result(self) -> T:
+        """Return what the call returned, or raise what it raised; it has ended."""
+        if self._errors:
+            raise self._errors[0]
+        return self._results[0]
+
+
 def within(seconds: float, call: Callable[[], T], watch: Watch | None = None) -> T:
     """Return the result of a call, or give it up when its time is over.
 
@@ -65,35 +101,40 @@ def within(seconds: float, call: Callable[[], T], watch: Watch | None = None) ->
         TimeoutError: If the call has not returned in time.
         Exception: Whatever the call raises.
     """
-    results: list[T] = []
-    errors: list[BaseException] = []
-    context = contextvars.copy_context()
-
-    def work() -> None:
-        try:
-            results.append(context.run(call))
-        except BaseException as exc:  # noqa: BLE001 - raised again by the caller
-            errors.append(exc)
-
-    worker = threading.Thread(target=work, name="mlflow-pack-http", daemon=True)
     try:
-        worker.start()
+        started = _Started(call)
     except RuntimeError:
-        # Python 3.12 starts no thread once the interpreter is ending: only the limits of the
-        # call's own reads are left.
-        return call()
+        return call()  # only the limits of the call's own reads are left
     is_late = True
     try:
-        worker.join(seconds)
-        is_late = worker.is_alive()
+        is_late = not started.ends_within(seconds)
     finally:
         if is_late and watch is not None:
             watch.stop()
     if is_late:
         raise TimeoutError(f"no whole answer within {seconds:g} s")
-    if errors:
-        raise errors[0]
-    return results[0]
+    return started.result()
+
+
+def uninterrupted(call: Callable[[], T]) -> T:
+    """Return the result of a call that has a time limit of its own; Ctrl-C is heard when it ends.
+
+    A second Ctrl-C is heard at once.
+
+    Raises:
+        KeyboardInterrupt: Once the call has ended.
+        Exception: Whatever the call raises.
+    """
+    try:
+        started = _Started(call)
+    except RuntimeError:
+        return call()
+    try:
+        started.ends_within(None)
+    except KeyboardInterrupt:
+        started.ends_within(None)
+        raise
+    return started.result()
 
 
 class WatchedAdapter(HTTPAdapter):
@@ -159,6 +200,7 @@ class _Session(requests.Session):
 
     def __init__(self) -> None:
         super().__init__()
+        self.headers["Accept-Encoding"] = "gzip"  # what `read_body` unpacks
         # Any `auth` keeps `requests` from ~/.netrc.
         self.auth = lambda request: request
 
@@ -174,6 +216,42 @@ class _Session(requests.Session):
     def rebuild_auth(self, prepared_request: Any, response: Any) -> None:
         """Let no password follow a redirect, nor one be looked up for where it leads."""
         prepared_request.headers.pop("Authorization", None)
+
+
+def read_body(answer: requests.Response, largest_bytes: int) -> bytes:
+    """Read the body of a response whose server may be hostile.
+
+    A few bytes can be made to unpack to gigabytes, the more so where one encoding is packed in
+    another: only gzip is unpacked, once, and no further than the limit.
+
+    Args:
+        answer: A response that was asked for with ``stream=True``.
+        largest_bytes: The limit, before and after unpacking.
+
+    Raises:
+        OSError: If the body is larger, broken off, or in another encoding.
+    """
+    body = bytearray()
+    encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+    if encoding not in ("", "identity", "gzip", "x-gzip"):
+        raise OSError("the answer is in an encoding that was not asked for")
+    try:
+        while part := answer.raw.read(16 * 1024, decode_content=False):
+            body += part
+            if len(body) > largest_bytes:
+                break
+        plain, is_whole = bytes(body), True
+        if encoding.endswith("gzip"):
+            unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+            plain = unpacker.decompress(body, largest_bytes + 1)
+            is_whole = unpacker.eof
+    except (HTTPError, zlib.error) as exc:
+        raise OSError(f"the answer is broken ({type(exc).__name__})") from None
+    if max(len(body), len(plain)) > largest_bytes:
+        raise OSError("the answer is too large")
+    if not is_whole:
+        raise OSError("the answer is broken off")
+    return plain
 
 
 def exchange(

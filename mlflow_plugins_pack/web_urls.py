@@ -69,6 +69,21 @@ def parse_url(url: str) -> WebUrl | None:
     return WebUrl(scheme, host, port, match["path"] or "/", match["rest"] or "")
 
 
+def sent_url(url: str) -> str | None:
+    """Return a URL as `requests` sends it, which may differ; None if it does not send it.
+
+    It drops blanks and empty ports, and spells international hosts in ASCII.
+    """
+    import requests
+
+    request = requests.PreparedRequest()
+    try:
+        request.prepare_url(url, None)
+    except (requests.RequestException, ValueError):
+        return None
+    return request.url
+
+
 def check_secure_url(url: str, *, may_have_query: bool = False) -> str:
     """Return the URL if secrets may be sent there.
 
@@ -100,11 +115,17 @@ def is_loopback(host: str) -> bool:
 
 
 def shown(url: str | None) -> str:
-    """Return a URL without what may hold a secret: user information, query and fragment."""
-    plain = (url or "").partition("?")[0].partition("#")[0]
-    scheme, separator, rest = plain.partition("://")
-    authority, slash, path = rest.partition("/")
-    return f"{scheme}{separator}{authority.rpartition('@')[2]}{slash}{path}"
+    """Return a URL without what may hold a secret: user information, query and fragment.
+
+    Where a password may have any of the characters that end it, only the scheme is left.
+    """
+    text = url or ""
+    scheme, separator, rest = text.partition("://")
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0]
+    if parse_url(text) is None and "@" in rest[len(authority) :]:
+        return f"{scheme}{separator}[hidden]"
+    path = rest[len(authority) :].partition("?")[0].partition("#")[0]
+    return f"{scheme}{separator}{authority.rpartition('@')[2]}{path}"
 
 
 @functools.lru_cache(maxsize=256)  # each request asks, about few hosts

@@ -14,7 +14,7 @@ from mlflow_plugins_pack.auth.profiles.origins import parse_scope
 from mlflow_plugins_pack.identity import resolvers
 from mlflow_plugins_pack.identity.errors import KeysUnavailableError
 from mlflow_plugins_pack.identity.settings import JwtSettings
-from mlflow_plugins_pack.web_urls import parse_url
+from mlflow_plugins_pack.web_urls import parse_url, shown
 from tests.auth.support.parts import JSON, recording
 
 
@@ -108,3 +108,30 @@ def test_local_and_secure(url: str, local: bool, secure: bool) -> None:
     found = parse_url(url)
     assert found is not None
     assert (found.is_local, found.is_secure) == (local, secure)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://alice:pw@host/x",
+        "https://alice:pw?w@host/x",
+        "https://alice:pw#w@host/x",
+        "https://alice:pw/w@host/x",
+        "https://alice:pw\\w@host/x",
+        "https://alice:p@pw@host/x",
+        "https://host/x?token=pw",
+        "https://host/x?token=a@pw",
+        "https://host/x#pw",
+        "https://b\u00fccher.example/x?token=pw@x",
+    ],
+)
+def test_no_password_is_shown(url: str) -> None:
+    assert "pw" not in shown(url)
+    assert shown(url).startswith("https://")
+
+
+def test_addresses_are_shown() -> None:
+    assert shown("https://host:1/a@b?q") == "https://host:1/a@b"
+    assert shown("https://b\u00fccher.example/x?q") == "https://b\u00fccher.example/x"
+    assert shown("https://u:p@host./x") == "https://host./x"
+    assert shown(None) == ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from dataclasses import dataclass
 
 from mlflow_plugins_pack.auth.credentials.current import CurrentCredential
@@ -24,9 +25,10 @@ from mlflow_plugins_pack.auth.profiles.paths import (
 )
 from mlflow_plugins_pack.auth.sources import open_source
 from mlflow_plugins_pack.errors import AuthConfigError
-from mlflow_plugins_pack.web_urls import parse_url
 
 _logger = logging.getLogger(__name__)
+_REWRITE_SECONDS = 1.0
+"""Wait for a profiles file that is gone or empty: an editor may be saving it."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Manager:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loaded: _Loaded | None = None
+        self._is_gone = False  # the profiles file, after it was waited for
         self._warned: set[tuple[str, str]] = set()
 
     def after_fork(self) -> None:
@@ -63,11 +66,15 @@ class Manager:
     def match(self, url: str) -> CurrentCredential | None:
         """Return the credential of the profile that names this URL; None if none does.
 
+        Args:
+            url: The URL as it is sent.
+
         Raises:
             AuthConfigError: If the profiles file is not usable.
+            AmbiguousAddressError: If the URL may be one of a profile, and may be another.
         """
         loaded = self._load()
-        name = loaded.profiles.find(parse_url(url))
+        name = loaded.profiles.find(url)
         return None if name is None else loaded.credentials[name]
 
     def profile(self, name: str) -> Profile:
@@ -111,7 +118,7 @@ class Manager:
                 f"There is no profiles file. Nothing was sent. Create {user_config()}, or name "
                 f"one in {CONFIG_VARIABLE}."
             )
-        path, mark = _mark(path)
+        path, mark = self._mark(path)
         loaded = self._loaded
         if loaded is not None and loaded.path == path and loaded.mark == mark:
             return loaded
@@ -121,6 +128,25 @@ class Manager:
                 profiles = environment.profiles() if path is ENVIRONMENT else load_profiles(path)
                 self._loaded = loaded = _Loaded(path, mark, profiles, self._credentials(profiles))
         return loaded
+
+    def _mark(self, path: str) -> tuple[str, tuple[object, ...]]:
+        """Return the full path, and a mark that changes whenever the profiles there do.
+
+        A file that was read before and is gone, or empty, is being written: it is waited for.
+        """
+        if path is ENVIRONMENT:
+            return path, environment.mark()
+        if path.startswith("~"):
+            path = os.path.expanduser(path)
+        if not os.path.isabs(path):
+            return path, ()
+        if self._loaded is not None and self._loaded.path == path and not _has_content(path):
+            with self._lock:
+                deadline = time.monotonic() + (0.0 if self._is_gone else _REWRITE_SECONDS)
+                while not _has_content(path) and time.monotonic() < deadline:
+                    time.sleep(_REWRITE_SECONDS / 50)
+                self._is_gone = not _has_content(path)
+        return path, mark_of(path)
 
     def _credentials(self, profiles: Profiles) -> dict[str, CurrentCredential]:
         old = self._loaded.credentials if self._loaded is not None else {}
@@ -132,13 +158,13 @@ class Manager:
         }
 
 
-def _mark(path: str) -> tuple[str, tuple[object, ...]]:
-    """Return the full path, and a mark that changes whenever the profiles there do."""
-    if path is ENVIRONMENT:
-        return path, environment.mark()
-    if path.startswith("~"):
-        path = os.path.expanduser(path)
-    return path, mark_of(path) if os.path.isabs(path) else ()
+def _has_content(path: str) -> bool:
+    try:
+        return os.stat(path).st_size > 0
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # `mark_of` says what is wrong
 
 
 _manager = Manager()

@@ -18,6 +18,10 @@ from mlflow_plugins_pack.identity.keys import KeyCache
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
 LEEWAY_SECONDS = 60
 _LARGEST_CHARACTERS = 32 * 1024
+# Other kinds of signed tokens have a type of their own (RFC 8725, section 3.11): one that a
+# provider sends for another purpose, such as a logout token, is not a user's.
+_TYPES = ("jwt", "at+jwt")
+_LOGOUT = "http://schemas.openid.net/event/backchannel-logout"
 
 
 def verify(
@@ -57,6 +61,9 @@ def verify(
     key_id = header.get("kid")
     if key_id is not None and not isinstance(key_id, str):
         raise TokenRefusedError("its key ID is malformed")
+    kind = str(header.get("typ", "JWT")).lower().removeprefix("application/")
+    if kind.endswith("+jwt") and kind not in _TYPES:
+        raise TokenRefusedError("it is a token of another kind than those that sign users in")
     checks = jose.JWTClaimsRegistry(
         now=int(time.time() if now is None else now),
         leeway=LEEWAY_SECONDS,
@@ -72,7 +79,6 @@ def verify(
             key = JWKRegistry.import_key(dict(candidate))
             claims = jose.decode(token, key, algorithms=[algorithm]).claims
             checks.validate(claims)
-            return claims
         except errors.ExpiredTokenError:
             reason = "it has expired; sign in again"
         except errors.InvalidClaimError as exc:
@@ -81,6 +87,11 @@ def verify(
             reason = f"it has no {getattr(exc, 'claim', 'claim that is needed')}"
         except (errors.JoseError, ValueError, TypeError, KeyError, RecursionError):
             pass  # another key of the set may fit
+        else:
+            events = claims.get("events")
+            if isinstance(events, dict) and _LOGOUT in events:
+                raise TokenRefusedError("it is a logout token, which signs no one in")
+            return claims
     raise TokenRefusedError(reason)
 
 

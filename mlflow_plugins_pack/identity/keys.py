@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import threading
@@ -52,8 +53,10 @@ class KeyCache:
             KeysUnavailableError: If the keys could never be fetched.
         """
         now = self._clock()
-        if self._keys is None or now - self._fetched_at > KEEP_SECONDS:
+        if self._keys is None or (now - self._fetched_at > KEEP_SECONDS and not self._problem):
             self._refresh(now)
+        elif self._problem and now >= self._next_try_at:
+            self._refresh_behind(now)
         if not (found := self._matching(key_id)) and now >= self._next_forced_at:
             self._refresh(now, forced=True)
             found = self._matching(key_id)
@@ -78,6 +81,17 @@ class KeyCache:
             if self._keys is None:
                 raise KeysUnavailableError(self._problem)
 
+    def _refresh_behind(self, now: float) -> None:
+        """Fetch the keys in another thread: while the issuer is down no request waits for it."""
+        self._next_try_at = now + FAILED_PAUSE_SECONDS
+
+        def work() -> None:
+            with self._lock:
+                self._fetch_now(now)
+
+        with contextlib.suppress(RuntimeError):  # no thread can be started; the old keys serve
+            threading.Thread(target=work, name="mlflow-pack-keys", daemon=True).start()
+
     def _fetch_now(self, now: float) -> None:
         try:
             found = _keys_of(self._fetch())
@@ -88,7 +102,7 @@ class KeyCache:
             if self._keys is not None:
                 _logger.warning("An issuer's keys could not be renewed: %s", exc)
             return
-        self._keys = found
+        self._keys, self._problem = found, ""
         self._fetched_at = now
 
     def _unlock(self) -> None:
@@ -106,20 +120,19 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
         KeysUnavailableError: If the answer is not a JSON object.
     """
     import requests
-    import urllib3
 
-    from mlflow_plugins_pack.http_deadline import exchange
+    from mlflow_plugins_pack.http_deadline import exchange, read_body
 
     def ask(session: requests.Session) -> tuple[int, bytes]:
         with session.get(
             url, timeout=timeout_seconds, allow_redirects=False, stream=True
         ) as answer:
-            return answer.status_code, answer.raw.read(_LARGEST_BYTES + 1, decode_content=True)
+            return answer.status_code, read_body(answer, _LARGEST_BYTES)
 
     try:
         status, body = exchange(timeout_seconds, ask)
         document = _parse(body)
-    except (requests.RequestException, urllib3.exceptions.HTTPError, OSError) as exc:
+    except (requests.RequestException, OSError) as exc:
         raise KeysUnavailableError(f"{url} does not answer ({type(exc).__name__})") from None
     if status != requests.codes.ok or document is None:
         raise KeysUnavailableError(
@@ -138,8 +151,6 @@ def _keys_of(document: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 def _parse(body: bytes) -> Mapping[str, Any] | None:
     import json
 
-    if len(body) > _LARGEST_BYTES:
-        return None
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

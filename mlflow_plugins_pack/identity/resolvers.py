@@ -11,6 +11,7 @@ import hmac
 import ipaddress
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,12 @@ from mlflow_plugins_pack.web_urls import check_secure_url
 
 _logger = logging.getLogger(__name__)
 _LONGEST_NAME = 256
+# Unicode's Default_Ignorable_Code_Point, as far as those are printable to Python, and the blank
+# pattern of Braille.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0"
+    "\U000e0100-\U000e01ef]"
+)
 
 
 @dataclass(frozen=True)
@@ -129,6 +136,8 @@ def _from_oidc(environ: Mapping[str, Any]) -> Caller | None:
     user = fields.get("username")
     if not isinstance(user, str) or not user:
         return None
+    if not is_name(user):
+        raise RefusedError("the user of mlflow-oidc-auth has a name that looks like another")
     return Caller(user, _texts(fields.get("groups")), "oidc")
 
 
@@ -165,6 +174,10 @@ def from_jwt(headers: Mapping[str, str], settings: JwtSettings) -> Caller | None
     user = claims.get(settings.user_claim)
     if not isinstance(user, str) or not is_name(user):
         raise RefusedError(f"the token's {settings.user_claim} is not a user name")
+    # OpenID Connect Core, section 5.1: where the issuer has not verified an address, any user of
+    # it may have entered another person's. Some issuers send the text "true".
+    if claims.get(f"{settings.user_claim}_verified", True) not in (True, "true"):
+        raise RefusedError(f"the issuer has not verified the token's {settings.user_claim}")
     groups = _texts(claims.get(settings.groups_claim)) if settings.groups_claim else frozenset()
     return Caller(user, groups, "jwt")
 
@@ -203,12 +216,17 @@ def from_trusted_header(
     if "," in groups:
         raise RefusedError(f"{settings.groups_header} was sent twice, or contains a comma")
     parts = (part.strip() for part in groups.split(settings.groups_separator))
-    return Caller(user, frozenset(part for part in parts if part), "trusted_header")
+    return Caller(user, _texts([*parts]), "trusted_header")
 
 
 def is_name(text: str) -> bool:
-    """Return whether a text can be a user name: one line without outer blanks, not too long."""
-    return 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
+    """Return whether a text can be a user name.
+
+    One line without outer blanks, not too long, and without characters that no one sees: with them
+    another name looks like this one.
+    """
+    is_line = 0 < len(text) <= _LONGEST_NAME and text.isprintable() and text == text.strip()
+    return is_line and (text.isascii() or not _UNSEEN.search(text))
 
 
 def _header(environ: Mapping[str, Any], name: str) -> str:
@@ -243,7 +261,7 @@ def _secret(settings: TrustedHeaderSettings) -> bytes:
 
 def _texts(value: object) -> frozenset[str]:
     values = value if isinstance(value, (list, tuple, set, frozenset)) else ()
-    return frozenset(text for text in values if isinstance(text, str) and text)
+    return frozenset(text for text in values if isinstance(text, str) and is_name(text))
 
 
 @functools.lru_cache(maxsize=8)

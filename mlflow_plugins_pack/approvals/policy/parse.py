@@ -85,6 +85,10 @@ def _plain(node: yaml.Node, path: tuple[Any, ...], lines: dict[tuple[Any, ...], 
         return loader.construct_object(node)
     except ValueError as exc:  # a date or a number that does not exist
         raise yaml.MarkedYAMLError(problem=str(exc), problem_mark=node.start_mark) from exc
+    except (AttributeError, LookupError, TypeError) as exc:  # a tag such as !!bool before a word
+        raise yaml.MarkedYAMLError(
+            problem=f"this is not a value of {node.tag}", problem_mark=node.start_mark
+        ) from exc
     finally:
         loader.dispose()
 

@@ -151,8 +151,11 @@ class WithExtraHeaders:
         return self._main.stamp(), self._extra.stamp()
 
     def fetch(self) -> Credential:
-        """Fetch both; the shorter life counts."""
-        main, extra = self._main.fetch(), self._extra.fetch()
+        """Fetch both; the shorter life counts.
+
+        The extra ones first: if one is missing, no token is created in vain.
+        """
+        extra, main = self._extra.fetch(), self._main.fetch()
         return replace(
             main,
             headers=main.headers + extra.headers,

@@ -107,11 +107,14 @@ class CurrentCredential:
             self._state = ended
             self._fetch(self._source.stamp())
             current = self._state.credential
-            if current is None or current.headers == used.headers:
+            is_new = current is not None and current.age_seconds == 0
+            if current is None or current.headers == used.headers or is_new:
+                # A server that refuses new ones too must not have one created for each request.
                 self._state = lifetime.rejected(self._state, time.monotonic())
+            if current is None or current.headers == used.headers:
                 return None
             _logger.debug("Profile %s: replaced a credential that was refused.", self.name)
-            return Replacement(current, is_new=current.age_seconds == 0)
+            return Replacement(current, is_new=is_new)
 
     def error(self, problem: str) -> CredentialError:
         """Return the error for a request that cannot be signed in."""

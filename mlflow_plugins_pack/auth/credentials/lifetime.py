@@ -25,7 +25,7 @@ LONGEST_LIFE_SECONDS = 366 * 86400.0
 LONGEST_REST_SECONDS = 300.0
 """Seconds that a source may ask not to be asked again."""
 REJECTED_PAUSE_SECONDS = 10.0
-"""Seconds until the source is asked again once the server refused all that it gives."""
+"""Seconds until the source is asked again once it was asked because the server refused."""
 
 
 Headers = tuple[tuple[str, Secret], ...]
@@ -80,8 +80,8 @@ class State:
         error: Why the last fetch failed.
         failed_stamp: The source's mark then; another mark ends the rest.
         is_down: It failed because what gives the secret did not answer.
-        rejected_at: When the server last refused the current credential and the source had no
-            other.
+        rejected_at: When the server last refused a credential and the source had no other, or had
+            a new one created.
         ended_at: When the server refused the credential and the source was to give another.
     """
 
@@ -194,7 +194,7 @@ def refused(state: State, now: float) -> State:
 
 
 def rejected(state: State, now: float) -> State:
-    """Return the state after the server refused what the source gives again and again."""
+    """Return the state after the source was asked because the server refused."""
     return replace(state, rejected_at=now)
 
 

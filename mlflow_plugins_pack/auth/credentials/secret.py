@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import NoReturn
+from typing import Any, NoReturn
 
 HIDDEN = "[hidden]"
 
@@ -38,6 +38,32 @@ class Secret:
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not pickled: the other process reads its own")
+
+
+class HeaderText(str):
+    """The text of a secret as a header carries it: its repr and its pickle do not show it.
+
+    Requests and responses keep their headers, and are printed and pickled with them.
+    """
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return repr(HIDDEN)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (HIDDEN,)
+
+    def __copy__(self) -> HeaderText:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> HeaderText:
+        return self
+
+
+def is_text(text: str) -> bool:
+    """Return whether a text can be encoded; if not, the error of trying would hold it."""
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def redact(text: str, limit_characters: int = 300) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote_plus
 
 from mlflow_plugins_pack.auth.credentials.contracts import SecretReader, SourceError, import_extra
 from mlflow_plugins_pack.auth.credentials.lifetime import parse_lifetime
-from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.credentials.secret import Secret, is_text
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError, Transport
 from mlflow_plugins_pack.auth.profiles.models import OidcProfile
 from mlflow_plugins_pack.web_urls import check_secure_url
@@ -122,8 +122,15 @@ class Provider:
         readers = (self._own.subject_token, self._own.assertion)
         return tuple(reader.stamp() for reader in readers if reader is not None)
 
-    def refresh(self, refresh_token: str) -> TokenResponse:
+    def refresh(
+        self, refresh_token: str, keep: Callable[[str], None] | None = None
+    ) -> TokenResponse:
         """Get a token with a refresh token.
+
+        Args:
+            refresh_token: The refresh token; where the provider rotates it, it is spent by this.
+            keep: Called with the refresh token of the answer, if it has one, before anything else
+                in the answer is judged: the provider accepts no other from then on.
 
         Raises:
             OAuthError: ``invalid_grant`` if it is spent, revoked or expired.
@@ -131,7 +138,7 @@ class Provider:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         if self.profile.resource is not None:
             form["resource"] = self.profile.resource
-        return self.ask(form)
+        return self.ask(form, keep)
 
     def exchange_code(self, code: str, verifier: str, redirect_uri: str) -> TokenResponse:
         """Get a token with an authorization code."""
@@ -171,11 +178,16 @@ class Provider:
         self.transport.post(self.endpoint("revocation_endpoint"), form, headers, may_be_empty=True)
         return True
 
-    def ask(self, form: Mapping[str, str]) -> TokenResponse:
-        """Send a form to the token endpoint."""
+    def ask(
+        self, form: Mapping[str, str], keep: Callable[[str], None] | None = None
+    ) -> TokenResponse:
+        """Send a form to the token endpoint; see `refresh`."""
         url = self.endpoint("token_endpoint")
         full, headers = self._authenticated(form)
-        return _read_answer(self.transport.post(url, full, headers), url)
+        answer = self.transport.post(url, full, headers)
+        if keep is not None and (rotated := _optional(answer.get("refresh_token"))) is not None:
+            keep(rotated.reveal())
+        return _read_answer(answer, url)
 
     def scope_and_audience(self) -> dict[str, str]:
         """Return the scope, audience and resource parameters of a person's sign-in."""
@@ -257,7 +269,10 @@ def _import_key(jwk: Any, text: str) -> tuple[Any, str]:
 def _read(place: SecretReader | None) -> str:
     if place is None:
         raise SourceError("the profile does not say where a secret is that this needs")
-    return place.read().secret.reveal().strip()
+    text = place.read().secret.reveal().strip()
+    if not is_text(text):
+        raise SourceError("a secret holds half of a character, which cannot be sent")
+    return text
 
 
 def _read_answer(document: Mapping[str, Any], url: str) -> TokenResponse:
@@ -279,4 +294,4 @@ def _read_answer(document: Mapping[str, Any], url: str) -> TokenResponse:
 
 
 def _optional(value: object) -> Secret | None:
-    return Secret(value) if isinstance(value, str) and value else None
+    return Secret(value) if isinstance(value, str) and value and is_text(value) else None

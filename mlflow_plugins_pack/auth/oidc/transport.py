@@ -35,7 +35,7 @@ class Transport:
 
     Attributes:
         timeout_seconds: Limit of one whole exchange, in seconds.
-        tls: The certificates of the profile.
+        tls: The certificates of the profile; that of the client is for its hosts, not for these.
         proxy: The proxy of the profile; if None, that of the environment.
     """
 
@@ -86,7 +86,7 @@ class Transport:
     ) -> tuple[int, dict[str, Any]]:
         import requests
 
-        from mlflow_plugins_pack.http_deadline import exchange
+        from mlflow_plugins_pack.http_deadline import exchange, read_body
 
         def ask(session: requests.Session) -> tuple[int, Mapping[str, str], bytes]:
             answer = session.request(
@@ -98,10 +98,9 @@ class Transport:
                 timeout=self.timeout_seconds,
                 stream=True,
                 verify=self.tls.ca or True,
-                cert=self.tls.pair,
                 proxies={"http": self.proxy, "https": self.proxy} if self.proxy else None,
             )
-            return answer.status_code, answer.headers, _read(answer)
+            return answer.status_code, answer.headers, read_body(answer, _LARGEST_BYTES)
 
         problem, is_lasting, status, body = "", True, 0, b""
         received: Mapping[str, str] = {}
@@ -109,20 +108,13 @@ class Transport:
             status, received, body = exchange(self.timeout_seconds, ask)
         except (requests.RequestException, OSError) as exc:
             problem, is_lasting = _explain(exc), isinstance(exc, requests.exceptions.SSLError)
+        except UnicodeError:  # half of a character in a secret, which the error holds
+            problem, is_lasting = "was not asked: a value is not text that can be sent", True
         if problem:  # raised outside the handler: the error holds the request and its secrets
             raise (SourceError if is_lasting else SourceDownError)(f"{url} {problem}")
         if may_be_empty and not body.strip():
             return status, {}
         return status, _parse(url, status, received, body)
-
-
-def _read(answer: Any) -> bytes:
-    body = b""
-    for part in answer.iter_content(16 * 1024):
-        body += part
-        if len(body) > _LARGEST_BYTES:
-            raise OSError("answer too large")
-    return body
 
 
 def _parse(url: str, status: int, headers: Mapping[str, str], body: bytes) -> dict[str, Any]:
@@ -165,7 +157,7 @@ def _explain(exc: Exception) -> str:
     if isinstance(exc, (requests.Timeout, TimeoutError)):
         return "did not answer in time"
     if isinstance(exc, requests.exceptions.SSLError):
-        return "has a certificate that is not trusted here, or did not accept ours (see tls)"
+        return "has a certificate that is not trusted here (see tls.ca), or wants one of ours"
     if isinstance(exc, requests.exceptions.ProxyError):
         return "cannot be reached through the proxy"
     if isinstance(exc, requests.ConnectionError):

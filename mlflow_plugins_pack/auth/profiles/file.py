@@ -23,8 +23,8 @@ from mlflow_plugins_pack.auth.profiles.models import (
 )
 from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import CONFIG_VARIABLE, user_config
-from mlflow_plugins_pack.errors import AuthConfigError
-from mlflow_plugins_pack.web_urls import WebUrl
+from mlflow_plugins_pack.errors import AmbiguousAddressError, AuthConfigError
+from mlflow_plugins_pack.web_urls import parse_url, shown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -51,19 +51,27 @@ class Profiles:
     by_name: dict[str, Profile]
     scopes: tuple[tuple[Scope, str], ...]
 
-    def find(self, url: WebUrl | None) -> str | None:
-        """Return the name of the profile whose scope covers the URL, if any.
+    def find(self, text: str) -> str | None:
+        """Return the name of the profile whose scope covers a URL, if any.
 
-        A URL that could also be read as one of a deeper scope, whose server may be another's, is
-        covered by none.
+        Args:
+            text: The URL as it is sent.
+
+        Raises:
+            AmbiguousAddressError: If the URL may be one of a profile, and may be another: neither a
+                credential nor a request without one is sent there.
         """
-        if url is None:
-            return None
+        url = parse_url(text)
         for scope, name in self.scopes:
-            if scope.covers(url):
+            if url is not None and scope.covers(url):
                 return name
-            if scope.prefix and scope.might_cover(url):
-                return None
+            if scope.might_be_host_of(text) if url is None else scope.might_cover(url):
+                raise AmbiguousAddressError(
+                    f"{shown(text)} may be read as an address of sign-in profile {name!r} "
+                    f"({scope}), and as another. The request was not sent. Write the address as "
+                    f"the profile does: without a user name, a dot at the end of the host, or "
+                    f"'..' and ';' in the path."
+                )
         return None
 
 

@@ -33,7 +33,7 @@ class CommonProfile(StrictModel):
     timeout_seconds: Annotated[float, Field(strict=False, gt=0, le=300)] = 15.0
     tls: Tls = Tls()
     proxy: SecureUrl | None = None
-    workspace: Word | None = None
+    workspace: Annotated[str, Field(pattern=r"^[\x21-\x7e]+$")] | None = None
     correlation_header: HeaderName | None = None
 
     @field_validator("hosts")

@@ -1,13 +1,17 @@
 """Decides whether a URL is within a host that a profile names; pure.
 
-The comparison is exact. A URL that two parsers could read in two ways matches nothing: the worst
-outcome is a request without credentials.
+The comparison is exact. A URL that two parsers could read in two ways is not covered; where it may
+be one of a named host, the request is not sent at all.
 """
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import re
+import socket
+import unicodedata
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -15,6 +19,11 @@ from mlflow_plugins_pack.web_urls import DEFAULT_PORTS, WebUrl, is_loopback, par
 
 _PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", re.ASCII)
 _DECODE_ROUNDS = 5
+_ENDLESS = "/.."
+"""Stands for a path that still changes after that: an attack."""
+# Two dots, or what a careless decoder takes for them: with blanks, control characters, bytes that
+# are not UTF-8, or more dots, as some file systems drop those.
+_CLIMBS = re.compile(r"[\x00-\x20\x7f]*(?:[.\ufffd][\x00-\x20\x7f]*){2,}")
 
 
 @dataclass(frozen=True)
@@ -56,6 +65,10 @@ class Scope:
         """Return whether some server or proxy could take the URL for one that is covered."""
         return self.origin == url.origin and _may_be_under(url.path, self.prefix)
 
+    def might_be_host_of(self, text: str) -> bool:
+        """Return whether a URL that is not read in one way only may lead to this host."""
+        return _possible_origin(text) == self.origin
+
 
 def parse_scope(text: str) -> Scope:
     """Parse an entry of a profile's ``hosts``.
@@ -95,54 +108,62 @@ def parse_scope(text: str) -> Scope:
 
 
 def stays_under(path: str, prefix: tuple[str, ...]) -> bool:
-    """Return whether a path starts with the prefix and never climbs out of it.
-
-    Servers and proxies disagree on how often they decode, so every stage of decoding must stay
-    under it; a path that still changes after a few rounds is taken for an attack.
-    """
+    """Return whether a path starts with the prefix, however a server or proxy reads it."""
     if not prefix:
         return True
-    for _ in range(_DECODE_ROUNDS):
-        if not _resolves_under(path, prefix):
+    for text in _forms(path):
+        segments = text.removeprefix("/").split("/")
+        if tuple(segments[: len(prefix)]) != prefix or any(map(_CLIMBS.fullmatch, segments)):
             return False
-        decoded = unquote(path, errors="replace")
-        if decoded == path:
-            return True
-        path = decoded
-    return False
-
-
-def _may_be_under(path: str, prefix: tuple[str, ...]) -> bool:
-    """Return whether a path is under the prefix at some stage of decoding, resolved or not."""
-    for _ in range(_DECODE_ROUNDS):
-        plain = re.sub("/+", "/", re.sub(r";[^/]*", "", path.replace("\\", "/")))
-        for reading in (plain, posixpath.normpath(plain)):
-            if tuple(reading.strip("/").split("/")[: len(prefix)]) == prefix:
-                return True
-        decoded = unquote(path, errors="replace")
-        if decoded == path:
-            return False
-        path = decoded
     return True
 
 
-def _resolves_under(path: str, prefix: tuple[str, ...]) -> bool:
-    reached: list[str] = []
-    entered = False
-    for segment in path.replace("\\", "/").removeprefix("/").split("/"):
-        if segment.startswith("..;"):
-            return False  # some servers take ";x" for a parameter and climb, to others it is a name
-        if segment == "..":
-            if entered and len(reached) == len(prefix):
-                return False
-            if reached:
-                reached.pop()
-        elif segment == "" and not entered:
-            return False  # some servers merge slashes, some take "//a" for another path than "/a"
-        elif segment not in ("", "."):
-            reached.append(segment)
-        entered = entered or tuple(reached) == prefix
-    return tuple(reached[: len(prefix)]) == prefix
+def _may_be_under(path: str, prefix: tuple[str, ...]) -> bool:
+    """Return whether any server or proxy may take a path for one under the prefix."""
+    for text in _forms(path):
+        merged = re.sub("/+", "/", text)
+        for form in (merged, posixpath.normpath(merged)):
+            segments = [segment for segment in form.split("/") if segment not in ("", ".")]
+            if tuple(segments[: len(prefix)]) == prefix or text == _ENDLESS:
+                return True
+    return False
+
+
+def _forms(path: str) -> Iterator[str]:
+    """Yield a path as servers and proxies may read it.
+
+    They disagree on how often to decode, on backslashes, on whether ``;x`` is a parameter or a part
+    of the name, and on characters of other scripts that look like dots and slashes.
+    """
+    for _ in range(_DECODE_ROUNDS):
+        text = path if path.isascii() else unicodedata.normalize("NFKC", path)
+        text = text.replace("\\", "/")
+        yield text
+        if ";" in text:
+            yield re.sub(r";[^/]*", "", text)
+        decoded = unquote(path, errors="replace")
+        if decoded == path:
+            return
+        path = decoded
+    yield _ENDLESS
+
+
+def _possible_origin(text: str) -> tuple[str, str, int] | None:
+    """Return the origin to which a URL leads for the library that connects; None if it refuses."""
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url as read_by_urllib3
+
+    try:
+        found = read_by_urllib3(text)
+    except LocationParseError:
+        return None
+    scheme, host = found.scheme or "", found.host or ""
+    if scheme not in DEFAULT_PORTS:
+        return None
+    host = unquote(host).strip("[]").partition("%")[0].rstrip(".").lower()
+    with contextlib.suppress(OSError, ValueError):
+        host = socket.inet_ntoa(socket.inet_aton(host))  # "127.1" and the like
+    return scheme, host, DEFAULT_PORTS[scheme] if found.port is None else found.port
 
 
 def _to_ascii(authority: str) -> str:

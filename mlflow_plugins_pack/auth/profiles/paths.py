@@ -18,18 +18,24 @@ ENVIRONMENT = "(environment)"
 """What `find_config` returns where variables stand for a file."""
 
 
+_seen: set[str] = set()
+"""Profiles files that this process has found."""
+
+
 def find_config() -> str | None:
     """Return the path of the profiles file, or None without one.
 
-    A path named by the environment is returned whether or not it exists: a missing file is then
-    an error of the request, not a silent sign-out. Never raises.
+    A path named by the environment is returned whether or not it exists, and so is one that this
+    process has found before: a missing file is then an error of the request, not a silent sign-out.
+    Some editors rename the old file before they write the new one. Never raises.
     """
     if os.environ.get(HOST_VARIABLE, "").strip():
         return ENVIRONMENT
     if named := os.environ.get(CONFIG_VARIABLE, "").strip():
         return named
     for path in (user_config(), f"{base_dirs.SYSTEM_CONFIG_DIR}/auth.toml"):
-        if _may_exist(path):
+        if path in _seen or _may_exist(path):
+            _seen.add(path)
             return path
     return None
 

@@ -19,6 +19,7 @@ from mlflow_plugins_pack.auth.manager import get_manager
 from mlflow_plugins_pack.auth.profiles.models import Profile
 from mlflow_plugins_pack.auth.signing.signer import PackAuth
 from mlflow_plugins_pack.errors import AuthConflictError, AuthError, PackError
+from mlflow_plugins_pack.web_urls import sent_url
 
 _DEPTH = 8
 
@@ -50,7 +51,10 @@ def sign_in_request(frame: FrameType | None, provider_name: str) -> None:
             f"mlflow-plugins-pack does not know, so sign-in profiles cannot be applied. Nothing "
             f"was sent. Upgrade mlflow-plugins-pack, or remove the profiles file."
         )
-    url, kwargs, credentials = variables
+    written, kwargs, credentials = variables
+    url = sent_url(written)
+    if url is None:
+        return  # `requests` does not send it either, and says why
     if credentials.auth == provider_name:
         # MLflow puts a strict PackAuth there, which also reports what is wrong with the profiles.
         current = None

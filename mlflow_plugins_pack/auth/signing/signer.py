@@ -19,8 +19,10 @@ from requests.utils import get_netrc_auth, rewind_body
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.credentials.current import CurrentCredential
 from mlflow_plugins_pack.auth.credentials.lifetime import Credential, Headers
+from mlflow_plugins_pack.auth.credentials.secret import HeaderText
 from mlflow_plugins_pack.auth.manager import get_manager
 from mlflow_plugins_pack.auth.profiles.models import Profile
+from mlflow_plugins_pack.auth.signing import cookies
 from mlflow_plugins_pack.auth.signing.conflicts import check_conflicts, check_proxy, signs_in
 from mlflow_plugins_pack.errors import (
     AuthConflictError,
@@ -72,8 +74,8 @@ class PackAuth(AuthBase):
         _add_companions(current.profile, request)
         headers = _headers(current, credential, request)
         check_conflicts(manager, current, request, headers)
-        for header, value in headers:
-            request.headers[header] = value.reveal()
+        cookies.separate(request)
+        _put_on(request, headers)
         request.register_hook("response", _ResponseCheck(current, credential, headers))  # type: ignore[no-untyped-call]
         return request
 
@@ -87,11 +89,17 @@ class _ResponseCheck:
         self._current, self._credential, self._headers = current, credential, headers
         self._retried = False
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Responses are pickled with their requests and those with their hooks: the other process
+        # gets the answer, which has been checked, and no credential.
+        return _unchecked, ()
+
     def __call__(self, response: requests.Response, *args: Any, **kwargs: Any) -> requests.Response:
         request = response.request
         is_signed_in = self._is_signed_in(request)
         if not is_signed_in and not self._is_ours(request.url):
             return response  # a redirect led outside the profile; nothing of ours is on it
+        cookies.keep(request, response)
         is_refused = response.status_code == requests.codes.unauthorized
         if is_refused and is_signed_in and not self._retried:
             response = self._retry(response, kwargs)
@@ -141,12 +149,12 @@ class _ResponseCheck:
         # `requests` derives a redirect from the original, so that one is brought up to date.
         self._take_off(original)
         self._credential, self._headers = credential, _headers(self._current, credential, original)
-        for header, value in self._headers:
-            original.headers[header] = value.reveal()
+        _put_on(original, self._headers)
         again = original.copy()
         if hasattr(again.body, "seek"):
             rewind_body(again)
         second: requests.Response = response.connection.send(again, **kwargs)
+        cookies.keep(original, second)
         second.history.extend([*response.history, response])
         second.request = again
         return second
@@ -190,6 +198,21 @@ class _ResponseCheck:
     def _take_off(self, request: requests.PreparedRequest) -> None:
         for header, _ in self._headers:
             request.headers.pop(header, None)
+        request._cookies = cookies.OwnCookies()
+
+
+def _unchecked() -> Any:
+    """Return a hook that does nothing."""
+    return _pass
+
+
+def _pass(response: requests.Response, *args: Any, **kwargs: Any) -> None:
+    pass
+
+
+def _put_on(request: requests.PreparedRequest, headers: Headers) -> None:
+    for header, value in headers:
+        request.headers[header] = HeaderText(value.reveal())
 
 
 def _redirect_target(response: requests.Response, original: requests.PreparedRequest) -> str | None:

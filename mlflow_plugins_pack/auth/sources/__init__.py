@@ -73,7 +73,7 @@ def _main_source(name: str, profile: p.Profile) -> Source:
     if isinstance(profile, p.AwsSigv4Profile):
         from mlflow_plugins_pack.auth.sources.sigv4 import AwsSigv4Source
 
-        return AwsSigv4Source(profile.aws_region, profile.aws_service, profile.aws_profile)
+        return AwsSigv4Source(profile.aws_region, profile.aws_service, profile.aws_profile, timeout)
     return TokenSource(profile.header, profile.scheme, _token_place(profile))
 
 
@@ -101,9 +101,9 @@ def _token_place(profile: p.SourceProfile) -> SecretReader:
     from mlflow_plugins_pack.auth.sources.cloud import AzureReader, GoogleReader
 
     if isinstance(profile, p.AzureProfile):
-        return AzureReader(profile.azure_scope, profile.azure_client_id)
+        return AzureReader(profile.azure_scope, profile.azure_client_id, profile.timeout_seconds)
     assert isinstance(profile, p.GoogleProfile)  # noqa: S101 - narrows the union for mypy
-    return GoogleReader(profile.audience, profile.google_credentials)
+    return GoogleReader(profile.audience, profile.google_credentials, profile.timeout_seconds)
 
 
 def _transport(profile: p.CommonProfile) -> Transport:

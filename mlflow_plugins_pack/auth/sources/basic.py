@@ -6,7 +6,7 @@ import base64
 
 from mlflow_plugins_pack.auth.credentials.contracts import SecretReader, SourceError
 from mlflow_plugins_pack.auth.credentials.lifetime import Credential
-from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.credentials.secret import Secret, is_text
 
 
 class BasicSource:
@@ -25,6 +25,8 @@ class BasicSource:
         password = Secret(reading.secret.reveal().rstrip("\r\n"))
         if any(ord(character) < 32 or ord(character) == 127 for character in password.reveal()):
             raise SourceError("the password holds a line break or a control character")
+        if not is_text(password.reveal()):
+            raise SourceError("the password holds half of a character, which cannot be sent")
         pair = f"{self._username}:{password.reveal()}".encode()
         value = Secret("Basic " + base64.b64encode(pair).decode("ascii"))
         return Credential((("Authorization", value),), reading.lifetime_seconds, who=self._username)

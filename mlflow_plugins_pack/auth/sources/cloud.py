@@ -8,13 +8,15 @@ from typing import Any
 from mlflow_plugins_pack.auth.credentials.claims import life_of
 from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError, import_extra
 from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
+from mlflow_plugins_pack.auth.sources.bounded import bounded
 
 
 class AzureReader:
     """An access token of Microsoft Entra ID."""
 
-    def __init__(self, scope: str, client_id: str | None) -> None:
+    def __init__(self, scope: str, client_id: str | None, timeout_seconds: float) -> None:
         self._scope, self._client_id = scope, client_id
+        self._timeout_seconds = timeout_seconds
         self._credential: Any = None
 
     def stamp(self) -> object:
@@ -25,14 +27,20 @@ class AzureReader:
         """Ask azure-identity's default chain: variables, workload or managed identity, CLI."""
         identity = import_extra("azure.identity", "azure-identity")
         problem = ""
-        try:
+
+        def ask() -> Any:
             if self._credential is None:
                 settings = (
                     {"managed_identity_client_id": self._client_id} if self._client_id else {}
                 )
                 self._credential = identity.DefaultAzureCredential(**settings)
-            token = self._credential.get_token(self._scope)
+            return self._credential.get_token(self._scope)
+
+        try:
+            token = bounded(self._timeout_seconds, "azure-identity", ask)
             return SecretReading(Secret(token.token), max(0.0, token.expires_on - time.time()))
+        except SourceError:
+            raise
         except Exception as exc:  # noqa: BLE001 - of the library and of all it tries
             problem = _first_line(exc)
         raise SourceError(f"azure-identity gave no token: {problem}")
@@ -45,8 +53,9 @@ class GoogleReader:
     to another service.
     """
 
-    def __init__(self, audience: str, credentials_file: str | None) -> None:
+    def __init__(self, audience: str, credentials_file: str | None, timeout_seconds: float) -> None:
         self._audience, self._file = audience, credentials_file
+        self._timeout_seconds = timeout_seconds
 
     def stamp(self) -> object:
         """Return a constant: the token's end makes it asked for again."""
@@ -57,7 +66,9 @@ class GoogleReader:
         transport = import_extra("google.auth.transport.requests", "google")
         problem = ""
         try:
-            token = self._token(transport.Request())
+            token = bounded(
+                self._timeout_seconds, "google-auth", lambda: self._token(transport.Request())
+            )
             return SecretReading(Secret(token), life_of(token))
         except SourceError:
             raise

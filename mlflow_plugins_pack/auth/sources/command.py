@@ -12,6 +12,7 @@ import os
 import selectors
 import signal
 import subprocess
+import threading
 import time
 from datetime import datetime, timezone
 from typing import IO, Any
@@ -22,6 +23,7 @@ from mlflow_plugins_pack.auth.credentials.secret import Secret
 
 _LARGEST_BYTES = 64 * 1024
 _AFTER_EXIT_SECONDS = 0.5
+_AFTER_KILL_SECONDS = 0.2
 
 
 class CommandReader:
@@ -113,13 +115,14 @@ def _run(command: list[str], timeout_seconds: float) -> bytes:
     except (OSError, ValueError) as exc:
         reason = exc.strerror if isinstance(exc, OSError) else "a bad argument"
         raise SourceError(f"the program {command[0]} cannot be started: {reason}") from None
-    with process:
-        problem = "was interrupted"
-        try:
-            output, errors, problem = _collect(process, timeout_seconds)
-        finally:
-            if problem:  # one that ended well may leave an agent running
-                _kill_group(process)
+    problem = "was interrupted"
+    try:
+        output, errors, problem = _collect(process, timeout_seconds)
+    finally:
+        if problem:  # one that ended well may leave an agent running
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        _release(process)
     if not problem and process.returncode:
         problem = f"ended with exit code {process.returncode}"
     if problem:
@@ -173,7 +176,17 @@ def _collect(process: subprocess.Popen[bytes], timeout_seconds: float) -> tuple[
     return bytes(buffers[process.stdout]), bytes(buffers[process.stderr]), problem
 
 
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+def _release(process: subprocess.Popen[bytes]) -> None:
+    """Close the pipes, and take note of the program's end.
+
+    One that became another user (setuid, sudo) cannot be killed, and one that waits for a disk does
+    not die: a thread waits for it, not the caller.
+    """
+    for pipe in (process.stdout, process.stderr):
+        if pipe is not None:
+            pipe.close()
+    try:
+        process.wait(_AFTER_KILL_SECONDS)
+    except subprocess.TimeoutExpired:
+        with contextlib.suppress(RuntimeError):  # the interpreter is ending
+            threading.Thread(target=process.wait, daemon=True).start()

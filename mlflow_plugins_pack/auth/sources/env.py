@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
-from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.credentials.secret import Secret, is_text
 
 
 class EnvReader:
@@ -25,7 +25,6 @@ class EnvReader:
             raise SourceError(f"the environment variable {self._name} is not set; set it")
         if not text.strip():
             raise SourceError(f"the environment variable {self._name} is empty; set it")
-        # Bytes that are not UTF-8; encoding them would raise an error that holds the secret.
-        if any("\ud800" <= character <= "\udfff" for character in text):
+        if not is_text(text):
             raise SourceError(f"the environment variable {self._name} is not UTF-8 text")
         return SecretReading(Secret(text))

@@ -92,7 +92,7 @@ class OidcSource:
             stored = self._read() or self._unsaved
             if stored is not None and self._will_do(stored):
                 return self._credential(stored)
-            return replace(self._credential(self._renew(stored)), age_seconds=0.0)
+            return replace(self._renew(stored), age_seconds=0.0)
 
     def signed_in(self, answer: TokenResponse, who: str | None) -> Credential:
         """Keep the answer of a dialogue with a person.
@@ -156,14 +156,15 @@ class OidcSource:
         is_new = self._given is None or stored.token != self._given.reveal()
         return is_new and stored.is_fresh(self._clock())
 
-    def _renew(self, stored: StoredToken | None) -> StoredToken:
+    def _renew(self, stored: StoredToken | None) -> Credential:
         if self._profile.needs_person:
             fresh = self._refreshed(stored)
         else:
             asked_at = self._clock()
             fresh = self._stored(self.provider.grant(), None, self._profile.client_id, asked_at)
+        credential = self._credential(fresh)  # first: what cannot be sent is not stored
         self._save(fresh)
-        return fresh
+        return credential
 
     def _save(self, fresh: StoredToken) -> None:
         """Store new tokens; keep a person's in this process where that is not possible."""
@@ -178,10 +179,12 @@ class OidcSource:
             self._fall_back(problem)
             self.store.write(self._key, fresh)
             return
-        self._unsaved = fresh
+        is_known, self._unsaved = self._unsaved is not None, fresh
         # The stored refresh token is spent: providers end the sign-in when it is used again.
-        with suppress(SourceError, OSError):
+        with suppress(SourceError):
             self.store.erase(self._key)
+        if is_known:
+            return
         _logger.warning(
             "Profile %s: its renewed sign-in cannot be stored (%s). This process uses it and "
             "stores the next one; other processes need `mlflow-pack auth login %s`.",
@@ -191,6 +194,8 @@ class OidcSource:
         )
 
     def _refreshed(self, stored: StoredToken | None) -> StoredToken:
+        from mlflow_plugins_pack.http_deadline import uninterrupted
+
         login = f"run `mlflow-pack auth login {self._name}`"
         if stored is None:
             others = (_read_any(self.store, key) for key in self.store.stored_keys())
@@ -202,16 +207,24 @@ class OidcSource:
             raise SourceError(f"you are not signed in; {login}")
         if not stored.refresh_token:
             raise SourceError(f"the sign-in has ended, and came without a refresh token; {login}")
-        asked_at = self._clock()
+        asked_at, refresh_token = self._clock(), stored.refresh_token
+
+        def keep(rotated: str) -> None:
+            if rotated != refresh_token:
+                self._save(replace(stored, refresh_token=rotated))
+
         try:
-            answer = self.provider.refresh(stored.refresh_token)
+            # The provider may have spent the old token when Ctrl-C comes: its answer is waited for,
+            # as long as an exchange may take, and kept.
+            answer = uninterrupted(lambda: self.provider.refresh(refresh_token, keep))
         except OAuthError as exc:
             if exc.code != "invalid_grant":
                 raise
             problem = str(exc)
         else:
             return self._stored(answer, stored.refresh_token, stored.who, asked_at)
-        self.store.erase(self._key)
+        with suppress(SourceError):  # the provider has ended it, whatever is stored here
+            self.store.erase(self._key)
         raise SourceError(f"the sign-in has ended ({problem}); {login}")
 
     def _stored(

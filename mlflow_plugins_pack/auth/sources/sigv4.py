@@ -7,16 +7,27 @@ from typing import Any
 from mlflow_plugins_pack.auth.credentials.contracts import SourceError
 from mlflow_plugins_pack.auth.credentials.lifetime import Credential
 from mlflow_plugins_pack.auth.credentials.secret import Secret, redact
+from mlflow_plugins_pack.auth.sources.bounded import bounded
 
 # What requests, urllib3 or a proxy may still change is left out of the signature.
 _SIGNED = ("host", "content-type", "x-mlflow-workspace")
 
 
 class AwsSigv4Source:
-    """Signatures for one service in one region."""
+    """Signatures for one service in one region.
 
-    def __init__(self, region: str, service: str, profile: str | None) -> None:
+    Args:
+        region: The region.
+        service: The service.
+        profile: The profile of the AWS configuration; None for the default one.
+        timeout_seconds: How long finding or renewing credentials may take.
+    """
+
+    def __init__(
+        self, region: str, service: str, profile: str | None, timeout_seconds: float
+    ) -> None:
         self._region, self._service, self._profile = region, service, profile
+        self._timeout_seconds = timeout_seconds
         self._credentials: Any = None
 
     def stamp(self) -> object:
@@ -27,13 +38,17 @@ class AwsSigv4Source:
         """Find AWS credentials; the signature itself is made for each request."""
         from botocore.session import Session
 
+        def find() -> Any:
+            found = Session(profile=self._profile).get_credentials()
+            return found, None if found is None else found.get_frozen_credentials()
+
         problem = "none are found in the places where the AWS CLI looks"
         try:
-            session = Session(profile=self._profile)
-            self._credentials = session.get_credentials()
-            if self._credentials is not None:
-                frozen = self._credentials.get_frozen_credentials()
+            self._credentials, frozen = bounded(self._timeout_seconds, "botocore", find)
+            if frozen is not None:
                 return Credential((), sign=self._sign, who=frozen.access_key)
+        except SourceError:
+            raise
         except Exception as exc:  # noqa: BLE001 - of botocore and of all it tries
             problem = redact(str(exc))
         raise SourceError(f"AWS credentials: {problem}")
@@ -54,8 +69,9 @@ class AwsSigv4Source:
         wanted = AWSRequest(request.method, request.url, headers, data=body)
         problem = ""
         try:
-            frozen = self._credentials.get_frozen_credentials()
-            SigV4Auth(frozen, self._service, self._region).add_auth(wanted)
+            SigV4Auth(self._frozen(), self._service, self._region).add_auth(wanted)
+        except SourceError:
+            raise
         except Exception as exc:  # noqa: BLE001 - renewing may fail in many ways
             problem = redact(str(exc))
         if problem:
@@ -64,3 +80,11 @@ class AwsSigv4Source:
         return tuple(
             (name, Secret(str(wanted.headers[name]))) for name in names if name in wanted.headers
         )
+
+    def _frozen(self) -> Any:
+        """Return the keys for one signature, renewed if need be."""
+        credentials = self._credentials
+        is_due = getattr(credentials, "refresh_needed", None)  # static ones are not renewed
+        if is_due is None or not is_due():
+            return credentials.get_frozen_credentials()
+        return bounded(self._timeout_seconds, "botocore", credentials.get_frozen_credentials)

@@ -52,7 +52,11 @@ class TokenStore(Protocol):
         """
 
     def erase(self, key: str) -> None:
-        """Delete the stored token, if there is one."""
+        """Delete the stored token, if there is one.
+
+        Raises:
+            SourceError: If it is still there.
+        """
 
     def stored_keys(self) -> list[str]:
         """Return the keys of all stored tokens."""
@@ -103,7 +107,7 @@ class FileStore:
         """Read the file."""
         path = self._path(key)
         try:
-            descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+            data = _read_private(path)
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -111,9 +115,6 @@ class FileStore:
                 f"the token file {path} cannot be read ({exc.strerror}); if it is a link that you "
                 f"did not make, ask who did, then delete it"
             ) from None
-        with os.fdopen(descriptor, "rb") as file:
-            _check_private(path, os.fstat(file.fileno()))
-            data = file.read(_LARGEST_BYTES + 1)
         stored = parse(data) if len(data) <= _LARGEST_BYTES else None
         if stored is None:
             _logger.warning("The token file %s is damaged; it counts as empty.", path)
@@ -141,8 +142,15 @@ class FileStore:
 
     def erase(self, key: str) -> None:
         """Delete the file."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._path(key))
+        path = self._path(key)
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            pass
+        except OSError as exc:
+            raise SourceError(
+                f"the token file {path} cannot be deleted ({exc.strerror}); delete it yourself"
+            ) from None
 
     def stored_keys(self) -> list[str]:
         """Return the keys of all token files."""
@@ -199,7 +207,7 @@ class FileStore:
             descriptor = os.open(path, os.O_WRONLY | _NO_FOLLOW)
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 found = os.fstat(file.fileno())
-                _check_private(path, found)
+                _check_private(path, found, stat.S_IFREG)
                 if found.st_blocks * 512 < len(data):
                     return False
                 file.write(data)
@@ -222,9 +230,7 @@ class FileStore:
             found = os.lstat(folder)
         except OSError as exc:
             raise SourceError(f"the token folder {folder} cannot be made: {exc.strerror}") from None
-        if not stat.S_ISDIR(found.st_mode):
-            raise SourceError(f"the token folder {folder} is a link or a file; remove it")
-        _check_private(folder, found)
+        _check_private(folder, found, stat.S_IFDIR)
         return folder
 
     def _sync(self) -> None:
@@ -238,9 +244,9 @@ class FileStore:
 
     def _sweep(self, key: str) -> None:
         """Delete the leftovers of killed writers; the lock is held, so no one else writes."""
-        for name in os.listdir(self._folder):
-            if name.startswith(f".{key}.") and name.endswith(".tmp"):
-                with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            for name in os.listdir(self._folder):
+                if name.startswith(f".{key}.") and name.endswith(".tmp"):
                     os.unlink(os.path.join(self._folder, name))
 
 
@@ -352,7 +358,21 @@ def keyring_call(function: Any, *arguments: str) -> Any:
     )
 
 
-def _check_private(path: str, found: os.stat_result) -> None:
+def _read_private(path: str) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
+    try:
+        _check_private(path, os.fstat(descriptor), stat.S_IFREG)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(_LARGEST_BYTES + 1)
+    finally:
+        os.close(descriptor)
+
+
+def _check_private(path: str, found: os.stat_result, kind: int) -> None:
+    """Check that a file or folder is of this kind, and this user's alone."""
+    if stat.S_IFMT(found.st_mode) != kind:
+        what = "not a regular file" if kind == stat.S_IFREG else "a link or a file, not a folder"
+        raise SourceError(f"{path} is {what}; remove it")
     if not hasattr(os, "getuid"):
         return
     if found.st_uid != os.getuid():
@@ -365,8 +385,6 @@ def _check_private(path: str, found: os.stat_result) -> None:
             f"others may read or write {path} (mode {stat.S_IMODE(found.st_mode):04o}), so the "
             f"tokens may be known; run `mlflow-pack auth logout`, then sign in again"
         )
-    if stat.S_ISREG(found.st_mode) is stat.S_ISDIR(found.st_mode):
-        raise SourceError(f"{path} is not a regular file; delete it")
 
 
 def _forget_locks() -> None:

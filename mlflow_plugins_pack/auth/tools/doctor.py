@@ -24,10 +24,10 @@ from mlflow_plugins_pack.auth.profiles.models import (
 from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import find_config
 from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
-from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
+from mlflow_plugins_pack.errors import AmbiguousAddressError, AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.http_deadline import Watch, within
-from mlflow_plugins_pack.web_urls import parse_url
+from mlflow_plugins_pack.web_urls import sent_url
 
 _CONNECT_SECONDS = 3.0
 _CLOCK_SECONDS = 60.0
@@ -308,10 +308,16 @@ def _check_tracking_uri(profiles: Profiles) -> Iterator[Finding]:
             "carries a user name or password, so no profile applies and it shows in logs. Remove "
             'them; a profile with source = "basic" signs in.',
         )
-    elif profiles.find(parse_url(uri)) is None:
+        return
+    try:
+        name = profiles.find(sent_url(uri) or uri)
+    except AmbiguousAddressError as exc:
+        yield Finding("error", "MLFLOW_TRACKING_URI", exc.message)
+        return
+    if name is None:
         yield Finding(
             "warning",
             "MLFLOW_TRACKING_URI",
             f"{shown} is named by no profile, so requests there are not signed in. Scheme, host "
-            f"port must be exactly those of a profile's host.",
+            f"and port must be exactly those of a profile's host.",
         )

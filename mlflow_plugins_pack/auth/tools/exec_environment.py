@@ -45,7 +45,7 @@ def child_environment(
             the credential, or they would send it to a server of any certificate.
     """
     environment = {key: value for key, value in before.items() if key not in _STOCK}
-    environment.setdefault("MLFLOW_TRACKING_URI", profile.hosts[0])
+    environment.setdefault("MLFLOW_TRACKING_URI", str(profile.scopes[0]))
     _check_addresses(name, profile, environment)
     _give_certificates(name, profile, environment)
     values = {header.lower(): value.reveal() for header, value in headers}

@@ -122,6 +122,7 @@ def test_mistakes_are_named_with_their_line(old: str, new: str, expected: str) -
         *("", "- a", "42", "version: 1", "a: &x [*x]", "\x00", "a: " + "[" * 5000),
         # A server reads an edited file while it serves: no other error may come of it.
         *("version: " + "9" * 5000, "version: 2020-99-99", "? [a]\n: b", "? {a: b}\n: c"),
+        *("a: !!timestamp -0.0", "a: !!bool perhaps", "a: !!int ''", "a: !!map x"),
     ],
 )
 def test_what_is_no_policy(text: str) -> None:

@@ -36,7 +36,7 @@ from tests.auth.support.scopes import covered
         ("https://mlflow_server", "https://mlflow_server/x"),
         ("https://gw.example/mlflow", "https://gw.example/mlflow"),
         ("https://gw.example/mlflow", "https://gw.example/mlflow/api"),
-        ("https://gw.example/mlflow", "https://gw.example/mlflow/a/../b"),
+        ("https://gw.example/mlflow", "https://gw.example/mlflow/./a;x//b..c/a%E2%80%A6"),
         ("https://gw.example/mlflow", "https://gw.example/mlflow/a%20b%25"),
     ],
 )

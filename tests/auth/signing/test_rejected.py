@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
 from tests.auth.support.parts import (
@@ -112,3 +113,33 @@ def test_sixty_four_threads_cold_and_at_401_make_one_fetch_each(
         assert len(provider.grants()) == before + fetches
         refused.update(seen.headers["Authorization"] for seen in named.seen)
     assert statuses == [200] * 128
+
+
+def test_a_server_that_refuses_everything_has_one_new_token_created(
+    named: Recorder, profiles: Profiles, tmp_path: Path
+) -> None:
+    count = tmp_path / "count"
+    profiles(
+        f'[profile.prod]\nhosts = ["{named.url}"]\nsource = "command"\n'
+        f'command = ["sh", "-c", "echo x >> {count}; echo token-$$"]\n'
+    )
+    named.rule = lambda seen: (401, JSON, b"{}")
+    for _ in range(4):
+        assert http_request(MlflowHostCreds(named.url), API, "GET").status_code == 401
+    assert count.read_text().count("x") == 2
+    assert len(named.seen) == 5
+
+
+def test_no_token_is_created_where_another_header_is_missing(
+    named: Recorder, profiles: Profiles, tmp_path: Path
+) -> None:
+    count = tmp_path / "count"
+    profiles(
+        f'[profile.prod]\nhosts = ["{named.url}"]\nsource = "command"\n'
+        f'command = ["sh", "-c", "echo x >> {count}; echo token-$$"]\n'
+        'extra_headers = { "X-Key" = { env = "IS_NOT_SET" } }\n'
+    )
+    with pytest.raises(MlflowException, match="X-Key"):
+        http_request(MlflowHostCreds(named.url), API, "GET")
+    assert not count.exists()
+    assert named.seen == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import pickle
 import traceback
@@ -129,3 +130,31 @@ def test_tokens_of_a_real_provider_appear_nowhere(
     assert len(texts) >= 6
     assert not any(secret in text for text in texts for secret in secrets)
     assert not any(secret.encode() in pickle.dumps(auth) for secret in secrets)
+
+
+def test_a_response_is_printed_and_pickled_without_the_credential(
+    signed_in: Callable[..., requests.Response], named: Recorder
+) -> None:
+    named.rule = lambda seen: (
+        (200, JSON, b'{"a": 1}') if seen.path == "/next" else (302, {"Location": "/next"}, b"")
+    )
+    response = signed_in()
+    assert all(seen.has(SECRET) for seen in named.seen)
+    for one in (response, *response.history):
+        assert SECRET not in repr(vars(one.request))
+        assert SECRET not in repr(one.request.headers)
+    data = pickle.dumps(response)
+    assert SECRET.encode() not in data
+    again = pickle.loads(data)
+    assert again.json() == {"a": 1}
+    assert SECRET in copy.deepcopy(response.request.headers)["Authorization"]
+
+
+def test_an_error_is_pickled_without_the_credential(
+    signed_in: Callable[..., requests.Response], named: Recorder
+) -> None:
+    named.rule = lambda seen: (403, JSON, b"{}")
+    with pytest.raises(requests.HTTPError) as caught:
+        signed_in(raise_on_status=False).raise_for_status()
+    assert SECRET.encode() not in pickle.dumps(caught.value)
+    assert SECRET not in repr(vars(caught.value))

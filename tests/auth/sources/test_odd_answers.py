@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import sys
 import time
+import traceback
+import tracemalloc
+import zlib
 from email.utils import formatdate
 
 import pytest
@@ -22,6 +26,8 @@ from mlflow_plugins_pack.auth.sources.sigv4 import AwsSigv4Source
 from mlflow_plugins_pack.auth.token_store.stored_token import parse
 from mlflow_plugins_pack.auth.token_store.stores import open_keyring
 from mlflow_plugins_pack.errors import CredentialError
+from mlflow_plugins_pack.identity.errors import KeysUnavailableError
+from mlflow_plugins_pack.identity.keys import fetch_json
 from tests.auth.support.parts import JSON, Profiles, Recorder
 
 DIGITS = "9" * 400
@@ -119,7 +125,7 @@ def test_a_blank_in_a_query_is_signed_as_servers_read_it(monkeypatch: pytest.Mon
 
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    source = AwsSigv4Source("eu-west-1", "execute-api", None)
+    source = AwsSigv4Source("eu-west-1", "execute-api", None, 15)
     credential = source.fetch()
 
     def signed(url: str) -> tuple[str, str]:
@@ -138,3 +144,60 @@ def _noon(*_: object, **__: object) -> object:
     from datetime import datetime, timezone
 
     return datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+
+
+BOMB = gzip.compress(bytes(64 << 20))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "body"),
+    [
+        ("gzip", BOMB),
+        ("gzip, gzip", gzip.compress(BOMB)),
+        ("gzip", gzip.compress(BOMB)),
+        ("deflate", zlib.compress(bytes(64 << 20))),
+        ("gzip", b"not gzip"),
+        ("gzip", gzip.compress(b"{}")[:-9]),
+        ("br", b"{}"),
+        ("x" * 1000, b"{}"),
+        ("", b" " * (2 << 20)),
+    ],
+    ids=range(9),
+)
+def test_an_answer_does_not_unpack_to_more_than_its_limit(
+    named: Recorder, encoding: str, body: bytes
+) -> None:
+    named.rule = lambda seen: (200, {**JSON, "Content-Encoding": encoding}, body)
+    tracemalloc.start()
+    try:
+        with pytest.raises(SourceError):
+            Transport(5, Tls(), None).get(named.url)
+        with pytest.raises(KeysUnavailableError):
+            fetch_json(named.url)
+        assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_an_answer_in_gzip_is_read(named: Recorder) -> None:
+    packed = gzip.compress(b'{"a": 1}')
+    named.rule = lambda seen: (200, {**JSON, "Content-Encoding": "gzip"}, packed)
+    assert Transport(5, Tls(), None).get(named.url) == {"a": 1}
+    assert fetch_json(named.url) == {"a": 1}
+    assert {seen.headers["Accept-Encoding"] for seen in named.seen} == {"gzip"}
+
+
+@pytest.mark.parametrize("lines", ["subject_token", "assertion", "client_secret"])
+def test_half_a_character_in_a_secret_is_said_and_not_shown(
+    named: Recorder, profiles: Profiles, lines: str
+) -> None:
+    document = {"issuer": named.url, "token_endpoint": f"{named.url}/token"}
+    named.rule = lambda seen: (200, JSON, json.dumps(document).encode())
+    program = """["printf", '{"access_token": "hunter2\\\\ud800"}']"""
+    profiles(
+        f'[profile.p]\nhosts = ["https://h.example"]\nsource = "oidc"\nissuer = "{named.url}"\n'
+        f'client_id = "c"\n{lines} = {{ command = {program} }}\n'
+    )
+    with pytest.raises(CredentialError, match="half of a character") as caught:
+        Manager().credential("p")
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))

@@ -364,6 +364,28 @@ def test_a_client_certificate_is_not_shown_where_a_redirect_leads(
     assert evil.seen == []
 
 
+def test_a_client_certificate_is_not_shown_to_a_provider(
+    profiles: Profiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its hosts are named for the certificate; the provider and what it names are others."""
+    monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "x")
+    monkeypatch.setenv("CLIENT_SECRET", "x")
+    authority = Authority(tmp_path)
+    server, client = authority.issue("server"), authority.issue("client")
+    with recording(certificate=server, clients=authority.ca) as asks_for_one:
+        tls = f'tls = {{ ca = "{authority.ca}", cert = "{client[0]}", key = "{client[1]}" }}\n'
+        monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", f"{asks_for_one.url}/x")
+        oidc = (
+            f'source = "oidc"\nissuer = "{asks_for_one.url}"\nclient_id = "c"\n'
+            'client_secret = { env = "CLIENT_SECRET" }\n'
+        )
+        for lines in ('source = "github-actions"\naudience = "a"\n', oidc):
+            profiles(f'[profile.p]\nhosts = ["https://h.example"]\n{lines}{tls}')
+            with pytest.raises(CredentialError, match=r"wants one of ours|cannot be reached"):
+                Manager().credential("p")
+        assert asks_for_one.seen == []
+
+
 def test_the_profiles_certificates_leave_mlflows_caches_alone(
     profiles: Profiles, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

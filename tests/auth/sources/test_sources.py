@@ -14,7 +14,7 @@ import pytest
 
 from mlflow_plugins_pack.auth.manager import Manager
 from mlflow_plugins_pack.auth.sources.command import parse_output
-from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
+from mlflow_plugins_pack.errors import AmbiguousAddressError, AuthConfigError, CredentialError
 from tests.auth.support.parts import write_profiles
 
 Profiles = Callable[[str], Path]
@@ -257,16 +257,15 @@ def test_the_deepest_prefix_wins(profiles: Profiles) -> None:
         "/%2e/team/x",
     ],
 )
-def test_a_path_that_may_be_another_profiles_gets_no_credential(
-    profiles: Profiles, path: str
-) -> None:
+def test_a_path_that_may_be_another_profiles_is_not_asked(profiles: Profiles, path: str) -> None:
     """Some servers and proxies take it for ``/team``, where another party may listen."""
     profiles(
         '[profile.all]\nhosts = ["https://h.example"]\nsource = "env"\nenv = "T"\n'
         '[profile.team]\nhosts = ["https://h.example/team"]\nsource = "env"\nenv = "U"\n'
     )
     manager = Manager()
-    assert found(manager, f"https://h.example{path}") is None
+    with pytest.raises(AmbiguousAddressError):
+        found(manager, f"https://h.example{path}")
     assert found(manager, "https://h.example/teams/x%20y") == "all"
 
 

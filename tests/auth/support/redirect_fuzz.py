@@ -52,6 +52,7 @@ _HOSTS = [
 _PARTS = [
     *["team-a"] * 4,
     *["team-b", "..", ".", "", "%2e%2e", "%252e%252e", "..;", "..;x", "..%2f", "%2f", "\\..", "x"],
+    *[";", ";x", ".;", ".;x", "%2f..", "%3bx", "team-a;x", ";%2e%2e"],
     *["team-a%2f..%2fteam-b", "..\\", "Team-a", "team-ax", "ü", "%c0%ae%c0%ae", "..%5c", "a%"],
 ]
 _TAILS = ["", "", "", "?a=b", "#f", "?@evil/", "#@evil/", f"?//{HOST}:{PORT}", "\\@evil", " ", "//"]
@@ -82,10 +83,12 @@ def stays_inside(url: str, address: Mapping[str, Any], path: str) -> bool:
         return False
     path = path.partition("?")[0]
     for _ in range(4):
-        plain = path.replace("\\", "/").replace("/..;x", "/..").replace("/..;", "/..")
-        resolved = posixpath.normpath(re.sub("/+", "/", plain))
-        if resolved != f"/{PREFIX}" and not resolved.startswith(f"/{PREFIX}/"):
-            return False
+        plain = path.replace("\\", "/")
+        for reading in (plain, "/".join(part.partition(";")[0] for part in plain.split("/"))):
+            for text in (reading, re.sub("/+", "/", reading)):
+                resolved = posixpath.normpath(text)
+                if resolved != f"/{PREFIX}" and not resolved.startswith(f"/{PREFIX}/"):
+                    return False
         path = unquote(path)
     return True
 
@@ -107,7 +110,8 @@ class NotingAdapter(HTTPAdapter):
         url = request.url or ""
         address, _ = self.build_connection_pool_key_attributes(request, verify=True)
         path = self.request_url(request, None)
-        if TOKEN in repr([request.url, request.headers, request.body]):
+        # Not their repr, which hides it.
+        if any(TOKEN in str(text) for text in (url, request.body, *request.headers.values())):
             self.signed += 1
             if not stays_inside(url, address, path):
                 raise LeakError(f"to {address} {path!r} (URL {url!r}, Location {self.location!r})")

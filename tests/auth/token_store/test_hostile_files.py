@@ -104,3 +104,28 @@ def test_a_folder_that_is_a_link_or_open_is_refused(store: FileStore, tmp_path: 
     folder.symlink_to(tmp_path / "moved")
     with pytest.raises(SourceError, match="is a link"):
         store.write(KEY, FIRST)
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+def test_another_thing_in_place_of_a_token_file_is_said(store: FileStore, kind: str) -> None:
+    store.write(KEY, FIRST)
+    path = path_of(store)
+    path.unlink()
+    path.mkdir(mode=0o700) if kind == "folder" else os.mkfifo(path, 0o600)
+    with pytest.raises(SourceError, match="not a regular file"):
+        store.read(KEY)
+    if kind == "folder":
+        with pytest.raises(SourceError, match="cannot be written"):
+            store.write(KEY, FIRST)
+        with pytest.raises(SourceError, match="cannot be deleted"):
+            store.erase(KEY)
+        path.rmdir()
+    store.write(KEY, FIRST)
+    assert store.read(KEY) == FIRST
+
+
+def test_a_folder_in_place_of_a_lock_is_said(store: FileStore) -> None:
+    store.write(KEY, FIRST)
+    (path_of(store).parent / f"{KEY}.lock").mkdir()
+    with pytest.raises(SourceError, match="cannot be opened"), store.lock(KEY, 1):
+        pass

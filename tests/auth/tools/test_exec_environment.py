@@ -226,3 +226,10 @@ def test_a_token_for_curl(profile: Recorder) -> None:
     done = subprocess.run(["sh", "-c", script], capture_output=True, text=True, timeout=120)
     assert done.stdout == '{"experiments": []}', done.stderr
     assert profile.seen[0].headers["Authorization"] == f"Bearer {SECRET}"
+
+
+def test_an_international_host_is_given_as_it_is_sent() -> None:
+    profile = EnvProfile(hosts=["https://b\u00fccher.example"], source="env", env="T")
+    headers = (("Authorization", Secret("Bearer t")),)
+    child = child_environment("p", profile, headers, {})
+    assert child["MLFLOW_TRACKING_URI"] == "https://xn--bcher-kva.example"
