@@ -71,12 +71,12 @@ class PackAuth(AuthBase):
             return request
         credential = current.get()
         check_proxy(current, url)
-        _add_companions(current.profile, request)
+        companions = _add_companions(current.profile, request)
         headers = _headers(current, credential, request)
         check_conflicts(manager, current, request, headers)
         cookies.separate(request)
         _put_on(request, headers)
-        request.register_hook("response", _ResponseCheck(current, credential, headers))  # type: ignore[no-untyped-call]
+        request.register_hook("response", _ResponseCheck(current, credential, headers, companions))  # type: ignore[no-untyped-call]
         return request
 
 
@@ -84,9 +84,14 @@ class _ResponseCheck:
     """Checks the responses to one signed-in request, redirects included."""
 
     def __init__(
-        self, current: CurrentCredential, credential: Credential, headers: Headers
+        self,
+        current: CurrentCredential,
+        credential: Credential,
+        headers: Headers,
+        companions: list[str],
     ) -> None:
         self._current, self._credential, self._headers = current, credential, headers
+        self._companions = companions
         self._retried = False
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -190,6 +195,9 @@ class _ResponseCheck:
                 f"and add the new address to the profile's hosts."
             )
         self._take_off(original)
+        for header in self._companions:  # names of this company's own, which say where it came from
+            original.headers.pop(header, None)
+        original._cookies = cookies.OwnCookies()
 
     def _is_ours(self, url: str | None) -> bool:
         current = get_manager().match(url or "")
@@ -198,7 +206,6 @@ class _ResponseCheck:
     def _take_off(self, request: requests.PreparedRequest) -> None:
         for header, _ in self._headers:
             request.headers.pop(header, None)
-        request._cookies = cookies.OwnCookies()
 
 
 def _unchecked() -> Any:
@@ -251,13 +258,24 @@ def _headers(
     raise current.error(problem)
 
 
-def _add_companions(profile: Profile, request: requests.PreparedRequest) -> None:
-    """Add the headers that are not secret: the workspace, and an ID to find in the logs."""
+def _add_companions(profile: Profile, request: requests.PreparedRequest) -> list[str]:
+    """Add the headers that are not secret: the workspace, and an ID to find in the logs.
+
+    Returns:
+        The names of those that were not there before.
+    """
+    companions = {}
     if profile.workspace is not None:
-        request.headers.setdefault("X-MLFLOW-WORKSPACE", profile.workspace)
+        companions["X-MLFLOW-WORKSPACE"] = profile.workspace
     if profile.correlation_header is not None:
-        mark = request.headers.setdefault(profile.correlation_header, uuid.uuid4().hex)
+        companions[profile.correlation_header] = uuid.uuid4().hex
+    added = [header for header in companions if header not in request.headers]
+    for header in added:
+        request.headers[header] = companions[header]
+    if profile.correlation_header is not None:
+        mark = request.headers[profile.correlation_header]
         _logger.debug("%s %s is %s", request.method, shown(request.url), mark)
+    return added
 
 
 def _is_resendable(request: requests.PreparedRequest) -> bool:

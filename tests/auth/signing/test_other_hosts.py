@@ -196,3 +196,18 @@ def test_a_request_to_a_look_alike_carries_no_secret(
     except MlflowException:
         assert named.seen == []  # not every system connects to each of them
     assert not any(seen.has(SECRET) for seen in named.seen)
+
+
+def test_a_redirect_elsewhere_carries_none_of_the_profiles_other_headers(
+    named: Recorder, evil: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", SECRET)
+    profiles(
+        f'[profile.prod]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "TOKEN"\n'
+        'workspace = "internal-name"\ncorrelation_header = "X-Correlation"\n'
+    )
+    named.rule = redirect_to(f"{evil.url}/x", 302)
+    get(named.url, ARTIFACT)
+    assert named.seen[0].headers["X-MLFLOW-WORKSPACE"] == "internal-name"
+    assert "X-Correlation" in named.seen[0].headers
+    assert not {"X-MLFLOW-WORKSPACE", "X-Correlation"} & set(evil.seen[0].headers)

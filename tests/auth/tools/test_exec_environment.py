@@ -119,6 +119,7 @@ def in_child(tls: Tls | None = None, **before: str) -> dict[str, str]:
     [
         "MLFLOW_TRACKING_URI",
         "MLFLOW_REGISTRY_URI",
+        "MLFLOW_WORKSPACE_STORE_URI",
         "MLFLOW_DEPLOYMENTS_TARGET",
         "MLFLOW_GATEWAY_URI",
     ],
