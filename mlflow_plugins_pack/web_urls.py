@@ -69,21 +69,6 @@ def parse_url(url: str) -> WebUrl | None:
     return WebUrl(scheme, host, port, match["path"] or "/", match["rest"] or "")
 
 
-def sent_url(url: str) -> str | None:
-    """Return a URL as `requests` sends it, which may differ; None if it does not send it.
-
-    It drops blanks and empty ports, and spells international hosts in ASCII.
-    """
-    import requests
-
-    request = requests.PreparedRequest()
-    try:
-        request.prepare_url(url, None)
-    except (requests.RequestException, ValueError):
-        return None
-    return request.url
-
-
 def check_secure_url(url: str, *, may_have_query: bool = False) -> str:
     """Return the URL if secrets may be sent there.
 

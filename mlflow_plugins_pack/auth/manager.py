@@ -167,6 +167,21 @@ def _has_content(path: str) -> bool:
         return True  # `mark_of` says what is wrong
 
 
+def sent_url(url: str) -> str | None:
+    """Return a URL as `requests` sends it, which may differ; None if it does not send it.
+
+    It drops blanks and empty ports, and spells international hosts in ASCII.
+    """
+    import requests
+
+    request = requests.PreparedRequest()
+    try:
+        request.prepare_url(url, None)
+    except (requests.RequestException, ValueError):
+        return None
+    return request.url
+
+
 _manager = Manager()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=lambda: _manager.after_fork())

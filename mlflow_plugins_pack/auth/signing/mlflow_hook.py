@@ -15,11 +15,10 @@ from typing import Any
 import mlflow
 from mlflow.utils.rest_utils import MlflowHostCreds
 
-from mlflow_plugins_pack.auth.manager import get_manager
+from mlflow_plugins_pack.auth.manager import get_manager, sent_url
 from mlflow_plugins_pack.auth.profiles.models import Profile
 from mlflow_plugins_pack.auth.signing.signer import PackAuth
 from mlflow_plugins_pack.errors import AuthConflictError, AuthError, PackError
-from mlflow_plugins_pack.web_urls import sent_url
 
 _DEPTH = 8
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from mlflow_plugins_pack.auth.manager import Manager
+from mlflow_plugins_pack.auth.manager import Manager, sent_url
 from mlflow_plugins_pack.auth.profiles.fields import SecretLocation
 from mlflow_plugins_pack.auth.profiles.file import Profiles
 from mlflow_plugins_pack.auth.profiles.models import (
@@ -27,7 +27,6 @@ from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
 from mlflow_plugins_pack.errors import AmbiguousAddressError, AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.http_deadline import Watch, within
-from mlflow_plugins_pack.web_urls import sent_url
 
 _CONNECT_SECONDS = 3.0
 _CLOCK_SECONDS = 60.0
