@@ -23,6 +23,7 @@ from mlflow_plugins_pack.auth.profiles.models import (
 )
 from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import CONFIG_VARIABLE, user_config
+from mlflow_plugins_pack.auth.profiles.reading import read_file
 from mlflow_plugins_pack.errors import AmbiguousAddressError, AuthConfigError
 from mlflow_plugins_pack.web_urls import parse_url, shown
 
@@ -249,19 +250,20 @@ def _read_trusted(path: str) -> bytes:
             f"{CONFIG_VARIABLE} names {path!r}, which depends on the current directory. "
             f"Nothing was sent. Give an absolute path."
         )
-    try:
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-    except (OSError, ValueError) as exc:
-        raise _unreadable(path, exc) from None
-    with os.fdopen(descriptor, "rb") as file:
-        found = os.fstat(file.fileno())
+
+    def check(found: os.stat_result) -> None:
         if problem := distrust(found) or distrust_folder(path):
             raise AuthConfigError(f"The profiles file {path} was refused: {problem}")
-        if found.st_size > _LARGEST_BYTES:
-            raise AuthConfigError(
-                f"The profiles file {path} was refused: it is larger than 64 KiB. {_NEXT}"
-            )
-        return file.read(_LARGEST_BYTES)
+
+    try:
+        data = read_file(path, _LARGEST_BYTES, check)
+    except (OSError, ValueError) as exc:
+        raise _unreadable(path, exc) from None
+    if len(data) > _LARGEST_BYTES:
+        raise AuthConfigError(
+            f"The profiles file {path} was refused: it is larger than 64 KiB. {_NEXT}"
+        )
+    return data
 
 
 def distrust(found: os.stat_result) -> str:
@@ -300,5 +302,6 @@ def _unreadable(path: str, exc: Exception) -> AuthConfigError:
     reason = exc.strerror if isinstance(exc, OSError) and exc.strerror else str(exc)
     return AuthConfigError(
         f"The profiles file {path} cannot be read: {reason}. Nothing was sent. Create it or make "
-        f"it readable, or unset {CONFIG_VARIABLE} to use {user_config()}."
+        f"it readable, or unset {CONFIG_VARIABLE} to use {user_config()}. A process that has found "
+        f"a profiles file before does not go on without it: start it again."
     )

@@ -7,6 +7,7 @@ be one of a named host, the request is not sent at all.
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import posixpath
 import re
 import socket
@@ -163,6 +164,8 @@ def _possible_origin(text: str) -> tuple[str, str, int] | None:
     host = unquote(host).strip("[]").partition("%")[0].rstrip(".").lower()
     with contextlib.suppress(OSError, ValueError):
         host = socket.inet_ntoa(socket.inet_aton(host))  # "127.1" and the like
+    with contextlib.suppress(ValueError):
+        host = str(ipaddress.IPv6Address(host))
     return scheme, host, DEFAULT_PORTS[scheme] if found.port is None else found.port
 
 

@@ -17,13 +17,13 @@ from requests.cookies import RequestsCookieJar, extract_cookies_to_jar, get_cook
 class OwnCookies(RequestsCookieJar):
     """The cookies of one request and its redirects."""
 
-    def update(self, other: Any) -> None:
+    def update(self, other: Any) -> None:  # type: ignore[override]
         """Take nothing: before each redirect `requests` adds the cookies of its session."""
 
     def copy(self) -> OwnCookies:
         """Return a jar with the same cookies, for the next redirect."""
         jar = OwnCookies()
-        jar.set_policy(self.get_policy())  # type: ignore[no-untyped-call]
+        jar.set_policy(self.get_policy())
         for cookie in self:
             jar.set_cookie(copy.copy(cookie))
         return jar
@@ -38,16 +38,24 @@ def separate(request: requests.PreparedRequest) -> None:
     if header is not None:
         bare = request.copy()
         del bare.headers["Cookie"]
-        if header == get_cookie_header(request._cookies, bare):  # type: ignore[no-untyped-call]
+        if header == get_cookie_header(_jar(request), bare):  # type: ignore[no-untyped-call]
             del request.headers["Cookie"]
-    request._cookies = OwnCookies()
+    drop(request)
 
 
 def keep(request: requests.PreparedRequest, response: requests.Response) -> None:
     """Move the cookies of a response into the jar of its request, out of the session's reach."""
-    jar = request._cookies
-    extract_cookies_to_jar(jar, request, response.raw)  # type: ignore[no-untyped-call]
+    extract_cookies_to_jar(_jar(request), request, response.raw)  # type: ignore[no-untyped-call]
     message = getattr(getattr(response.raw, "_original_response", None), "msg", None)
     for name in ("Set-Cookie", "Set-Cookie2"):
         if message is not None:
             del message[name]
+
+
+def drop(request: requests.PreparedRequest) -> None:
+    """Empty the jar of a request."""
+    request._cookies = OwnCookies()  # type: ignore[attr-defined]
+
+
+def _jar(request: Any) -> Any:
+    return request._cookies

@@ -197,7 +197,7 @@ class _ResponseCheck:
         self._take_off(original)
         for header in self._companions:  # names of this company's own, which say where it came from
             original.headers.pop(header, None)
-        original._cookies = cookies.OwnCookies()
+        cookies.drop(original)
 
     def _is_ours(self, url: str | None) -> bool:
         current = get_manager().match(url or "")

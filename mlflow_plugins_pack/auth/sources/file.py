@@ -8,6 +8,7 @@ import time
 
 from mlflow_plugins_pack.auth.credentials.contracts import SecretReading, SourceError
 from mlflow_plugins_pack.auth.credentials.secret import Secret
+from mlflow_plugins_pack.auth.profiles.reading import read_file
 
 _LARGEST_BYTES = 64 * 1024
 _PATIENCE = 5
@@ -46,14 +47,13 @@ class FileReader:
                 time.sleep(_PAUSE_SECONDS)
         return self._read_once()
 
+    def _check(self, found: os.stat_result) -> None:
+        if not stat.S_ISREG(found.st_mode):
+            raise SourceError(f"{self._path} is not a regular file")
+
     def _read_once(self) -> SecretReading:
         try:
-            # Not blocking: a named pipe in its place must not hang the request.
-            descriptor = os.open(self._path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-            with os.fdopen(descriptor, "rb") as file:
-                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                    raise SourceError(f"{self._path} is not a regular file")
-                data = file.read(_LARGEST_BYTES + 1)
+            data = read_file(self._path, _LARGEST_BYTES, self._check)
         except FileNotFoundError:
             raise _NotThereYetError(
                 f"the file {self._path} does not exist; {self._advice}"

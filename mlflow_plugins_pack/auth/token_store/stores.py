@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from mlflow_plugins_pack.auth.credentials.contracts import SourceDownError, SourceError
+from mlflow_plugins_pack.auth.profiles.reading import read_file
 from mlflow_plugins_pack.auth.token_store.stored_token import StoredToken, dump, parse
 
 _logger = logging.getLogger(__name__)
@@ -107,7 +108,12 @@ class FileStore:
         """Read the file."""
         path = self._path(key)
         try:
-            data = _read_private(path)
+            data = read_file(
+                path,
+                _LARGEST_BYTES,
+                lambda found: _check_private(path, found, stat.S_IFREG),
+                _NO_FOLLOW,
+            )
         except FileNotFoundError:
             return None
         except OSError as exc:
@@ -356,16 +362,6 @@ def keyring_call(function: Any, *arguments: str) -> Any:
     raise SourceError(
         f"the keyring does not answer ({problem}); is there one on this machine, unlocked?"
     )
-
-
-def _read_private(path: str) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY | _NO_FOLLOW | getattr(os, "O_NONBLOCK", 0))
-    try:
-        _check_private(path, os.fstat(descriptor), stat.S_IFREG)
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(_LARGEST_BYTES + 1)
-    finally:
-        os.close(descriptor)
 
 
 def _check_private(path: str, found: os.stat_result, kind: int) -> None:

@@ -91,7 +91,7 @@ hosts = ["https://h.example/a", "https://b\u00fccher.example"]
 source = "env"
 env = "A"
 [profile.b]
-hosts = ["https://h.example/b", "http://127.0.0.1:5000"]
+hosts = ["https://h.example/b", "http://127.0.0.1:5000", "http://[::1]:5000"]
 source = "env"
 env = "B"
 """
@@ -115,6 +115,8 @@ env = "B"
         "http://0x7f.0.0.1:5000/",
         "http://someone@127.0.0.1:5000/",
         "http://127%2e0.0.1:5000/",
+        "http://someone@[0:0:0:0:0:0:0:1]:5000/",
+        "http://[::1%25lo]:5000/",
     ],
 )
 def test_an_address_that_may_be_a_named_one_is_refused(url: str) -> None:
@@ -136,7 +138,7 @@ def test_an_address_that_may_be_a_named_one_is_refused(url: str) -> None:
         "http://user@h.example/a",
         "https://user@h.example:8443/a",
         "http://127.1:5001/",
-        "http://[::1%25lo]:5000/",
+        "http://[::1%25lo]:5001/",
         "https://h.example:99999/a",
         "nonsense",
         "",

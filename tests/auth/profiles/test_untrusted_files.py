@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,22 @@ def test_a_profiles_file_in_a_folder_that_everybody_may_write_is_refused(
     monkeypatch.setenv("MLFLOW_PACK_AUTH_CONFIG", str(path))
     with pytest.raises(MlflowException, match="chmod o-w"):
         http_request(MlflowHostCreds(named.url), API, "GET")
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe"])
+@pytest.mark.parametrize("what", ["profiles", "secret"])
+def test_another_thing_in_place_of_a_file_is_said_and_leaves_nothing_open(
+    named: Recorder, profiles: Profiles, tmp_path: Path, kind: str, what: str
+) -> None:
+    odd = tmp_path / "odd"
+    odd.mkdir() if kind == "folder" else os.mkfifo(odd, 0o600)
+    path = profiles(f'[profile.p]\nhosts = ["{named.url}"]\nsource = "file"\nfile = "{odd}"\n')
+    if what == "profiles":
+        path.unlink()
+        odd.rename(path)
+    for number in range(3):
+        before = len(os.listdir("/proc/self/fd")) if number else 1 << 20
+        with pytest.raises(MlflowException, match="not a regular file"):
+            http_request(MlflowHostCreds(named.url), API, "GET")
+        assert len(os.listdir("/proc/self/fd")) <= before
+    assert named.seen == []
