@@ -34,6 +34,10 @@ def check_conflicts(
         AuthConflictError: If the profile says to refuse the request.
     """
     taken = [header for header, _ in headers if header in request.headers]
+    if current.profile.on_conflict == "error" and "Authorization" in request.headers:
+        # Next to other headers of the profile it may be meant to go along: a proxy wants those and
+        # the server behind it this one. Only a profile that says so excludes it.
+        taken = taken or ["Authorization"]
     reasons = []
     if taken:
         found = [setting for setting in _OTHER_SETTINGS if os.environ.get(setting)]

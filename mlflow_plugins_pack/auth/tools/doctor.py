@@ -279,11 +279,15 @@ def _check_rivals(subject: str, profile: Profile) -> Iterator[Finding]:
         if profile.on_conflict == "error":
             yield _refused(subject, rival)
         else:
+            result = (
+                "The profile wins for its own hosts; other hosts get the other"
+                if "Authorization" in (*profile.own_headers(), *profile.extra_headers)
+                else "The profile's hosts are sent both"
+            )
             yield Finding(
                 "warning",
                 subject,
-                f"{rival} is set as well. The profile wins for its own hosts; other hosts get the "
-                f"other. Remove it unless that is wanted.",
+                f"{rival} is set as well. {result}. Remove it unless that is wanted.",
             )
 
 

@@ -128,3 +128,23 @@ def test_a_refusal_shows_the_reason_of_the_server(signed_in: object, named: Reco
     named.rule = lambda seen: (403, {"Content-Type": "text/html"}, b"<html>blocked</html>")
     (answer,) = ask_servers(get_manager(), "prod")
     assert answer.said == "refuses us (403)"
+
+
+@pytest.mark.parametrize("mode", ["profile", "error"])
+def test_another_authorization_next_to_a_header_of_the_profile(
+    named: Recorder, profiles: Profiles, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    """Both are sent, as to a proxy and the server behind it, unless the profile excludes that."""
+    monkeypatch.setenv("TOKEN", SECRET)
+    profiles(
+        f'[profile.prod]\nhosts = ["{named.url}"]\nsource = "env"\nenv = "TOKEN"\n'
+        f'header = "X-Api-Key"\nscheme = ""\non_conflict = "{mode}"\n'
+    )
+    if mode == "error":
+        with pytest.raises(MlflowException, match="on_conflict"):
+            http_request(MlflowHostCreds(named.url, token="other"), API, "GET")
+        assert named.seen == []
+    else:
+        http_request(MlflowHostCreds(named.url, token="other"), API, "GET")
+        assert named.seen[0].headers["X-Api-Key"] == SECRET
+        assert named.seen[0].headers["Authorization"] == "Bearer other"
