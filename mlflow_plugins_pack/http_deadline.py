@@ -219,7 +219,7 @@ class _Session(requests.Session):
 
 
 def read_body(answer: requests.Response, largest_bytes: int) -> bytes:
-    """Read the body of a response whose server may be hostile.
+    """Read the body of a response whose server may be hostile, and close it.
 
     A few bytes can be made to unpack to gigabytes, the more so where one encoding is packed in
     another: only gzip is unpacked, once, and no further than the limit.
@@ -231,6 +231,11 @@ def read_body(answer: requests.Response, largest_bytes: int) -> bytes:
     Raises:
         OSError: If the body is larger, broken off, or in another encoding.
     """
+    with answer:
+        return _read_body(answer, largest_bytes)
+
+
+def _read_body(answer: requests.Response, largest_bytes: int) -> bytes:
     body = bytearray()
     encoding = answer.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "x-gzip"):

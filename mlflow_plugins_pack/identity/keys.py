@@ -124,10 +124,8 @@ def fetch_json(url: str, timeout_seconds: float = 5.0) -> Mapping[str, Any]:
     from mlflow_plugins_pack.http_deadline import exchange, read_body
 
     def ask(session: requests.Session) -> tuple[int, bytes]:
-        with session.get(
-            url, timeout=timeout_seconds, allow_redirects=False, stream=True
-        ) as answer:
-            return answer.status_code, read_body(answer, _LARGEST_BYTES)
+        answer = session.get(url, timeout=timeout_seconds, allow_redirects=False, stream=True)
+        return answer.status_code, read_body(answer, _LARGEST_BYTES)
 
     try:
         status, body = exchange(timeout_seconds, ask)
