@@ -168,22 +168,12 @@ class OidcSource:
 
     def _save(self, fresh: StoredToken) -> None:
         """Store new tokens; keep a person's in this process where that is not possible."""
-        try:
-            self.store.write(self._key, fresh)
-        except SourceError as exc:
-            problem = exc
-        else:
-            self._unsaved = None
+        problem = self._try_to_store(fresh)
+        if problem is None:
             return
         if not self._profile.needs_person:
             self._fall_back(problem)
             self.store.write(self._key, fresh)
-            return
-        is_known, self._unsaved = self._unsaved is not None, fresh
-        # The stored refresh token is spent: providers end the sign-in when it is used again.
-        with suppress(SourceError):
-            self.store.erase(self._key)
-        if is_known:
             return
         _logger.warning(
             "Profile %s: its renewed sign-in cannot be stored (%s). This process uses it and "
@@ -192,6 +182,23 @@ class OidcSource:
             problem,
             self._name,
         )
+
+    def _try_to_store(self, fresh: StoredToken) -> SourceError | None:
+        """Store new tokens; return why that was not possible.
+
+        Then a person's stay here, and the stored ones go: their refresh token is spent, and
+        providers end the sign-in when it is used again.
+        """
+        try:
+            self.store.write(self._key, fresh)
+        except SourceError as exc:
+            if self._profile.needs_person:
+                self._unsaved = fresh
+                with suppress(SourceError):
+                    self.store.erase(self._key)
+            return exc
+        self._unsaved = None
+        return None
 
     def _refreshed(self, stored: StoredToken | None) -> StoredToken:
         from mlflow_plugins_pack.http_deadline import uninterrupted
@@ -211,7 +218,7 @@ class OidcSource:
 
         def keep(rotated: str) -> None:
             if rotated != refresh_token:
-                self._save(replace(stored, refresh_token=rotated))
+                self._try_to_store(replace(stored, refresh_token=rotated))
 
         try:
             # The provider may have spent the old token when Ctrl-C comes: its answer is waited for,

@@ -95,8 +95,15 @@ def test_a_rotated_token_that_cannot_be_stored_serves_this_process(
     sign_in_by_browser(source)
     spend(source)
     asked = Manager()
-    with full(small_disk):
-        monkeypatch.setattr(FileStore, "_overwrite", lambda *_: False)
+    erase = FileStore.erase
+
+    def erase_and_fill(store: FileStore, key: str) -> None:
+        erase(store, key)
+        (small_disk / "more").write_bytes(b"x" * 4096)
+
+    with full(small_disk), monkeypatch.context() as patch:
+        patch.setattr(FileStore, "_overwrite", lambda *_: False)
+        patch.setattr(FileStore, "erase", erase_and_fill)
         first = asked.credential("me")
         assert "cannot be stored" in caplog.text
         assert files() == []  # the spent token is not offered to another process
