@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from mlflow_plugins_pack.auth.credentials.contracts import (
     SourceDownError,
@@ -25,29 +25,22 @@ from mlflow_plugins_pack.auth.oidc.provider import Provider, TokenResponse
 from mlflow_plugins_pack.auth.oidc.transport import OAuthError
 from mlflow_plugins_pack.auth.profiles.models import OidcProfile
 from mlflow_plugins_pack.auth.profiles.paths import token_folder
+from mlflow_plugins_pack.auth.sources.sign_outs import (
+    SignOut,
+    end,
+    end_others,
+    read_any,
+    sign_out_of,
+)
 from mlflow_plugins_pack.auth.token_store.stored_token import StoredToken
 from mlflow_plugins_pack.auth.token_store.stores import (
     FileStore,
     KeyringStore,
     MemoryStore,
     TokenStore,
-    shared_stores,
 )
 
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class SignOut:
-    """The result of a sign-out.
-
-    Attributes:
-        was_signed_in: Whether any tokens were stored.
-        problems: Why refresh tokens may still be valid at the provider.
-    """
-
-    was_signed_in: bool
-    problems: tuple[str, ...] = ()
 
 
 class OidcSource:
@@ -100,7 +93,7 @@ class OidcSource:
         Raises:
             SourceError: If it cannot be kept, or holds no token that can be sent.
         """
-        stored = self._stored(answer, None, who, self._clock())
+        stored = _stored(self._name, self._profile, answer, None, who, self._clock())
         credential = self._credential(stored)
         try:
             with self._locked():
@@ -114,17 +107,17 @@ class OidcSource:
     def sign_out(self) -> SignOut:
         """Delete the profile's tokens, and revoke the sign-in where the provider supports that."""
         with self._locked():
-            ended = [_end(self.store, self._key, self._revoke)]
+            ended = [end(self.store, self._key, self._revoke)]
         self._given = self._unsaved = None
         ended += self._end_others(self._name)
-        return _sign_out_of(ended)
+        return sign_out_of(ended)
 
     def end_renamed(self, name: str) -> SignOut:
         """Delete and revoke what a profile of another name, which is gone, left behind."""
-        return _sign_out_of(self._end_others(name))
+        return sign_out_of(self._end_others(name))
 
     def _end_others(self, name: str) -> list[tuple[bool, str]]:
-        return _end_others(name, self.store, self._key, self._revoke)
+        return end_others(name, self.store, self._key, self._revoke)
 
     def _revoke(self, stored: StoredToken) -> str:
         """Revoke a refresh token; return why that was not possible."""
@@ -161,7 +154,14 @@ class OidcSource:
             fresh = self._refreshed(stored)
         else:
             asked_at = self._clock()
-            fresh = self._stored(self.provider.grant(), None, self._profile.client_id, asked_at)
+            fresh = _stored(
+                self._name,
+                self._profile,
+                self.provider.grant(),
+                None,
+                self._profile.client_id,
+                asked_at,
+            )
         credential = self._credential(fresh)  # first: what cannot be sent is not stored
         self._save(fresh)
         return credential
@@ -205,7 +205,7 @@ class OidcSource:
 
         login = f"run `mlflow-pack auth login {self._name}`"
         if stored is None:
-            others = (_read_any(self.store, key) for key in self.store.stored_keys())
+            others = (read_any(self.store, key) for key in self.store.stored_keys())
             if any(other is not None and other.profile == self._name for other in others):
                 raise SourceError(
                     f"the profile has changed since you signed in (its issuer, client, scope, "
@@ -229,36 +229,12 @@ class OidcSource:
                 raise
             problem = str(exc)
         else:
-            return self._stored(answer, stored.refresh_token, stored.who, asked_at)
+            return _stored(
+                self._name, self._profile, answer, stored.refresh_token, stored.who, asked_at
+            )
         with suppress(SourceError):  # the provider has ended it, whatever is stored here
             self.store.erase(self._key)
         raise SourceError(f"the sign-in has ended ({problem}); {login}")
-
-    def _stored(
-        self, answer: TokenResponse, refresh_token: str | None, who: str | None, asked_at: float
-    ) -> StoredToken:
-        """Return what is kept of an answer.
-
-        Its life counts from the question: however late the answer came, the token is not older.
-        """
-        token = answer.access_token
-        if self._profile.token == "id_token":
-            if answer.id_token is None:
-                raise SourceError(
-                    'the provider gave no ID token; add "openid" to the profile\'s scope'
-                )
-            token = answer.id_token
-        life = answer.lifetime_seconds
-        return StoredToken(
-            token.reveal(),
-            asked_at,
-            None if life is None else asked_at + life,
-            answer.refresh_token.reveal() if answer.refresh_token else refresh_token,
-            who,
-            self._name,
-            self._profile.issuer,
-            self._profile.client_id,
-        )
 
     def _credential(self, stored: StoredToken) -> Credential:
         token, now = Secret(stored.token), self._clock()
@@ -303,73 +279,31 @@ class OidcSource:
         self._store = MemoryStore()
 
 
-def _end_others(
-    name: str, own: TokenStore, own_key: str, revoke: Callable[[StoredToken], str]
-) -> list[tuple[bool, str]]:
-    """End a profile's tokens under other keys and in other stores: it was another then.
+def _stored(
+    name: str,
+    profile: OidcProfile,
+    answer: TokenResponse,
+    refresh_token: str | None,
+    who: str | None,
+    asked_at: float,
+) -> StoredToken:
+    """Return what is kept of an answer.
 
-    Args:
-        name: The profile's name.
-        own: The store that the profile names now.
-        own_key: The key of its tokens there, which are left alone.
-        revoke: Revokes a token; returns why that was not possible.
-
-    Returns:
-        Of each end, whether there were tokens, and why one may still be valid.
+    Its life counts from the question: however late the answer came, the token is not older.
     """
-    try:
-        stores = shared_stores(token_folder())
-    except SourceError as exc:
-        return [(False, f"{exc}; it may have a sign-in of this profile")]
-    ended: list[tuple[bool, str]] = []
-    for store in stores:
-        for key in store.stored_keys():
-            if key == own_key and type(store) is type(own):
-                continue
-            try:
-                stored = store.read(key)
-            except SourceError as exc:
-                if isinstance(store, KeyringStore):
-                    ended.append((False, f"{exc} It may have a sign-in of this profile"))
-                    break
-                continue  # a file of others: nothing in it is believed
-            if stored is not None and stored.profile == name:
-                ended.append(_end(store, key, revoke))
-    return ended
-
-
-def _end(store: TokenStore, key: str, revoke: Callable[[StoredToken], str]) -> tuple[bool, str]:
-    """Delete the tokens of a key; return whether there were any, and why one may be valid."""
-    try:
-        stored = store.read(key)
-    except SourceError:
-        store.erase(key)  # they cannot be trusted, and are deleted all the same
-        return True, "a token file that others could write was deleted, not revoked"
-    store.erase(key)
-    return stored is not None, "" if stored is None else revoke(stored)
-
-
-def profiles_with_tokens() -> set[str]:
-    """Return the names of the profiles that have tokens in any store that can be read."""
-    try:
-        stores = shared_stores(token_folder())
-    except SourceError:
-        stores = [FileStore(token_folder())]
-    found = [_read_any(store, key) for store in stores for key in store.stored_keys()]
-    return {stored.profile for stored in found if stored is not None and stored.profile}
-
-
-def _read_any(store: TokenStore, key: str) -> StoredToken | None:
-    try:
-        return store.read(key)
-    except SourceError:
-        return None
-
-
-def _sign_out_of(ended: list[tuple[bool, str]]) -> SignOut:
-    return SignOut(
-        any(was_there for was_there, _ in ended),
-        tuple(problem for _, problem in ended if problem),
+    token = answer.access_token if profile.token == "access_token" else answer.id_token
+    if token is None:
+        raise SourceError('the provider gave no ID token; add "openid" to the profile\'s scope')
+    life = answer.lifetime_seconds
+    return StoredToken(
+        token.reveal(),
+        asked_at,
+        None if life is None else asked_at + life,
+        answer.refresh_token.reveal() if answer.refresh_token else refresh_token,
+        who,
+        name,
+        profile.issuer,
+        profile.client_id,
     )
 
 

@@ -23,7 +23,7 @@ from mlflow_plugins_pack.auth.profiles.models import (
 )
 from mlflow_plugins_pack.auth.profiles.origins import Scope
 from mlflow_plugins_pack.auth.profiles.paths import find_config
-from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
+from mlflow_plugins_pack.auth.sources.sign_outs import profiles_with_tokens
 from mlflow_plugins_pack.errors import AmbiguousAddressError, AuthConfigError, CredentialError
 from mlflow_plugins_pack.findings import Finding
 from mlflow_plugins_pack.http_deadline import Watch, within

@@ -12,7 +12,7 @@ from mlflow_plugins_pack.auth.oidc import login
 from mlflow_plugins_pack.auth.profiles.file import Profiles
 from mlflow_plugins_pack.auth.profiles.models import ChainProfile, OidcProfile
 from mlflow_plugins_pack.auth.sources import open_oidc
-from mlflow_plugins_pack.auth.sources.oidc import profiles_with_tokens
+from mlflow_plugins_pack.auth.sources.sign_outs import profiles_with_tokens
 from mlflow_plugins_pack.cli.output import describe_seconds, echo
 from mlflow_plugins_pack.errors import AuthConfigError, CredentialError
 
