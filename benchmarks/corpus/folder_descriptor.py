@@ -2,7 +2,6 @@
 
 reads: WORK/d/a.csv WORK/d/b.csv
 writes: WORK/d/o.csv
-blind: dir_fd
 """
 
 import os

@@ -3,7 +3,6 @@
 needs: lxml
 reads: WORK/a.xml
 writes: WORK/o.xml
-blind: lxml
 """
 
 import pathlib

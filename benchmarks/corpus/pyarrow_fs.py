@@ -1,8 +1,7 @@
-"""pyarrow's own file systems and files: blind.
+"""pyarrow's own file systems and files.
 
 reads: WORK/x.bin WORK/y.bin
 writes: WORK/o.bin
-blind: pyarrow.open_input_file, pyarrow.open_input_stream, pyarrow.open_output_stream
 """
 
 import pathlib

@@ -2,7 +2,6 @@
 
 reads: WORK/a.csv
 writes:
-blind: stdin
 """
 
 import pathlib

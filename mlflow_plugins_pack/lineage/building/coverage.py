@@ -6,7 +6,13 @@ import os
 from typing import Any
 
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY
-from mlflow_plugins_pack.lineage.capture import import_hooks, mentions, own_code, usage
+from mlflow_plugins_pack.lineage.capture import (
+    folder_descriptors,
+    import_hooks,
+    mentions,
+    own_code,
+    usage,
+)
 from mlflow_plugins_pack.lineage.capture.libraries.sql_statements import not_parsed
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
 from mlflow_plugins_pack.lineage.capture.observing.observe import unobserved, unobserved_types
@@ -42,7 +48,7 @@ def coverage(
         blind |= {library for library in SEEN_INTO if usage.is_used(library)}
     off = (library for layer, library in _OF_LAYERS if layer not in layers)
     blind |= {library for library in off if usage.is_used(library)}
-    blind |= {*import_hooks.failures, *not_parsed}
+    blind |= {*import_hooks.failures, *not_parsed, *folder_descriptors.missed}
     lacking: dict[str, Any] = {
         "blind": sorted(blind),
         "programs": usage.unseen_programs(captured_programs),

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from mlflow_plugins_pack.lineage.capture import folder_descriptors
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import DATABASE, MOVE, READ, WRITE
 from mlflow_plugins_pack.lineage.capture.noise_filter import NoiseFilter
@@ -55,13 +56,20 @@ def install(
     writing, reading = _WRITING, READ
     getframe = sys._getframe
 
-    def opened(path: Any, flags: int) -> None:
+    def opened(path: Any, mode: Any, flags: int) -> None:
         if path.__class__ is not str:
             if path.__class__ is int:
                 return
             path = os.fsdecode(path)
         if path[:1] != "/":
-            path = os.path.abspath(path)  # noqa: PTH100
+            # Only `os.open` has no mode.
+            if mode is None and folder_descriptors.is_named_in(frame := getframe(2)):
+                creates = flags & os.O_CREAT != 0
+                path = folder_descriptors.found_below(path, frame, creates=creates)
+                if path is None:
+                    return
+            else:
+                path = os.path.abspath(path)  # noqa: PTH100
             if not flags & writing and is_one_of_many(path):
                 return
         elif "//" in path or "/." in path:
@@ -105,11 +113,10 @@ def install(
         if claimed is not None and is_users(getframe(2)):
             emit(claimed, DATABASE, path, file_state(path))
 
-    def named_otherwise(source: Any, target: Any, kind: str) -> None:
-        source = os.path.abspath(os.fsdecode(source))  # noqa: PTH100
-        target = os.path.abspath(os.fsdecode(target))  # noqa: PTH100
+    def named_otherwise(kind: str, names: Any, folders: Any) -> None:
+        source, target = map(folder_descriptors.located, map(os.fsdecode, names), folders)
         before_change()
-        if not is_data(target):
+        if source is None or target is None or not is_data(target):
             return
         claimed = was_written(source, True)
         if claimed is not None:
@@ -123,15 +130,15 @@ def install(
     def hook(event: str, args: tuple[Any, ...]) -> None:
         try:
             if event == "open":
-                path, _, flags = args
+                path, mode, flags = args
                 if flags & writing or path.__class__ is not str or not is_one_of_many(path):
-                    opened(path, flags)
+                    opened(path, mode, flags)
             elif event == "sqlite3.connect":
                 connected(args[0])
             elif event == "os.rename":
-                named_otherwise(args[0], args[1], MOVE)
+                named_otherwise(MOVE, args[:2], args[2:])
             elif event == "os.link":
-                named_otherwise(args[0], args[1], WRITE)
+                named_otherwise(WRITE, args[:2], args[2:])
             elif event in _CHANGES:
                 before_change()
             elif event in _STARTS:

@@ -9,33 +9,26 @@ from __future__ import annotations
 
 import ast
 import functools
-import os
 import re
-import stat
 import sys
 from collections.abc import Iterator
 from types import FrameType, FunctionType, ModuleType
 from typing import NamedTuple
 
-from mlflow_plugins_pack.lineage.capture import own_code
+from mlflow_plugins_pack.lineage.capture import own_code, standard_input
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users_code
 
 BEFORE_IMPORT = "what was read before import mlflow"
 STANDARD_INPUT = "stdin"
 
 _METHODS = {
-    "pyarrow": (
-        "open_append_stream",
-        "open_input_file",
-        "open_input_stream",
-        "open_output_stream",
-    ),
+    "lxml": ("xinclude",),
 }
 """Native methods that open files, by the library."""
-_IMPORT = re.compile(r"^\s*(?:import|from)\s+(cffi|ctypes|lxml)\b", re.MULTILINE)
+_IMPORT = re.compile(r"^\s*(?:import|from)\s+(cffi|ctypes)\b", re.MULTILINE)
 """Libraries that others use for what they have read already: only the program's own use counts."""
-_OPENS_BELOW = "dir_fd"
-"""A path that is relative to an open folder: no layer learns which folder that is."""
+_OPENS_BELOW = re.compile(r"[\"']dir_fd[\"']")
+"""A path that is relative to an open folder, if the call's text does not show that."""
 _ATTACHES = re.compile(r"\bsqlite3\b.*\battach\b", re.DOTALL | re.IGNORECASE)
 _READS_INPUT = re.compile(r"\bstdin\b|\bfileinput\b|\binput\(")
 _READER = re.compile(
@@ -91,23 +84,15 @@ def unseen() -> set[str]:
         if any(method in text for text in texts)
     }
     found |= {name for text in texts for name in _IMPORT.findall(text)}
-    if any(_OPENS_BELOW in text for text in texts):
-        found.add(_OPENS_BELOW)
+    if any(_OPENS_BELOW.search(text) for text in texts):
+        found.add("dir_fd")
     if any(_ATTACHES.search(text) for text in texts):
         found.add("sqlite3 ATTACH")
-    if _may_be_input() and any(_READS_INPUT.search(text) for text in texts):
+    if standard_input.may_be_missed() and any(_READS_INPUT.search(text) for text in texts):
         found.add(STANDARD_INPUT)
     if _typed_before or any(map(_read_before, _began)) or any(map(_reads, _cells_before)):
         found.add(BEFORE_IMPORT)
     return found
-
-
-def _may_be_input() -> bool:
-    """Return whether standard input is something other than a terminal and ``/dev/null``."""
-    try:
-        return not stat.S_ISCHR(os.fstat(0).st_mode)
-    except OSError:
-        return False
 
 
 @functools.cache

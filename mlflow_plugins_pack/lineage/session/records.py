@@ -19,8 +19,9 @@ from mlflow_plugins_pack.lineage import mlflow_internals
 from mlflow_plugins_pack.lineage.attribution.ownership import Ownership
 from mlflow_plugins_pack.lineage.attribution.runs import ENDING, NOT, Runs, RunState
 from mlflow_plugins_pack.lineage.attribution.windows import Recorder
+from mlflow_plugins_pack.lineage.capture import standard_input
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
-from mlflow_plugins_pack.lineage.capture.event import STATEMENT, Event
+from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, Event
 from mlflow_plugins_pack.lineage.capture.resolving import resolved
 from mlflow_plugins_pack.lineage.delivery.deadline import Deadline
 from mlflow_plugins_pack.lineage.delivery.delivery import Delivery
@@ -213,6 +214,7 @@ class Records:
 
         def build() -> Any:
             self.collect(state.run_id)
+            self._take_input(state.run_id, thread)
             self._sort()
             graph = self._build(state, thread, looks=True)
             if has_given_up:
@@ -230,6 +232,12 @@ class Records:
             # The thread that waits may be sorting, so there is no waiting for that either.
             self._sort_events(looks=False)
             return self._build(state, thread, looks=False)
+
+    def _take_input(self, run_id: str, thread: int) -> None:
+        """Record that standard input was read since the last run's end."""
+        if (found := standard_input.newly_read()) is not None:
+            now = time.monotonic_ns()
+            self._events.append(Event(now, READ, found[0], "audit", (run_id,), thread, found[1]))
 
     def write_interim(self) -> None:
         """Write the tags of the open runs, so that one that is killed leaves something."""

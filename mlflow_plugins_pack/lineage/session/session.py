@@ -17,7 +17,7 @@ from mlflow_plugins_pack import settings
 from mlflow_plugins_pack.lineage import mlflow_internals, sink
 from mlflow_plugins_pack.lineage.attribution.ownership import Claim, Ownership
 from mlflow_plugins_pack.lineage.attribution.runs import FULLY, NOT, PARTLY, Runs
-from mlflow_plugins_pack.lineage.capture import mentions, usage
+from mlflow_plugins_pack.lineage.capture import mentions, standard_input, usage
 from mlflow_plugins_pack.lineage.capture.child_processes import Children
 from mlflow_plugins_pack.lineage.capture.event import READ, STATEMENT, WRITE, Event
 from mlflow_plugins_pack.lineage.capture.libraries.table import LAYERS, NOT_SEEN_INTO, SEEN_INTO
@@ -86,6 +86,7 @@ class Session:
             )
         usage.watch((*NOT_SEEN_INTO, *SEEN_INTO))
         mentions.capture_begins(sys._getframe(1))
+        standard_input.capture_begins()
         import_hooks.when_imported(install.modules(self._layers), install.imported)
         atexit.register(self._at_exit)
         if hasattr(os, "register_at_fork"):

@@ -75,7 +75,10 @@ def test_the_line_where_the_capture_begins(tmp_path: Path) -> None:
 
 def test_standard_input_folders_descriptors_and_own_imports(tmp_path: Path) -> None:
     code = "import sys, os\nsys.stdin.read()\nos.open('.', 0, dir_fd=os.open('.', 0))\n"
-    code += "import ctypes, numpy.ctypeslib"
+    code += "import ctypes, numpy.ctypeslib\n"
+    found = blind_of(MENTIONS.format(before="", after=code), tmp_path)
+    assert found == ["ctypes"]
+    code += "os.close(os.open('.', 0, **{'dir_fd': None}))"
     code = MENTIONS.format(before="", after=code)
     assert blind_of(code, tmp_path) == ["ctypes", "dir_fd"]
     with (tmp_path / "train.py").open() as file:

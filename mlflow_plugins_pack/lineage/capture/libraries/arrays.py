@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Any
 
 from mlflow_plugins_pack.lineage import sink
 from mlflow_plugins_pack.lineage.capture.call_stack import is_users
 from mlflow_plugins_pack.lineage.capture.event import READ, WRITE
 from mlflow_plugins_pack.lineage.capture.observing.observers import Arguments
-from mlflow_plugins_pack.lineage.capture.recording import record, where
+from mlflow_plugins_pack.lineage.capture.recording import record, record_written, where
 
 
 def map_opens(arguments: Arguments) -> Any:
@@ -24,6 +25,18 @@ def map_opens(arguments: Arguments) -> Any:
 def map_wrote(path: Any) -> None:
     """Record a memory map that is written."""
     record(WRITE, path)
+
+
+def copy_begins(arguments: Arguments) -> tuple[Any, float, Any]:
+    """Record a file that pyarrow copies; return the copy, the time and the file system."""
+    filesystem = arguments["self"]
+    record(READ, arguments["src"], filesystem)
+    return arguments["dest"], time.time(), filesystem
+
+
+def copied(noted: tuple[Any, float, Any]) -> None:
+    """Record a copy that pyarrow made."""
+    record_written(*noted)
 
 
 def xgboost_matrix(arguments: Arguments) -> None:

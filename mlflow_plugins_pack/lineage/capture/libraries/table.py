@@ -80,6 +80,12 @@ _SAFETENSORS = (
     *_reads("load_file", "load_model", parameter="filename"),
     *_writes("save_file", "save_model", parameter="filename"),
 )
+_PYARROW_STREAMS = (
+    *(("open_input_file", READ), ("open_input_stream", READ)),
+    *(("open_output_stream", WRITE), ("open_append_stream", WRITE)),
+)
+_LXML_TYPES = ("DTD", "RelaxNG", "XInclude", "XMLSchema", "XSLT", "htmlfile", "xmlfile")
+"""They open files in C, by a name that they are given or find in another document."""
 _CV2_READERS = ("imread", "imreadmulti", "imreadanimation")
 _CV2_WRITERS = ("imwrite", "imwritemulti", "imwriteanimation")
 _HDF5_FILE = (Call("File.__init__", at_start="hdf5.opens", at_end="hdf5.wrote"),)
@@ -112,6 +118,22 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
             Call("ORCFile.__init__", READ, "source"),
             Call("read_table", READ, "source", "filesystem"),
             Call("ORCWriter.__init__", WRITE, "where"),
+        ),
+        "pyarrow._fs": (
+            *(
+                Call(f"FileSystem.{name}", kind, "path", "self", native=("self", "path"))
+                for name, kind in _PYARROW_STREAMS
+            ),
+            Call(
+                "FileSystem.copy_file",
+                at_start="arrays.copy_begins",
+                at_end="arrays.copied",
+                native=("self", "src", "dest"),
+            ),
+        ),
+        "pyarrow.fs": (
+            Call("copy_files", READ, "source", "source_filesystem"),
+            Call("copy_files", WRITE, "destination", "destination_filesystem"),
         ),
         # pandas opens the file in C++ and gives pyarrow no name.
         "pandas.io.parquet": (Call("to_parquet", WRITE, "path", "filesystem"),),
@@ -171,6 +193,15 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
             *(Call(name, READ, "filename", native=("filename",)) for name in _CV2_READERS),
             *(Call(name, WRITE, "filename", native=("filename",)) for name in _CV2_WRITERS),
             *(Call(name) for name in ("VideoCapture", "VideoWriter", "FileStorage")),
+        ),
+        "lxml.etree": (
+            Call("parse", READ, "source", native=("source",)),
+            Call("_ElementTree.parse", READ, "source", native=("self", "source")),
+            *(
+                Call(f"_ElementTree.{name}", WRITE, "file", native=("self", "file"))
+                for name in ("write", "write_c14n")
+            ),
+            *map(Call, _LXML_TYPES),
         ),
         "safetensors": (Call("safe_open"),),
         "safetensors.numpy": _SAFETENSORS,

@@ -6,7 +6,8 @@ where they did. Three mechanisms do that:
 - Python 3.12 and later report calls of a function by themselves (`monitoring`).
 - Before, the code of a Python function gets a prelude that calls an observer (`prelude`).
 - A function that is not written in Python is called by a function whose frame the interpreter
-  shows to no one (`native_calls`). This is the only one that takes the place of another object.
+  shows to no one (`native_calls`). This is the only one that takes the place of another object;
+  `immutable_types` puts it into types that assignment cannot change.
 
 What can be observed in none of these ways is named in `unobserved` and `unobserved_types`.
 """
@@ -63,7 +64,7 @@ def observe(
             _observe_python(function, at_start, at_end)
         else:
             call = _observing_native(function, native, at_start, at_end)
-            setattr(owner, name, staticmethod(call) if isinstance(found, staticmethod) else call)
+            _put(owner, name, staticmethod(call) if isinstance(found, staticmethod) else call)
     except (ValueError, AttributeError, TypeError):  # has no room for us
         unobserved.add(label(owner, name))
         return False
@@ -87,6 +88,15 @@ def _observe_python(function: FunctionType, at_start: AtStart, at_end: AtEnd | N
         function.__code__ = prelude.with_prelude(
             function.__code__, prelude.observer(at_start, at_end)
         )
+
+
+def _put(owner: Any, name: str, value: Any) -> None:
+    try:
+        setattr(owner, name, value)
+    except TypeError:
+        from mlflow_plugins_pack.lineage.capture.observing import immutable_types
+
+        immutable_types.replace_method(owner, name, value)
 
 
 def _observing_native(
