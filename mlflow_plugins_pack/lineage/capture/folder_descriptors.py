@@ -1,4 +1,4 @@
-"""Where paths lie that are relative to an open folder: ``os.open("a.csv", flags, dir_fd=folder)``.
+"""Paths that are relative to an open folder: ``os.open("a.csv", flags, dir_fd=folder)``.
 
 The interpreter reports such a call with the path alone. That it has a folder shows in the caller's
 code; which one, if among the open ones only one has that path.

@@ -14,7 +14,7 @@ from mlflow_plugins_pack.lineage.files import FileState, file_state
 _DESCRIPTOR = 0
 _LINK = "/proc/self/fd/0"
 _position: int | None = None
-"""How far it was read when that was last looked at; None if it is not a file."""
+"""Bytes up to which it was read when that was last looked at; None if it is not a file."""
 _is_seen = False
 
 

@@ -2,7 +2,7 @@
 
 Such a type's methods are in a dictionary, of which ``__dict__`` is a read-only view; the garbage
 collector tells which dictionary that is. The interpreter remembers what it found in types and has
-to be told of a change: ``PyType_Modified`` of CPython. Nobody's type or instance becomes another.
+to be told of a change: ``PyType_Modified`` of CPython. No type and no instance becomes another one.
 """
 
 from __future__ import annotations

@@ -48,6 +48,8 @@ _ALLOW, _NOTIFY = 0x7FFF0000, 0x7FC00000
 _NR, _ARCH, _ARGUMENTS = 0, 4, 16
 
 _O_PATH = 0o10000000
+_PIECE = struct.Struct("=QQ")  # struct iovec: address, length
+_SHORT_BYTES = 128
 
 
 class Machine(NamedTuple):
@@ -242,37 +244,35 @@ class Memory:
     """Reads texts from the memory of other processes of this user."""
 
     def __init__(self) -> None:
-        self._libc = ctypes.CDLL(None, use_errno=True)
+        read = ctypes.CDLL(None, use_errno=True).process_vm_readv
+        number, count = ctypes.c_void_p, ctypes.c_ulong
+        read.argtypes = (ctypes.c_int, number, count, number, count, count)
+        read.restype = ctypes.c_ssize_t
+        self._call = read
         self._buffer = ctypes.create_string_buffer(PATH_BYTES)
+        self._start = ctypes.addressof(self._buffer)
+        self._local = _PIECE.pack(self._start, PATH_BYTES)
         self._page = os.sysconf("SC_PAGE_SIZE")
 
-    def _read(self, process: int, address: int, size: int) -> int:
+    def _read(self, process: int, address: int, size: int) -> bytes:
         # Two pieces, cut where a page ends: the next page need not exist.
         first = min(size, self._page - address % self._page)
-        start = ctypes.addressof(self._buffer)
-        local = struct.pack("=QQ", start, size)
-        remote = struct.pack("=QQQQ", address, first, address + first, size - first)
-        return int(
-            self._libc.process_vm_readv(
-                ctypes.c_int(process),
-                local,
-                ctypes.c_ulong(1),
-                remote,
-                ctypes.c_ulong(2 if size > first else 1),
-                ctypes.c_ulong(0),
-            )
-        )
+        pieces, count = _PIECE.pack(address, first), 1
+        if size > first:
+            pieces, count = pieces + _PIECE.pack(address + first, size - first), 2
+        got = self._call(process, self._local, 1, pieces, count, 0)
+        return ctypes.string_at(self._start, got) if got > 0 else b""
 
     def text(self, process: int, address: int) -> bytes | None:
         """Return a text that ends in a zero byte; None if it cannot be read."""
-        got = self._read(process, address, PATH_BYTES)
-        if got <= 0:
-            return None
-        text, zero, _ = self._buffer.raw[:got].partition(b"\0")
-        return text if zero else None
+        # Nearly all are short, and each byte is copied.
+        for size in (_SHORT_BYTES, PATH_BYTES):
+            text, zero, _ = self._read(process, address, size).partition(b"\0")
+            if zero:
+                return text
+        return None
 
     def number(self, process: int, address: int) -> int | None:
         """Return a number of 64 bits; None if it cannot be read."""
-        if self._read(process, address, 8) != 8:
-            return None
-        return int.from_bytes(self._buffer.raw[:8], "little")
+        found = self._read(process, address, 8)
+        return int.from_bytes(found, "little") if len(found) == 8 else None

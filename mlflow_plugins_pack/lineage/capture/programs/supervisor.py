@@ -150,7 +150,7 @@ class Report:
                 self.unseen += 1
                 return None
             path = posixpath.join(base, path)
-        return posixpath.normpath(path)
+        return posixpath.normpath(path) if "//" in path or "/." in path else path
 
     def _is_data(self, path: str, handle: int, call: seccomp.Notification) -> bool:
         if not self._noise.is_data(path) or self._is_part_of_program(path, call.process):
