@@ -136,6 +136,8 @@ def test_what_cannot_be_seen_is_said_and_harms_nobody(
     run_script: RunScript, database: str, tmp_path: Path
 ) -> None:
     """A service left behind, an observer that is killed, one that fails, a program in a program."""
+    moved = "read first < other.csv; exec unshare -rm cat raw.csv"
+    tried = subprocess.run(["sh", "-c", moved], cwd=tmp_path, capture_output=True, check=False)
     outcome = run_script(
         PREPARE
         + """
@@ -146,6 +148,8 @@ found["missing"] = run("nonesuch")
 found["killed itself"] = run("sh", "-c", "kill -9 $$")
 def quietly(*words):
     return run(*words, stdout=subprocess.DEVNULL)
+if moved := os.environ["MOVED"]:
+    found["moved"] = quietly("sh", "-c", moved)
 found["left"] = quietly("sh", "-c", "(sleep 1; cat raw.csv > late.txt) & cat other.csv")
 while not (os.path.exists("late.txt") and os.path.getsize("late.txt")):
     time.sleep(0.1)
@@ -187,9 +191,15 @@ found["elsewhere"] = quietly("sort", "raw.csv")
 print(json.dumps(found))
 """,
         database,
+        MOVED="" if tried.returncode else moved,
         warns=True,
     )
     found = outcome.value
+    if not tried.returncode:  # the system lets a process have other mounts
+        run_id, code = found.pop("moved")
+        record = RunRecord(database, run_id)
+        assert (code, record.own()) == (0, {"other.csv"})
+        assert json.loads(record.tags["coverage"])["programs"] == ["sh"]
     codes = {name: code for name, (_, code) in found.items()}
     assert codes == {
         "left": 0, "killed": 5, "fails": 0, "silent": 0, "inner": 0, "missing": 127, "elsewhere": 0,

@@ -24,6 +24,8 @@ RENAME = "rename"
 RENAMEAT = "renameat"
 LINK = "link"
 LINKAT = "linkat"
+MOVES_ROOT = "moves root"
+"""A call after which the paths of a process may name other files."""
 
 AT_FDCWD = -100
 PATH_BYTES = 4096
@@ -66,6 +68,7 @@ class Machine(NamedTuple):
     calls: dict[int, str]
 
 
+# The last four of each: pivot_root, chroot, unshare, setns.
 _MACHINES = {
     "x86_64": Machine(
         0xC000003E,
@@ -80,10 +83,20 @@ _MACHINES = {
             316: RENAMEAT,
             86: LINK,
             265: LINKAT,
+            **dict.fromkeys((155, 161, 272, 308), MOVES_ROOT),
         },
     ),
     "aarch64": Machine(
-        0xC00000B7, 277, {56: OPENAT, 437: OPENAT2, 38: RENAMEAT, 276: RENAMEAT, 37: LINKAT}
+        0xC00000B7,
+        277,
+        {
+            56: OPENAT,
+            437: OPENAT2,
+            38: RENAMEAT,
+            276: RENAMEAT,
+            37: LINKAT,
+            **dict.fromkeys((41, 51, 97, 268), MOVES_ROOT),
+        },
     ),
 }
 _FLAGS_ARGUMENT = {OPEN: 1, OPENAT: 2}

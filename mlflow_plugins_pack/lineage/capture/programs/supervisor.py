@@ -13,6 +13,7 @@ import json
 import mmap
 import os
 import posixpath
+import re
 import select
 import socket
 import struct
@@ -34,7 +35,9 @@ could not be looked at."""
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_TRUNC | os.O_APPEND
 _OF_PROGRAMS = ("bin", "conf", "etc", "include", "jmods", "lib", "lib64", "libexec", "share")
 """Folders next to a program's ``bin`` that hold its own parts."""
+_HAS_PARTS = re.compile(rf"/(?:{'|'.join(_OF_PROGRAMS)})/")
 _PLACES_LIMIT = 200_000
+_PROCESSES_LIMIT = 1_000
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,8 @@ class Report:
     _written: set[str] = field(default_factory=set)
     _known: set[tuple[str, str, FileState | None]] = field(default_factory=set)
     _undecided: dict[str, FileState] = field(default_factory=dict)
+    _at_home: set[int] = field(default_factory=set)
+    _may_move: bool = False
 
     def __post_init__(self) -> None:
         task = self.task
@@ -98,6 +103,9 @@ class Report:
         """Report what a waiting call is about to do."""
         if call.call in (seccomp.OPEN, seccomp.OPENAT, seccomp.OPENAT2, seccomp.CREAT):
             self._opened(handle, call)
+        elif call.call == seccomp.MOVES_ROOT:
+            self._may_move = True
+            self._at_home.clear()
         else:
             self._named_otherwise(handle, call)
 
@@ -156,13 +164,20 @@ class Report:
         if not self._noise.is_data(path) or self._is_part_of_program(path, call.process):
             return False
         # In a container, or after chroot, the same path names another file.
-        same = _mounts(call.process) == self._mounts
+        same = call.process in self._at_home or _mounts(call.process) == self._mounts
         if not seccomp.is_waiting(handle, call):
             return False
+        if same and not self._may_move:
+            # Far fewer than the numbers that the kernel gives out before it begins again.
+            if len(self._at_home) >= _PROCESSES_LIMIT:
+                self._at_home.clear()
+            self._at_home.add(call.process)
         self.unseen += not same
         return same
 
     def _is_part_of_program(self, path: str, process: int) -> bool:
+        if not _HAS_PARTS.search(path):
+            return False
         try:
             program = os.readlink(f"/proc/{process}/exe")  # noqa: PTH115
         except OSError:
