@@ -264,9 +264,9 @@ def test_what_cannot_be_observed_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr(observing, name, set())
     assert not observe(types, "missing", dict)
     assert not observe(json, "JSONDecoder", dict)
-    assert not observe(str, "upper", dict, native=("self",))
+    assert not observe(str, "__len__", dict, native=("self",))
     assert (observing.unobserved, observing.unobserved_types) == (
-        {"builtins.upper"},
+        {"builtins.__len__"},
         {"json.JSONDecoder"},
     )
 
