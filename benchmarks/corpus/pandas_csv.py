@@ -27,7 +27,7 @@ x_train, x_test, y_train, y_test = train_test_split(
     frame.drop(columns="target"), frame["target"], random_state=0
 )
 with mlflow.start_run():
-    model = RandomForestClassifier(n_estimators=5, max_depth=settings["depth"])
+    model = RandomForestClassifier(n_estimators=5, max_depth=settings["depth"], random_state=0)
     model.fit(x_train, y_train)
     with open("metrics.json", "w") as file:
         json.dump({"accuracy": model.score(x_test, y_test)}, file)
