@@ -57,7 +57,9 @@ class _Started(Generic[T]):
     """A call that runs in a thread of its own, with the caller's context variables.
 
     Raises:
-        RuntimeError: If no thread can be started: since Python 3.12, while the interpreter ends.
+        RuntimeError: If no thread can be started because the interpreter is ending (since Python
+            3.12): the limits of the call's own reads are all that is left then.
+        TimeoutError: If there are too many threads already.
     """
 
     def __init__(self, call: Callable[[], T]) -> None:
@@ -65,9 +67,14 @@ class _Started(Generic[T]):
         self._errors: list[BaseException] = []
         self._context = contextvars.copy_context()
         self._thread = threading.Thread(
-            target=self._work, args=(call,), name="mlflow-pack-call", daemon=True
+            target=self._work, args=(call,), name="mlflow-pack-http", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            if threading.main_thread().is_alive():
+                raise TimeoutError("no thread can be started to keep the time") from None
+            raise
 
     def _work(self, call: Callable[[], T]) -> None:
         try:
@@ -104,7 +111,7 @@ def within(seconds: float, call: Callable[[], T], watch: Watch | None = None) ->
     try:
         started = _Started(call)
     except RuntimeError:
-        return call()  # only the limits of the call's own reads are left
+        return call()
     is_late = True
     try:
         is_late = not started.ends_within(seconds)
@@ -127,7 +134,7 @@ def uninterrupted(call: Callable[[], T]) -> T:
     """
     try:
         started = _Started(call)
-    except RuntimeError:
+    except (RuntimeError, TimeoutError):  # it keeps its own time
         return call()
     try:
         started.ends_within(None)

@@ -141,7 +141,25 @@ def test_a_call_is_made_where_no_thread_can_be_started(monkeypatch: pytest.Monke
         raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(threading.Thread, "start", start)
+    monkeypatch.setattr(threading.main_thread(), "is_alive", lambda: False)
     assert http_deadline.within(5, lambda: 7) == 7
+    assert http_deadline.uninterrupted(lambda: 7) == 7
+
+
+def test_a_call_is_not_made_where_there_are_too_many_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing would end it."""
+
+    def start(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    with pytest.raises(TimeoutError, match="no thread"):
+        http_deadline.within(5, lambda: 7)
+    assert http_deadline.uninterrupted(lambda: 7) == 7  # which has a limit of its own
+    with pytest.raises(SourceDownError, match="did not answer in time"):
+        Transport(5, Tls(), None).get("http://127.0.0.1:1/")
 
 
 @pytest.mark.parametrize("fault", FAULTS)
