@@ -129,6 +129,8 @@ class FileStore:
     def write(self, key: str, stored: StoredToken) -> None:
         """Write the file under a temporary name and rename it."""
         folder, data = self._prepare(), dump(stored)
+        if len(data) > _LARGEST_BYTES:  # it would count as damaged, and the sign-in be lost
+            raise SourceError("the provider's tokens are larger than 256 KiB")
         temporary = os.path.join(folder, f".{key}.{secrets.token_hex(8)}.tmp")
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_FOLLOW

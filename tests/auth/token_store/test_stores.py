@@ -136,3 +136,10 @@ def test_threads_exclude_each_other_too(store: FileStore) -> None:
     for thread in threads:
         thread.join()
     assert most == [1]
+
+
+def test_what_is_too_large_to_be_read_is_not_written(store: FileStore) -> None:
+    store.write(KEY, FIRST)
+    with pytest.raises(SourceError, match="larger than 256 KiB"):
+        store.write(KEY, StoredToken("t", 1.0, refresh_token="x" * (256 << 10)))
+    assert store.read(KEY) == FIRST
