@@ -149,7 +149,7 @@ def test_a_call_is_made_where_no_thread_can_be_started(monkeypatch: pytest.Monke
 def test_a_call_is_not_made_where_there_are_too_many_threads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing would end it."""
+    """As no thread is left that would end it."""
 
     def start(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
