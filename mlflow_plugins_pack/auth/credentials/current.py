@@ -93,8 +93,8 @@ class CurrentCredential:
             current = self._state.credential
             if current is not None and current.headers != used.headers:
                 return Replacement(current, is_new=False)
-            now = time.monotonic()
-            if not lifetime.may_refetch_after_rejection(self._state, now):
+            now, is_same = time.monotonic(), self._source.stamp() == self._state.stamp
+            if is_same and not lifetime.may_refetch_after_rejection(self._state, now):
                 return None
             ended = lifetime.refused(self._state, now)
             if now < ended.retry_at:

@@ -11,6 +11,7 @@ import requests
 from mlflow.exceptions import MlflowException
 from mlflow.utils.rest_utils import MlflowHostCreds, http_request
 
+from mlflow_plugins_pack.auth.manager import Manager
 from tests.auth.support.parts import (
     API,
     ARTIFACT,
@@ -143,3 +144,17 @@ def test_no_token_is_created_where_another_header_is_missing(
         http_request(MlflowHostCreds(named.url), API, "GET")
     assert not count.exists()
     assert named.seen == []
+
+
+def test_a_secret_that_was_rotated_is_read_however_soon(profiles: Profiles, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    profiles(f'[profile.prod]\nhosts = ["https://h.example"]\nsource = "file"\nfile = "{token}"\n')
+    token.write_text("token-1")
+    current = Manager().current("prod")
+    credential = current.get()
+    for number in (2, 3, 4):
+        token.write_text("t" * number)
+        replacement = current.replace_rejected(credential)
+        assert replacement is not None
+        credential = replacement.credential
+    assert current.replace_rejected(credential) is None
