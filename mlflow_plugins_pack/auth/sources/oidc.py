@@ -93,13 +93,15 @@ class OidcSource:
         Raises:
             SourceError: If it cannot be kept, or holds no token that can be sent.
         """
-        stored = _stored(self._name, self._profile, answer, None, who, self._clock())
-        credential = self._credential(stored)
         try:
+            stored = _stored(self._name, self._profile, answer, None, who, self._clock())
+            credential = self._credential(stored)
             with self._locked():
                 self.store.write(self._key, stored)
         except SourceError:
-            self._revoke(stored)  # nothing could use these tokens, or revoke them later
+            if answer.refresh_token is not None:  # nothing could use it, or revoke it later
+                with suppress(SourceError):
+                    self.provider.revoke(answer.refresh_token.reveal())
             raise
         self._end_others(self._name)
         return credential

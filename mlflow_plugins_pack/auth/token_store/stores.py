@@ -28,6 +28,8 @@ _KEYRING_SERVICE = "mlflow-pack"
 _KEYRING_SECONDS = 60.0
 _KEYRING_MARK = ".keyring"
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
+_NO_WAIT = getattr(os, "O_NONBLOCK", 0)
+"""A named pipe in place of a file must not hang the request."""
 
 # A forked child inherits open locks: it closes them, or they would outlive their holder.
 _held: set[int] = set()
@@ -212,7 +214,7 @@ class FileStore:
         Not atomic, but what the file held is spent: a refresh token may be used once.
         """
         try:
-            descriptor = os.open(path, os.O_WRONLY | _NO_FOLLOW)
+            descriptor = os.open(path, os.O_WRONLY | _NO_FOLLOW | _NO_WAIT)
             with os.fdopen(descriptor, "wb", buffering=0) as file:
                 found = os.fstat(file.fileno())
                 _check_private(path, found, stat.S_IFREG)
@@ -312,7 +314,7 @@ class KeyringStore(FileStore):
     def _mark(self, key: str) -> None:
         path = os.path.join(self._prepare(), f"{key}{_KEYRING_MARK}")
         with contextlib.suppress(OSError):  # a full disk: the entry is still found by its own key
-            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | _NO_FOLLOW, 0o600))
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | _NO_FOLLOW | _NO_WAIT, 0o600))
 
 
 def shared_stores(folder: str) -> list[TokenStore]:

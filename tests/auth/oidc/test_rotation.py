@@ -150,3 +150,15 @@ def test_half_a_character_is_no_refresh_token(rotating: Rotating) -> None:
     stored = source.store.read(source._key)
     assert stored is not None
     assert stored.refresh_token == "refresh-0"
+
+
+@pytest.mark.parametrize(("token", "lines"), [("a\nb", ""), ("access", 'token = "id_token"\n')])
+def test_a_sign_in_that_cannot_be_used_is_revoked(
+    rotating: Rotating, monkeypatch: pytest.MonkeyPatch, token: str, lines: str
+) -> None:
+    source = rotating({}, lines)
+    revoked: list[str] = []
+    monkeypatch.setattr(source.provider, "revoke", lambda text: revoked.append(text) or True)
+    with pytest.raises(SourceError, match=r"line break|no ID token"):
+        source.signed_in(TokenResponse(Secret(token), 60.0, Secret("live"), None), "alice")
+    assert revoked == ["live"]

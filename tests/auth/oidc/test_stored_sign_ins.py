@@ -143,6 +143,15 @@ def test_a_full_disk_does_not_damage_a_file_that_needs_more_room(
     assert path_of(on_disk).stat().st_mode & 0o777 == 0o600
 
 
+def test_a_pipe_in_place_of_a_token_file_does_not_hang_a_full_disk(small_disk: Path) -> None:
+    on_disk = FileStore(str(small_disk / "auth"))
+    on_disk.write(KEY, FIRST)
+    path_of(on_disk).unlink()
+    os.mkfifo(path_of(on_disk), 0o600)
+    with full(small_disk), pytest.raises(SourceError, match="No space left"):
+        on_disk.write(KEY, FIRST)
+
+
 def run(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(auth, arguments)
     return result.exit_code, result.output
