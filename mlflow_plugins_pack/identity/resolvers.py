@@ -169,8 +169,14 @@ def from_jwt(headers: Mapping[str, str], settings: JwtSettings) -> Caller | None
             audience=settings.audience,
             algorithms=settings.algorithms,
         )
-    except (TokenRefusedError, KeysUnavailableError) as exc:
+    except TokenRefusedError as exc:
         raise RefusedError(f"the token was refused: {exc}") from None
+    except KeysUnavailableError as exc:
+        # The caller is not known yet, and the address of the keys may be an internal one.
+        _logger.warning("No token can be verified: %s", exc)
+        raise RefusedError(
+            "the keys of the token's issuer cannot be fetched now; the server's log says why"
+        ) from None
     user = claims.get(settings.user_claim)
     if not isinstance(user, str) or not is_name(user):
         raise RefusedError(f"the token's {settings.user_claim} is not a user name")

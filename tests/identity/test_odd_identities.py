@@ -135,6 +135,19 @@ def test_odd_groups_do_not_hide_the_others() -> None:
     assert found == Caller("alice", frozenset({"leads", "risk"}), "jwt")
 
 
+def test_a_caller_is_not_told_where_keys_are_fetched(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fetch() -> Mapping[str, Any]:
+        raise KeysUnavailableError("https://idp.internal:8443/jwks does not answer (ReadTimeout)")
+
+    monkeypatch.setattr(resolvers, "_keys", lambda issuer, uri: KeyCache(fetch))
+    with pytest.raises(RefusedError, match="cannot be fetched now") as caught:
+        identified(sub="alice")
+    assert "internal" not in str(caught.value)
+    assert "idp.internal" in caplog.text
+
+
 # --- an issuer that does not answer -------------------------------------------------------------
 
 
