@@ -33,11 +33,16 @@
         │   └── LineageTargetError       the target of a query is unknown
         ├── AuthError                plugin 3
         │   ├── AuthConfigError          the profiles file or a setting is wrong
+        │   ├── AmbiguousAddressError    an address that two readers take for two
         │   ├── AuthConflictError        two credentials for the same request
         │   ├── CredentialError          a source gives no credential
         │   ├── UnnamedHostError         no profile names the host
         │   ├── RedirectRefusedError     a redirect to a host that is not named
         │   └── SignInPageError          a sign-in page in place of an answer
+        ├── ShippingError            a version on its way to another server
+        │   ├── NotShippableError        it cannot be taken along
+        │   ├── StorageNotNamedError     a server names storage that no person named
+        │   └── DigestDiffersError       its files differ at the two ends
         └── ApprovalError            plugin 4
             ├── PolicyInvalidError       the policy file is missing or wrong
             ├── ApprovalRequiredError    protected, and approvals are missing
@@ -299,6 +304,35 @@ class AuthConflictError(AuthError):
 
 class SignInPageError(AuthError):
     """A web page, mostly a proxy's sign-in page, came in place of an answer of the API."""
+
+
+# --- shipping -----------------------------------------------------------------------------------
+
+
+class ShippingError(PackError):
+    """A version cannot be taken to another server; nothing was registered there."""
+
+    status = BAD_REQUEST
+
+
+class NotShippableError(ShippingError):
+    """The version, or what belongs to it, cannot be taken along."""
+
+    code = "NOT_SHIPPABLE"
+
+
+class StorageNotNamedError(ShippingError):
+    """A server says that files are in a place that no person named; it was not opened."""
+
+    status = PERMISSION_DENIED
+    code = "STORAGE_NOT_NAMED"
+
+
+class DigestDiffersError(ShippingError):
+    """The files of the version differ at the two ends; nothing was registered."""
+
+    status = RESOURCE_CONFLICT
+    code = "DIGEST_DIFFERS"
 
 
 # --- plugin 4: approvals ------------------------------------------------------------------------

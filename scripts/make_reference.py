@@ -178,6 +178,17 @@ _LINEAGE_TAGS = {
 }
 
 
+_SHIPPING_TAGS = {
+    "id": "Names the shipment; on the version at the target.",
+    "from": "JSON object: server, version, run, model and digest at the source; on the version, run "
+    "and logged model at the target.",
+    "run": "The id at the source; on the run at the target.",
+    "model": "The id at the source; on the logged model at the target.",
+    "to.PLACE": "JSON object: server, version and digest at the target; on the version at the "
+    "source. PLACE stands for one target.",
+}
+
+
 def tags_page() -> str:
     """Return the page of all tags that the pack reads or writes."""
     from mlflow_plugins_pack.approvals.domain.projection import APPROVAL_SUFFIX, REQUEST_SUFFIX
@@ -187,6 +198,7 @@ def tags_page() -> str:
         PROJECTION_PREFIX,
     )
     from mlflow_plugins_pack.lineage.document.tags import PREFIX
+    from mlflow_plugins_pack.shipping.record import PREFIX as SHIPPED
 
     commands = [(f"`{COMMAND_PREFIX}{name}`", _COMMAND_TAGS[name]) for name in COMMANDS]
     states = [
@@ -201,6 +213,7 @@ def tags_page() -> str:
         ),
     ]
     lineage = [(f"`{PREFIX}{name}`", meaning) for name, meaning in _LINEAGE_TAGS.items()]
+    shipped = [(f"`{SHIPPED}{name}`", meaning) for name, meaning in _SHIPPING_TAGS.items()]
     return f"""# Tags
 
 {_MADE}
@@ -219,7 +232,12 @@ Written by the registry store alone, on the version that a request is about.
 
 Written on runs, and copied to logged models and model versions as [the record](lineage-record.md) says.
 
-{_table(("tag", "value"), lineage)}"""
+{_table(("tag", "value"), lineage)}
+## Shipping
+
+Written by `mlflow-pack ship`, at both ends.
+
+{_table(("tag", "value"), shipped)}"""
 
 
 # --- tables -------------------------------------------------------------------------------------

@@ -103,10 +103,16 @@ def _upload(
         raise
 
 
-def _upload_files(
+def upload_files(
     location: Location, inline_bytes: int, take: Callable[[UploadSession, str], None]
 ) -> None:
-    """Upload what can be read twice."""
+    """Upload what can be read twice: open the store, take files, and commit all or none.
+
+    Args:
+        location: Where to.
+        inline_bytes: Up to this size, a file stands in the manifest itself.
+        take: Gives the files to the session; called with the path of the location in its store.
+    """
     for _ in range(_TRIES - 1):
         try:
             _upload(location, inline_bytes, take)
@@ -122,7 +128,7 @@ def log_file(location: Location, local_file: str, artifact_path: str | None) -> 
     """Store one local file."""
     target = target_file(os.fspath(local_file), artifact_path)
     take = partial(_take_file, target=target, local_file=local_file)
-    _upload_files(location, session.INLINE_FILE_BYTES, take)
+    upload_files(location, session.INLINE_FILE_BYTES, take)
 
 
 def _take_file(upload: UploadSession, prefix: str, target: str, local_file: str) -> None:
@@ -198,7 +204,7 @@ def log_folder(location: Location, local_dir: str, artifact_path: str | None) ->
         for path, local_file in files:
             upload.add_file(object_keys.join(prefix, path), local_file)
 
-    _upload_files(location, inline, take)
+    upload_files(location, inline, take)
 
 
 def _child(folder: str, inside: str, name: str) -> str:

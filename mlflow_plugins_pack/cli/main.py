@@ -28,6 +28,10 @@ _COMMANDS = {
         "mlflow_plugins_pack.cli.approvals.group:approvals",
         "Review and promote versions.",
     ),
+    "ship": (
+        "mlflow_plugins_pack.cli.ship:ship",
+        "Take a version to another server.",
+    ),
     "review": (
         "mlflow_plugins_pack.cli.review.group:review",
         "Serve the pages of approvals.",

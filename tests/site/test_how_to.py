@@ -61,11 +61,13 @@ def team(
     folder = tmp_path_factory.mktemp("team")
     port = servers.free_port()
     database, bucket = postgresql.new_mlflow_database(), moto.new_root().removesuffix("/mlflow")
-    review = servers.free_port()
+    review, production = servers.free_port(), servers.free_port()
     here = {
         **places(port),
         "127.0.0.1:5001": f"127.0.0.1:{review}",
         "--port 5001": f"--port {review}",
+        "127.0.0.1:5002": f"127.0.0.1:{production}",
+        "--port 5002": f"--port {production}",
         "postgresql+psycopg://mlflow:secret@db.example.com/mlflow": database,
         "postgresql://mlflow@db.example.com/mlflow": database,
         "s3://bucket/": f"{bucket}/",

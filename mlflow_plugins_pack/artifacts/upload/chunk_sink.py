@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.format.chunker import Chunker, fast_cutter
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry
+from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload.pack_writer import PackWriter
 from mlflow_plugins_pack.artifacts.upload.pending import ChunkList, PendingFile
+from mlflow_plugins_pack.errors import ArtifactCorruptError
 
 T = TypeVar("T")
 
@@ -20,6 +23,8 @@ _BLOCKS_AHEAD = 2
 """So many blocks of a file are cut while the chunks before them are still being hashed."""
 _HAND_OVER_BYTES = 256 * 1024
 """Waking another thread takes about as long as hashing this much."""
+_COPIED_AT_ONCE = 64
+"""So many chunks of a file of another store are read at the same time, some 4 MiB."""
 
 
 class ChunkSink:
@@ -52,6 +57,56 @@ class ChunkSink:
         self._end_hashing()
         return self._packs.store_file(self._whole.digest(), self._size, self._chunks)
 
+    def copy_file(
+        self,
+        file: FileEntry,
+        chunks: Iterable[Chunk],
+        begin_read: Callable[[Chunk], Callable[[], bytes | memoryview]],
+    ) -> FileEntry | PendingFile:
+        """Take a whole file of another store that names its chunks in the same way.
+
+        Only chunks that this store lacks are read. Where all were read, the file's hash is checked;
+        else every reader of the file checks it.
+
+        Args:
+            file: The file there.
+            chunks: Its chunks, in order.
+            begin_read: Begins to read a chunk; returns what waits for its bytes, checked.
+
+        Returns:
+            Its entry, without path and time.
+
+        Raises:
+            ArtifactCorruptError: If its chunks do not make up the file.
+        """
+        size, rest = 0, iter(chunks)
+        while some := list(itertools.islice(rest, _COPIED_AT_ONCE)):
+            ids = [chunk.id for chunk in some]
+            known = self._packs.known_chunks(ids)
+            begun = {chunk.id: begin_read(chunk) for chunk in some if chunk.id not in known}
+
+            def read(
+                number: int,
+                some: list[Chunk] = some,
+                begun: dict[bytes, Callable[[], bytes | memoryview]] = begun,
+            ) -> bytes | memoryview:
+                data = (begun.get(some[number].id) or begin_read(some[number]))()
+                self._whole.update(data)
+                self._size += len(data)
+                return data
+
+            for placed in self._packs.store_chunks(read, ids):
+                self._chunks.append(placed)
+                size += placed.raw
+        is_hashed = self._size == file.size
+        if size != file.size or (is_hashed and self._whole.digest() != file.sha256):
+            raise ArtifactCorruptError(
+                f"The artifact {file.path!r} is not what its manifest says: its chunks make up "
+                f"another file. Nothing of it was committed. Run `mlflow-pack artifacts fsck "
+                f"--read-data` on the store that it comes from."
+            )
+        return self._packs.store_file(file.sha256, size, self._chunks, is_hashed=is_hashed)
+
     def _take(self, pieces: list[memoryview]) -> None:
         total = sum(map(len, pieces))
         self._cut.append((pieces, _compute(total, self._chunk_ids, pieces)))
@@ -60,7 +115,7 @@ class ChunkSink:
 
     def _store_next(self) -> None:
         pieces, digests = self._cut.popleft()
-        for chunk in self._packs.store_chunks(pieces, digests()):
+        for chunk in self._packs.store_chunks(pieces.__getitem__, digests()):
             self._chunks.append(chunk)
 
 

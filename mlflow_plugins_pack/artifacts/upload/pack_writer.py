@@ -98,27 +98,49 @@ class PackWriter:
         """Return whether older packs are relied on, and may have been condemned since."""
         return self.knows_index and not self._store.index.is_fresh(_INDEX_SECONDS)
 
-    def store_chunks(self, pieces: list[memoryview], digests: list[bytes]) -> Iterator[Placed]:
-        """Store what is new of some chunks; give the places of all."""
+    def known_chunks(self, chunk_ids: list[bytes]) -> set[bytes]:
+        """Return which of some chunks need not be stored."""
+        found = self._store.index.cache.find_chunks(chunk_ids)
+        return {one for one in chunk_ids if one in self._new_chunks or one in found}
+
+    def store_chunks(
+        self, data_of: Callable[[int], bytes | memoryview], digests: list[bytes]
+    ) -> Iterator[Placed]:
+        """Store what is new of some chunks; give the places of all.
+
+        Args:
+            data_of: Returns the bytes of a chunk by its number; called for what is new.
+            digests: The names of the chunks.
+        """
         unknown = [chunk_id for chunk_id in digests if chunk_id not in self._new_chunks]
         known = self._store.index.cache.find_chunks(unknown) if unknown else {}
-        for data, chunk_id in zip(pieces, digests, strict=True):
+        for number, chunk_id in enumerate(digests):
             if (new := self._new_chunks.get(chunk_id)) is not None:
                 yield new
             elif (found := known.get(chunk_id)) is not None:
                 self.reused.add(found.pack)
                 yield found
             else:
+                data = data_of(number)
                 codec, stored = self.compressor.encode(data)
                 self._roll(len(stored))
                 chunk = self._add(KIND_DATA, codec, chunk_id, stored, len(data))
                 self._new_chunks[chunk_id] = chunk
                 yield chunk
 
-    def store_file(self, sha256: bytes, size: int, chunks: ChunkList) -> FileEntry | PendingFile:
+    def store_file(
+        self, sha256: bytes, size: int, chunks: ChunkList, *, is_hashed: bool = True
+    ) -> FileEntry | PendingFile:
         """Return the entry of a file whose chunks are stored, without path and time.
 
         A file that the store knows as a whole keeps the places it has there.
+
+        Args:
+            sha256: The hash of the whole file.
+            size: Its size in bytes.
+            chunks: Its chunks.
+            is_hashed: Whether the hash was computed here. The index never names a file by a hash
+                that another store claims: a later upload of the file that has it would rely on it.
         """
         known = self._known_file(sha256, size, chunks) if size else None
         if known is not None:
@@ -128,7 +150,8 @@ class PackWriter:
             file = replace(file, recipe=self._store_recipe(sha256, size, chunks))
         else:
             file = replace(file, chunks=tuple(*chunks.parts()))
-        self._new_files[sha256] = file
+        if is_hashed:
+            self._new_files[sha256] = file
         return file
 
     def _known_file(
