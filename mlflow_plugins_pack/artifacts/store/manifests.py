@@ -63,6 +63,12 @@ def _without(head: Head, known: Head | None) -> Head:
     return replace(head, seen=head.seen[len(asked) - 1 :])
 
 
+def _follows(head: Head, known: Head) -> bool:
+    """Return whether a head was reached from a known one, call by call."""
+    is_next = bool(known.seen) or head.number <= known.number + 1
+    return is_next and head.seen[: len(known.seen)] == known.seen
+
+
 class Manifests:
     """Reads and changes the manifests of one store."""
 
@@ -252,7 +258,11 @@ class Manifests:
                 is_there = self._ask_for(scope, replace(head, seen=head.seen[:-1]))
             if not needs_view:
                 self._create_seconds = (self._create_seconds + steady_seconds() - began) / 2
-            if is_there() and not (is_unsure and self._is_replaced(or_raises=not decided)):
+            # Nor do calls that were listed meanwhile: a storage that was wiped may have taken them.
+            is_other = known is not None and not _follows(head, known)
+            if is_there() and not ((is_unsure or is_other) and self._objects.is_replaced()):
+                if is_other:
+                    self.forget(scope)
                 head = replace(head, seen=head.seen[-1:]) if is_late else _without(head, known)
                 self._remember(scope, head)
                 if not is_late:
@@ -261,28 +271,14 @@ class Manifests:
                     deferred.later((id(self), scope, "look"), look)
                 return head.number
             self.forget(scope)
-            if decided and self._settle(scope, head, decided):
+            if not decided:
+                # Raises where there is another store now.
+                self._objects.confirm_identity()
+            elif self._settle(scope, head, decided):
                 if needs_view:
                     raise set_back.unknown(scope)
                 return head.number
         raise set_back.unknown(scope)
-
-    def _is_replaced(self, *, or_raises: bool) -> bool:
-        """Return whether this store is no longer there.
-
-        Args:
-            or_raises: Raise the error that says so.
-
-        Raises:
-            StoreChangedError: If that is asked for.
-        """
-        try:
-            self._objects.confirm_identity()
-        except StoreChangedError:
-            if or_raises:
-                raise
-            return True
-        return False
 
     def _look_again(self, scope: str, head: Head) -> None:
         """Look for the calls before an entry now that it is there.

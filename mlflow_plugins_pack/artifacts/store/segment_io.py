@@ -31,6 +31,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     bytes_to_read,
     entry_name,
     is_own_name,
+    last_number,
     lock_markers,
     lock_receipts,
     outdated_receipts,
@@ -246,6 +247,8 @@ class SegmentIO:
         if self._objects.backend.size(self.key(scope, entry)) is None:
             return
         self.mark(scope, receipt_name(entry))
+        look = partial(self._withdraw_receipt, scope, entry)
+        deferred.later((id(self), scope, entry, "receipt"), look)
         if "-" in entry:
             return
         with self._guard:
@@ -253,6 +256,18 @@ class SegmentIO:
             self._receipts[scope] = receipt_name(entry)
         if before is not None and before < receipt_name(entry):
             self._objects.backend.delete([self.key(scope, before)])
+
+    def _withdraw_receipt(self, scope: str, entry: str) -> None:
+        """Remove a receipt that was written while the storage was wiped or set back.
+
+        An operator who lists what there is, and then removes it, removes the entry and leaves the
+        receipt, which would show readers a lost call. If nothing else is gone, it was lost.
+        """
+        if self._objects.backend.size(self.key(scope, entry)) is not None:
+            return
+        number = int(entry.partition("-")[0])
+        if last_number(self.list(scope)) < number - 1 or self._objects.is_replaced():
+            self._objects.backend.delete([self.key(scope, receipt_name(entry))])
 
     def _read_segment(self, scope: str, name: str) -> Segment:
         key = object_keys.segment_key(scope, name)

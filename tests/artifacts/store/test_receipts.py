@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -80,6 +81,29 @@ def test_a_lock_is_not_lost_unnoticed(uri, tmp_path, monkeypatch):
     log(uri, tmp_path, "a")
     get_artifact_repository(uri).lock("approved")
     assert receipts(tmp_path) == ["receipt-000000000002"]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_one_that_was_written_while_the_storage_was_set_back(uri, tmp_path, monkeypatch, kept):
+    """What was listed before it was written is removed, and the receipt is not."""
+    asked = {}
+    monkeypatch.setattr(deferred, "later", asked.__setitem__)
+    log(uri, tmp_path, "a", "b", "c")
+    for call in [asked.pop(key) for key in list(asked)]:
+        call()
+    assert receipts(tmp_path) == ["receipt-000000000003"]
+    for path in sorted(tmp_path.rglob(".m/0*"))[kept:]:
+        path.unlink()
+    if not kept:
+        (tmp_path / "store/.cas/format.json").unlink()
+        shutil.rmtree(tmp_path / "store/.cas/index")
+    for call in asked.values():
+        call()
+    assert receipts(tmp_path) == []
+    opening._stores.clear()
+    log(uri, tmp_path, "d")
+    found = content(get_artifact_repository(uri).download_artifacts(""))
+    assert found == ({"a": b"a", "d": b"d"} if kept else {"d": b"d"})
 
 
 @pytest.mark.parametrize("lost", [1, 2])
