@@ -23,6 +23,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     entry_name,
     lost_entries,
     plan_reading,
+    receipt_name,
 )
 from mlflow_plugins_pack.errors import StorageUnavailableError
 
@@ -81,7 +82,8 @@ def settle(scope: str, head: Head, *, may_fill: bool = True, locks: bool = False
         if is_lost or not may_fill or last - first >= _MOST_FILLED:
             if (yield Clock()) - began > _WITHDRAW_SECONDS:
                 raise unknown(scope)
-            yield Remove((name,))
+            # The one that was lost may have a receipt, which took this one for its entry.
+            yield Remove((name, receipt_name(name)))
             return False
         for gone in range(first, lowest):
             created = yield CreateSegment(entry_name(gone), ())

@@ -28,6 +28,7 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     joins_due,
     parse_segment_name,
     plan_reading,
+    receipt_name,
     superseded,
 )
 from mlflow_plugins_pack.artifacts.format.view import View
@@ -260,7 +261,7 @@ class Manifests:
                 self._create_seconds = (self._create_seconds + steady_seconds() - began) / 2
             # Nor do calls that were listed meanwhile: a storage that was wiped may have taken them.
             is_other = known is not None and not _follows(head, known)
-            if is_there() and not ((is_unsure or is_other) and self._objects.is_replaced()):
+            if is_there() and not ((is_unsure or is_other) and self._is_replaced()):
                 if is_other:
                     self.forget(scope)
                 head = replace(head, seen=head.seen[-1:]) if is_late else _without(head, known)
@@ -279,6 +280,14 @@ class Manifests:
                     raise set_back.unknown(scope)
                 return head.number
         raise set_back.unknown(scope)
+
+    def _is_replaced(self) -> bool:
+        """Return whether this store is no longer there."""
+        try:
+            self._objects.confirm_identity()
+        except StoreChangedError:
+            return True
+        return False
 
     def _look_again(self, scope: str, head: Head) -> None:
         """Look for the calls before an entry now that it is there.
@@ -303,7 +312,8 @@ class Manifests:
         except StoreChangedError as exc:
             if self._objects.format.is_encrypted:
                 # No process of another store could read it, so that none has built on it.
-                self.remove(scope, [entry_name(head.number)])
+                entry = entry_name(head.number)
+                self.remove(scope, [entry, receipt_name(entry)])
                 raise
             is_store = self._objects.holds_a_store()
             if self._io.run(scope, set_back.settle(scope, head, may_fill=is_store, locks=locks)):

@@ -116,14 +116,6 @@ class StoreObjects:
             )
         self._confirmed = now
 
-    def is_replaced(self) -> bool:
-        """Return whether the storage no longer holds this store."""
-        try:
-            self.confirm_identity()
-        except StoreChangedError:
-            return True
-        return False
-
     def holds_a_store(self) -> bool:
         """Return whether the storage holds a store there, be it this one or another."""
         return self.backend.size(self.key(object_keys.FORMAT_KEY)) is not None

@@ -31,7 +31,6 @@ from mlflow_plugins_pack.artifacts.format.segment_names import (
     bytes_to_read,
     entry_name,
     is_own_name,
-    last_number,
     lock_markers,
     lock_receipts,
     outdated_receipts,
@@ -236,15 +235,15 @@ class SegmentIO:
         outdated = outdated_receipts((*names, receipt))
         self._objects.backend.delete(self.key(scope, name) for name in outdated)
 
-    def _write_receipt_later(self, scope: str, entry: str) -> None:
+    def _write_receipt_later(self, scope: str, entry: str, identity: bytes) -> None:
         """Write down soon that an entry was written, should it be lost before another follows."""
         # An entry with a writer may share its number with others, so that each has a receipt.
         key = (id(self), scope, entry) if "-" in entry else (id(self), scope)
-        deferred.later(key, partial(self._write_receipt, scope, entry))
+        deferred.later(key, partial(self._write_receipt, scope, entry, identity))
 
-    def _write_receipt(self, scope: str, entry: str) -> None:
+    def _write_receipt(self, scope: str, entry: str, identity: bytes) -> None:
         # Where the storage was wiped or set back meanwhile, it is known what is lost.
-        if self._objects.backend.size(self.key(scope, entry)) is None:
+        if not self.is_there(scope, entry, identity):
             return
         self.mark(scope, receipt_name(entry))
         look = partial(self._withdraw_receipt, scope, entry)
@@ -261,12 +260,9 @@ class SegmentIO:
         """Remove a receipt that was written while the storage was wiped or set back.
 
         An operator who lists what there is, and then removes it, removes the entry and leaves the
-        receipt, which would show readers a lost call. If nothing else is gone, it was lost.
+        receipt, which would show readers a lost call for good.
         """
-        if self._objects.backend.size(self.key(scope, entry)) is not None:
-            return
-        number = int(entry.partition("-")[0])
-        if last_number(self.list(scope)) < number - 1 or self._objects.is_replaced():
+        if self._objects.backend.size(self.key(scope, entry)) is None:
             self._objects.backend.delete([self.key(scope, receipt_name(entry))])
 
     def _read_segment(self, scope: str, name: str) -> Segment:
@@ -296,7 +292,7 @@ class SegmentIO:
         # Where others may have the same number, the receipt of a lock says that it holds.
         is_pending = segment.numbers.writer and any(isinstance(o, Lock) for o in segment.operations)
         if is_new and not segment.numbers.is_joined and not is_pending:
-            self._write_receipt_later(scope, request.name)
+            self._write_receipt_later(scope, request.name, segment.identity)
         return segment if is_new else None
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,12 @@ from mlflow_plugins_pack.settings import APPROVALS_POLICY
 
 POLICY = """
 version: 1
+groups: {leads: [lead]}
 policies:
-  - name: "none of the tests' models"
-    models: ["not-in-mlflows-tests"]
-    aliases: ["prod"]
-    approvals: 1
+  - name: not in these tests
+    match: {models: [not-in-these-tests]}
+    targets: {aliases: [prod]}
+    approvals: [{group: leads}]
 """
 
 
@@ -67,14 +67,6 @@ def _replace_registry_store() -> None:
             super().__init__(db_uri, read_db_uri, PolicySource(policy_path()))
 
     sqlalchemy_store.SqlAlchemyStore = Substitute  # type: ignore[misc]
-    # As a registry that is named without `approval-`, which is how the tests name it.
-    from mlflow.tracking._model_registry import utils
-
-    opened: Callable[..., Any] = store.open_store
-    for scheme in ("sqlite",):
-        utils._model_registry_store_registry.register(
-            scheme, lambda store_uri, tracking_uri=None: opened(f"approval-{store_uri}")
-        )
 
 
 def _replace_local_repository() -> None:
