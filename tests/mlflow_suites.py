@@ -19,7 +19,7 @@ from pathlib import Path
 _SUPPORT = Path(__file__).parent / "support"
 sys.path.insert(0, str(_SUPPORT))
 
-from suites import Outcomes, compare, outcomes
+from suites import Outcomes, compare, outcomes  # noqa: E402 - after its folder is known
 
 
 def main(*arguments: str) -> int:

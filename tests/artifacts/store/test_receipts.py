@@ -102,7 +102,7 @@ def test_one_that_was_written_while_the_storage_was_set_back(uri, tmp_path, monk
     opening._stores.clear()
     log(uri, tmp_path, "d")
     found = content(get_artifact_repository(uri).download_artifacts(""))
-    assert found == {name: name.encode() for name in ["a", "b"][:kept] + ["d"]}
+    assert found == {name: name.encode() for name in [*["a", "b"][:kept], "d"]}
 
 
 @pytest.mark.parametrize("lost", [1, 2])
