@@ -89,9 +89,16 @@ class Site:
             shutil.rmtree(self.folder / name, ignore_errors=True)
         pytest.fail("the store keeps changing")
 
+    def wipe(self) -> None:
+        """Remove the store at once: what is removed file by file gets new files meanwhile."""
+        if (self.folder / "store").exists():
+            wiped = self.folder / uuid.uuid4().hex
+            (self.folder / "store").rename(wiped)
+            shutil.rmtree(wiped, ignore_errors=True)
+
     def restore(self, name: str) -> None:
-        shutil.rmtree(self.folder / "store")
-        shutil.copytree(self.folder / name, self.folder / "store")
+        self.wipe()
+        shutil.copytree(self.folder / name, self.folder / "store", dirs_exist_ok=True)
 
     def expect_all(self) -> None:
         for run, files in self.acknowledged.items():
@@ -139,7 +146,7 @@ def changing(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sit
     monkeypatch.setenv("MLFLOW_PACK_ARTIFACT_KEYS", "env:ARTIFACT_KEY")
     for name in ("yesterday", "noon"):
         shutil.rmtree(site.folder / name, ignore_errors=True)
-    shutil.rmtree(site.folder / "store", ignore_errors=True)
+    site.wipe()
     site.acknowledged.clear()
     site.refused.clear()
     fresh_host(monkeypatch, tmp_path)
@@ -159,7 +166,7 @@ RUNS = tuple(f"1/{number:032x}/artifacts" for number in range(2))
 
 
 def wipe(site: Site) -> None:
-    shutil.rmtree(site.folder / "store")
+    site.wipe()
 
 
 def set_back(site: Site) -> None:

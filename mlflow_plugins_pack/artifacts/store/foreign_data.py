@@ -8,6 +8,7 @@ from mlflow_plugins_pack import uris
 from mlflow_plugins_pack.artifacts.backends.base import Backend
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.format_file import DamagedFormatError
+from mlflow_plugins_pack.artifacts.format.segment_names import parse_segment_name
 from mlflow_plugins_pack.artifacts.uri.location import Location
 from mlflow_plugins_pack.errors import ForeignDataError
 
@@ -48,7 +49,16 @@ def refuse_foreign_data(backend: Backend, root: Location) -> None:
 def _tells_of_store(key: str) -> bool:
     """Return whether a key, relative to a store, is of something that is there after the format."""
     written = (object_keys.PACK_PREFIX, object_keys.INDEX_PREFIX, object_keys.DAMAGED_PREFIX)
-    return key.startswith(written) or object_keys.scope_of_key(key) is not None
+    return key.startswith(written) or _is_call(key)
+
+
+def _is_call(key: str) -> bool:
+    """Return whether an object holds calls.
+
+    A marker or receipt alone is what a process left that wrote it while the storage was wiped.
+    """
+    is_own = object_keys.scope_of_key(key) is not None
+    return is_own and parse_segment_name(key.rpartition("/")[2]) is not None
 
 
 def refuse_lost_format(backend: Backend, root: Location) -> None:
@@ -80,6 +90,8 @@ def refuse_data_without_store(backend: Backend, place: Location, root: Location)
     prefix = f"{place.path}/" if place.path else ""
     for stored in backend.list(prefix):
         parts = stored.key[len(prefix) :].split("/")
+        if object_keys.scope_of_key(stored.key) is not None and not _is_call(stored.key):
+            continue
         if object_keys.SEGMENT_FOLDER in parts or object_keys.OWN_FOLDER in parts[:-1]:
             for path in object_keys.ancestors(place.path):
                 own = object_keys.join(path, object_keys.OWN_FOLDER) + "/"

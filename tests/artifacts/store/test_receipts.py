@@ -105,6 +105,22 @@ def test_one_that_was_written_while_the_storage_was_set_back(uri, tmp_path, monk
     assert found == {name: name.encode() for name in [*["a", "b"][:kept], "d"]}
 
 
+def test_one_that_is_left_alone_is_not_a_store(uri, tmp_path, monkeypatch):
+    """Its writer was killed: the run is repaired by a command, others are used as ever."""
+    monkeypatch.setattr(deferred, "later", lambda key, call: call())
+    log(uri, tmp_path, "a")
+    shutil.rmtree(tmp_path / "store/.cas")
+    next(tmp_path.rglob(".m/0*")).unlink()
+    opening._stores.clear()
+    assert get_artifact_repository(uri).list_artifacts() == []
+    root = uri.partition("/1/")[0]
+    log(new_run_uri(root), tmp_path, "b")
+    with pytest.raises(ArtifactCorruptError, match="--repair-manifests"):
+        log(uri, tmp_path, "c")
+    run("fsck", root, "--repair-manifests", code=1)
+    log(uri, tmp_path, "c")
+
+
 @pytest.mark.parametrize("lost", [1, 2])
 def test_the_last_calls_are_lost(uri, tmp_path, monkeypatch, lost):
     monkeypatch.setattr(deferred, "later", lambda key, call: call())
