@@ -57,8 +57,8 @@ def settle(scope: str, head: Head, *, may_fill: bool = True, locks: bool = False
     """
     number, (name, identity) = head.number, head.seen[-1]
     is_entry, made = True, None
-    if locks and may_fill:
-        # Before the calls that make it count: a listing that shows those shows the marker too.
+    is_marked = locks and may_fill
+    if is_marked:
         yield MarkLocked()
     lowest = number
     for _ in range(_ROUNDS):
@@ -85,6 +85,11 @@ def settle(scope: str, head: Head, *, may_fill: bool = True, locks: bool = False
             # The one that was lost may have a receipt, which took this one for its entry.
             yield Remove((name, receipt_name(name)))
             return False
+        if not is_marked:
+            # Before the calls that make it count, or another process's entry after it, which may
+            # hold a lock: a listing that shows those shows the marker too.
+            is_marked = True
+            yield MarkLocked()
         for gone in range(first, lowest):
             created = yield CreateSegment(entry_name(gone), ())
             if created is not None:
