@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from mlflow_plugins_pack.artifacts.commit import numbered, reading
+from mlflow_plugins_pack.artifacts.commit import numbered, reading, requests, set_back
+from mlflow_plugins_pack.artifacts.format.segment_names import entry_name
 from tests.artifacts.support import commit_model as model
 
 
@@ -75,3 +76,18 @@ def test_a_lock_without_its_marker_does_not_bind(monkeypatch):
 def test_schedules_differ():
     worlds = {model.random_world(random.Random(seed)) for seed in range(50)}
     assert len(worlds) == 50
+
+
+def test_a_gap_is_filled_after_a_lock_marker():
+    """An entry after it counts then too. It may hold a lock whose marker is gone."""
+    names = [entry_name(n) for n in (1, 3, 4)]
+    head = requests.Head(3, 0.0, False, seen=((entry_name(3), b"mine"),))
+    settling, made = set_back.settle("1/x/artifacts", head), []
+    answer = None
+    while not made or made[-1] is not requests.CreateSegment:
+        request = settling.send(answer)
+        made.append(type(request))
+        answers = {requests.Clock: 0.0, requests.ListNames: names, requests.Identify: b"mine"}
+        answer = answers.get(type(request))
+    assert request.name == entry_name(2)
+    assert requests.MarkLocked in made
