@@ -6,11 +6,13 @@ keyring too.
 
 from __future__ import annotations
 
+import itertools
 import uuid
 
 from mlflow_plugins_pack.artifacts.backends.base import Backend, ObjectMissingError
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.chunker import ChunkerParameters
+from mlflow_plugins_pack.artifacts.format.encryption import OBJECT_MAGIC
 from mlflow_plugins_pack.artifacts.format.format_file import (
     DamagedFormatError,
     StoreFormat,
@@ -53,12 +55,14 @@ def restore_format(root: Location) -> Store:
             f"damaged. Nothing was changed."
         )
     prefix = f"{root.path}/" if root.path else ""
-    if object_keys.OWN_FOLDER not in backend.folders(prefix):
+    segment = _first_segment(backend, prefix)
+    # Of a store that was wiped in use a call may be left, and nothing else.
+    if segment is None and object_keys.OWN_FOLDER not in backend.folders(prefix):
         raise StoreFormatError(
             f"There is no artifact store at {root.uri}. Nothing was changed. Give the folder that "
             f"holds {object_keys.OWN_FOLDER!r}, or make a store with `mlflow-pack artifacts init`."
         )
-    found = _found_format(backend, root)
+    found = _found_format(backend, root, segment)
     if damaged is None:
         backend.write_if_absent(key, encode_format(found))
     else:
@@ -68,11 +72,25 @@ def restore_format(root: Location) -> Store:
     return store
 
 
-def _found_format(backend: Backend, root: Location) -> StoreFormat:
-    is_numbered = _is_numbered(backend, root)
+def _found_format(backend: Backend, root: Location, segment: str | None) -> StoreFormat:
+    """Return what the format file of a store must have said.
+
+    Args:
+        backend: The storage.
+        root: The store's root.
+        segment: The key of its first manifest segment, if there is any.
+    """
+    # Calls are ordered as those that are there, else as the service allows.
+    if segment is None:
+        own = object_keys.join(root.path, object_keys.OWN_FOLDER)
+        is_numbered = backend.creates_exclusively(own)
+    else:
+        name = parse_segment_name(segment.rpartition("/")[2])
+        is_numbered = name is not None and not name.writer
     keys = object_keys.join(root.path, object_keys.KEYS_PREFIX)
     ids = list(backend.folders(keys))
     if not ids:
+        _refuse_sealed(backend, root, segment)
         return StoreFormat(str(uuid.uuid4()), ChunkerParameters(), is_numbered=is_numbered)
     errors = []
     for store_id in ids:
@@ -106,11 +124,32 @@ def _opens(store: Store) -> bool:
     return True
 
 
-def _is_numbered(backend: Backend, root: Location) -> bool:
-    """Return how calls are ordered: as those that are there, else as the service allows."""
-    prefix = f"{root.path}/" if root.path else ""
+def _first_segment(backend: Backend, prefix: str) -> str | None:
+    """Return the key of the first manifest segment, None if there is none."""
     for stored in backend.list(prefix):
-        name = parse_segment_name(stored.key.rpartition("/")[2])
-        if name is not None and object_keys.scope_of_key(stored.key[len(prefix) :]) is not None:
-            return not name.writer
-    return backend.creates_exclusively(object_keys.join(root.path, object_keys.OWN_FOLDER))
+        key = stored.key[len(prefix) :]
+        if object_keys.scope_of_key(key) is not None and parse_segment_name(key.rpartition("/")[2]):
+            return stored.key
+    return None
+
+
+def _refuse_sealed(backend: Backend, root: Location, segment: str | None) -> None:
+    """Refuse to take an encrypted store whose keyring is gone for one in the clear.
+
+    Raises:
+        ArtifactKeyError: If a manifest segment or index delta is encrypted.
+    """
+    index = backend.list(object_keys.join(root.path, object_keys.INDEX_PREFIX))
+    found = [segment, *(stored.key for stored in itertools.islice(index, 1))]
+    for key in filter(None, found):
+        try:
+            is_sealed = backend.read(key, 0, len(OBJECT_MAGIC)) == OBJECT_MAGIC
+        except ObjectMissingError:
+            continue
+        if is_sealed:
+            raise ArtifactKeyError(
+                f"The artifact store {root.uri} is encrypted, such as {key!r}, and has no keyring: "
+                f"nothing of it can be read. Nothing was changed. Restore "
+                f"{object_keys.KEYS_PREFIX!r} from a backup; or, if the store was wiped, remove "
+                f"what is left of it and run `mlflow-pack artifacts init --encrypt {root.uri}`."
+            )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack.artifacts.store import opening
-from mlflow_plugins_pack.errors import StoreFormatError
+from mlflow_plugins_pack.errors import ArtifactKeyError, StoreFormatError
 from tests.artifacts.support.commands import run, run_json
 from tests.artifacts.support.store_files import flip
 from tests.contracts.artifact_repository import content, new_run_uri, random_bytes
@@ -71,6 +72,24 @@ def test_restore(root, tmp_path, how: Callable[[Path], None]):
     assert run_json("fsck", "--read-data", root)["problems"] == []
     with pytest.raises(StoreFormatError, match="neither missing nor damaged"):
         run("init", "--restore", root)
+
+
+@pytest.mark.parametrize("root", ["plain", "encrypted"], indirect=True)
+def test_what_is_left_of_a_store_that_was_wiped_in_use(root, tmp_path):
+    """A call that came while it was wiped, and nothing else."""
+    uri = new_run_uri(root)
+    (tmp_path / "f").write_bytes(b"small")
+    get_artifact_repository(uri).log_artifact(str(tmp_path / "f"))
+    is_encrypted = any((tmp_path / "store/.cas/keys").glob("*"))
+    shutil.rmtree(tmp_path / "store/.cas")
+    opening._stores.clear()
+    if is_encrypted:
+        with pytest.raises(ArtifactKeyError, match="has no keyring"):
+            run("init", "--restore", root)
+        return
+    run("init", "--restore", root)
+    get_artifact_repository(uri).log_artifact(str(tmp_path / "f"), "again")
+    assert run_json("fsck", "--read-data", root)["problems"] == []
 
 
 def test_there_is_no_store(tmp_path):
