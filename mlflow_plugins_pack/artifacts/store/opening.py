@@ -149,7 +149,6 @@ def open_store(location: Location) -> Store:
         if is_required:
             _refuse_two_keyrings(root)
         store = create_store(root, is_encrypted=is_required)
-        keep_reserve(store)
     if is_required and not store.format.is_encrypted:
         # Else a replaced format file would make every client write in the clear.
         raise ArtifactKeyError(
@@ -206,4 +205,5 @@ def create_store(root: Location, *, is_encrypted: bool = False) -> Store:
     store = _remember(backend, root, backend.read(key))
     if is_encrypted and store.format.store_id != store_id:
         keyring.remove([masters[0].name])
+    keep_reserve(store)
     return store

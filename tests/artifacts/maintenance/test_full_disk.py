@@ -37,9 +37,11 @@ def fill(folder: Path) -> None:
             file.write(os.urandom(4096))
 
 
-@pytest.mark.parametrize("grace", ["0s", "24h"])
-def test_full_disk_is_made_room_on(small_disk, tmp_path, grace):
+@pytest.mark.parametrize(("made_by", "grace"), [("write", "0s"), ("init", "0s"), ("write", "24h")])
+def test_full_disk_is_made_room_on(small_disk, tmp_path, made_by, grace):
     root = f"cas-file://{small_disk}/store"
+    if made_by == "init":
+        run("init", root)
     kept, doomed = (get_artifact_repository(new_run_uri(root)) for _ in range(2))
     path = tmp_path / "f"
     for repository, seed in ((kept, 1), (doomed, 2)):
