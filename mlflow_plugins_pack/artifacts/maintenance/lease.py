@@ -71,7 +71,8 @@ def lease(store: Store) -> Iterator[Lease]:
     if not store.backend.write_if_absent(key, data) and not Lease(store, data).is_ours():
         now = storage_time(store)
         written = modified(store, object_keys.LEASE_KEY)
-        if written is not None and now - written < LEASE_SECONDS:
+        # Later than now: by the clock of a host that ran ahead, or was set back since.
+        if written is not None and abs(now - written) < LEASE_SECONDS:
             raise _running(store, f"another one renewed its lease {now - written:.0f} s ago")
         store.backend.delete([key])
         if not store.backend.write_if_absent(key, data):

@@ -336,13 +336,14 @@ def test_one_collection_at_a_time(root, tmp_path):
     run("gc", root)
 
 
-def test_lease_of_a_dead_process_runs_out(disk, tmp_path, monkeypatch):
+@pytest.mark.parametrize("clock", [-5, 365 * 24 * 3600], ids=["right", "a year ahead"])
+def test_lease_of_a_dead_process_runs_out(disk, tmp_path, monkeypatch, clock):
     get_artifact_repository(new_run_uri(disk)).log_artifact(write(tmp_path, "f", b"x"))
     store = open_store(parse_location(disk))
     key = tmp_path / "store" / object_keys.LEASE_KEY
     store.backend.write(store.key(object_keys.LEASE_KEY), b"{}")
-    long_ago = time.time() - lease.LEASE_SECONDS - 5
-    os.utime(key, (long_ago, long_ago))
+    written = time.time() - lease.LEASE_SECONDS + clock
+    os.utime(key, (written, written))
     run("gc", disk)
     with lease.lease(store) as held:
         key.write_bytes(b"another")
