@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from mlflow_plugins_pack.web_urls import DEFAULT_PORTS, WebUrl, is_loopback, parse_url
 
-_PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,;=:@-]+", re.ASCII)
+_PREFIX_SEGMENT = re.compile(r"[A-Za-z0-9._~!$&'()*+,=:@-]+", re.ASCII)
 _DECODE_ROUNDS = 5
 _ENDLESS = "/.."
 """Stands for a path that still changes after that: an attack."""
@@ -104,7 +104,7 @@ def parse_scope(text: str) -> Scope:
     path = url.path.strip("/")
     prefix = tuple(path.split("/")) if path else ()
     if any(segment in (".", "..") or not _PREFIX_SEGMENT.fullmatch(segment) for segment in prefix):
-        raise ValueError("its path may hold plain segments only: no '..', no '//', no '%'")
+        raise ValueError("its path may hold plain segments only: no '..', no '//', no '%', no ';'")
     return Scope(*url.origin, prefix)
 
 

@@ -61,6 +61,7 @@ def test_covered(scope: str, url: str) -> None:
         ("https://h/a?x", "query"),
         ("https://h/a/../b", "plain segments"),
         ("https://h/a//b", "plain segments"),
+        ("https://h/a;b", "plain segments"),
         ("https://h/%2e", "plain segments"),
         ("https://*.example.com", "not of the form"),
         ("https://", "not of the form"),
