@@ -146,6 +146,9 @@ def _who(provider: Provider, answer: TokenResponse, nonce: str | None) -> str | 
         if nonce is not None and not secrets.compare_digest(said.encode(), nonce.encode()):
             problem = "it answers another sign-in than this one (nonce)"
     if problem:
+        if answer.refresh_token is not None:  # nothing could use it, or revoke it later
+            with contextlib.suppress(SourceError):
+                provider.revoke(answer.refresh_token.reveal())
         raise SourceError(f"the provider's ID token was refused: {problem}. Nothing was kept")
     return who_is(claims)
 

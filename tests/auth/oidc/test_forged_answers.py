@@ -111,7 +111,10 @@ def test_an_id_token_for_another_sign_in_is_refused(
         login.by_browser(source.provider, 60, show)
 
 
-def test_a_forged_id_token_is_refused(source: OidcSource, provider: OidcProvider) -> None:
+def test_a_forged_id_token_is_refused(
+    source: OidcSource, provider: OidcProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the refresh token that came with it is revoked."""
     from joserfc import jwt
     from joserfc.jwk import OctKey
 
@@ -119,5 +122,14 @@ def test_a_forged_id_token_is_refused(source: OidcSource, provider: OidcProvider
     claims = {"iss": provider.issuer, "aud": "person", "sub": "mallory", "exp": now + 60}
     forged = jwt.encode({"alg": "HS256", "kid": "one"}, claims, OctKey.import_key("x" * 32))
     provider.fault({"id_token": forged})
+    revoked: list[str] = []
+    revoke = source.provider.revoke
+    monkeypatch.setattr(
+        source.provider, "revoke", lambda token: revoked.append(token) or revoke(token)
+    )
     with in_the_background(sign_in) as show, pytest.raises(SourceError, match="algorithm"):
         login.by_browser(source.provider, 60, show)
+    provider.fault(None)
+    (token,) = revoked
+    with pytest.raises(SourceError, match="invalid_grant"):
+        source.provider.refresh(token)
