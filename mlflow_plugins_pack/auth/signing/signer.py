@@ -99,6 +99,12 @@ class _ResponseCheck:
         # gets the answer, which has been checked, and no credential.
         return _unchecked, ()
 
+    def __copy__(self) -> _ResponseCheck:
+        return self
+
+    def __deepcopy__(self, memo: Any) -> _ResponseCheck:
+        return self  # a copy of a signed-in request has the credential: it is checked as well
+
     def __call__(self, response: requests.Response, *args: Any, **kwargs: Any) -> requests.Response:
         request = response.request
         is_signed_in = self._is_signed_in(request)

@@ -158,3 +158,18 @@ def test_an_error_is_pickled_without_the_credential(
         signed_in(raise_on_status=False).raise_for_status()
     assert SECRET.encode() not in pickle.dumps(caught.value)
     assert SECRET not in repr(vars(caught.value))
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_signed_in_request_is_checked_as_well(
+    signed_in: object,
+    named: Recorder,
+    evil: Recorder,
+    copied: Callable[[requests.PreparedRequest], requests.PreparedRequest],
+) -> None:
+    named.rule = redirect_to(f"{evil.url}/x", 302)
+    with requests.Session() as session:
+        request = session.prepare_request(requests.Request("GET", named.url, auth=PackAuth()))
+        session.send(copied(request))
+    assert named.seen[0].has(SECRET)
+    assert not evil.seen[0].has(SECRET)
