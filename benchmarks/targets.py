@@ -132,7 +132,8 @@ class S3:
 
 # The server answers in two writes; with Nagle's algorithm on, each GET and LIST would wait 40 ms
 # for a delayed acknowledgement, which no real S3 does and which hides what is measured. It walks
-# over the whole bucket for each listing, too: a real one finds a prefix without that.
+# over the whole bucket for each listing, too: a real one finds a prefix without that. And it closes
+# the connection of who asks for an object that does not exist, which a real one keeps.
 _LOCALBUCKET = """
 import http.server, os, socketserver, sys, threading, time, types
 import localbucket
@@ -149,6 +150,14 @@ def list_entries(handler, bucket_folder, prefix, *rest):
     finally:
         listing.folder = None
 handler._list_entries = list_entries
+send_headers = handler._send_headers
+def keep_connection(handler, status, length, headers=None):
+    headers = dict(headers or {})
+    if status == 404 and handler.command == "GET":
+        headers.pop("Connection", None)
+        handler.close_connection = False
+    return send_headers(handler, status, length, headers)
+handler._send_headers = keep_connection
 delay_seconds = float(sys.argv.pop())
 parse = http.server.BaseHTTPRequestHandler.parse_request
 def parse_request(handler):
