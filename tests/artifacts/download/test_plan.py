@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -65,3 +68,30 @@ def test_windows_hold_everything_once(monkeypatch):
     parts = list(windows(iter(items)))
     assert [len(part) for part in parts] == [2, 2, 2, 1]
     assert [item for part in parts for item in part] == items
+
+
+def version_plans(edits: int) -> Iterator[list[Wanted]]:
+    """Yield what versions of a file are made of, of which a few stretches change each time."""
+    length, chunks, stretches, stretch = 64 * KIB, 800, 8, 3
+    random = Random(7)
+    where = [(1, number * length) for number in range(chunks)]
+    for version in range(1, edits + 2):
+        yield [
+            wanted(pack, offset, length, at=number * length)
+            for number, (pack, offset) in enumerate(where)
+        ]
+        written = 0
+        for start in random.sample(range(chunks - stretch), stretches):
+            for number in range(start, start + stretch):
+                where[number] = (version + 1, written * length)
+                written += 1
+
+
+def test_versions_of_a_file_take_at_most_a_request_for_2_mib():
+    """6 versions of 50 MiB, with 3 % changed each time, and nothing kept on this host."""
+    for plan_of_version in version_plans(5):
+        bytes_wanted = sum(item.length for item in plan_of_version)
+        groups = group_reads(plan_of_version, is_remote=True)
+        assert len(groups) <= bytes_wanted / (2 * 1024 * KIB)
+        # Nor is much read that nothing wants.
+        assert sum(group.end - group.start for group in groups) <= 1.3 * bytes_wanted
