@@ -31,11 +31,9 @@ from mlflow_plugins_pack.artifacts.store.opening import (
 from mlflow_plugins_pack.artifacts.store.reserve import with_reserve
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import session
-from mlflow_plugins_pack.artifacts.upload.session import (
-    MissingPackError,
-    UploadSession,
-    refuse_pipe,
-)
+from mlflow_plugins_pack.artifacts.upload.local_file import refuse_pipe
+from mlflow_plugins_pack.artifacts.upload.older_packs import MissingPackError
+from mlflow_plugins_pack.artifacts.upload.session import UploadSession
 from mlflow_plugins_pack.artifacts.uri.allowed_roots import check_allowed
 from mlflow_plugins_pack.artifacts.uri.location import Location, parse_location
 from mlflow_plugins_pack.errors import ArtifactPathError, StoreChangedError

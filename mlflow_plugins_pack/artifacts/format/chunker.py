@@ -7,6 +7,7 @@ parameters stand in the store's ``format.json`` and the tables in `gear`.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -110,6 +111,7 @@ class Chunker:
         )
 
 
+@functools.cache
 def fast_cutter(sizes: CutSizes) -> Cut:
     """Return a cut that runs in compiled code, or the slow one where it is not installed."""
     try:

@@ -32,6 +32,9 @@ _TRACE_ID = re.compile(r"tr-[0-9A-Za-z-]+")
 _EXPERIMENT_ID = re.compile(r"\d+")
 _LEAF = "artifacts"
 
+_PLAIN_PATH = re.compile(r"[\w-][\w.-]*(?:/[\w-][\w.-]*)*", re.ASCII)
+"""Most paths: every other one is looked at in detail."""
+
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _ULID = re.compile(r"[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
@@ -54,6 +57,8 @@ def normalize_path(path: str | None) -> str:
     """
     if path is None or path in ("", "."):
         return ""
+    if _PLAIN_PATH.fullmatch(path):
+        return path
     problem = _find_problem(path)
     if problem is None:
         decoded = _decode_fully(path)
@@ -95,6 +100,8 @@ def storable_path(path: str | None) -> str:
         ArtifactPathError: As `normalize_path` does, and if one of its names is too long.
     """
     normalized = normalize_path(path)
+    if len(normalized.encode()) <= MAX_NAME_BYTES:
+        return normalized
     for part in normalized.split("/"):
         if len(part.encode()) > MAX_NAME_BYTES:
             raise ArtifactPathError(
@@ -139,6 +146,8 @@ def _decode_fully(path: str) -> str | None:
 
 def is_stored_path(path: str) -> bool:
     """Return whether a path found in a manifest is one that a writer could have stored."""
+    if _PLAIN_PATH.fullmatch(path):
+        return True
     return (
         path not in ("", ".") and _find_problem(path) is None and posixpath.normpath(path) == path
     )

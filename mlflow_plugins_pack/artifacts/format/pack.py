@@ -179,9 +179,7 @@ class Compressor:
     """Compresses the chunks of one file, and stops trying where it does not pay."""
 
     def __init__(self) -> None:
-        import zstandard
-
-        self._zstd = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True)
+        self._zstd: Any = None
         self._failures = 0
 
     def start_file(self) -> None:
@@ -193,6 +191,11 @@ class Compressor:
         if self._failures >= _PROBE_CHUNKS and self._failures % _PROBE_EVERY:
             self._failures += 1
             return CODEC_RAW, raw
+        if self._zstd is None:
+            import zstandard
+
+            # Many calls have nothing to compress.
+            self._zstd = zstandard.ZstdCompressor(level=ZSTD_LEVEL, write_content_size=True)
         packed: bytes = self._zstd.compress(raw)
         if len(packed) < len(raw) * WORTH_IT:
             self._failures = 0

@@ -45,7 +45,8 @@ _opening = threading.Lock()
 
 def _fingerprint(location: Location) -> tuple[Any, ...]:
     prefixes = SCHEMES[location.scheme].environment
-    settings = tuple(sorted((k, v) for k, v in os.environ.items() if k.startswith(prefixes)))
+    names = sorted(name for name in os.environ if name.startswith(prefixes)) if prefixes else ()
+    settings = tuple((name, os.environ.get(name)) for name in names)
     keys = os.environ.get(config.ARTIFACT_KEYS.name)
     return (os.getpid(), location.scheme, location.container, settings, keys)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 from mlflow_plugins_pack.artifacts import thread_pools
@@ -133,7 +132,7 @@ class PackWriter:
     ) -> FileEntry | PendingFile:
         """Return the entry of a file whose chunks are stored, without path and time.
 
-        A file that the store knows as a whole keeps the places it has there.
+        A long file that the store knows as a whole keeps the recipe it has there.
 
         Args:
             sha256: The hash of the whole file.
@@ -142,14 +141,12 @@ class PackWriter:
             is_hashed: Whether the hash was computed here. The index never names a file by a hash
                 that another store claims: a later upload of the file that has it would rely on it.
         """
-        known = self._known_file(sha256, size, chunks) if size else None
+        if len(chunks) <= CHUNKS_IN_SEGMENT:
+            return PendingFile("", size, sha256, chunks=tuple(*chunks.parts()))
+        known = self._known_file(sha256, size, chunks)
         if known is not None:
             return known
-        file = PendingFile("", size, sha256)
-        if len(chunks) > CHUNKS_IN_SEGMENT:
-            file = replace(file, recipe=self._store_recipe(sha256, size, chunks))
-        else:
-            file = replace(file, chunks=tuple(*chunks.parts()))
+        file = PendingFile("", size, sha256, recipe=self._store_recipe(sha256, size, chunks))
         if is_hashed:
             self._new_files[sha256] = file
         return file
@@ -162,11 +159,9 @@ class PackWriter:
         if chunks.has_new:  # the store had not all of it
             return None
         known = self._store.index.cache.find_file(sha256)
-        if known is None or known.size != size:
+        if known is None or known.size != size or not known.is_recipe:
             return None
-        if known.is_recipe:
-            return FileEntry("", size, sha256, 0, recipe=known.places)
-        return FileEntry("", size, sha256, 0, chunks=known.places)
+        return FileEntry("", size, sha256, 0, recipe=known.places)
 
     def _store_recipe(
         self, sha256: bytes, size: int, chunks: ChunkList
@@ -250,11 +245,12 @@ class PackWriter:
         Returns:
             What ends that, to be called once.
         """
-        files = [self.resolve(file) for file in self._new_files.values() if file.size]
+        # The others' chunks are found one by one.
+        files = [self.resolve(file) for file in self._new_files.values()]
         self._uploads.finish()
         delta = Delta(
             dict(self._unwritten),
-            [KnownFile(f.sha256, f.size, bool(f.recipe), f.recipe or f.chunks) for f in files],
+            [KnownFile(f.sha256, f.size, True, f.recipe) for f in files],
         )
         self._unwritten.clear()
         return (lambda: None) if delta.is_empty() else self._store.index.begin_to_add(delta)

@@ -9,27 +9,27 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from mlflow_plugins_pack.artifacts import thread_pools
 from mlflow_plugins_pack.artifacts.format import object_keys
 from mlflow_plugins_pack.artifacts.format.manifest import FileEntry, Folder, Operation
-from mlflow_plugins_pack.artifacts.format.pack import Chunk
 from mlflow_plugins_pack.artifacts.format.view import View
-from mlflow_plugins_pack.artifacts.store.chunk_copy import copy_chunks
-from mlflow_plugins_pack.artifacts.store.chunk_reader import needed_chunks, read_recipe
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload.chunk_sink import ChunkSink
+from mlflow_plugins_pack.artifacts.upload.local_file import (
+    open_local,
+    read_up_to,
+    refuse_changed,
+)
+from mlflow_plugins_pack.artifacts.upload.older_packs import OlderPacks
 from mlflow_plugins_pack.artifacts.upload.pack_writer import PackWriter
 from mlflow_plugins_pack.artifacts.upload.pending import PendingFile
+from mlflow_plugins_pack.artifacts.upload.small_files import SMALL_FILE_BYTES, store_small_files
 from mlflow_plugins_pack.errors import (
-    ArtifactChangedError,
     ArtifactConflictError,
-    ArtifactCorruptError,
-    ArtifactPathError,
 )
 
 _MAX_BLOCK_BYTES = 2 * 1024 * 1024
@@ -40,11 +40,16 @@ INLINE_CALL_BYTES = 128 * 1024
 INLINE_NEXT_TO_PACKS_BYTES = 1024
 """A call that is small altogether needs no pack; next to a pack only the tiniest files stay out."""
 
-_SETTLE_ROUNDS = 10
+_BATCH_BYTES = 1024 * 1024
+"""So much of small files is stored at a time."""
 
 
-class MissingPackError(ArtifactCorruptError):
-    """The index named packs that do not exist; in this process it no longer does."""
+class _Waiting(NamedTuple):
+    """A small file that is still to be stored, and where its entry goes."""
+
+    operations: list[Operation | PendingFile]
+    place: int
+    data: bytes
 
 
 class UploadSession:
@@ -55,8 +60,11 @@ class UploadSession:
         self._inline_bytes = inline_bytes
         self._share = thread_pools.Share(thread_pools.UPLOAD_MEMORY)
         self._packs = PackWriter(store, self._share)
+        self._older = OlderPacks(store, self._packs)
         self._operations: dict[str, list[Operation | PendingFile]] = {}
-        self._copies: dict[bytes, frozenset[bytes]] = {}
+        self._waiting: list[_Waiting] = []
+        self._waiting_bytes = 0
+        self._scope = ""
 
     @property
     def store(self) -> Store:
@@ -77,7 +85,7 @@ class UploadSession:
 
     def add_folder(self, path: str) -> None:
         """Make a folder exist although it may be empty."""
-        scope, inner = object_keys.split_scope(path)
+        scope, inner = self._split(path)
         if inner:
             self._operations.setdefault(scope, []).append(Folder(inner))
 
@@ -93,19 +101,24 @@ class UploadSession:
             ArtifactPathError: If it is a named pipe, which may never be written to.
             OSError: If it cannot be read.
         """
-        refuse_pipe(os.fspath(local_file), os.stat(local_file))
-        with Path(local_file).open("rb", buffering=0) as file:
-            before = os.fstat(file.fileno())
+        name = os.fspath(local_file)
+        handle = open_local(name)
+        try:
+            before = os.fstat(handle)
             if not stat.S_ISREG(before.st_mode):
-                self.add_stream(path, file)
+                with open(handle, "rb", buffering=0, closefd=False) as file:
+                    self.add_stream(path, file)
                 return
-            entry = self._entry_of_file(path, file, before.st_size)
-            after = os.fstat(file.fileno())
-            # Only what grew may have another time: a log goes on while it is logged.
-            is_rewritten = after.st_mtime_ns != before.st_mtime_ns
-            if entry.size != before.st_size or (is_rewritten and after.st_size <= before.st_size):
-                raise _changed(os.fspath(local_file))
-        self.put(path, entry, mtime_ns=max(0, before.st_mtime_ns))
+            taken = self._take(path, handle, before.st_size)
+            size = len(taken) if isinstance(taken, bytes) else taken.size
+            refuse_changed(name, before, os.fstat(handle), size)
+        finally:
+            os.close(handle)
+        mtime_ns = max(0, before.st_mtime_ns)
+        if isinstance(taken, bytes):
+            self._put_later(path, taken, mtime_ns)
+        else:
+            self.put(path, taken, mtime_ns)
 
     def add_stream(self, path: str, stream: IO[bytes]) -> None:
         """Take all bytes of a stream."""
@@ -122,18 +135,23 @@ class UploadSession:
         """Return what cuts a file into chunks and stores them."""
         return ChunkSink(self._store, self._packs)
 
-    def _entry_of_file(self, path: str, file: IO[bytes], size: int) -> FileEntry | PendingFile:
+    def _take(self, path: str, handle: int, size: int) -> FileEntry | PendingFile | bytes:
+        """Read a local file; return its entry, or its bytes, which are still to be stored."""
         if size <= self.inline_limit(path):
-            return _inline_entry(file.read(size))
+            return _inline_entry(read_up_to(handle, size))
+        if size <= SMALL_FILE_BYTES:
+            return read_up_to(handle, size)
+        # What both hold at a time is bounded together.
+        self._store_waiting()
         sink = self.open_sink()
-        while size and (block := file.read(min(size, self.block_bytes))):
+        while size and (block := os.read(handle, min(size, self.block_bytes))):
             sink.feed(block)
             size -= len(block)
         return sink.finish()
 
     def inline_limit(self, path: str) -> int:
         """Return up to which size in bytes a file stands in the manifest itself."""
-        if self._store.manifests.takes_inline(object_keys.split_scope(path)[0]):
+        if self._store.manifests.takes_inline(self._split(path)[0]):
             return self._inline_bytes
         return min(self._inline_bytes, INLINE_NEXT_TO_PACKS_BYTES)
 
@@ -143,13 +161,52 @@ class UploadSession:
         Raises:
             ArtifactConflictError: If the path is a run's artifact folder.
         """
-        scope, inner = object_keys.split_scope(path)
+        scope, inner = self._file_place(path)
+        self._operations.setdefault(scope, []).append(replace(entry, path=inner, mtime_ns=mtime_ns))
+
+    def _put_later(self, path: str, data: bytes, mtime_ns: int) -> None:
+        """Take a small file, which is stored together with those that come soon."""
+        scope, inner = self._file_place(path)
+        operations = self._operations.setdefault(scope, [])
+        self._waiting.append(_Waiting(operations, len(operations), data))
+        operations.append(PendingFile(inner, len(data), b"", mtime_ns))
+        self._waiting_bytes += len(data)
+        if self._waiting_bytes >= min(_BATCH_BYTES, self.block_bytes):
+            self._store_waiting()
+
+    def _store_waiting(self) -> None:
+        """Store the small files that were taken and are not yet stored."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if not waiting:
+            return
+        stored = store_small_files(self._store, self._packs, [file.data for file in waiting])
+        for (operations, place, _), (sha256, chunks) in zip(waiting, stored, strict=True):
+            file = operations[place]
+            assert isinstance(file, PendingFile)  # noqa: S101 - put there to be replaced
+            operations[place] = PendingFile(file.path, file.size, sha256, file.mtime_ns, chunks)
+
+    def _file_place(self, path: str) -> tuple[str, str]:
+        """Return the scope and the path in it of a file.
+
+        Raises:
+            ArtifactConflictError: If the path is a run's artifact folder.
+        """
+        scope, inner = self._split(path)
         if not inner:
             raise ArtifactConflictError(
                 f"A file cannot be stored at {path!r}: that name is a run's artifact folder. "
                 f"Nothing was written. Give the file another name."
             )
-        self._operations.setdefault(scope, []).append(replace(entry, path=inner, mtime_ns=mtime_ns))
+        return scope, inner
+
+    def _split(self, path: str) -> tuple[str, str]:
+        """Split a path as `object_keys.split_scope` does; most of a call's are in one scope."""
+        if self._scope and path.startswith(self._scope):
+            inner = path[len(self._scope) :]
+            if inner.startswith("/"):
+                return self._scope, inner[1:]
+        self._scope, inner = object_keys.split_scope(path)
+        return self._scope, inner
 
     # --- committing ---
 
@@ -162,6 +219,7 @@ class UploadSession:
             StorageError: If the storage failed; then nothing is visible.
             StoreChangedError: If the store is not the one any more that the call began with.
         """
+        self._store_waiting()
         for scope, taken in self._operations.items():
             if self._store.backend.refuses_conflicts:
                 _refuse_conflicts(scope, taken, self._store.manifests.view(scope))
@@ -181,9 +239,9 @@ class UploadSession:
             for scope, operations in self._operations.items()
         }
         self._packs.finish_uploads()
-        relied_on = self._confirm_packs(resolved)
+        relied_on = self._older.confirm(resolved)
         if condemned is not None:
-            relied_on = self._leave(condemned.result(), relied_on, resolved)
+            relied_on = self._older.leave(condemned.result(), relied_on, resolved)
         # The index only saves uploads: it is written while the call is committed.
         finish_index = self._packs.begin_to_index()
         for wait in asked:
@@ -196,7 +254,7 @@ class UploadSession:
         finish_index()
         # Only now a collection that began meanwhile can see what this call needs: of the two, the
         # one that does not see the other is seen by it (see `maintenance.gc_rules`).
-        self._settle(relied_on, resolved)
+        self._older.settle(relied_on, resolved)
         self._share.close()
 
     def _begin(self, call: Callable[..., None], *arguments: Any) -> Callable[[], None]:
@@ -223,77 +281,6 @@ class UploadSession:
         """Yield up; nothing of this session becomes visible."""
         self._packs.abandon()
         self._share.close()
-
-    def _settle(self, relied_on: set[bytes], resolved: dict[str, list[Operation]]) -> None:
-        """Make sure that nothing of this call relies on a pack that will be removed.
-
-        Args:
-            relied_on: The packs that it relies on.
-            resolved: What it has just committed.
-        """
-        if not self._packs.knows_index:
-            return
-        for _ in range(_SETTLE_ROUNDS):
-            settled = self._leave(self._store.condemned.packs(), relied_on, resolved)
-            if settled == relied_on:
-                if not self._packs.is_confirmed_lately():
-                    # So long after they were looked for, packs may be gone, and the list, too.
-                    self._confirm_packs(resolved)
-                return
-            relied_on = settled
-        raise MissingPackError(
-            f"What this upload stored in {self._store.location.uri} was condemned again and again "
-            f"by collections. Log it again, and run `mlflow-pack artifacts gc` with a longer "
-            f"--grace."
-        )
-
-    def _leave(
-        self,
-        condemned: frozenset[bytes],
-        relied_on: set[bytes],
-        resolved: dict[str, list[Operation]],
-    ) -> set[bytes]:
-        """Copy what this call needs of condemned packs; return what it relies on then."""
-        leaving = relied_on & condemned
-        if not leaving:
-            return relied_on
-        # Entries name the places that chunks had before they were copied.
-        sources = leaving - self._copies.keys()
-        for pack in leaving & self._copies.keys():
-            sources |= self._copies[pack]
-        copied = copy_chunks(self._store, _chunks_in(self._store, sources, resolved))
-        if copied.unreadable:
-            raise _missing(self._store, copied.unreadable[0].pack)
-        self._copies.update(dict.fromkeys(copied.packs, frozenset(sources)))
-        return (relied_on - leaving) | copied.packs
-
-    def _confirm_packs(self, resolved: dict[str, list[Operation]]) -> set[bytes]:
-        """Return the packs that this call relies on; all of them exist.
-
-        Raises:
-            MissingPackError: If one was removed although the index still lists it.
-        """
-        self._packs.note_confirmed()
-        packs_of_files: dict[bytes, set[bytes]] = {}
-        for operations in resolved.values():
-            for operation in operations:
-                if isinstance(operation, FileEntry) and operation.sha256 not in packs_of_files:
-                    packs_of_files[operation.sha256] = set(self._packs_of(operation))
-        used = self._packs.reused.union(self._packs.names, *packs_of_files.values())
-        missing = self._store.packs.missing(used - self._packs.just_written())
-        if missing:
-            needing = [f for f, packs in packs_of_files.items() if not packs.isdisjoint(missing)]
-            self._store.index.cache.forget(missing, needing)
-            raise _missing(self._store, missing[0])
-        return used
-
-    def _packs_of(self, entry: FileEntry) -> Iterator[bytes]:
-        yield from (chunk.pack for chunk in entry.chunks)
-        for place in entry.recipe:
-            yield place.pack
-            if place.pack not in self._packs.names:
-                part = read_recipe(self._store, place)
-                yield from (chunk.pack for chunk in (part.chunks if part else ()))
 
 
 class StreamWriter:
@@ -349,48 +336,5 @@ def _refuse_conflicts(
             )
 
 
-def _chunks_in(
-    store: Store, packs: set[bytes], resolved: dict[str, list[Operation]]
-) -> Iterator[tuple[int, Chunk]]:
-    """Yield kind and place of all chunks of this call that are in the packs, each once."""
-    given: set[bytes] = set()
-    for operations in resolved.values():
-        for entry in (o for o in operations if isinstance(o, FileEntry)):
-            for kind, chunk in needed_chunks(store, entry):
-                if chunk.pack in packs and chunk.id not in given:
-                    given.add(chunk.id)
-                    yield kind, chunk
-
-
-def _missing(store: Store, pack: bytes) -> MissingPackError:
-    return MissingPackError(
-        f"The index of {store.location.uri} lists packs that are gone, such as "
-        f"{object_keys.pack_key(pack)}, and this upload would have relied on them. Nothing was "
-        f"committed that can be read. Log the file again: it will be stored in full. Then run "
-        f"`mlflow-pack artifacts fsck --repair-index` to see what else is affected."
-    )
-
-
 def _inline_entry(data: bytes) -> FileEntry:
     return FileEntry("", len(data), hashlib.sha256(data).digest(), 0, inline=data)
-
-
-def refuse_pipe(name: str, status: os.stat_result) -> None:
-    """Refuse a named pipe: opening it would wait for a writer, perhaps for ever.
-
-    Raises:
-        ArtifactPathError: If it is one.
-    """
-    if stat.S_ISFIFO(status.st_mode):
-        raise ArtifactPathError(
-            f"{name!r} is a named pipe, not a file. Nothing was written. Remove it from the "
-            f"folder, or log its content as a stream."
-        )
-
-
-def _changed(name: str) -> ArtifactChangedError:
-    return ArtifactChangedError(
-        f"The file {name!r} was cut or rewritten while it was being read, so what was read may be "
-        f"neither its old nor its new content. Nothing was committed. Log it again once it is "
-        f"complete."
-    )

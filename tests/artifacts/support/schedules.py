@@ -30,7 +30,8 @@ from mlflow_plugins_pack.artifacts.maintenance import gc, gc_rules
 from mlflow_plugins_pack.artifacts.maintenance.fsck import check_store
 from mlflow_plugins_pack.artifacts.store.store import Store
 from mlflow_plugins_pack.artifacts.upload import pack_writer, session
-from mlflow_plugins_pack.artifacts.upload.session import MissingPackError, UploadSession
+from mlflow_plugins_pack.artifacts.upload.older_packs import MissingPackError
+from mlflow_plugins_pack.artifacts.upload.session import UploadSession
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from mlflow_plugins_pack.errors import CollectionRunningError
 

@@ -15,7 +15,8 @@ from mlflow_plugins_pack.artifacts.maintenance.gc import collect
 from mlflow_plugins_pack.artifacts.store.condemned import CondemnedPacks
 from mlflow_plugins_pack.artifacts.store.opening import open_store
 from mlflow_plugins_pack.artifacts.upload import pack_writer
-from mlflow_plugins_pack.artifacts.upload.session import MissingPackError, UploadSession
+from mlflow_plugins_pack.artifacts.upload.older_packs import MissingPackError
+from mlflow_plugins_pack.artifacts.upload.session import UploadSession
 from mlflow_plugins_pack.artifacts.uri.location import parse_location
 from tests.contracts.artifact_repository import new_run_uri, random_bytes
 
