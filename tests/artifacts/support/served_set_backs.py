@@ -6,8 +6,9 @@ Two servers with two workers each write to one store, for clients each of which 
 its own in two runs and reads them through the other server. Every few seconds an operator wipes the
 storage, or brings it to a state that it had earlier, object by object, while the clients go on:
 states from before a later one was restored are newer than what stands there. What a call wrote that
-began after the last change and returned is read by every later call, at the end by servers that
-have just started, and `artifacts fsck --read-data` finds nothing missing of it.
+began after the last change and returned is read by every later call, some seconds after the change
+at the latest, at the end by servers that have just started, and `artifacts fsck --read-data` finds
+nothing missing of it.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ RUNS = [f"1/{number:032x}/artifacts" for number in (1, 2)]
 FOLDER = "/api/2.0/mlflow-artifacts/artifacts"
 CLIENTS = 4
 SECONDS_TO_RECOVER = 30
+# A receipt that was written while the storage was wiped is withdrawn some seconds later.
+SECONDS_TO_SETTLE = 8
 # Some contents return, so that their chunks are known from before a change.
 CONTENTS = [b"small %d" % n for n in range(20)] + [random_bytes(90_000, seed=n) for n in range(20)]
 
@@ -44,6 +47,7 @@ class Trial:
 
     Attributes:
         change: The number of the last change; None while one is being made.
+        changed: When that was, in seconds of this process.
         known: By path, what was acknowledged since then.
         wrong: What must not have happened.
         answers: How often calls ended with a status.
@@ -52,6 +56,7 @@ class Trial:
     def __init__(self, urls: Sequence[str]) -> None:
         self.urls = urls
         self.change: int | None = 0
+        self.changed = time.monotonic()
         self.known: dict[str, bytes] = {}
         self.wrong: list[str] = []
         self.answers: Counter[str] = Counter()
@@ -76,9 +81,16 @@ class Trial:
                 continue
             self.known[path] = data
             got = session.get(self._url(chance, path), timeout=120)
+            while got.status_code == 409 and began == self.change and self.is_settling():
+                time.sleep(0.5)
+                got = session.get(self._url(chance, path), timeout=120)
             self.answers[f"GET {got.status_code}"] += 1
             if began == self.change:
                 self._compare(path, data, got)
+
+    def is_settling(self) -> bool:
+        """Return whether the storage was changed a moment ago."""
+        return time.monotonic() - self.changed < SECONDS_TO_SETTLE
 
     def check(self, urls: Sequence[str], when: str) -> None:
         """Read all that is known of through each server."""
@@ -100,12 +112,12 @@ def operate(operator: Operator, trial: Trial, changes: int) -> None:
     chance = random.Random(0)
     kept: list[dict[str, bytes]] = []
     for number in range(1, changes + 1):
-        time.sleep(chance.uniform(2, 4))
+        # What was under way at the last change has come to its end.
+        time.sleep(SECONDS_TO_SETTLE + chance.uniform(2, 4))
         # A copy made under way is what a backup of a running store is.
         with contextlib.suppress(Exception):
             kept.append(operator.save())
-        # What was under way at the last change has come to its end.
-        time.sleep(6)
+        time.sleep(chance.uniform(1, 3))
         what = chance.choice(["wipe", "restore", "restore"]) if kept else "wipe"
         trial.change = None
         trial.known.clear()
@@ -114,9 +126,10 @@ def operate(operator: Operator, trial: Trial, changes: int) -> None:
         else:
             operator.restore(chance.choice(kept))
         trial.known.clear()
+        trial.changed = time.monotonic()
         trial.change = number
         print(f"{what} {number}, {dict(trial.answers)}, {len(trial.wrong)} wrong", flush=True)
-    time.sleep(8)
+    time.sleep(SECONDS_TO_SETTLE + 2)
 
 
 @contextlib.contextmanager
