@@ -47,7 +47,7 @@ def test_init_makes_one_store_and_none_below(root, tmp_path):
     assert "inside the store" in run("init", f"{root}/below", code=1).output
     assert "Made a store" in run("init", f"cas-file://{tmp_path}/second").output
     left = {p.name for p in (tmp_path / "store").rglob("*") if p.is_file()}
-    assert left == {"format.json"}
+    assert left == {"format.json", "reserve"}
 
 
 def test_init_on_s3(moto, monkeypatch):
