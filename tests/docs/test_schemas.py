@@ -11,6 +11,8 @@ import jsonschema
 import pytest
 import yaml
 
+from mlflow_plugins_pack.approvals.policy.models import PolicyFile
+from mlflow_plugins_pack.approvals.policy.parse import parse_policy
 from tests.support.paths import ROOT
 
 if sys.version_info >= (3, 11):
@@ -19,6 +21,7 @@ else:
     import tomli as tomllib
 
 REFERENCE = ROOT / "docs" / "reference"
+POLICY_KEYS = set(PolicyFile.model_fields)
 
 
 def _schema(name: str) -> Any:
@@ -46,6 +49,16 @@ def test_each_policy_of_the_docs_is_valid() -> None:
         jsonschema.validate(policy, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**policies[0], "polices": []}, schema)
+
+
+def test_the_server_reads_each_policy_of_the_docs() -> None:
+    """A block of some keys, such as `events`, is read as a part of an example's policy."""
+    whole = yaml.safe_load((ROOT / "examples/team-server/policy.yaml").read_text())
+    shown = [one for one in map(yaml.safe_load, _blocks("yaml")) if set(one) <= POLICY_KEYS]
+    assert len(shown) >= 7
+    for part in shown:
+        groups = {**whole["groups"], **part.get("groups", {})}
+        parse_policy(yaml.safe_dump({**whole, **part, "groups": groups}), "policy.yaml")
 
 
 def test_each_profile_of_the_docs_is_valid() -> None:

@@ -6,18 +6,40 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import pytest
 
+from tests.site.support import pages
+from tests.site.support.reader import Reader
 from tests.support import servers
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 SCRIPTS = Path(sys.executable).parent
 PASSWORD = "correct-horse-battery"
+TRAIN = """
+from pathlib import Path
+
+import mlflow
+from mlflow.models import infer_signature
+from sklearn.datasets import load_wine
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+labelled = load_wine(as_frame=True).frame.rename(columns={"target": "is_fraud"})
+for name in ("held_out.csv", "fresh.csv"):
+    labelled.sample(frac=0.3, random_state=1).to_csv(name, index=False)
+x, y = labelled.drop(columns="is_fraud"), labelled["is_fraud"]
+model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)
+with mlflow.start_run() as run:
+    mlflow.sklearn.log_model(
+        model, name="model", signature=infer_signature(x, y), pip_requirements=["scikit-learn"]
+    )
+Path("run_id").write_text(run.info.run_id)
+"""
 
 
 def run(
@@ -51,28 +73,23 @@ def write_profile(folder: Path, url: str, name: str) -> Path:
     return profile
 
 
+def test_each_example_with_commands_is_followed() -> None:
+    followed = {"single-user", "protected-server", "register-test-promote"}
+    assert {page.parent.name for page in pages.examples()} == followed
+
+
 def test_single_user(tmp_path: Path) -> None:
-    done = run(sys.executable, str(EXAMPLES / "single-user" / "train.py"), folder=tmp_path)
-    assert done.returncode == 0, done.stderr
-    stored, read = done.stdout.strip().splitlines()
+    folder = tmp_path / "single-user"
+    shutil.copytree(EXAMPLES / "single-user", folder)
+    here = pages.places(servers.free_port())
+    with Reader(folder, here, pages.terminal(folder)) as reader:
+        reader.follow(EXAMPLES / "single-user" / "README.md")
+    printed, used_by = reader.outputs
+    stored, read = printed.strip().splitlines()[-2:]
     first, second = (int(word) for word in stored.replace(",", "").split() if word.isdigit())
     assert second < first / 2
-    assert f"read {(tmp_path / 'wine.csv').resolve().as_uri()} sha256:" in read
-    run_id = read.split()[1]
-    shown = run(
-        "mlflow-pack",
-        "lineage",
-        "show",
-        run_id,
-        folder=tmp_path,
-        MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path / 'mlflow.db'}",
-    )
-    assert shown.returncode == 0, shown.stderr
-    assert "wine.csv" in shown.stdout
-    size = run(
-        "mlflow-pack", "artifacts", "du", f"cas-file://{tmp_path / 'artifacts'}", folder=tmp_path
-    )
-    assert size.returncode == 0, size.stderr
+    assert f"read {(folder / 'wine.csv').resolve().as_uri()} sha256:" in read
+    assert read.split()[1] in used_by
 
 
 def test_team_server(
@@ -141,6 +158,7 @@ def test_protected_server(tmp_path: Path) -> None:
         private.chmod(0o600)
 
     with servers.mlflow_server(tmp_path / "mlflow") as server:
+        here = {"https://mlflow.example.com": url}
         configuration = example / "nginx.conf"
         configuration.write_text(
             configuration.read_text()
@@ -152,16 +170,12 @@ def test_protected_server(tmp_path: Path) -> None:
             log=tmp_path / "nginx.log",
             ready=lambda: servers.accepts_connections(port),
         ):
+            with Reader(example, here, pages.terminal(example)) as reader:
+                reader.follow(EXAMPLES / "protected-server" / "README.md")
+            assert "answer 42, note: signed in" in reader.outputs[0]
+            assert "first-token" not in reader.outputs[0]
+
             script = str(example / "log_a_run.py")
-            settings = {"MLFLOW_TRACKING_URI": url, "MLFLOW_PACK_AUTH_CONFIG": str(profile)}
-            done = run(sys.executable, script, folder=tmp_path, **settings)
-            assert done.returncode == 0, done.stderr
-            assert "answer 42, note: signed in" in done.stdout
-
-            status = run("mlflow-pack", "auth", "status", folder=tmp_path, **settings)
-            assert status.returncode == 0, status.stderr
-            assert "first-token" not in status.stdout + status.stderr
-
             without = run(sys.executable, script, folder=tmp_path, MLFLOW_TRACKING_URI=url)
             assert without.returncode != 0
             assert "401" in without.stderr
@@ -186,88 +200,36 @@ def team(tmp_path: Path) -> Iterator[servers.MlflowServer]:
 
 
 def test_register_test_promote(tmp_path: Path, team: servers.MlflowServer) -> None:
-    script = str(EXAMPLES / "register-test-promote" / "pipeline.py")
+    example = tmp_path / "register-test-promote"
+    shutil.copytree(EXAMPLES / "register-test-promote", example)
+    people = {
+        name: {"MLFLOW_PACK_AUTH_CONFIG": str(write_profile(tmp_path / "people", team.url, name))}
+        for name in ("alice", "bob", "svc-ci")
+    }
+    terminal = pages.terminal(example, MLFLOW_TRACKING_URI=team.url)
+    with Reader(example, {}, terminal, people) as reader:
+        reader.run_as("alice", TRAIN)
+        reader.environment["RUN_ID"] = (example / "run_id").read_text()
+        reader.follow(EXAMPLES / "register-test-promote" / "README.md")
+    assert "@prod of fraud-eu is version 1" in reader.outputs[-2]
 
-    def as_user(name: str) -> dict[str, str]:
-        profile = write_profile(tmp_path / "people", team.url, name)
-        return {"MLFLOW_TRACKING_URI": team.url, "MLFLOW_PACK_AUTH_CONFIG": str(profile)}
+    # A version that fails a test is marked as failed. One that fails on fresh data in production
+    # is taken back, and the one before it serves again, without an approval.
+    def step(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = (sys.executable, "pipeline.py", *arguments, "--data", "held_out.csv")
+        settings = {"MLFLOW_TRACKING_URI": team.url, **people["svc-ci"]}
+        return run(*command, "--target", "is_fraud", folder=example, **settings)
 
-    training = run(
-        sys.executable,
-        "-c",
-        "import mlflow; from mlflow.models import infer_signature\n"
-        "from sklearn.datasets import load_wine\n"
-        "from sklearn.linear_model import LogisticRegression\n"
-        "from sklearn.pipeline import make_pipeline\n"
-        "from sklearn.preprocessing import StandardScaler\n"
-        "wine = load_wine(as_frame=True).frame\n"
-        "wine.sample(frac=0.3, random_state=1).to_csv('held_out.csv', index=False)\n"
-        "x, y = wine.drop(columns='target'), wine['target']\n"
-        "model = make_pipeline(StandardScaler(), LogisticRegression()).fit(x, y)\n"
-        "with mlflow.start_run() as run:\n"
-        "    mlflow.sklearn.log_model(model, name='model', signature=infer_signature(x, y),\n"
-        "                             pip_requirements=['scikit-learn'])\n"
-        "print(run.info.run_id)",
-        folder=tmp_path,
-        **as_user("alice"),
-    )
-    assert training.returncode == 0, training.stderr
-    run_id = training.stdout.strip().splitlines()[-1]
-
-    registered = run(
-        sys.executable, script, "register", run_id, "pricing", folder=tmp_path, **as_user("alice")
-    )
-    assert registered.returncode == 0, registered.stderr
-    assert registered.stdout.strip().splitlines()[-1] == "1"
-
-    testing = [sys.executable, script, "test", "pricing", "1", "--data", "held_out.csv"]
-    testing += ["--target", "target"]
-    failed = run(*testing, "--at-least", "1.01", folder=tmp_path, **as_user("svc-ci"))
-    assert failed.returncode == 1, failed.stderr
-    tested = run(*testing, folder=tmp_path, **as_user("svc-ci"))
-    assert tested.returncode == 0, tested.stderr
-
-    waiting = run(
-        sys.executable, script, "promote", "pricing", "1", folder=tmp_path, **as_user("svc-ci")
-    )
-    assert waiting.returncode == 3, waiting.stdout + waiting.stderr
-
-    results: list[subprocess.CompletedProcess[str]] = []
-    promoting = threading.Thread(
-        target=lambda: results.append(
-            run(
-                sys.executable,
-                script,
-                "promote",
-                "pricing",
-                "1",
-                "--wait",
-                "60s",
-                folder=tmp_path,
-                **as_user("svc-ci"),
-            )
-        )
-    )
-    promoting.start()
-    with servers.credentials("bob", PASSWORD):
-        mlflow.MlflowClient(tracking_uri=team.url).set_model_version_tag(
-            "pricing", "1", "approvals.approve", "prod: metrics hold"
-        )
-    promoting.join()
-    assert results[0].returncode == 0, results[0].stdout + results[0].stderr
-    assert results[0].stdout.strip().endswith("@prod of pricing is version 1")
-
-    # Version 2 fails on fresh data, and the pipeline goes back to version 1 without an approval.
     client = mlflow.MlflowClient(tracking_uri=team.url)
     with servers.credentials("alice", PASSWORD):
-        client.copy_model_version("models:/pricing/1", "pricing")
+        client.copy_model_version("models:/fraud-eu/1", "fraud-eu")
+    failed = step("test", "fraud-eu", "2", "--at-least", "1.01")
+    assert failed.returncode == 1, failed.stderr
     with servers.credentials("svc-ci", PASSWORD):
-        client.set_model_version_tag("pricing", "2", "approvals.request", "prod: better")
+        client.set_model_version_tag("fraud-eu", "2", "approvals.request", "prod: better")
     with servers.credentials("bob", PASSWORD):
-        client.set_model_version_tag("pricing", "2", "approvals.approve", "prod: looked fine")
-        client.set_registered_model_alias("pricing", "prod", "2")
-    watch = [sys.executable, script, "watch", "pricing", "--data", "held_out.csv"]
-    watch += ["--target", "target", "--at-least", "1.01"]
-    failing = run(*watch, folder=tmp_path, **as_user("svc-ci"))
+        client.set_model_version_tag("fraud-eu", "2", "approvals.approve", "prod: looked fine")
+        client.set_registered_model_alias("fraud-eu", "prod", "2")
+    failing = step("watch", "fraud-eu", "--at-least", "1.01")
     assert failing.returncode == 4, failing.stdout + failing.stderr
-    assert failing.stdout.strip().endswith("@prod of pricing is version 1 again")
+    assert failing.stdout.strip().endswith("@prod of fraud-eu is version 1 again")

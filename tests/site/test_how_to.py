@@ -1,7 +1,8 @@
 """Each how-to page does what it says, at the server of the tutorial "A team's server".
 
 The tutorial is followed first. Then a team works there for a while, and each page is followed in a
-folder of its own, which has the team's policy and two files that their runs read.
+folder of its own, which has the team's policy and two files that their runs read. So is every page
+elsewhere, such as the README, that has something to run.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.site.support.pages import DOCS, in_order, places, terminal
+from tests.site.support.pages import DOCS, at_the_team_server, places, terminal
 from tests.site.support.reader import PageError, Reader
 from tests.support import servers
+from tests.support.paths import ROOT
 
 TEAM = ("alice", "bob", "carol", "erin", "svc-ci")
 
@@ -93,9 +95,7 @@ def team(
         yield reader
 
 
-@pytest.mark.parametrize(
-    "page", in_order("how-to"), ids=lambda page: f"{page.parent.name}/{page.stem}"
-)
+@pytest.mark.parametrize("page", at_the_team_server(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_page_works(page: Path, team: Reader, tmp_path: Path) -> None:
     for name in ("policy.yaml", "measurements.csv", "train.csv"):
         shutil.copy(team.home / name, tmp_path)

@@ -97,6 +97,25 @@ def test_pages_are_accessible_and_fetch_nothing(
     assert not elsewhere
 
 
+def test_no_page_or_style_loads_from_elsewhere(site: Path) -> None:
+    """Of every page and style, not only of those that a browser opens above."""
+    elements = "script|link|img|iframe|source|video|audio|object|embed|use"
+    attributes = "src|srcset|href|data|poster"
+    address = r"""((?:https?:)?//[^"'>)\s]+)"""
+    loads = re.compile(rf"""<(?:{elements})\b[^>]*?\s(?:{attributes})=["']?{address}""")
+    styles = re.compile(rf"""(?:url\(|@import)\s*["']?{address}""")
+    found = {}
+    for path in site.rglob("*"):
+        if path.suffix not in (".html", ".css", ".svg"):
+            continue
+        text = path.read_text()
+        inner = re.findall(r"<style.*?</style>", text, re.DOTALL)
+        style = text if path.suffix == ".css" else "".join(inner)
+        if elsewhere := loads.findall(text) + styles.findall(style):
+            found[path.relative_to(site).as_posix()] = elsewhere
+    assert not found
+
+
 def test_links_of_the_site_lead_to_places(site: Path) -> None:
     texts = {path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*.html")}
     places = {

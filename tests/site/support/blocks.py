@@ -1,6 +1,8 @@
 """The code blocks of a page, in the reader's order, with what the page's comments say about them.
 
-A comment of its own line, which no reader of the page sees, stands before the block it is about:
+Each block names its language. What is in a language of `RUN` is run, unless the block has a title:
+then it is a file that the reader saves. A comment of its own line, which the site hides,
+stands before the block it is about:
 
 - ``<!-- docs: skip REASON -->``: the block cannot run in a test;
 - ``<!-- docs: server -->``: the command goes on in another terminal, once it answers;
@@ -15,6 +17,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+RUN = ("sh", "python")
+"""Languages of blocks that a reader runs: commands, and Python that goes on from block to block."""
 
 _LINE = re.compile(r"<!-- docs: (\w+) ?(.*?) -->")
 _FENCE = re.compile(r"( *)```(\w*) *(.*)")
@@ -37,6 +42,11 @@ class Block:
     line: int
     title: str = ""
     notes: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def is_run(self) -> bool:
+        """Whether a reader runs the block, and a test can."""
+        return self.kind in RUN and not self.title and "skip" not in self.notes
 
 
 def blocks_of(page: str) -> Iterator[Block]:

@@ -7,11 +7,14 @@ import os
 import sys
 import traceback
 
+# Each block sees the names of those before it on its page, and no others.
 names: dict[str, object] = {"__name__": "__main__"}
 answers, sys.stdout = sys.stdout, sys.stderr
 
 for line in sys.stdin:
     asked = json.loads(line)
+    if asked["fresh"]:
+        names = {"__name__": "__main__"}
     os.chdir(asked["folder"])
     os.environ.clear()
     os.environ.update(asked["environment"])

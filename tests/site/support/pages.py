@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from tests.site.support.blocks import blocks_of
 from tests.support import servers
 from tests.support.paths import ROOT
 
@@ -15,6 +16,33 @@ def in_order(folder: str) -> list[Path]:
     """Return a folder's pages in the order of the navigation, without its index."""
     named = re.findall(rf"\b{folder}/[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text())
     return [DOCS / name for name in named if not name.endswith(("README.md", "demo.md"))]
+
+
+def all_pages() -> list[Path]:
+    """Return every page of the site, as it stands in the repository."""
+    folders = ("docs", "examples", "benchmarks")
+    inner = (path for folder in folders for path in (ROOT / folder).glob("**/*.md"))
+    return sorted([*ROOT.glob("*.md"), *inner])
+
+
+def has_blocks_to_run(page: Path) -> bool:
+    """Return whether a page has a command or Python that a reader runs, and a test can."""
+    return any(block.is_run for block in blocks_of(page.read_text()))
+
+
+def examples() -> list[Path]:
+    """Return the pages that tests/examples follow."""
+    return [page for page in all_pages() if "examples" in page.parts and has_blocks_to_run(page)]
+
+
+def at_the_team_server() -> list[Path]:
+    """Return the pages that are followed at a team's server: all with something to run but these.
+
+    Each tutorial and each example starts with a server of its own.
+    """
+    others = {*in_order("tutorials"), *examples(), *in_order("how-to")}
+    further = [page for page in all_pages() if page not in others and has_blocks_to_run(page)]
+    return in_order("how-to") + further
 
 
 def places(port: int) -> dict[str, str]:

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from tests.site.support.blocks import Block, blocks_of
+from tests.site.support.blocks import RUN, Block, blocks_of
 from tests.support import servers
 from tests.support.paths import ROOT
 
@@ -54,7 +54,8 @@ class Reader:
         self._servers: list[contextlib.ExitStack] = []
         self._python: subprocess.Popen[str] | None = None
         self._output = ""
-        self.ran = 0
+        self._fresh = True
+        self.outputs: list[str] = []
 
     def __enter__(self) -> Reader:
         bin_folder = self.home / ".bin"
@@ -91,6 +92,7 @@ class Reader:
             PageError: A block failed, or printed something else than the page shows.
         """
         self._output = ""
+        self._fresh = True
         for block in blocks_of(page.read_text()):
             try:
                 self._take(block, page)
@@ -130,13 +132,13 @@ class Reader:
             self._save(block.title, self._here(block.text))
         elif block.kind == "text":
             self._compare(block.text)
-        elif block.kind in ("sh", "python"):
-            self.ran += 1
+        elif block.kind in RUN:
             code = self._here(block.text)
             if "server" in block.notes:
                 self._start(code)
                 return
             status, self._output = (self._shell if block.kind == "sh" else self._interpret)(code)
+            self.outputs.append(self._output)
             wanted = block.notes.get("refused")
             if wanted is None and status:
                 raise PageError(f"failed with {status}:\n{block.text}\n{self._output}")
@@ -195,7 +197,13 @@ class Reader:
             )
         assert self._python.stdin is not None
         assert self._python.stdout is not None
-        asked = {"code": code, "folder": str(self.cwd), "environment": self.environment}
+        asked = {
+            "code": code,
+            "folder": str(self.cwd),
+            "environment": self.environment,
+            "fresh": self._fresh,
+        }
+        self._fresh = False
         self._python.stdin.write(json.dumps(asked) + "\n")
         self._python.stdin.flush()
         answer = json.loads(self._python.stdout.readline())
