@@ -51,6 +51,8 @@ _NAMES = {
     ),
     '<nav class="md-path" aria-label="Navigation"': '<nav class="md-path" aria-label="Path"',
 }
+_CELL = re.compile(r"(?<=<td><code>)[^<]{16,}(?=</code>)")
+_WORD_END = re.compile(r"([_./:,])(?=\w)")
 _FETCHED = re.compile(
     r"""<(?:script|link|img|iframe)\b[^>]*\b(?:src|href)=["']?(https?:[^"' >]+)"""
 )
@@ -71,6 +73,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str:
     """Rewrite the links of a page for the site, and weigh it for the search."""
     site = page.file.src_uri
+    if site == "index.md":  # it is alone in its part of the navigation
+        page.meta["hide"] = ["navigation"]
     for place, weight in _WEIGHTS.items():
         if site.startswith(place):
             page.meta["search"] = {"boost": weight}
@@ -97,10 +101,10 @@ def on_page_markdown(markdown: str, *, page: Any, files: Files, **_: Any) -> str
 
 
 def on_post_page(output: str, **_: Any) -> str:
-    """Name what the theme leaves without a name of its own, for screen readers."""
+    """Name what the theme leaves without a name; let long names in tables break between words."""
     for unnamed, named in _NAMES.items():
         output = output.replace(unnamed, named)
-    return output
+    return _CELL.sub(lambda cell: _WORD_END.sub(r"\1<wbr>", cell[0]), output)
 
 
 def on_post_build(config: MkDocsConfig) -> None:

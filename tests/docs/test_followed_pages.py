@@ -22,7 +22,7 @@ NOT_RUN = {
     "needs Docker": 1,
     "needs systemd and root": 1,
     "needs the other system": 3,
-    "starts a server as the tutorials do": 5,
+    "starts a server as the tutorials do": 3,
     "run by tests/cli/test_demo.py": 1,
     "starts processes that take a processor each": 1,
     "takes hours; tests/benchmarks runs each case in small": 1,

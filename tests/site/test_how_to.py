@@ -61,15 +61,16 @@ def team(
 ) -> Iterator[Reader]:
     """A reader at the team's server, after the tutorial and some work."""
     folder = tmp_path_factory.mktemp("team")
-    port = servers.free_port()
+    port, review, production, added = (servers.free_port() for _ in range(4))
     database, bucket = postgresql.new_mlflow_database(), moto.new_root().removesuffix("/mlflow")
-    review, production = servers.free_port(), servers.free_port()
     here = {
         **places(port),
         "127.0.0.1:5001": f"127.0.0.1:{review}",
         "--port 5001": f"--port {review}",
         "127.0.0.1:5002": f"127.0.0.1:{production}",
         "--port 5002": f"--port {production}",
+        "127.0.0.1:5003": f"127.0.0.1:{added}",
+        "--port 5003": f"--port {added}",
         "postgresql+psycopg://mlflow:secret@db.example.com/mlflow": database,
         "postgresql://mlflow@db.example.com/mlflow": database,
         "s3://bucket/": f"{bucket}/",

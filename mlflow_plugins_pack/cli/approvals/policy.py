@@ -42,7 +42,9 @@ def policy_validate(file: str | None) -> None:
     path, found = _read(file)
     for problem in secret_values.problems(found.file.events.secrets()):
         echo(f"Warning: {problem}. Events for it wait until the server has it.", err=True)
-    echo(f"{path} is valid: {len(found.file.policies)} policies, sha256 {found.sha256}.")
+    count = len(found.file.policies)
+    policies = "1 policy" if count == 1 else f"{count} policies"
+    echo(f"{path} is valid: {policies}, sha256 {found.sha256}.")
 
 
 @policy.command("activate")

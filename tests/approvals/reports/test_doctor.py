@@ -223,7 +223,7 @@ def test_the_stock_registry_is_not_voted_in(uri: str) -> None:
 
 
 def test_policies_are_validated(uri: str, tmp_path: Path) -> None:
-    assert "is valid: 1 policies" in call("policy", "validate").output
+    assert "is valid: 1 policy" in call("policy", "validate").output
     (tmp_path / "bad.yaml").write_text("version: 1")
     done = call("policy", "validate", str(tmp_path / "bad.yaml"))
     assert isinstance(done.exception, errors.PolicyInvalidError)
