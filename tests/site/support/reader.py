@@ -139,9 +139,6 @@ class Reader:
                 return
             status, self._output = (self._shell if block.kind == "sh" else self._interpret)(code)
             self.outputs.append(self._output)
-            if dump := os.environ.get("DOCS_DUMP"):  # TEMPORARY
-                with open(dump, "a") as f:
-                    f.write(f"##### {page}:{block.line}\n{block.text}-----\n{self._output}\n")
             wanted = block.notes.get("refused")
             if wanted is None and status:
                 raise PageError(f"failed with {status}:\n{block.text}\n{self._output}")
