@@ -69,7 +69,7 @@ def _policy(served: bool) -> list[Finding]:
         )
         for problem in problems
     ]
-    text = f"{path}: {count} policies, sha256 {policy.sha256}"
+    text = f"{path}: {count} {'policy' if count == 1 else 'policies'}, sha256 {policy.sha256}"
     return [*unset, Finding("ok", "approvals policy", text), *_reviewers(policy)]
 
 

@@ -224,11 +224,12 @@ class Reader:
                     servers.accepts_connections(int(port[1]))
                     and servers.answers_http(f"{url}/health")
                 ),
-                # Seven more processes, which only those who submit jobs need.
+                # Ten more processes, which only many users and those who submit jobs need.
                 environment={
                     **self.environment,
                     "PATH": path,
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+                    "MLFLOW_WORKERS": "1",
                 },
                 folder=self.cwd,
             )
