@@ -32,7 +32,8 @@ def has_blocks_to_run(page: Path) -> bool:
 
 def examples() -> list[Path]:
     """Return the pages that tests/examples follow."""
-    return [page for page in all_pages() if "examples" in page.parts and has_blocks_to_run(page)]
+    pages = sorted((ROOT / "examples").glob("**/*.md"))
+    return [page for page in pages if has_blocks_to_run(page)]
 
 
 def at_the_team_server() -> list[Path]:
