@@ -170,7 +170,7 @@ def _print_comments(rows: list[dict[str, Any]]) -> None:
 def _print_details(request: dict[str, Any]) -> None:
     """Print a request as its page shows it."""
     _print_request({**request, "request": request["id"][:8], "creator": None, "run_user": None})
-    if request["approvals_needed"] is not None:
+    if request["approvals_needed"]:  # none are needed once the version is the target
         echo(f"  approvals: {request['approvals']} of {request['approvals_needed']}")
     if request["holder"] is not None:
         echo(f"  version {request['holder']} is {request['target']} now")
