@@ -20,6 +20,7 @@ NOT_RUN = {
     "needs an account": 4,
     "needs an identity provider": 1,
     "needs Docker": 1,
+    "needs storage that is reached directly": 1,
     "needs systemd and root": 1,
     "needs the other system": 3,
     "starts a server as the tutorials do": 3,
