@@ -237,7 +237,12 @@ def is_name(text: str) -> bool:
 
 def _header(environ: Mapping[str, Any], name: str) -> str:
     value = environ.get(f"HTTP_{name.upper()}", "")
-    return value if isinstance(value, str) else ""
+    if not isinstance(value, str):
+        return ""
+    try:
+        return value.encode("latin-1").decode()  # a WSGI text is the bytes of the header (PEP 3333)
+    except UnicodeError:
+        return value
 
 
 def _is_peer(address: object, networks: list[str]) -> bool:

@@ -15,8 +15,15 @@ from joserfc.jwk import ECKey
 from mlflow_plugins_pack.identity import keys, resolvers
 from mlflow_plugins_pack.identity.errors import KeysUnavailableError, TokenRefusedError
 from mlflow_plugins_pack.identity.keys import FAILED_PAUSE_SECONDS, KEEP_SECONDS, KeyCache
-from mlflow_plugins_pack.identity.resolvers import Caller, RefusedError, from_jwt, is_name, resolve
-from mlflow_plugins_pack.identity.settings import Identity, JwtSettings
+from mlflow_plugins_pack.identity.resolvers import (
+    Caller,
+    RefusedError,
+    from_jwt,
+    from_trusted_header,
+    is_name,
+    resolve,
+)
+from mlflow_plugins_pack.identity.settings import Identity, JwtSettings, TrustedHeaderSettings
 
 KEY = ECKey.generate_key("P-256", {"kid": "ec"})
 ISSUER = "https://idp.example"
@@ -133,6 +140,34 @@ def test_groups_of_odd_types_are_none(groups: object) -> None:
 def test_odd_groups_do_not_hide_the_others() -> None:
     found = identified(sub="alice", groups=["leads", 5, "x\u3164", "risk"])
     assert found == Caller("alice", frozenset({"leads", "risk"}), "jwt")
+
+
+@pytest.mark.parametrize(
+    ("sent", "user"),
+    [
+        ("müller".encode(), "müller"),
+        ("müller".encode("latin-1"), "müller"),
+        ("不合格".encode(), "不合格"),
+        ("alice\u3164".encode(), None),
+        ("alice\u00a0".encode(), None),
+        (b"alice,admin", None),
+        ("alice".encode("utf-16"), None),
+        (b"\xff\xfe\x00", None),
+    ],
+    ids=ascii,
+)
+def test_a_proxy_names_users_in_utf_8(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes, user: str | None
+) -> None:
+    monkeypatch.setenv("PROXY_SECRET", "s")
+    proxy = {"peers": ["10.0.0.0/8"], "secret_header": "XSecret", "secret_env": "PROXY_SECRET"}
+    settings = TrustedHeaderSettings.model_validate({**proxy, "user_header": "XUser"})
+    environ = {"REMOTE_ADDR": "10.0.0.1", "HTTP_XSECRET": "s", "HTTP_XUSER": sent.decode("latin-1")}
+    if user is None:
+        with pytest.raises(RefusedError, match="not a single name"):
+            from_trusted_header(environ, settings)
+    else:
+        assert from_trusted_header(environ, settings) == Caller(user, source="trusted_header")
 
 
 def test_a_caller_is_not_told_where_keys_are_fetched(

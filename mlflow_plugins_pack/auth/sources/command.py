@@ -149,7 +149,7 @@ def _collect(process: subprocess.Popen[bytes], timeout_seconds: float) -> tuple[
         while selector.get_map():
             now = time.monotonic()
             if now >= deadline:
-                problem = f"did not end within {timeout_seconds:g} s and was stopped"
+                problem = f"did not end within {timeout_seconds:g} s and was given up"
                 break
             if exited_at is None and process.poll() is not None:
                 exited_at = now
@@ -172,7 +172,7 @@ def _collect(process: subprocess.Popen[bytes], timeout_seconds: float) -> tuple[
         try:
             process.wait(max(0.05, deadline - time.monotonic()))
         except subprocess.TimeoutExpired:
-            problem = f"did not end within {timeout_seconds:g} s and was stopped"
+            problem = f"did not end within {timeout_seconds:g} s and was given up"
     return bytes(buffers[process.stdout]), bytes(buffers[process.stderr]), problem
 
 
