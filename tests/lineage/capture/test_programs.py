@@ -155,13 +155,15 @@ while not (os.path.exists("late.txt") and os.path.getsize("late.txt")):
     time.sleep(0.1)
 
 def kill_observers():
+    own = f"^[^ ]+ -I -S -c.*programs.supervisor.*mlflow-pack-lineage-{os.getpid()}-"
+    while not os.path.isdir("begun"):
+        time.sleep(0.05)
     for _ in range(3):
-        time.sleep(0.4)
-        own = f"^[^ ]+ -I -S -c.*programs.supervisor.*mlflow-pack-lineage-{os.getpid()}-"
         subprocess.run(["pkill", "-KILL", "-f", own])
+        time.sleep(0.4)
 killer = threading.Thread(target=kill_observers)
 killer.start()
-slow = "for i in $(seq 300); do cat raw.csv; sleep 0.01; done; exit 5"
+slow = "for i in $(seq 300); do cat raw.csv; mkdir -p begun; sleep 0.01; done; exit 5"
 found["killed"] = quietly("sh", "-c", slow)
 killer.join()
 
