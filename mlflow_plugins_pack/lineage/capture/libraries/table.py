@@ -203,6 +203,11 @@ TABLE: dict[str, dict[str, tuple[Call, ...] | Install]] = {
             ),
             *map(Call, _LXML_TYPES),
         ),
+        "tokenizers": (
+            Call("Tokenizer.from_file", READ, "path", native=("path",)),
+            Call("Tokenizer.train", READ, "files", native=("self", "files")),
+            Call("Tokenizer.save", WRITE, "path", native=("self", "path")),
+        ),
         "safetensors": (Call("safe_open"),),
         "safetensors.numpy": _SAFETENSORS,
         "safetensors.torch": _SAFETENSORS,
