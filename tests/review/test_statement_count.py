@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,9 +15,10 @@ from benchmarks.review_rows import Filled, fill
 from mlflow_plugins_pack.approvals.api.mlflow_server import MlflowServer
 from mlflow_plugins_pack.approvals.api.review import Review, Site
 from mlflow_plugins_pack.approvals.store.store import open_store
-from mlflow_plugins_pack.review.serving import create_review_app
+from mlflow_plugins_pack.review.serving import create_review_app, stores_environment
 from tests.approvals.support.review_sites import ReviewSite, password_of
 
+Visit = Callable[..., tuple[list[str], list[str], str]]
 FEW, MANY = {"models": 4, "requests": 4, "runs": 8}, {"models": 30, "requests": 60, "runs": 90}
 
 
@@ -42,38 +44,51 @@ def filled(review: ReviewSite) -> dict[str, Filled]:
 
 
 @pytest.fixture
-def count(
-    review: ReviewSite, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[str], tuple[list[str], list[str]]]]:
-    """Return what a page takes: its statements and its calls, with nothing remembered."""
+def count(review: ReviewSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit]:
+    """Return what a page takes, its statements and calls with nothing remembered, and its text."""
+    from mlflow.server import handlers
+    from mlflow.tracking._tracking_service import utils
+
     monkeypatch.setenv("MLFLOW_PACK_APPROVALS_POLICY", str(review.folder / "policy.yaml"))
-    store = open_store(f"approval-sqlite:///{review.folder / 'mlflow.db'}")
+    database, artifacts = f"sqlite:///{review.folder / 'mlflow.db'}", review.folder / "artifacts"
+    store = open_store(f"approval-{database}")  # before this is a server, which works by itself
+    for name, value in stores_environment(database, str(artifacts)).items():
+        monkeypatch.setenv(name, value)
+    for name in ("_tracking_store", "_artifact_repo"):
+        monkeypatch.setattr(handlers, name, None)
+    # Opening the store sets it.
+    monkeypatch.setattr(utils, "_tracking_uri", utils._tracking_uri)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     said: list[str] = []
 
     def note(conn: Any, cursor: Any, statement: str, *rest: Any) -> None:
-        if "mpp_active_policy" not in statement:  # which is looked at every few seconds
+        # The policy is looked at every few seconds, and connections are set up anywhere.
+        if "mpp_active_policy" not in statement and not statement.startswith("PRAGMA"):
             said.append(" ".join(statement.split()))
 
-    def visit(path: str) -> tuple[list[str], list[str]]:
+    def visit(path: str, has_stores: bool = True) -> tuple[list[str], list[str], str]:
         server = CountingServer(review.mlflow.url)
-        app = create_review_app(Review(lambda: store, server, Site()))
+        app = create_review_app(Review(lambda: store, server, Site(has_stores=has_stores)))
         client = TestClient(app)
         said.clear()
         answer = client.get(f"/approvals{path}", auth=password_of("bob"))
         server._client.close()
         assert answer.status_code == 200, answer.text
-        return list(said), server.calls
+        return list(said), server.calls, re.sub(r'value="[\w-]{20,}"', "", answer.text)
 
-    sa.event.listen(store.engine, "before_cursor_execute", note)
+    engines = (store.engine, handlers._get_tracking_store().engine)
+    for engine in engines:
+        sa.event.listen(engine, "before_cursor_execute", note)
     yield visit
-    store.engine.dispose()
+    for engine in engines:
+        engine.dispose()
 
 
 PAGES: dict[str, tuple[Callable[[str, Filled], str], int, int]] = {
     "waiting": (lambda prefix, _: f"/?view=waiting&text={prefix}", 6, 3),
     "open": (lambda prefix, _: f"/?view=open&text={prefix}", 6, 3),
     "history": (lambda prefix, _: f"/?view=history&text={prefix}", 6, 3),
-    "request": (lambda _, made: f"/requests/{made.requests[0]}", 12, 25),
+    "request": (lambda _, made: f"/requests/{made.requests[0]}", 12, 6),
     "model": (lambda prefix, _: f"/models/model?name={prefix}-0001", 6, 4),
     "audit": (lambda _, made: f"/audit?model={made.models[1]}", 4, 2),
 }
@@ -84,7 +99,7 @@ PAGES: dict[str, tuple[Callable[[str, Filled], str], int, int]] = {
 def test_many_take_no_more_than_a_few(
     page: str,
     filled: dict[str, Filled],
-    count: Callable[[str], tuple[list[str], list[str]]],
+    count: Visit,
 ) -> None:
     path, most_statements, most_calls = PAGES[page]
     few, many = (count(path(prefix, made)) for prefix, made in filled.items())
@@ -93,3 +108,13 @@ def test_many_take_no_more_than_a_few(
         assert len(few[number]) == len(many[number]), told
     assert len(many[0]) <= most_statements, "\n".join(many[0])
     assert len(many[1]) <= most_calls, "\n".join(many[1])
+
+
+def test_the_stores_tell_what_the_server_tells(filled: dict[str, Filled], count: Visit) -> None:
+    path = f"/requests/{filled['many'].requests[1]}"
+    _, calls, direct = count(path)
+    _, more_calls, served = count(path, has_stores=False)
+    assert "requirements.txt" in direct
+    assert "<polyline" in direct
+    assert direct == served
+    assert len(calls) < len(more_calls) / 2

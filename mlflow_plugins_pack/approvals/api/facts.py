@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.api.review import Review
+from mlflow_plugins_pack.approvals.api.version_files import (
+    NoFiles,
+    VersionFiles,
+    files_of,
+    served_text,
+)
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.content import location, recorded
 from mlflow_plugins_pack.approvals.policy.facts import Facts, Lineage
@@ -27,6 +35,7 @@ class VersionFacts:
         params: The parameters.
         tags: The version's tags.
         run_tags: The run's tags.
+        files: The version's files.
         mlmodel: The text of its MLmodel file, if it can be read.
         lineage: What its run recorded about its inputs.
         stepped: The metrics that have several values.
@@ -41,6 +50,7 @@ class VersionFacts:
     params: Mapping[str, str] = field(default_factory=dict)
     tags: Mapping[str, str] = field(default_factory=dict)
     run_tags: Mapping[str, str] = field(default_factory=dict)
+    files: VersionFiles = field(default_factory=NoFiles)
     mlmodel: str | None = None
     lineage: Lineage | None = None
     stepped: tuple[str, ...] = ()
@@ -56,111 +66,104 @@ class VersionFacts:
         )
 
 
-def read_version(review: Review, visitor: Visitor, name: str, number: int) -> VersionFacts:
-    """Return what the visitor may know of a version; what they may not read is left out."""
-    try:
-        answer = review.server.call(
-            "GET",
-            "model-versions/get",
-            visitor.credentials,
-            params={"name": name, "version": str(number)},
-        )
-    except MlflowException as exc:
-        return VersionFacts(number, problem=exc.message)
-    version = answer.get("model_version", {})
-    run_id, run, problem = str(version.get("run_id") or ""), {}, ""
-    if run_id:
+def read_version(
+    review: Review, visitor: Visitor, name: str, number: int, run_id: str | None = None
+) -> VersionFacts:
+    """Return what the visitor may know of a version; what they may not read is left out.
+
+    Args:
+        review: The review app's parts.
+        visitor: Who asks.
+        name: The model.
+        number: The version.
+        run_id: Its run, if it is known, so that MLflow is asked about both at once.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="mlflow-pack-review") as pool:
+        early = pool.submit(_run, review, visitor, run_id) if run_id else None
         try:
-            found = review.server.call(
-                "GET", "runs/get", visitor.credentials, params={"run_id": run_id}
+            answer = review.server.call(
+                "GET",
+                "model-versions/get",
+                visitor.credentials,
+                params={"name": name, "version": str(number)},
             )
-            run = found.get("run", {})
         except MlflowException as exc:
-            problem = exc.message
+            return VersionFacts(number, problem=exc.message)
+        version = answer.get("model_version", {})
+        made_by = str(version.get("run_id") or "")
+        run: dict[str, Any] = {}
+        problem = ""
+        if early is not None and made_by == run_id:
+            run, problem = early.result()
+        elif made_by:
+            run, problem = _run(review, visitor, made_by)
     data = run.get("data", {})
     run_tags = _pairs(data.get("tags", ()))
-
-    def read_lineage() -> str | None:
-        where = {"run_id": run_id, "path": "lineage/lineage.json"}
-        return _artifact(review, visitor, "/get-artifact", where)
-
+    files = files_of(review, visitor, version, run)
     return VersionFacts(
         number=number,
         version=version,
-        run_id=run_id,
+        run_id=made_by,
         run=run,
         metrics={m["key"]: _number(m.get("value")) for m in data.get("metrics", ())},
         params=_pairs(data.get("params", ())),
         tags=_pairs(version.get("tags", ())),
         run_tags=run_tags,
-        mlmodel=text_of(review, visitor, name, number, "MLmodel"),
-        lineage=recorded.lineage_in(run_tags, read_lineage),
+        files=files,
+        mlmodel=files.text("MLmodel"),
+        lineage=recorded.lineage_in(run_tags, lambda: _lineage_text(review, visitor, run)),
         stepped=tuple(m["key"] for m in data.get("metrics", ()) if int(m.get("step") or 0) > 0),
         problem=problem,
     )
 
 
-_MAX_FILES = 200
-_MAX_FOLDERS = 20
+def _run(review: Review, visitor: Visitor, run_id: str) -> tuple[dict[str, Any], str]:
+    """Return MLflow's fields of a run, or why the visitor cannot read it."""
+    try:
+        found = review.server.call(
+            "GET", "runs/get", visitor.credentials, params={"run_id": run_id}
+        )
+    except MlflowException as exc:
+        return {}, str(exc.message)
+    return found.get("run", {}), ""
+
+
+def _lineage_text(review: Review, visitor: Visitor, run: Mapping[str, Any]) -> str | None:
+    """Return the whole record of a run that MLflow lets the visitor read."""
+    info = run.get("info", {})
+    if review.site.has_stores:
+        with review.acting(visitor):
+            place = posixpath.join(str(info.get("artifact_uri")), "lineage")
+            return recorded.read_file(place, "lineage.json")
+    where = {"run_id": str(info.get("run_id")), "path": "lineage/lineage.json"}
+    return served_text(review, visitor, "/get-artifact", where)
+
+
 _MAX_POINTS = 2000
-
-
-def files_of(review: Review, visitor: Visitor, version: VersionFacts) -> dict[str, int]:
-    """Return the sizes in bytes of a version's files, by their paths in the version.
-
-    Raises:
-        MlflowException: If MLflow cannot list them for the visitor.
-    """
-    source = str(version.version.get("source") or "")
-    root = str(version.run.get("info", {}).get("artifact_uri") or "\0")
-    if match := location.LOGGED_MODEL.fullmatch(source):
-        path = f"logged-models/{match['id']}/artifacts/directories"
-        where, base, key = {}, "", "artifact_directory_path"
-    elif source.startswith(f"{root}/"):
-        path, where, base = "artifacts/list", {"run_id": version.run_id}, source[len(root) + 1 :]
-        key = "path"
-    else:
-        return {}
-    found: dict[str, int] = {}
-    folders = [base]
-    for folder in folders:
-        params = {**where, **({key: folder} if folder else {})}
-        answer = review.server.call("GET", path, visitor.credentials, params=params)
-        for file in answer.get("files", ()):
-            if file.get("is_dir"):
-                folders += [file["path"]] if len(folders) < _MAX_FOLDERS else []
-            elif len(found) < _MAX_FILES:
-                inside = file["path"].removeprefix(f"{base}/") if base else file["path"]
-                found[inside] = int(file.get("file_size") or 0)
-    return found
-
-
-def text_of(review: Review, visitor: Visitor, name: str, number: int, path: str) -> str | None:
-    """Return a small text file of a version, or None if the visitor cannot read it."""
-    where = {"name": name, "version": str(number), "path": path}
-    return _artifact(review, visitor, "/model-versions/get-artifact", where)
 
 
 def history_of(
     review: Review, visitor: Visitor, version: VersionFacts, metric: str
 ) -> list[tuple[int, float]]:
-    """Return the steps and values of a metric; empty if the visitor cannot read them."""
-    params = {"run_id": version.run_id, "metric_key": metric, "max_results": _MAX_POINTS}
+    """Return the steps and values of a metric; empty if the visitor cannot read them.
+
+    MLflow shows the history of a run's metrics to those who may read the run.
+    """
+    if not version.run:
+        return []
     try:
+        if review.site.has_stores:
+            with review.acting(visitor):
+                store = location.tracking()
+                points = store.get_metric_history(version.run_id, metric, _MAX_POINTS)
+            return [(point.step, point.value) for point in points]
+        params = {"run_id": version.run_id, "metric_key": metric, "max_results": _MAX_POINTS}
         answer = review.server.call(
             "GET", "metrics/get-history", visitor.credentials, params=params
         )
     except MlflowException:
         return []
     return [(int(m.get("step") or 0), _number(m.get("value"))) for m in answer.get("metrics", ())]
-
-
-def _artifact(review: Review, visitor: Visitor, path: str, where: Mapping[str, str]) -> str | None:
-    """Return a small text file of a run or version, or None if it cannot be read."""
-    try:
-        return review.server.text(path, visitor.credentials, where, recorded.LARGEST_BYTES)
-    except (MlflowException, UnicodeError):  # the name of a file may not be one of an address
-        return None
 
 
 def _pairs(items: Any) -> dict[str, str]:

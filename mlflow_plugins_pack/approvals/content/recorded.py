@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import posixpath
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -216,19 +217,59 @@ def parsed(text: str | None, kind: type) -> Any:
 
 def read_file(place: str, name: str) -> str | None:
     """Return a small text file at an artifact location; None if it cannot be read or is large."""
+    found = opened(place)
+    size = None if found is None else sizes(*found, folders=1).get(name)
+    if found is None or size is None or size > LARGEST_BYTES:
+        return None
+    return read_text(*found, name)
+
+
+def opened(place: str) -> tuple[Any, str | None] | None:
+    """Return the repository of an artifact location and the path in it; None: not to be reached."""
     try:
-        repository, path = location.repository_for(place)
-        inside = posixpath.join(path, name) if path else name
-        listed = repository.list_artifacts(path)
-        sizes = {info.path.rpartition("/")[2]: info.file_size for info in listed}
-        if (sizes[name] or 0) > LARGEST_BYTES:
-            _logger.info("%s at %s is larger than %s bytes", name, place, LARGEST_BYTES)
-            return None
+        return location.repository_for(place)
+    except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
+        _logger.info("%s could not be opened: %r", place, exc)
+        return None
+
+
+def sizes(
+    repository: Any, path: str | None, *, files: int = sys.maxsize, folders: int = sys.maxsize
+) -> dict[str, int]:
+    """Return the sizes in bytes of the files under a path of a repository, by their paths there.
+
+    Args:
+        repository: The artifact repository.
+        path: The path; None: the repository's root.
+        files: Most files that are returned.
+        folders: Most folders that are listed, the path itself included.
+    """
+    found: dict[str, int] = {}
+    start = len(path) + 1 if path else 0
+    waiting = [path]
+    try:
+        for folder in waiting:
+            for info in repository.list_artifacts(folder):
+                if info.is_dir:
+                    waiting += [info.path] if len(waiting) < folders else []
+                elif len(found) < files:
+                    found[info.path[start:]] = info.file_size or 0
+    except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
+        _logger.info("The files under %r could not be listed: %r", path, exc)
+    return found
+
+
+def read_text(repository: Any, path: str | None, name: str) -> str | None:
+    """Return a small text file of a repository; None if it cannot be read or is large."""
+    inside = posixpath.join(path, name) if path else name
+    try:
         with tempfile.TemporaryDirectory(prefix="mlflow-pack-evidence-") as folder:
-            here = Path(repository.download_artifacts(inside, folder))
+            here = Path(folder) / "file"
+            # Every repository has this method, and it is the one that shows no progress bar.
+            repository._download_file(remote_file_path=inside, local_path=str(here))
             with here.open("rb") as stream:
                 content = stream.read(LARGEST_BYTES + 1)
         return content.decode("utf-8") if len(content) <= LARGEST_BYTES else None
     except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
-        _logger.info("%s at %s could not be read: %r", name, place, exc)
+        _logger.info("%s could not be read: %r", inside, exc)
         return None

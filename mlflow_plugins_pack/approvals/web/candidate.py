@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mlflow.exceptions import MlflowException
-
-from mlflow_plugins_pack.approvals.api.facts import (
-    VersionFacts,
-    files_of,
-    history_of,
-    read_version,
-    text_of,
-)
+from mlflow_plugins_pack.approvals.api.facts import VersionFacts, history_of, read_version
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.content import recorded
@@ -94,58 +85,28 @@ class Compared:
 
 def compare(review: Review, visitor: Visitor, details: RequestDetails) -> Compared:
     """Read both versions as the visitor may read them."""
-    request = details.request
-    numbers = [request.version]
-    if details.holder is not None and details.holder.version != request.version:
-        numbers.append(details.holder.version)
-    # MLflow answers most of these questions in a few milliseconds, and there are some twenty.
+    request, holder = details.request, details.holder
+    wanted = [(request.version, details.version.run_id if details.version is not None else None)]
+    if holder is not None and holder.version != request.version:
+        wanted.append((holder.version, holder.run_id))
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="mlflow-pack-review") as pool:
-        versions = list(pool.map(lambda n: read_version(review, visitor, request.name, n), numbers))
-        contents = [_Contents(review, visitor, request.name, version) for version in versions]
-        listing = [pool.submit(content.read_sizes) for content in contents]
+        versions = list(
+            pool.map(lambda asked: read_version(review, visitor, request.name, *asked), wanted)
+        )
         histories = _read_histories(review, visitor, versions, pool)
-        for listed in listing:
-            listed.result()
-        requirements = list(pool.map(lambda content: content.text(_REQUIREMENTS), contents))
-        diffs = _diffs(contents, pool)
+        sizes = list(pool.map(lambda version: version.files.sizes, versions))
+        requirements = list(pool.map(_requirements, versions))
+        diffs = _diffs(versions, pool)
         model_files = [recorded.model_file(version.mlmodel or "") for version in versions]
         return Compared(
             candidate=versions[0],
             holder=versions[1] if len(versions) > 1 else None,
             signatures=tuple(map(declared.signature, model_files)),
             environments=tuple(map(declared.environment, model_files, requirements)),
-            files=_files([content.sizes for content in contents], {name for name, _ in diffs}),
+            files=_files(sizes, {name for name, _ in diffs}),
             diffs=tuple(diffs),
             plots=_plots(versions, [history.result() for history in histories]),
         )
-
-
-class _Contents:
-    """The files of a version, as far as the visitor may read them.
-
-    Attributes:
-        sizes: In bytes, by path; empty until they are read, and where they cannot be.
-    """
-
-    def __init__(self, review: Review, visitor: Visitor, name: str, version: VersionFacts) -> None:
-        self._review, self._visitor, self._name = review, visitor, name
-        self._version = version
-        self._texts: dict[str, str | None] = {"MLmodel": version.mlmodel}
-        self.sizes: dict[str, int] = {}
-
-    def read_sizes(self) -> None:
-        """List the files."""
-        with contextlib.suppress(MlflowException):
-            self.sizes = files_of(self._review, self._visitor, self._version)
-
-    def text(self, path: str) -> str | None:
-        """Return the text of a file, if it has it."""
-        if path not in self._texts:
-            self._texts[path] = None
-            if path in self.sizes:
-                number = self._version.number
-                self._texts[path] = text_of(self._review, self._visitor, self._name, number, path)
-        return self._texts[path]
 
 
 def _files(sizes: Sequence[Mapping[str, int]], differing: set[str]) -> tuple[Row, ...]:
@@ -162,12 +123,16 @@ def _files(sizes: Sequence[Mapping[str, int]], differing: set[str]) -> tuple[Row
     )
 
 
+def _requirements(version: VersionFacts) -> str | None:
+    return version.files.text(_REQUIREMENTS) if _REQUIREMENTS in version.files.sizes else None
+
+
 def _diffs(
-    contents: Sequence[_Contents], pool: Executor
+    versions: Sequence[VersionFacts], pool: Executor
 ) -> list[tuple[str, list[tuple[str, str]]]]:
-    if len(contents) < 2:
+    if len(versions) < 2:
         return []
-    new, old = contents
+    new, old = versions[0].files, versions[1].files
     small = [
         path
         for path in sorted(new.sizes.keys() & old.sizes.keys())

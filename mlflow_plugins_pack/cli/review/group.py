@@ -35,8 +35,8 @@ def review() -> None:
 @click.option(
     "--backend-store-uri",
     metavar="URI",
-    help="The server's tracking database; with --artifacts-destination, votes that apply a change "
-    "by themselves (apply: auto) read its files here.",
+    help="The server's tracking database; with --artifacts-destination, pages read files and "
+    "metrics there, and votes can apply a change by themselves (apply: auto).",
 )
 @click.option("--artifacts-destination", metavar="URI", help="The server's store of artifacts.")
 @click.option(
