@@ -21,14 +21,17 @@ from mlflow_plugins_pack.approvals.domain.review_pages import ROOT
 from mlflow_plugins_pack.approvals.web.rendering import Pages, status_of
 from mlflow_plugins_pack.lineage.query import api
 from mlflow_plugins_pack.review import graph_layout
-from mlflow_plugins_pack.review.lineage_view import Node, View, view_of
+from mlflow_plugins_pack.review.lineage_view import MAX_NODES, Node, View, view_of
 from mlflow_plugins_pack.review.visitor_client import VisitorClient
 
 router = APIRouter()
 
 Target = Annotated[str, Query(max_length=2000)]
+Depth = Annotated[int, Query(ge=1, le=api.DEPTH)]
 _LABEL_CHARACTERS = 27
 _MAX_RUNS = 100
+_FIRST_DEPTH = 2
+"""Runs that the page follows in each direction unless it is asked for more: each takes a search."""
 _ASKABLE = re.compile(r"[^'\"\x00-\x1f]{1,2000}")
 
 
@@ -65,9 +68,13 @@ def lineage_of(
     target: Annotated[str, Query(min_length=1, max_length=2000)],
     review: ReviewOf,
     visitor: VisitorOf,
+    depth: Depth = api.DEPTH,
 ) -> LineageRow:
-    """Return what is upstream and downstream of a run, version, alias, URI or digest."""
-    walk = _around(review, visitor, target)
+    """Return what is upstream and downstream of a run, version, alias, URI or digest.
+
+    ``depth`` is the number of runs that are followed in each direction.
+    """
+    walk = _around(review, visitor, target, depth)
     return LineageRow(
         nodes=[
             NodeRow(**{**vars(node), "lacks": list(node.lacks)}) for node in walk.nodes.values()
@@ -80,14 +87,18 @@ def lineage_of(
 
 @router.get(f"{ROOT}/lineage", include_in_schema=False)
 def lineage(
-    request: Request, review: ReviewOf, visitor: VisitorOf, target: Target = ""
+    request: Request,
+    review: ReviewOf,
+    visitor: VisitorOf,
+    target: Target = "",
+    depth: Depth = _FIRST_DEPTH,
 ) -> HTMLResponse:
     """Show what is upstream and downstream of a target, as a graph and as a table."""
     walk, problem, status = View(), "", 200
     target = target.strip()
     if target:
         try:
-            walk = _around(review, visitor, target)
+            walk = _around(review, visitor, target, depth)
         except MlflowException as exc:
             problem, status = exc.message, status_of(exc)
     pages = Pages(request, review, visitor)
@@ -101,6 +112,7 @@ def lineage(
         target=target,
         problem=problem,
         walk=walk,
+        further=pages.url("/lineage", target=target, depth=api.DEPTH) if depth < api.DEPTH else "",
         layout=layout,
         lines=[
             (numbers[a], numbers[b], line)
@@ -113,14 +125,17 @@ def lineage(
     )
 
 
-def _around(review: Review, visitor: Visitor, target: str) -> View:
+def _around(review: Review, visitor: Visitor, target: str, depth: int) -> View:
     """Return what is around a target, as far as MLflow lets the visitor read it."""
     if not _ASKABLE.fullmatch(target):
         raise MlflowException(
             "This cannot be searched for: it has a quote or a control character. Nothing was read.",
             INVALID_PARAMETER_VALUE,
         )
-    return view_of(api.around_for(VisitorClient(review, visitor), target, limit=_MAX_RUNS))
+    client = VisitorClient(review, visitor)
+    return view_of(
+        api.around_for(client, target, runs=_MAX_RUNS, most_nodes=MAX_NODES, depth=depth)
+    )
 
 
 def _box(node: Node, number: int, layout: graph_layout.Layout, pages: Pages) -> dict[str, Any]:

@@ -25,7 +25,9 @@ _MODEL_ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
 
 
 class VisitorClient:
-    """Asks the server in a visitor's place; each method is that of `MlflowClient`.
+    """Asks the server in a visitor's place, the same question once.
+
+    Each method is that of `MlflowClient`.
 
     Args:
         review: The review app's parts.
@@ -34,11 +36,15 @@ class VisitorClient:
 
     def __init__(self, review: Review, visitor: Visitor) -> None:
         self._server, self._credentials = review.server, visitor.credentials
+        self._answers: dict[tuple[str, str], dict[str, Any]] = {}
 
     def _ask(self, method: str, path: str, answer: Any, values: dict[str, Any]) -> Any:
         sent = {name: value for name, value in values.items() if value is not None}
         where = {"params": sent} if method == "GET" else {"json": sent}
-        parse_dict(self._server.call(method, path, self._credentials, **where), answer)
+        key = (path, repr(sent))  # a walk upstream and one downstream ask the same to begin with
+        if key not in self._answers:
+            self._answers[key] = self._server.call(method, path, self._credentials, **where)
+        parse_dict(self._answers[key], answer)
         return answer
 
     def search_experiments(self, max_results: int, page_token: str | None) -> PagedList[Any]:

@@ -263,16 +263,19 @@ def around(
     )
 
 
-def around_for(client: Any, target: str, *, limit: int, depth: int = DEPTH) -> Network:
+def around_for(
+    client: Any, target: str, *, runs: int, most_nodes: int, depth: int = DEPTH
+) -> Network:
     """Return the same for another person: with their rights, and without a look at this machine.
 
     Args:
         client: Asks the server in their place; what of `MlflowClient` the searches use.
         target: What `upstream` takes, but for files of this machine.
-        limit: Most runs that one search finds.
+        runs: Most runs that one search finds.
+        most_nodes: Nodes after which no further runs are followed in a direction.
         depth: How many runs far.
     """
-    server, subject = Server(client, limit, 2 * limit), targets.parse(target, looks_here=False)
+    server, subject = Server(client, runs, most_nodes), targets.parse(target, looks_here=False)
     up, down = Network(), Network()
     server.walk.upstream(server.starts(subject, up, network.WROTE), up, depth)
     server.walk.downstream(server.starts(subject, down, network.READ), down, depth)
