@@ -320,7 +320,8 @@ class _AuditLog:
 def _write_files(folder: Path, run_id: str) -> None:
     folder.mkdir(parents=True)
     (folder / "MLmodel").write_text(
-        f"flavors: {{}}\nrun_id: {run_id}\nsignature:\n  inputs: '[]'\n"
+        f"flavors: {{}}\nrun_id: {run_id}\nsignature:\n"
+        """  inputs: '[{"type": "double", "name": "amount"}]'\n"""
     )
     (folder / "requirements.txt").write_text("scikit-learn==1.5.0\nmlflow\n")
     (folder / "weights").write_text(run_id * 100)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import sqlite3
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -32,6 +34,10 @@ class CountingServer(MlflowServer):
     def ask(self, method: str, path: str, *arguments: Any, **options: Any) -> httpx.Response:
         self.calls.append(f"{method} {path}")
         return super().ask(method, path, *arguments, **options)
+
+    def text(self, path: str, *arguments: Any) -> str | None:
+        self.calls.append(f"GET {path}")
+        return super().text(path, *arguments)
 
 
 @pytest.fixture(scope="module")
@@ -66,12 +72,14 @@ def count(review: ReviewSite, monkeypatch: pytest.MonkeyPatch) -> Iterator[Visit
         if "mpp_active_policy" not in statement and not statement.startswith("PRAGMA"):
             said.append(" ".join(statement.split()))
 
-    def visit(path: str, has_stores: bool = True) -> tuple[list[str], list[str], str]:
+    def visit(
+        path: str, has_stores: bool = True, user: str = "bob"
+    ) -> tuple[list[str], list[str], str]:
         server = CountingServer(review.mlflow.url)
         app = create_review_app(Review(lambda: store, server, Site(has_stores=has_stores)))
         client = TestClient(app)
         said.clear()
-        answer = client.get(f"/approvals{path}", auth=password_of("bob"))
+        answer = client.get(f"/approvals{path}", auth=password_of(user))
         server._client.close()
         assert answer.status_code == 200, answer.text
         return list(said), server.calls, re.sub(r'value="[\w-]{20,}"', "", answer.text)
@@ -110,11 +118,42 @@ def test_many_take_no_more_than_a_few(
     assert len(many[1]) <= most_calls, "\n".join(many[1])
 
 
-def test_the_stores_tell_what_the_server_tells(filled: dict[str, Filled], count: Visit) -> None:
-    path = f"/requests/{filled['many'].requests[1]}"
-    _, calls, direct = count(path)
-    _, more_calls, served = count(path, has_stores=False)
-    assert "requirements.txt" in direct
-    assert "<polyline" in direct
+def told_twice(count: Visit, path: str, user: str) -> str:
+    """Return the text of a page, which is the same with the server's stores and without."""
+    _, calls, direct = count(path, user=user)
+    _, more_calls, served = count(path, has_stores=False, user=user)
     assert direct == served
-    assert len(calls) < len(more_calls) / 2
+    assert len(calls) <= len(more_calls)
+    return direct
+
+
+def test_the_stores_tell_what_the_server_tells(filled: dict[str, Filled], count: Visit) -> None:
+    told = told_twice(count, f"/requests/{filled['many'].requests[1]}", "bob")
+    for text in ("requirements.txt", "<polyline", "scikit-learn", "input amount"):
+        assert text in told
+
+
+def test_files_of_a_run_that_may_not_be_read_are_not_listed(
+    review: ReviewSite, filled: dict[str, Filled], count: Visit
+) -> None:
+    review.grant("mallory", filled["many"].models[2], "READ")
+    told = told_twice(count, f"/requests/{filled['many'].requests[2]}", "mallory")
+    for text in ("requirements.txt", "<polyline", "weights"):
+        assert text not in told
+    assert "input amount" in told  # of MLmodel, which is the version's
+
+
+def test_who_reads_a_prompt_reads_no_files_of_its_versions(
+    review: ReviewSite, filled: dict[str, Filled], count: Visit
+) -> None:
+    name = filled["many"].models[3]
+    with contextlib.closing(sqlite3.connect(review.folder / "mlflow.db")) as database, database:
+        database.execute(
+            "INSERT INTO registered_model_tags (key, value, name, workspace) VALUES (?, ?, ?, ?)",
+            ("mlflow.prompt.is_prompt", "true", name, "default"),
+        )
+    review.grant("mallory", name, "READ", kind="prompt")
+    told = told_twice(count, f"/requests/{filled['many'].requests[3]}", "mallory")
+    assert "please look at" in told
+    for text in ("requirements.txt", "<polyline", "weights", "amount"):
+        assert text not in told

@@ -123,7 +123,7 @@ class MlflowServer:
         params: Mapping[str, Any],
         largest_bytes: int,
     ) -> str | None:
-        """Return the text of a file; None if there is none, or it is larger than that.
+        """Return the text of a file; None if there is none, it is larger, or it is not UTF-8.
 
         Raises:
             MlflowException: If the server cannot be reached.
@@ -149,7 +149,10 @@ class MlflowServer:
                 "Try again.",
                 TEMPORARILY_UNAVAILABLE,
             ) from exc
-        return body.decode("utf-8", "replace")
+        try:
+            return body.decode("utf-8")
+        except UnicodeDecodeError:
+            return None
 
 
 def _as_sent(headers: Mapping[str, str]) -> dict[bytes, bytes]:

@@ -1,14 +1,16 @@
 """Reads the files of a version that MLflow lets the visitor read: their sizes, small texts.
 
-MLflow decides the visitor's right when it tells them about the version: who may read a version may
-download each of its files. With the server's stores at hand they are read there; else through the
-server, with the visitor's credentials.
+MLflow decides the visitor's rights. Who may read a model's version may download each of its files
+by name; which files there are, MLflow tells those who may read the run or logged model that they
+belong to. With the server's stores at hand the files are read there, once MLflow has told the
+visitor about the version and its run; else through the server, with the visitor's credentials.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from mlflow.exceptions import MlflowException
@@ -16,6 +18,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.content import location, recorded
+from mlflow_plugins_pack.approvals.database import mlflow_tables
 
 _MAX_FILES = 200
 _MAX_FOLDERS = 20
@@ -45,46 +48,97 @@ class NoFiles:
 
 
 class StoredFiles:
-    """A version's files, read in the server's own stores.
+    """The files of a model's version, read in the server's own stores.
 
     Args:
         review: The review app's parts.
         visitor: Who asks; MLflow lets them read the version.
-        name: The model.
-        number: The version.
+        version: MLflow's fields of the version.
+        run: MLflow's fields of its run; empty: the visitor cannot read it.
+        place: Where stock clients download the version from.
     """
 
-    def __init__(self, review: Review, visitor: Visitor, name: str, number: int) -> None:
+    def __init__(
+        self,
+        review: Review,
+        visitor: Visitor,
+        version: Mapping[str, Any],
+        run: Mapping[str, Any],
+        place: str,
+    ) -> None:
         self._review, self._visitor = review, visitor
-        self._name, self._number = name, number
-
-    @functools.cached_property
-    def _opened(self) -> tuple[Any, str | None] | None:
-        with self._review.acting(self._visitor) as store:
-            place = store.get_model_version_download_uri(self._name, str(self._number))
-            if match := location.LOGGED_MODEL.fullmatch(place or ""):
-                place = location.tracking().get_logged_model(match["id"]).artifact_location
-            return recorded.opened(place)
+        self._version, self._run, self._place = version, run, place
 
     @functools.cached_property
     def sizes(self) -> Mapping[str, int]:
-        """In bytes, by path; empty where they cannot be read."""
+        """In bytes, by path; empty where they cannot be listed for the visitor."""
+        return self._stored if self._may_list() else {}
+
+    def _may_list(self) -> bool:
+        """Return whether MLflow lists the files for the visitor."""
+        listed = _listed_of(self._version, self._run)
+        if listed is None or not listed.model_id:
+            return listed is not None
         try:
-            opened = self._opened
+            path = f"logged-models/{listed.model_id}"
+            self._review.server.call("GET", path, self._visitor.credentials)
         except MlflowException:
-            opened = None
-        if opened is None:
+            return False
+        return True
+
+    @functools.cached_property
+    def _opened(self) -> tuple[Any, str | None] | None:
+        place = self._place
+        try:
+            with self._review.acting(self._visitor):
+                if match := location.LOGGED_MODEL.fullmatch(place):
+                    place = location.tracking().get_logged_model(match["id"]).artifact_location
+                return recorded.opened(place)
+        except MlflowException:
+            return None
+
+    @functools.cached_property
+    def _stored(self) -> Mapping[str, int]:
+        if self._opened is None:
             return {}
         with self._review.acting(self._visitor):
-            return recorded.sizes(*opened, files=_MAX_FILES, folders=_MAX_FOLDERS)
+            return recorded.sizes(*self._opened, files=_MAX_FILES, folders=_MAX_FOLDERS)
 
     def text(self, path: str) -> str | None:
         """Return a small text file; None if it cannot be read."""
-        size = self.sizes.get(path)
-        if size is None or size > recorded.LARGEST_BYTES or self._opened is None:
+        if self._opened is None:
+            return None
+        size = self._stored.get(path)
+        if size is None and len(self._stored) < _MAX_FILES:
             return None
         with self._review.acting(self._visitor):
+            if size is None:  # it may be among the files that were left out
+                return recorded.read_small(*self._opened, path)
+            if size > recorded.LARGEST_BYTES:
+                return None
             return recorded.read_text(*self._opened, path)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The files that MLflow lists for a version.
+
+    Attributes:
+        model_id: The logged model that has them; empty: the version's run has them.
+        folder: Their folder; empty: the root.
+    """
+
+    model_id: str
+    folder: str
+
+
+def _listed_of(version: Mapping[str, Any], run: Mapping[str, Any]) -> _Listed | None:
+    """Return the files that MLflow lists for a version; None: it lists none."""
+    source = str(version.get("source") or "")
+    if match := location.LOGGED_MODEL.fullmatch(source):
+        return _Listed(match["id"], "")
+    root = str(run.get("info", {}).get("artifact_uri") or "\0")
+    return _Listed("", source[len(root) + 1 :]) if source.startswith(f"{root}/") else None
 
 
 class ServedFiles:
@@ -112,18 +166,14 @@ class ServedFiles:
             return {}
 
     def _listed(self) -> dict[str, int]:
-        source = str(self._version.get("source") or "")
-        root = str(self._run.get("info", {}).get("artifact_uri") or "\0")
-        where: dict[str, str]
-        if match := location.LOGGED_MODEL.fullmatch(source):
-            path = f"logged-models/{match['id']}/artifacts/directories"
-            where, base, key = {}, "", "artifact_directory_path"
-        elif source.startswith(f"{root}/"):
-            run_id = str(self._version.get("run_id"))
-            path, where, base = "artifacts/list", {"run_id": run_id}, source[len(root) + 1 :]
-            key = "path"
-        else:
+        listed = _listed_of(self._version, self._run)
+        if listed is None:
             return {}
+        base, where = listed.folder, {"run_id": str(self._version.get("run_id"))}
+        path, key = "artifacts/list", "path"
+        if listed.model_id:
+            path = f"logged-models/{listed.model_id}/artifacts/directories"
+            where, key = {}, "artifact_directory_path"
         found: dict[str, int] = {}
         folders = [base]
         for folder in folders:
@@ -156,9 +206,14 @@ def files_of(
     """Return the files of a version, whose fields MLflow has told the visitor."""
     if not version:
         return NoFiles()
-    if review.site.has_stores:
-        return StoredFiles(review, visitor, str(version["name"]), int(version["version"]))
-    return ServedFiles(review, visitor, version, run)
+    if not review.site.has_stores:
+        return ServedFiles(review, visitor, version, run)
+    about = (visitor.workspace, str(version["name"]), int(version["version"]))
+    row = review.read(visitor, lambda s, _: mlflow_tables.find_version(s, *about))
+    if row is None or row.is_prompt:
+        # Who may read a prompt may not read the files of a model of that name.
+        return ServedFiles(review, visitor, version, run)
+    return StoredFiles(review, visitor, version, run, location.download_location(row))
 
 
 def served_text(

@@ -218,10 +218,7 @@ def parsed(text: str | None, kind: type) -> Any:
 def read_file(place: str, name: str) -> str | None:
     """Return a small text file at an artifact location; None if it cannot be read or is large."""
     found = opened(place)
-    size = None if found is None else sizes(*found, folders=1).get(name)
-    if found is None or size is None or size > LARGEST_BYTES:
-        return None
-    return read_text(*found, name)
+    return None if found is None else read_small(*found, name)
 
 
 def opened(place: str) -> tuple[Any, str | None] | None:
@@ -259,8 +256,17 @@ def sizes(
     return found
 
 
+def read_small(repository: Any, path: str | None, name: str) -> str | None:
+    """Return the same of a repository, whose folder is listed first: its file may be large."""
+    inside, name = posixpath.split(posixpath.join(path or "", name))
+    size = sizes(repository, inside or None, folders=1).get(name)
+    if size is None or size > LARGEST_BYTES:
+        return None
+    return read_text(repository, inside or None, name)
+
+
 def read_text(repository: Any, path: str | None, name: str) -> str | None:
-    """Return a small text file of a repository; None if it cannot be read or is large."""
+    """Return a text file of a repository; None if it cannot be read or is large."""
     inside = posixpath.join(path, name) if path else name
     try:
         with tempfile.TemporaryDirectory(prefix="mlflow-pack-evidence-") as folder:

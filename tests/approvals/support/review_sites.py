@@ -93,10 +93,11 @@ class ReviewSite:
         with self.signed_in("svc-ci") as client:
             client.set_model_version_tag(name, str(version), "tests", "passed")
 
-    def grant(self, user: str, name: str, permission: str) -> None:
-        """Grant a person a permission on a model."""
-        role = self.admin("roles/create", workspace="default", name=f"{user}-{name}-{permission}")
-        what = {"resource_type": "registered_model", "resource_pattern": name}
+    def grant(self, user: str, name: str, permission: str, kind: str = "registered_model") -> None:
+        """Grant a person a permission on a model, or on what has the name."""
+        role_name = f"{user}-{kind}-{name}-{permission}"
+        role = self.admin("roles/create", workspace="default", name=role_name)
+        what = {"resource_type": kind, "resource_pattern": name}
         self.admin(
             "roles/permissions/add", role_id=role["role"]["id"], permission=permission, **what
         )
@@ -161,7 +162,11 @@ def served_mlflow(
 
 @contextlib.contextmanager
 def review_app(
-    folder: Path, mlflow: servers.MlflowServer, registry: str, *options: str
+    folder: Path,
+    mlflow: servers.MlflowServer,
+    registry: str,
+    *options: str,
+    **environment: str,
 ) -> Iterator[str]:
     """Start ``mlflow-pack review serve`` and return its address."""
     port = servers.free_port()
@@ -178,6 +183,7 @@ def review_app(
         environment=servers.clean_environment(
             MLFLOW_PACK_APPROVALS_POLICY=str(folder / "policy.yaml"),
             MLFLOW_DISABLE_TELEMETRY="true",
+            **environment,
         ),
         folder=folder,
     ):
