@@ -160,6 +160,19 @@ class _WsgiApp:
         if not _is_own(path, self._prefix):
             found: Iterable[bytes] = self._inner(environ, start_response)
             return found
+        if not _is_address(environ):
+            start_response("400 Bad Request", [("Content-Type", "text/plain; charset=utf-8")])
+            return [b"This is not an address: it has bytes that are not UTF-8, or not escaped.\n"]
         script = f"{environ.get('SCRIPT_NAME', '')}{self._prefix}"
         inside = {**environ, "SCRIPT_NAME": script, "PATH_INFO": path[len(self._prefix) :]}
         return self._review(inside, start_response)
+
+
+def _is_address(environ: dict[str, Any]) -> bool:
+    """Return whether a path and a query can be passed on; WSGI has their bytes as Latin-1."""
+    try:
+        str(environ.get("QUERY_STRING", "")).encode("ascii")
+        str(environ.get("PATH_INFO", "")).encode("latin-1").decode()
+    except UnicodeError:
+        return False
+    return True

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import socket
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -30,6 +33,32 @@ def ask_approve_apply(site: ReviewSite, name: str) -> str:
     return page.text
 
 
+def status_of(url: str, target: bytes) -> int:
+    """Return the status of the answer to an address that no library of clients would send."""
+    parts = urlsplit(url)
+    token = base64.b64encode(":".join(password_of("bob")).encode())
+    with socket.create_connection((parts.hostname or "", parts.port or 80), timeout=60) as wire:
+        wire.sendall(
+            b"GET %s HTTP/1.1\r\nHost: %s\r\nAuthorization: Basic %s\r\nConnection: close\r\n\r\n"
+            % (parts.path.encode() + target, parts.netloc.encode(), token)
+        )
+        answer = b""
+        while part := wire.recv(65536):
+            answer += part
+    return int(answer.split(b" ", 2)[1])
+
+
+ODD = (
+    b"/approvals/?text=ol\xc3\xa9",
+    b"/approvals/?text=\xff",
+    b"/approvals/ol\xe9",
+    b"/approvals/%FF?text=%FF",
+    b"/approvals/?text=a%00b",
+    b"/approvals/models/model?name=%00",
+    b"/approvals/api/v1/requests?text=%00",
+)
+
+
 def test_under_uvicorn_with_four_workers(tmp_path: Path) -> None:
     with whole_site(tmp_path, workers=4) as site:
         page = ask_approve_apply(site, "one-1")
@@ -45,6 +74,8 @@ def test_under_uvicorn_with_four_workers(tmp_path: Path) -> None:
         assert site.call(None, "GET", "/approvals/", headers=forged).status_code == 401
         rebound = site.call("bob", "GET", "/approvals/", headers={"Host": "evil.example"})
         assert rebound.status_code == 401  # MLflow's own check of the Host header
+        for target in ODD:
+            assert status_of(site.url, target) < 500, target
 
 
 def test_under_gunicorn_with_a_static_prefix(tmp_path: Path) -> None:
@@ -57,6 +88,8 @@ def test_under_gunicorn_with_a_static_prefix(tmp_path: Path) -> None:
         outside = requests.get(site.url.removesuffix("/ml") + "/approvals/", timeout=60)
         assert outside.status_code == 401  # MLflow's own answer to what it does not know
         assert "review app" not in outside.text
+        for target in ODD:
+            assert status_of(site.url, target) in (400, 404), target
 
 
 @pytest.mark.parametrize("inner", ["", "no-such-app"])

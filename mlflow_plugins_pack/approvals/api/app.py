@@ -13,7 +13,12 @@ from starlette.types import ASGIApp
 
 from mlflow_plugins_pack import __version__
 from mlflow_plugins_pack.approvals.api import databricks, errors, governance, requests
-from mlflow_plugins_pack.approvals.api.protection import BodyLimit, SameOrigin, SecurityHeaders
+from mlflow_plugins_pack.approvals.api.protection import (
+    BodyLimit,
+    SameOrigin,
+    SecurityHeaders,
+    TextsOnly,
+)
 from mlflow_plugins_pack.approvals.api.review import Review
 
 OPENAPI_PATH = f"{requests.PREFIX}/openapi.json"
@@ -47,6 +52,7 @@ def create_api(review: Review) -> FastAPI:
     # The last one added is asked first.
     app.add_middleware(SameOrigin)
     app.add_middleware(BodyLimit)
+    app.add_middleware(TextsOnly)
     return app
 
 

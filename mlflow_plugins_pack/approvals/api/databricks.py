@@ -19,8 +19,8 @@ from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf, 
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.mlflow_server import API
 from mlflow_plugins_pack.approvals.api.review import Review, not_found, require_user
+from mlflow_plugins_pack.approvals.api.texts import Comment, Name, Text
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
-from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.ledger.requests import Request, find_requests
@@ -35,10 +35,7 @@ router = APIRouter(
 )
 
 Stage = Literal["None", "Staging", "Production", "Archived"]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
 Version = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,8}$")]
-Comment = Annotated[str, Field(max_length=MAX_COMMENT_LENGTH)]
-Text = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_LENGTH)]
 
 
 class TransitionRequest(BaseModel):

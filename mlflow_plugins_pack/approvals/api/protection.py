@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import secrets
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ CSRF_FIELD = "csrf_token"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SAME_SITE = frozenset({"same-origin", "none"})
 _TOKEN_BYTES = 32
+_LENGTH = re.compile(r"[0-9]{1,18}")
 
 # https://owasp.org/www-project-secure-headers/; nothing of other origins is loaded or frames us.
 _HEADERS = {
@@ -68,7 +70,7 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         length = Headers(scope=scope).get("content-length", "0")
-        if not length.isdecimal() or int(length) > MAX_BODY_BYTES:
+        if not _LENGTH.fullmatch(length) or int(length) > MAX_BODY_BYTES:
             await _too_large(scope, receive, send)
             return
         messages: list[Message] = []
@@ -88,6 +90,22 @@ class BodyLimit:
             return messages.pop(0) if messages else await receive()
 
         await self._app(scope, replay, send)
+
+
+class TextsOnly:
+    """Refuses addresses with the character NUL, which some databases cannot ask about."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] == "http" and ("\x00" in scope["path"] or b"%00" in scope["query_string"]):
+            message = "The address has the character NUL. Nothing was changed. Leave it out."
+            fields = {"error_code": "INVALID_PARAMETER_VALUE", "message": message}
+            await JSONResponse(fields, 400)(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
 
 
 class SameOrigin:
@@ -123,7 +141,10 @@ def _is_same_origin(headers: Headers) -> bool:
     if site is not None:
         return site in _SAME_SITE
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host")
+    except ValueError:  # no address
+        return False
 
 
 async def _too_large(scope: Scope, receive: Receive, send: Send) -> None:
@@ -144,4 +165,7 @@ def is_csrf_token(cookie: str | None, field: str | None) -> bool:
 
     A page of another site can neither read nor set the cookie (double-submit cookie).
     """
-    return bool(cookie and field) and hmac.compare_digest(str(cookie), str(field))
+    # As bytes: texts with letters beyond ASCII cannot be compared in constant time.
+    return bool(cookie and field) and hmac.compare_digest(
+        str(cookie).encode("utf-8", "replace"), str(field).encode("utf-8", "replace")
+    )

@@ -14,8 +14,8 @@ from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf, 
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, RequestLists
 from mlflow_plugins_pack.approvals.api.review import Review
+from mlflow_plugins_pack.approvals.api.texts import Comment, Name, TargetText, Text
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
-from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
 from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 from mlflow_plugins_pack.approvals.reports.request_lists import Filters, ListedRequest, Sort, View
@@ -27,10 +27,6 @@ router = APIRouter(
 
 Action = Literal["approve", "reject", "withdraw", "cancel", "break_glass"]
 RequestId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-Name = Annotated[str, Field(min_length=1, max_length=256)]
-TargetText = Annotated[str, Field(min_length=1, max_length=210)]
-Comment = Annotated[str, Field(max_length=MAX_COMMENT_LENGTH)]
-Text = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_LENGTH)]
 
 
 class Vote(BaseModel):

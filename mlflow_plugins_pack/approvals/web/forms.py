@@ -24,7 +24,9 @@ async def form_of(request: Request) -> Mapping[str, str]:
     """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     is_form = kind == "application/x-www-form-urlencoded"
-    body = await request.body() if is_form else b"\xff"
+    body = await request.body()
+    if not is_form or b"%00" in body or b"\x00" in body:
+        body = b"\xff"  # which cannot be decoded
     try:
         pairs = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
     except ValueError as exc:
