@@ -30,8 +30,10 @@ Target = Annotated[str, Query(max_length=2000)]
 Depth = Annotated[int, Query(ge=1, le=api.DEPTH)]
 _LABEL_CHARACTERS = 27
 _MAX_RUNS = 100
-_FIRST_DEPTH = 2
-"""Runs that the page follows in each direction unless it is asked for more: each takes a search."""
+"""Most runs that one search finds."""
+_FIRST_DEPTH, _FIRST_RUNS = 2, 25
+"""What the page does at first, until it is asked for more: each run takes MLflow some milliseconds,
+and each step a search."""
 _ASKABLE = re.compile(r"[^'\"\x00-\x1f]{1,2000}")
 
 
@@ -74,7 +76,7 @@ def lineage_of(
 
     ``depth`` is the number of runs that are followed in each direction.
     """
-    walk = _around(review, visitor, target, depth)
+    walk = _around(review, visitor, target, depth, _MAX_RUNS)
     return LineageRow(
         nodes=[
             NodeRow(**{**vars(node), "lacks": list(node.lacks)}) for node in walk.nodes.values()
@@ -98,7 +100,8 @@ def lineage(
     target = target.strip()
     if target:
         try:
-            walk = _around(review, visitor, target, depth)
+            runs = _FIRST_RUNS if depth <= _FIRST_DEPTH else _MAX_RUNS
+            walk = _around(review, visitor, target, depth, runs)
         except MlflowException as exc:
             problem, status = exc.message, status_of(exc)
     pages = Pages(request, review, visitor)
@@ -125,7 +128,7 @@ def lineage(
     )
 
 
-def _around(review: Review, visitor: Visitor, target: str, depth: int) -> View:
+def _around(review: Review, visitor: Visitor, target: str, depth: int, runs: int) -> View:
     """Return what is around a target, as far as MLflow lets the visitor read it."""
     if not _ASKABLE.fullmatch(target):
         raise MlflowException(
@@ -133,9 +136,7 @@ def _around(review: Review, visitor: Visitor, target: str, depth: int) -> View:
             INVALID_PARAMETER_VALUE,
         )
     client = VisitorClient(review, visitor)
-    return view_of(
-        api.around_for(client, target, runs=_MAX_RUNS, most_nodes=MAX_NODES, depth=depth)
-    )
+    return view_of(api.around_for(client, target, runs=runs, most_nodes=MAX_NODES, depth=depth))
 
 
 def _box(node: Node, number: int, layout: graph_layout.Layout, pages: Pages) -> dict[str, Any]:

@@ -140,17 +140,17 @@ def waiting(
     where.append(sa.or_(requests.c.expires_at.is_(None), requests.c.expires_at > now_ms))
     rows = session.execute(_BRIEF.where(*where).order_by(*_ORDER["newest"])).all()
     needs = _Needs(policy, user)
-    asked = [row for row in rows if needs.of(row).asks_viewer]
+    asked = [(row, need) for row in rows if (need := needs.of(row)).asks_viewer]
     if not asked:
         return []
-    approved: dict[str, list[Any]] = defaultdict(list)
-    query = sa.select(decisions.c.request_id, decisions.c.approver, decisions.c.verdict).where(
+    approved: dict[str, tuple[str, ...]] = {}
+    query = sa.select(decisions.c.request_id, decisions.c.approver).where(
         decisions.c.verdict == "approve",
         decisions.c.request_id.in_(sa.select(requests.c.id).where(*where)),
     )
-    for vote in session.execute(query):
-        approved[vote.request_id].append(vote)
-    return [row for row in asked if needs.waits(row, approved.get(row.id, ()), user)]
+    for request_id, approver in session.execute(query).all():
+        approved[request_id] = (*approved.get(request_id, ()), approver)
+    return [row for row, need in asked if needs.waits(need, row, approved.get(row.id, ()), user)]
 
 
 def chosen(rows: Iterable[Any], filters: Filters) -> list[Any]:
@@ -224,11 +224,14 @@ class _Need:
         rules: The approvals; None: no policy protects the target.
         asks_viewer: Whether the viewer is among those whose approval can count.
         tallies: What the approvals of some people count for.
+        waits: Whether the viewer's approval would count, by the people behind a request and those
+            who approved it.
     """
 
     rules: tuple[Rule, ...] | None
     asks_viewer: bool
     tallies: dict[frozenset[str], Tally] = field(default_factory=dict)
+    waits: dict[tuple[str | None, ...], bool] = field(default_factory=dict)
 
     def tally(self, people: Iterable[str]) -> Tally:
         """Return what the approvals of people count for."""
@@ -261,12 +264,32 @@ class _Needs:
             found = self._known[key] = _Need(rules, asks)
         return found
 
-    def waits(self, request: Any, votes: Iterable[eligibility.Vote], user: str) -> bool:
-        """Return whether a user's approval would count for a pending request."""
-        need, defaults = self.of(request), self.policy.defaults
-        if not need.asks_viewer or eligibility.ban(defaults, request, user) is not None:
+    def waits(self, need: _Need, request: Any, approved: Iterable[str], user: str) -> bool:
+        """Return whether a user's approval would count for a pending request.
+
+        Args:
+            need: What it needs.
+            request: The request, or a row of its columns.
+            approved: Who approved it.
+            user: The viewer.
+        """
+        if not need.asks_viewer:
             return False
-        people = eligibility.approvers(defaults, request, votes)
+        people = (request.requester, request.creator, request.run_user, *approved)
+        found = need.waits.get(people)
+        if found is None:
+            found = need.waits[people] = self._would_count(need, request, people[3:], user)
+        return found
+
+    def _would_count(
+        self, need: _Need, request: Any, approved: Iterable[str | None], user: str
+    ) -> bool:
+        defaults = self.policy.defaults
+        if eligibility.ban(defaults, request, user) is not None:
+            return False
+        people = [
+            name for name in approved if name and eligibility.ban(defaults, request, name) is None
+        ]
         return need.tally([*people, user]).have > need.tally(people).have
 
 
@@ -280,7 +303,10 @@ def _listed(
     if need.rules is None:
         return ListedRequest(shown, votes, None, False)
     people = eligibility.approvers(needs.policy.defaults, request, votes)
-    waits = state is State.PENDING and user is not None and needs.waits(request, votes, user)
+    approved = [vote.approver for vote in votes if vote.verdict == "approve"]
+    waits = (
+        state is State.PENDING and user is not None and needs.waits(need, request, approved, user)
+    )
     return ListedRequest(shown, votes, need.tally(people), waits)
 
 
