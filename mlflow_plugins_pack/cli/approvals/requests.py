@@ -169,17 +169,31 @@ def _print_comments(rows: list[dict[str, Any]]) -> None:
 
 def _print_details(request: dict[str, Any]) -> None:
     """Print a request as its page shows it."""
-    _print_request({**request, "request": request["id"][:8], "creator": None, "run_user": None})
+    _print_request({**request, "request": request["id"], "creator": None, "run_user": None})
+    echo(f"  policy: {request['policy']}")
+    if request["expires_at"] and request["state"] == "PENDING":
+        echo(f"  waits until {moment(request['expires_at'])}")
     if request["approvals_needed"]:  # none are needed once the version is the target
-        echo(f"  approvals: {request['approvals']} of {request['approvals_needed']}")
+        basis = "" if request["basis"] == "votes" else f" ({request['basis']})"
+        echo(f"  approvals: {request['approvals']} of {request['approvals_needed']}{basis}")
+    for rule in request["needs"]:
+        echo(f"  needs {rule['count']} of {rule['group']}: {', '.join(rule['members'])}")
     if request["holder"] is not None:
         echo(f"  version {request['holder']} is {request['target']} now")
     if request["may_approve"]:
         echo(f"  may still approve: {', '.join(request['may_approve'])}")
     for check in request["checks"]:
         echo(f"  {'lacks' if check['problems'] else 'passes'}: {check['check']}")
+        for problem in check["problems"]:
+            echo(f"    requires {problem}")
+    if request["frozen_until"] != 0:
+        until = request["frozen_until"]
+        echo(f"  frozen {f'until {moment(until)}' if until else 'for more than a month'}")
     if request["policy_changed"]:
         echo("  the policy has changed since; the one in force decides")
+    if request["available_actions"]:
+        actions = ", ".join(request["available_actions"]).replace("_", "-")
+        echo(f"  you may: {actions}")
     _print_comments(request["comments"])
 
 
