@@ -161,8 +161,8 @@ def _consequence(details: RequestDetails, policy: Policy) -> str:
     if policy.defaults.apply == "auto":
         return f"The last approval makes the change: {change}."
     return (
-        f"The last approval allows the change: {change} once the requester, or another user with "
-        "EDIT, applies it."
+        "After the last approval the requester, or another user with EDIT, can apply the change: "
+        f"{change}."
     )
 
 

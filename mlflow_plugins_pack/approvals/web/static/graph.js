@@ -136,9 +136,10 @@ function update() {
 
 const SVG = "http://www.w3.org/2000/svg";
 nodes.forEach((a, key) => {
-  if (behind(key).length === 0) return;
+  const hidden = behind(key).map((other) => Number(nodes.get(other).dataset.depth));
+  if (hidden.length === 0) return;
   const box = a.querySelector("rect");
-  const isLeft = Number(a.dataset.depth) < 0;
+  const isLeft = Math.max(...hidden) < 0;
   const x = box.x.baseVal.value + (isLeft ? 0 : box.width.baseVal.value);
   const y = box.y.baseVal.value + box.height.baseVal.value / 2;
   const sign = document.createElementNS(SVG, "g");
