@@ -4,93 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
 from tests.approvals.support.review_sites import (
     ReviewSite,
-    password_of,
     review_app,
     served_mlflow,
     whole_site,
 )
-from tests.support import servers
+from tests.review.support.people import People
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser
 
 API = "/approvals/api/v1"
 PHONE = {"width": 390, "height": 844}
 DESKTOP = {"width": 1280, "height": 900}
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    from playwright.sync_api import sync_playwright
-
-    program = servers.find_program("chromium", "chromium", "chromium-browser", "google-chrome")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, headless=True, args=["--no-sandbox", "--disable-gpu"]
-        )
-        yield browser
-        browser.close()
-
-
-class People:
-    """Windows of a browser, one for each person.
-
-    Args:
-        browser: The browser.
-        site: The servers.
-        options: Of each window.
-    """
-
-    def __init__(self, browser: Browser, site: ReviewSite, **options: Any) -> None:
-        self._browser, self._site, self._options = browser, site, options
-        self._pages: dict[str, Page] = {}
-        self.problems: list[str] = []
-
-    def __getitem__(self, user: str) -> Page:
-        if user not in self._pages:
-            name, password = password_of(user)
-            context = self._browser.new_context(
-                http_credentials={"username": name, "password": password}, **self._options
-            )
-            page = context.new_page()
-            page.on("pageerror", lambda error: self.problems.append(str(error)))
-            page.on("console", self._note)
-            self._pages[user] = page
-        return self._pages[user]
-
-    def _note(self, message: Any) -> None:
-        if message.type == "error" and "403" not in message.text:
-            self.problems.append(message.text)
-
-    def visit(self, user: str, path: str) -> Page:
-        page = self[user]
-        page.goto(self._site.url + path)
-        return page
-
-    def press(self, user: str, path: str, button: str, notice: str, reason: str = "") -> None:
-        """Press a button of a request's page and read what the page says then."""
-        page = self.visit(user, path)
-        if reason:
-            page.get_by_label("Reason, kept with the request").fill(reason)
-        page.get_by_role("button", name=button, exact=True).click()
-        assert notice in page.get_by_role("status").inner_text()
-
-    def ask(self, name: str, version: int) -> str:
-        """Have alice ask for approval; return the path of the request's page."""
-        page = self.visit("alice", f"/approvals/models/model?name={name}")
-        page.get_by_label("Version", exact=True).select_option(str(version))
-        page.get_by_label("Target", exact=True).select_option("prod")
-        page.get_by_label("Why", exact=True).fill("see **the report**")
-        page.get_by_role("button", name="Ask for approval").click()
-        assert "The request is filed." in page.get_by_role("status").inner_text()
-        return urlsplit(page.url).path
 
 
 @pytest.fixture(params=["next to it, with scripts", "inside, without scripts"])
@@ -111,7 +43,7 @@ def test_the_whole_job(chromium: Browser, served: tuple[ReviewSite, bool]) -> No
     second = site.new_version(name, metrics={"auc": 0.93, "loss": 0.5})
     for version in (first, second):
         site.tested(name, version)
-    people = People(chromium, site, java_script_enabled=has_scripts, viewport=DESKTOP)
+    people = People(chromium, site.url, java_script_enabled=has_scripts, viewport=DESKTOP)
 
     def holder() -> str:
         with site.signed_in("alice") as client:
@@ -184,7 +116,7 @@ def test_axe_finds_no_serious_fault_and_no_page_is_wider_than_a_phone(
     review.json("carol", "POST", f"{API}/requests/{request}/comments", {"text": "`why`?"})
     found = []
     for scheme, size in (("light", DESKTOP), ("dark", PHONE)):
-        people = People(chromium, review, color_scheme=scheme, viewport=size)
+        people = People(chromium, review.url, color_scheme=scheme, viewport=size)
         for path in PAGES:
             page = people.visit("dave", "/approvals" + path.format(name=name, request=request))
             width = page.evaluate("document.documentElement.scrollWidth")
@@ -207,7 +139,7 @@ def test_the_graph_is_moved_enlarged_and_folded(chromium: Browser, review: Revie
             run, "lineage.inputs", '[{"u": "s3://a/b.csv", "h": "sha256:' + "c" * 64 + '"}]'
         )
     path = f"/approvals/lineage?target=models:/{name}/{version}"
-    people = People(chromium, review, viewport=DESKTOP)
+    people = People(chromium, review.url, viewport=DESKTOP)
     page = people.visit("bob", path)
     graph = page.locator("svg.graph")
 
@@ -239,13 +171,15 @@ def test_the_graph_is_moved_enlarged_and_folded(chromium: Browser, review: Revie
     assert data.is_visible()
     assert people.problems == []
     # Without scripts the graph scrolls, and its nodes are links.
-    plain = People(chromium, review, viewport=DESKTOP, java_script_enabled=False).visit("bob", path)
+    plain = People(chromium, review.url, viewport=DESKTOP, java_script_enabled=False).visit(
+        "bob", path
+    )
     assert plain.get_by_role("button", name="Enlarge").count() == 0
     assert plain.locator("svg.graph a").count() == 3
 
 
 def test_the_keyboard_reaches_everything(chromium: Browser, review: ReviewSite) -> None:
-    page = People(chromium, review, viewport=DESKTOP).visit("bob", "/approvals/")
+    page = People(chromium, review.url, viewport=DESKTOP).visit("bob", "/approvals/")
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     page.keyboard.press("Enter")
@@ -265,7 +199,7 @@ def test_other_sites_can_neither_frame_a_page_nor_send_its_forms(
         f'<iframe src="{path}"></iframe><form method="post" action="{path}">'
         '<input name="action" value="approve"><input name="csrf_token" value="x"></form>'
     )
-    people = People(chromium, review)
+    people = People(chromium, review.url)
     page = people.visit("bob", f"/approvals/requests/{request}")  # signed in, with our cookie
     page.goto(evil.as_uri())
     assert "Approve" not in page.frames[1].content()
