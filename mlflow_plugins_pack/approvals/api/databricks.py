@@ -15,11 +15,17 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from pydantic import BaseModel, Field
 
 from mlflow_plugins_pack.approvals.api import actions
-from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf, json_only
+from mlflow_plugins_pack.approvals.api.dependencies import (
+    Comment,
+    Name,
+    ReviewOf,
+    Text,
+    VisitorOf,
+    json_only,
+)
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.mlflow_server import API
 from mlflow_plugins_pack.approvals.api.review import Review, not_found, require_user
-from mlflow_plugins_pack.approvals.api.texts import Comment, Name, Text
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.domain.targets import Target

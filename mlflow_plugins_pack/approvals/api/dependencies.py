@@ -1,4 +1,4 @@
-"""What FastAPI passes to endpoints: the review app, the visitor."""
+"""What FastAPI passes to endpoints: the review app, the visitor, the texts of a body."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ from typing import Annotated
 from fastapi import Depends, Request
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
+from pydantic import Field
 
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
+from mlflow_plugins_pack.approvals.commands.runner import MAX_COMMENT_LENGTH
 
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+_WITHOUT_NUL = r"^[^\x00]*$"  # not every database can hold the character NUL
+
+Name = Annotated[str, Field(min_length=1, max_length=256, pattern=_WITHOUT_NUL)]
+TargetText = Annotated[str, Field(min_length=1, max_length=210, pattern=_WITHOUT_NUL)]
+Comment = Annotated[str, Field(max_length=MAX_COMMENT_LENGTH, pattern=_WITHOUT_NUL)]
+Text = Annotated[str, Field(min_length=1, max_length=MAX_COMMENT_LENGTH, pattern=_WITHOUT_NUL)]
 
 
 def review_of(request: Request) -> Review:

@@ -10,11 +10,18 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE
 from pydantic import BaseModel, Field
 
 from mlflow_plugins_pack.approvals.api import actions
-from mlflow_plugins_pack.approvals.api.dependencies import ReviewOf, VisitorOf, json_only
+from mlflow_plugins_pack.approvals.api.dependencies import (
+    Comment,
+    Name,
+    ReviewOf,
+    TargetText,
+    Text,
+    VisitorOf,
+    json_only,
+)
 from mlflow_plugins_pack.approvals.api.errors import ANSWERS
 from mlflow_plugins_pack.approvals.api.lists import PAGE_SIZE, RequestLists
 from mlflow_plugins_pack.approvals.api.review import Review
-from mlflow_plugins_pack.approvals.api.texts import Comment, Name, TargetText, Text
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
 from mlflow_plugins_pack.approvals.ledger.requests import Request
