@@ -82,7 +82,9 @@ def told_of(details: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
             (f"{comment['author']} {words_of(time(comment['created_at']))}", said[0]),
             (said[1], moment(comment["created_at"])),
         ],
-        "available_actions": [("Withdraw my approval", "you may: comment, withdraw")],
+        "available_actions": [
+            ("Reject Withdraw my approval", "you may: comment, reject, withdraw")
+        ],
     }
 
 
