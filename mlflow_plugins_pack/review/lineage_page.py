@@ -57,7 +57,7 @@ class EdgeRow(BaseModel):
 
 
 class LineageRow(BaseModel):
-    """What is around a target; ``is_cut``: there is more."""
+    """What is around a target; ``is_cut``: there may be more."""
 
     nodes: list[NodeRow]
     edges: list[EdgeRow]

@@ -42,7 +42,7 @@ class View:
     Attributes:
         nodes: By key, the nearest first.
         edges: From and to, in the direction in which the data went, with a verb.
-        is_cut: Whether there is more than is shown.
+        is_cut: Whether there may be more than is shown.
         hidden: How many runs were deleted, or may not be read by the visitor.
     """
 

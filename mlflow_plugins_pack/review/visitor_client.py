@@ -21,6 +21,7 @@ from mlflow.utils.proto_json_utils import parse_dict
 from mlflow_plugins_pack.approvals.api.review import Review
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 
+_FEW = 2
 _MODEL_ID = re.compile(r"[0-9A-Za-z_-]{1,256}")
 
 
@@ -35,22 +36,32 @@ class VisitorClient:
     """
 
     def __init__(self, review: Review, visitor: Visitor) -> None:
-        self._server, self._credentials = review.server, visitor.credentials
-        self._answers: dict[tuple[str, str], dict[str, Any]] = {}
+        self._review, self._visitor = review, visitor
+        self._answers: dict[str, dict[str, Any]] = {}
 
-    def _ask(self, method: str, path: str, answer: Any, values: dict[str, Any]) -> Any:
+    def _ask(
+        self, method: str, path: str, answer: Any, values: dict[str, Any], *, is_kept: bool = False
+    ) -> Any:
         sent = {name: value for name, value in values.items() if value is not None}
         where = {"params": sent} if method == "GET" else {"json": sent}
-        key = (path, repr(sent))  # a walk upstream and one downstream ask the same to begin with
-        if key not in self._answers:
-            self._answers[key] = self._server.call(method, path, self._credentials, **where)
-        parse_dict(self._answers[key], answer)
+        # A walk upstream and one downstream ask the same to begin with.
+        question = f"{path} {sent!r}"
+        if question not in self._answers:
+
+            def ask() -> dict[str, Any]:
+                return self._review.server.call(method, path, self._visitor.credentials, **where)
+
+            self._answers[question] = (
+                self._review.kept(self._visitor, question, ask) if is_kept else ask()
+            )
+        parse_dict(self._answers[question], answer)
         return answer
 
     def search_experiments(self, max_results: int, page_token: str | None) -> PagedList[Any]:
         """Return a page of the experiments that the visitor may read."""
         values = {"max_results": max_results, "page_token": page_token}
-        found = self._ask("GET", "experiments/search", service.SearchExperiments.Response(), values)
+        answer = service.SearchExperiments.Response()
+        found = self._ask("GET", "experiments/search", answer, values, is_kept=True)
         return PagedList(map(Experiment.from_proto, found.experiments), found.next_page_token)
 
     def search_runs(
@@ -67,7 +78,10 @@ class VisitorClient:
             "max_results": max_results,
             "page_token": page_token,
         }
-        found = self._ask("POST", "runs/search", service.SearchRuns.Response(), values)
+        # So few runs are asked for to know whether there are any.
+        is_kept = max_results <= _FEW
+        answer = service.SearchRuns.Response()
+        found = self._ask("POST", "runs/search", answer, values, is_kept=is_kept)
         return PagedList(map(Run.from_proto, found.runs), found.next_page_token)
 
     def get_run(self, run_id: str) -> Any:

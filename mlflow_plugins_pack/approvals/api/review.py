@@ -92,6 +92,7 @@ class Review:
         self._visitors = Visitors(server)
         self._readable: TTLCache[tuple[str, str], bool] = TTLCache(65536, KEEP_SECONDS)
         self._slow: TTLCache[str, Any] = TTLCache(8, _SLOW_SECONDS)
+        self._answers: TTLCache[tuple[str, str], Any] = TTLCache(1024, KEEP_SECONDS)
         self._lock = threading.Lock()  # caches are not made for threads
         self._slow_lock = threading.Lock()
 
@@ -139,6 +140,18 @@ class Review:
                 self._slow[name] = work()
             found: T = self._slow[name]
             return found
+
+    def kept(self, visitor: Visitor, question: str, ask: Callable[[], T]) -> T:
+        """Return a small answer of MLflow to a visitor, which is kept as long as their rights."""
+        key = (visitor.key, question)
+        with self._lock:
+            found = self._answers.get(key)
+        if found is None:
+            found = ask()
+            with self._lock:
+                self._answers[key] = found
+        answer: T = found
+        return answer
 
     # --- what a visitor may read ----------------------------------------------------------------
 

@@ -275,10 +275,14 @@ def around_for(
         most_nodes: Nodes after which no further runs are followed in a direction.
         depth: How many runs far.
     """
-    server, subject = Server(client, runs, most_nodes), targets.parse(target, looks_here=False)
+    server = Server(client, runs, most_nodes, looks_further=False)
+    subject = targets.parse(target, looks_here=False)
     up, down = Network(), Network()
-    server.walk.upstream(server.starts(subject, up, network.WROTE), up, depth)
-    server.walk.downstream(server.starts(subject, down, network.READ), down, depth)
+    walks = (
+        (server.walk.upstream, server.starts(subject, up, network.WROTE), up),
+        (server.walk.downstream, server.starts(subject, down, network.READ), down),
+    )
+    server.search.each(lambda walk: walk[0](*walk[1:], depth), walks)
     server.note_limits(down)
     return network.joined((up, down))
 

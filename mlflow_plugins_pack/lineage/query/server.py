@@ -22,12 +22,15 @@ class Server:
         client: What asks it: an `MlflowClient`, or what has those of its methods that are used.
         runs: Most runs that one search finds.
         nodes: Most nodes of an answer.
+        looks_further: Whether walks that end find out, by a search, if there is more.
     """
 
-    def __init__(self, client: Any, runs: int = RUNS, nodes: int = NODES) -> None:
+    def __init__(
+        self, client: Any, runs: int = RUNS, nodes: int = NODES, *, looks_further: bool = True
+    ) -> None:
         self.search = RunSearch(client, runs)
         self.registry = Registry(self.search)
-        self.walk = Walk(self.search, self.registry, nodes)
+        self.walk = Walk(self.search, self.registry, nodes, looks_further=looks_further)
 
     def run_of(self, named: Named, answer: Network) -> Any:
         """Return the run behind a run id, model, version or alias, and add what leads to it."""

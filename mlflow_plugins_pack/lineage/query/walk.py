@@ -30,12 +30,21 @@ class Walk:
         search: Finds runs there.
         registry: Finds models and versions there.
         limit: Most nodes of an answer.
+        looks_further: Whether the last step finds out if there is another one, by a search.
     """
 
-    def __init__(self, search: RunSearch, registry: Registry, limit: int = NODES) -> None:
+    def __init__(
+        self,
+        search: RunSearch,
+        registry: Registry,
+        limit: int = NODES,
+        *,
+        looks_further: bool = True,
+    ) -> None:
         self._search = search
         self._registry = registry
         self._limit = limit
+        self._looks_further = looks_further
 
     def downstream(self, runs: Iterable[Any], answer: Network, depth: int) -> None:
         """Add what came of runs, and of what they wrote, so many runs far."""
@@ -53,7 +62,7 @@ class Walk:
     ) -> None:
         waiting = list(runs)
         seen: set[str] = set()
-        for _ in range(depth):
+        for number in range(depth):
             level = {r.info.run_id: r for r in waiting if r.info.run_id not in seen}
             if not level:
                 return
@@ -63,13 +72,16 @@ class Walk:
             seen |= level.keys()
             for run in level.values():
                 add_run(run, self._search.record(run), answer)
-            waiting = step(level, answer)
+            is_end = number == depth - 1 and not self._looks_further
+            waiting = step(level, answer, is_end=is_end)
+            if is_end:
+                answer.note(f"What is further {direction} was not looked for.")
         if any(run.info.run_id not in seen for run in waiting):
             answer.note(f"There is more {direction} than was asked for; --depth follows more runs.")
 
     # --- towards models ---------------------------------------------------------------------------
 
-    def _followers(self, level: dict[str, Any], answer: Network) -> list[Any]:
+    def _followers(self, level: dict[str, Any], answer: Network, *, is_end: bool) -> list[Any]:
         written: dict[str, list[tuple[str, Entry]]] = defaultdict(list)
         for run_id, run in level.items():
             for entry in self._record(run).outputs:
@@ -82,7 +94,7 @@ class Walk:
                 names[key] = run_id
         digests = [*self._bounded(written, answer), *map(name_digest, names)]
         found = []
-        for reader in self._search.with_digests(digests):
+        for reader in level.values() if is_end else self._search.with_digests(digests):
             reader_id = reader.info.run_id
             record = self._record(reader)
             edges = [
@@ -104,7 +116,7 @@ class Walk:
 
     # --- towards origins --------------------------------------------------------------------------
 
-    def _makers(self, level: dict[str, Any], answer: Network) -> list[Any]:
+    def _makers(self, level: dict[str, Any], answer: Network, *, is_end: bool) -> list[Any]:
         wanted: dict[str, list[tuple[Any, Entry]]] = defaultdict(list)
         for run_id, run in level.items():
             for entry in _read(self._record(run)):
@@ -112,7 +124,8 @@ class Walk:
                 wanted[written_digest(entry)].append((run, entry))
         candidates: dict[tuple[str, str], list[tuple[Any, Entry]]] = defaultdict(list)
         read = {}
-        for maker in self._search.with_digests(self._bounded(wanted, answer)):
+        digests = self._bounded(wanted, answer)
+        for maker in level.values() if is_end else self._search.with_digests(digests):
             for output in self._record(maker).outputs:
                 for run, entry in wanted.get(written_digest(output), ()):
                     is_other = maker.info.run_id != run.info.run_id
@@ -125,9 +138,9 @@ class Walk:
             for maker, _ in origins(read[key], makers):
                 answer.join(maker.info.run_id, key[1], network.WROTE)
                 found.append(maker)
-        return found + self._named_makers(level, answer)
+        return found + self._named_makers(level, answer, is_end=is_end)
 
-    def _named_makers(self, level: dict[str, Any], answer: Network) -> list[Any]:
+    def _named_makers(self, level: dict[str, Any], answer: Network, *, is_end: bool) -> list[Any]:
         """Return the runs that the records of others name, or whose models these fetched."""
         fed: dict[str, list[str]] = defaultdict(list)
         for run_id, run in level.items():
@@ -142,11 +155,11 @@ class Walk:
             for name in prompts_of(run):
                 answer.add(Node(name, network.PROMPT, name.removeprefix("prompts:/")))
                 answer.join(name, run_id, network.READ)
-        makers = self._search.with_ids(fed)
+        makers = {} if is_end else self._search.with_ids(fed)
         for other, readers in fed.items():
             for run_id in readers:
                 answer.join(other, run_id, network.FED)
-            if other not in makers:
+            if other not in makers and not is_end:
                 answer.note(f"Run {other} does not exist any more, or was deleted.")
                 answer.add(Node(other, network.RUN, other, lacks=("the run was deleted",)))
         return list(makers.values())
