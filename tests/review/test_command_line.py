@@ -134,5 +134,5 @@ def test_the_command_line_tells_what_the_page_tells(
     for field in ("model", "version", "target"):
         assert listed[field] == details[field]
         assert str(listed[field]) in inbox
-    assert (listed["state"], listed["approvals"], listed["needed"]) == ("PENDING", 1, 2)
-    assert "1 of 2" in inbox or "1/2" in inbox
+    assert (listed["state"], listed["votes"], listed["votes_needed"]) == ("PENDING", 1, 2)
+    assert "1 of 2" in inbox
