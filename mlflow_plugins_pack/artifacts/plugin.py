@@ -158,6 +158,22 @@ class CasArtifactRepository(artifact_repo.ArtifactRepository, _StreamUploadMixin
 
         return reading.content_digest(self._location(), artifact_path)
 
+    def file_digests(self, artifact_path: str | None = None) -> dict[str, str]:
+        """Return the SHA-256 of each file under a path from the manifest, without reading data.
+
+        Args:
+            artifact_path: A folder or file; everything if not given.
+
+        Returns:
+            64 hex digits by the file's path, which is relative to ``artifact_path``.
+
+        Raises:
+            ArtifactNotFoundError: If there is no such artifact.
+        """
+        from mlflow_plugins_pack.artifacts import reading
+
+        return reading.file_digests(self._location(), artifact_path)
+
     def lock(self, reason: str, artifact_path: str | None = None) -> None:
         """Refuse every change of what is at and under a path, until `unlock` with this reason.
 

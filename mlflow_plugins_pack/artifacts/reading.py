@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from mlflow.entities import FileInfo
 from mlflow.utils.file_utils import ArtifactProgressBar, create_tmp_dir
@@ -258,13 +258,24 @@ def content_digest(location: Location, path: str | None) -> str:
 
     A file alone is digested under its name.
     """
+    return digest_files(
+        (name, entry.size, entry.sha256.hex()) for name, entry in _entries(location, path)
+    )
+
+
+def file_digests(location: Location, path: str | None) -> dict[str, str]:
+    """Return the SHA-256 of each file under a path, in hex, from the manifest."""
+    return {name: entry.sha256.hex() for name, entry in _entries(location, path)}
+
+
+def _entries(location: Location, path: str | None) -> Iterator[tuple[str, FileEntry]]:
+    """Yield each file under a path, with its path from there; a file alone with its name."""
     found = PathView(location, object_keys.requested_path(path))
     file = found.file
     if file is not None:
-        return digest_files([(posixpath.basename(file.path), file.size, file.sha256.hex())])
+        yield posixpath.basename(file.path), file
+        return
     if not found.is_folder():
         raise found.missing()
-    return digest_files(
-        (object_keys.relative_to(entry.path, found.full) or "", entry.size, entry.sha256.hex())
-        for entry in found.view.under(found.full)
-    )
+    for entry in found.view.under(found.full):
+        yield object_keys.relative_to(entry.path, found.full) or "", entry

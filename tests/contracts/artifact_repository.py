@@ -434,6 +434,10 @@ class ArtifactRepositoryContract:
         )
         expected = f"sha256:{hashlib.sha256(b''.join(lines)).hexdigest()}"
         assert repository.content_digest("model") == expected
+        assert repository.file_digests("model") == {
+            name: hashlib.sha256(data).hexdigest() for name, data in files.items()
+        }
+        assert repository.file_digests("model/z") == {"z": hashlib.sha256(b"2").hexdigest()}
         assert repository.content_digest() != expected
         with pytest.raises(MlflowException):
             repository.content_digest("missing")

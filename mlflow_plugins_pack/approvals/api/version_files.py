@@ -32,6 +32,11 @@ class VersionFiles(Protocol):
         """In bytes, by path; empty where they cannot be read."""
         ...
 
+    @property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 in hex, by path, of those files whose store knows it."""
+        ...
+
     def text(self, path: str) -> str | None:
         """Return a small text file; None if it cannot be read."""
         ...
@@ -41,6 +46,7 @@ class NoFiles:
     """The files of a version that cannot be read."""
 
     sizes: Mapping[str, int] = {}
+    digests: Mapping[str, str] = {}
 
     def text(self, path: str) -> str | None:
         """Return nothing."""
@@ -73,6 +79,14 @@ class StoredFiles:
     def sizes(self) -> Mapping[str, int]:
         """In bytes, by path; empty where they cannot be listed for the visitor."""
         return self._stored if self._may_list() else {}
+
+    @functools.cached_property
+    def digests(self) -> Mapping[str, str]:
+        """SHA-256 in hex, by path, of those files whose store knows it."""
+        if not self.sizes or self._opened is None:
+            return {}
+        with self._review.acting(self._visitor):
+            return recorded.digests(*self._opened)
 
     def _may_list(self) -> bool:
         """Return whether MLflow lists the files for the visitor."""
@@ -156,6 +170,7 @@ class ServedFiles:
     ) -> None:
         self._review, self._visitor = review, visitor
         self._version, self._run = version, run
+        self.digests: Mapping[str, str] = {}  # MLflow serves none
 
     @functools.cached_property
     def sizes(self) -> Mapping[str, int]:

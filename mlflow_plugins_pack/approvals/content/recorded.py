@@ -256,6 +256,16 @@ def sizes(
     return found
 
 
+def digests(repository: Any, path: str | None) -> dict[str, str]:
+    """Return the SHA-256 in hex of the files under a path, where the repository knows it."""
+    of_files = getattr(repository, "file_digests", None)
+    try:
+        return of_files(path) if callable(of_files) else {}
+    except Exception as exc:  # noqa: BLE001 - whatever it is, what was not read is not known
+        _logger.info("The digests of files under %r could not be read: %r", path, exc)
+        return {}
+
+
 def read_small(repository: Any, path: str | None, name: str) -> str | None:
     """Return the same of a repository, whose folder is listed first: its file may be large."""
     inside, name = posixpath.split(posixpath.join(path or "", name))

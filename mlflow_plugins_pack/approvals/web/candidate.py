@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow_plugins_pack.approvals.api.facts import VersionFacts, history_of, read_version
 from mlflow_plugins_pack.approvals.api.review import Review
+from mlflow_plugins_pack.approvals.api.version_files import VersionFiles
 from mlflow_plugins_pack.approvals.api.visitors import Visitor
 from mlflow_plugins_pack.approvals.content import recorded
 from mlflow_plugins_pack.approvals.domain import description_links
@@ -19,6 +20,8 @@ from mlflow_plugins_pack.approvals.web.comparison import Row
 from mlflow_plugins_pack.approvals.web.rendering import Pages
 
 _AT_ONCE = 4
+_DIGITS = 12
+"""Of a digest that are shown."""
 _MAX_PLOTS = 4
 _MAX_DIFFS = 8
 _LARGEST_DIFF_BYTES = 64 * 1024
@@ -94,7 +97,8 @@ def compare(review: Review, visitor: Visitor, details: RequestDetails) -> Compar
             pool.map(lambda asked: read_version(review, visitor, request.name, *asked), wanted)
         )
         histories = _read_histories(review, visitor, versions, pool)
-        sizes = list(pool.map(lambda version: version.files.sizes, versions))
+        files = [version.files for version in versions]
+        list(pool.map(lambda each: each.digests, files))  # with the sizes; each is read once
         requirements = list(pool.map(_requirements, versions))
         diffs = _diffs(versions, pool)
         model_files = [recorded.model_file(version.mlmodel or "") for version in versions]
@@ -103,16 +107,25 @@ def compare(review: Review, visitor: Visitor, details: RequestDetails) -> Compar
             holder=versions[1] if len(versions) > 1 else None,
             signatures=tuple(map(declared.signature, model_files)),
             environments=tuple(map(declared.environment, model_files, requirements)),
-            files=_files(sizes, {name for name, _ in diffs}),
+            files=_files(files, {name for name, _ in diffs}),
             diffs=tuple(diffs),
             plots=_plots(versions, [history.result() for history in histories]),
         )
 
 
-def _files(sizes: Sequence[Mapping[str, int]], differing: set[str]) -> tuple[Row, ...]:
-    if not any(sizes):
+def _files(versions: Sequence[VersionFiles], differing: set[str]) -> tuple[Row, ...]:
+    if not any(files.sizes for files in versions):
         return ()
-    shown = [{name: comparison.size(size) for name, size in files.items()} for files in sizes]
+    # Digests are compared only where both stores know them.
+    unknown = {name for files in versions for name in files.sizes.keys() - files.digests.keys()}
+    shown = [
+        {
+            name: comparison.size(size)
+            + (f", sha256:{files.digests[name][:_DIGITS]}" if name not in unknown else "")
+            for name, size in files.sizes.items()
+        }
+        for files in versions
+    ]
     theirs = shown[1] if len(shown) > 1 else {}
     rows = comparison.texts(shown[0], theirs, has_holder=len(shown) > 1)
     return tuple(

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import random
 import time
 from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from mlflow_plugins_pack.approvals.web import comparison, markdown, plots
+from mlflow_plugins_pack.approvals.api.version_files import VersionFiles
+from mlflow_plugins_pack.approvals.content import recorded
+from mlflow_plugins_pack.approvals.web import candidate, comparison, markdown, plots
 
 
 @pytest.mark.parametrize(
@@ -147,3 +153,39 @@ def test_plots_leave_out_what_is_not_finite() -> None:
     assert (found.candidate, found.low, found.high) == ("0.0,10.0 600.0,140.0", "1", "2")
     assert plots.plot("loss", [(0, 2.0)], []) is None
     assert plots.plot("loss", [(5, 1.0), (5, 1.0)], [(0, float("inf"))]) is not None
+
+
+def _version(sizes: dict[str, int], digests: dict[str, str]) -> VersionFiles:
+    found: Any = SimpleNamespace(sizes=sizes, digests=digests)
+    return found
+
+
+def test_files_of_one_size_differ_by_their_digests() -> None:
+    sizes = {"weights": 9, "MLmodel": 5, "here": 1}
+    new = _version(sizes, {"weights": "a" * 64, "MLmodel": "b" * 64, "here": "d" * 64})
+    old = _version({"weights": 9, "MLmodel": 5}, {"weights": "c" * 64, "MLmodel": "b" * 64})
+    rows = {row.name: (row.candidate, row.change) for row in candidate._files([new, old], set())}
+    assert rows == {
+        "weights": ("9 B, sha256:aaaaaaaaaaaa", "changed"),
+        "MLmodel": ("5 B, sha256:bbbbbbbbbbbb", "same"),
+        "here": ("1 B, sha256:dddddddddddd", "new"),
+    }
+    # Another store knows no digests: nothing is compared with nothing.
+    rows = {
+        row.name: (row.candidate, row.change)
+        for row in candidate._files([new, _version(sizes, {})], {"MLmodel"})
+    }
+    assert rows["weights"] == ("9 B", "same")
+    assert rows["MLmodel"] == ("5 B", "changed")
+    assert candidate._files([_version({}, {})], set()) == ()
+
+
+def test_a_store_of_content_tells_the_digests_of_files(tmp_path: Path) -> None:
+    (tmp_path / "weights").write_bytes(b"weights")
+    found = recorded.opened(f"cas-file://{tmp_path}/store/1/run/artifacts")
+    assert found is not None
+    found[0].log_artifact(str(tmp_path / "weights"), "model")
+    expected = {"weights": hashlib.sha256(b"weights").hexdigest()}
+    assert recorded.digests(found[0], "model") == expected
+    assert recorded.digests(found[0], "none") == {}
+    assert recorded.digests(object(), "model") == {}
