@@ -162,6 +162,8 @@ def test_what_users_write_stays_text(review: ReviewSite) -> None:
         client.log_param(found.run_id, "p u", XSS[:60])
         client.set_tag(found.run_id, "lineage.inputs", f'[{{"u": "s3://{XSS[2:60]}", "n": 1}}]')
         client.set_tag(found.run_id, "mlflow.source.name", XSS)
+        client.log_text(found.run_id, XSS, "model/<img src=x onerror=alert(1)>.txt")
+        client.log_text(found.run_id, f"{XSS}==1\n", "model/requirements.txt")
         client.update_model_version(name, str(version), XSS)
     request = ask(review, name, version, XSS)
     review.json("bob", "POST", f"{API}/requests/{request}/comments", {"text": XSS})
@@ -175,13 +177,18 @@ def test_what_users_write_stays_text(review: ReviewSite) -> None:
         "/audit?model=%22%3E%3Cscript%3E",
         f"/audit?request_id={request}",
         "/policy?model=%22%3E%3Cscript%3E&as_user=%22%3E%3Cscript%3E",
+        "/lineage?target=%22%3E%3Cscript%3E",
+        "/lineage?target=%3Cscript%3Ealert(1)%3C/script%3E",
+        "/lineage?target=models:/page%20%3Cb%3E4/1",
         "/requests/%22%3E%3Cscript%3E",
         f"/requests/{request}?done=%3Cscript%3E",
     ):
         page = bob.get(f"/approvals{path}").text
         for tag in ("<script>", "<img", "<b>4"):
             assert tag not in page, (path, tag)
-    assert "{{7*7}}" in bob.get(f"/approvals/requests/{request}").text
+    page = bob.get(f"/approvals/requests/{request}").text
+    assert "{{7*7}}" in page
+    assert "&lt;img src=x onerror=alert(1)&gt;.txt" in page
 
 
 def test_huge_bodies_and_unknown_methods(review: ReviewSite) -> None:
