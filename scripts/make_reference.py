@@ -182,6 +182,7 @@ _SHIPPING_TAGS = {
     "id": "Names the shipment; on the version at the target.",
     "from": "JSON object: server, version, run, model and digest at the source; on the version, run "
     "and logged model at the target.",
+    "attestation": "The approvals of the source, signed; on the version at the target.",
     "run": "The id at the source; on the run at the target.",
     "model": "The id at the source; on the logged model at the target.",
     "to.PLACE": "JSON object: server, version and digest at the target; on the version at the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 
 import click
 
@@ -38,6 +39,14 @@ from mlflow_plugins_pack.cli.output import (
     help="Root of storage that the servers may name and that is opened from here, such as "
     "cas-s3://bucket/mlflow. May be repeated; none is needed where servers hand artifacts on.",
 )
+@click.option(
+    "--sign",
+    "key",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="KEY",
+    help="Ed25519 private key in PEM that signs what the source says of its approvals; the policy "
+    "of the target says under attested_by whether that counts.",
+)
 @json_option
 @tracking_options
 def ship(
@@ -49,6 +58,7 @@ def ship(
     experiment: str | None,
     run_artifacts: bool,
     storage: tuple[str, ...],
+    key: Path | None,
     as_json: bool,
     tracking_uri: str | None,
 ) -> None:
@@ -60,6 +70,7 @@ def ship(
     """
     from mlflow_plugins_pack.shipping import journey
     from mlflow_plugins_pack.shipping.ends import End, end_of
+    from mlflow_plugins_pack.shipping.signing import signing_key
 
     if not tracking_uri:
         raise click.UsageError("From which server? Give --tracking-uri.")
@@ -67,7 +78,7 @@ def ship(
         End(tracking_uri, workspace, storage),
         end_of(target, to_workspace, storage),
         model,
-        journey.Options(name, experiment, run_artifacts),
+        journey.Options(name, experiment, run_artifacts, signing_key(key) if key else None),
         (lambda _: None) if as_json else (lambda step: echo(f"... {step}", err=True)),
     )
     if as_json:
@@ -82,7 +93,11 @@ def ship(
             f"{done.points} points of metrics.",
             f"Its files are equal at both ends, {done.digest}.",
         )
+    elif done.is_attested_anew:
+        echo(f"{done.source} is {done.target} at the target already; its attestation was renewed.")
     else:
         echo(f"Nothing to do: {done.source} is {done.target} at the target already.")
+    for approved, people in (done.attested or {}).items():
+        echo(f"Attested: approved for {approved} by {', '.join(people) or 'no one'}.")
     for line in done.left.lines:
         echo(f"Not taken along: {line}.")

@@ -9,13 +9,15 @@ from __future__ import annotations
 import posixpath
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 
+from mlflow_plugins_pack.approvals.domain.attestation import ATTESTATION_TAG, unseal
+from mlflow_plugins_pack.approvals.ledger.signed_heads import Key
 from mlflow_plugins_pack.errors import DigestDiffersError
-from mlflow_plugins_pack.shipping import content, reading, record, writing
+from mlflow_plugins_pack.shipping import content, reading, record, signing, writing
 from mlflow_plugins_pack.shipping.content import Moved
 from mlflow_plugins_pack.shipping.ends import End, check_credentials
 from mlflow_plugins_pack.shipping.record import Left, VersionRecord, link
@@ -34,11 +36,13 @@ class Options:
         name: The name of the model at the target; the same if None.
         experiment: The name of the run's experiment at the target; the same if None.
         with_run_artifacts: Whether all artifacts of the run go along, not only its lineage.
+        key: Signs what the source says of its approvals; None: they stay behind.
     """
 
     name: str | None = None
     experiment: str | None = None
     with_run_artifacts: bool = False
+    key: Key | None = None
 
 
 @dataclass
@@ -48,18 +52,22 @@ class Shipped:
     Attributes:
         source, target: The version at each end, as ``models:/NAME/VERSION``.
         is_new: False: it was at the target already, and nothing was copied.
+        is_attested_anew: Whether the attestation that it had there was replaced.
         digest: The digest of its files, equal at both ends; empty if nothing was compared.
         moved: What was moved.
         points: The number of points of metrics.
+        attested: The approvals that were signed, by target; None: nothing was signed.
         left: What could not be taken along.
     """
 
     source: str
     target: str = ""
     is_new: bool = True
+    is_attested_anew: bool = False
     digest: str = ""
     moved: Moved = field(default_factory=Moved)
     points: int = 0
+    attested: dict[str, list[str]] | None = None
     left: Left = field(default_factory=Left)
 
 
@@ -104,14 +112,21 @@ class _Journey:
         else:
             self._done.is_new = False
             self._done.digest = self._check_earlier(found)
+            self._renew_attestation(found)
         self._done.target = f"models:/{found.name}/{found.version}"
         self._link_back(found)
         return self._done
 
     def _check_earlier(self, found: Any) -> str:
-        """Compare with an earlier shipment what can be compared without reading files."""
+        """Compare with an earlier shipment what can be compared without reading files.
+
+        What is signed is read at the source in any case: the tags at the target are anyone's.
+        """
         then = record.read_link(found.tags.get(record.FROM_TAG)).get("digest")
         now = content.free_digest(self._source, self._version.location)
+        if now is None and self._options.key is not None:
+            self._say("reading the source")
+            now = content.read_digest(self._source, self._version.location)
         if now is not None and then != now:
             raise DigestDiffersError(
                 f"{self._done.source} was shipped before, as models:/{found.name}/{found.version}, "
@@ -119,6 +134,35 @@ class _Journey:
                 "wrote to them, and register what is meant to go to the target as a new version."
             )
         return str(then or "")
+
+    def _renew_attestation(self, found: Any) -> None:
+        """Sign again if the source has approved more, or less, since."""
+        tags = self._attestation()
+        for key, text in tags.items():
+            if not signing.says_the_same(found.tags.get(key), text):
+                self._say("writing the new attestation")
+                with self._target.acting() as client:
+                    client.set_model_version_tag(found.name, str(found.version), key, text)
+                self._done.is_attested_anew = True
+
+    def _attestation(self) -> dict[str, str]:
+        """Return the tag with the signed approvals of the source; empty without a key."""
+        key, version, done = self._options.key, self._version, self._done
+        if key is None:
+            done.left.add(len(version.approvals), "approvals (--sign)")
+            return {}
+        self._say("signing the approvals")
+        if version.approvals and not reading.enforces_approvals(self._source, version):
+            done.left.add(
+                len(version.approvals),
+                "approvals, since anyone may write their tags at the source",
+            )
+            version = replace(version, approvals=())
+        now_ms = int(time.time() * 1000)
+        text = signing.attest(self._source, version, self._name, done.digest, key, now_ms)
+        about = unseal(text).statement
+        done.attested = {one.target: list(one.approvers) for one in about.approvals}
+        return {ATTESTATION_TAG: text}
 
     def _carry(self) -> Any:
         version, done = self._version, self._done
@@ -208,6 +252,7 @@ class _Journey:
             digest=self._done.digest,
             shipped_at=int(time.time() * 1000),
         )
+        attestation = self._attestation()
         if version.run is not None:
             self._say("ending the run")
             with self._target.acting() as client:
@@ -221,7 +266,7 @@ class _Journey:
                 place=f"models:/{model.model_id}" if model is not None else place,
                 run_id=run_id,
                 model_id=model.model_id if model is not None else None,
-                tags={record.ID_TAG: version.shipment_id, record.FROM_TAG: origin},
+                tags={record.ID_TAG: version.shipment_id, record.FROM_TAG: origin, **attestation},
             )
 
     def _link_back(self, found: Any) -> None:

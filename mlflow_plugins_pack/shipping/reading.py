@@ -9,9 +9,15 @@ from typing import Any
 
 from mlflow.exceptions import MlflowException
 
-from mlflow_plugins_pack.approvals.domain.projection import APPROVAL_SUFFIX, HolderApproval
+from mlflow_plugins_pack.approvals.domain.attestation import AttestedApproval
+from mlflow_plugins_pack.approvals.domain.projection import (
+    APPROVAL_SUFFIX,
+    REQUEST_SUFFIX,
+    HolderApproval,
+    TargetStatus,
+)
 from mlflow_plugins_pack.approvals.domain.tag_names import PROJECTION_PREFIX
-from mlflow_plugins_pack.errors import NotShippableError
+from mlflow_plugins_pack.errors import NotShippableError, ReservedTagError
 from mlflow_plugins_pack.shipping import record
 from mlflow_plugins_pack.shipping.ends import End
 from mlflow_plugins_pack.shipping.record import (
@@ -20,6 +26,7 @@ from mlflow_plugins_pack.shipping.record import (
     ModelRecord,
     Point,
     RunRecord,
+    SourceApproval,
     VersionRecord,
 )
 
@@ -74,7 +81,7 @@ def read_version(source: End, wanted: str) -> VersionRecord:
         model_tags=_bounded("tags of the model", dict(registered.tags), record.MAX_TAGS),
         run=run,
         model=model,
-        approved_digests=frozenset(_approved_digests(found.tags)),
+        approvals=tuple(_approvals(found.tags)),
     )
 
 
@@ -181,15 +188,38 @@ def history(source: End, run: RunRecord) -> Iterator[list[Point]]:
         yield [Point(key, float(m.value), int(m.timestamp), int(m.step or 0)) for m in found]
 
 
-def _approved_digests(tags: Mapping[str, str]) -> Iterator[str]:
-    for key, value in tags.items():
-        if key.startswith(PROJECTION_PREFIX) and key.endswith(APPROVAL_SUFFIX):
-            try:
-                digest = HolderApproval.from_json(value).digest
-            except ValueError:
-                continue
-            if digest:
-                yield digest
+def _approvals(tags: Mapping[str, str]) -> Iterator[SourceApproval]:
+    """Yield the approvals by which a version holds aliases and stages, as its tags show them."""
+    for key, value in sorted(tags.items()):
+        if not key.startswith(PROJECTION_PREFIX) or not key.endswith(APPROVAL_SUFFIX):
+            continue
+        target = key.removeprefix(PROJECTION_PREFIX).removesuffix(APPROVAL_SUFFIX)
+        try:
+            held = HolderApproval.from_json(value)
+            asked = TargetStatus.from_json(
+                tags.get(f"{PROJECTION_PREFIX}{target}{REQUEST_SUFFIX}", "")
+            )
+        except ValueError:
+            continue
+        if held.digest and asked.request_id == held.request_id and asked.state.is_approved:
+            approved = AttestedApproval(target, held.request_id, asked.approvers)
+            yield SourceApproval(held.digest, approved)
+
+
+def enforces_approvals(source: End, version: VersionRecord) -> bool:
+    """Return whether the source keeps clients from writing the tags that show its approvals.
+
+    It is asked to write such a tag; a stock server does, and would do so for anyone.
+    """
+    key = f"{PROJECTION_PREFIX}ship-asks{APPROVAL_SUFFIX}"
+    with source.acting() as client:
+        try:
+            client.set_model_version_tag(version.name, str(version.version), key, "")
+        except MlflowException as exc:
+            fields = getattr(exc, "json", None)
+            return isinstance(fields, dict) and fields.get("pack_code") == ReservedTagError.code
+        client.delete_model_version_tag(version.name, str(version.version), key)
+    return False
 
 
 def _bounded(what: str, found: Any, most: int) -> Any:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from mlflow_plugins_pack.approvals.domain.attestation import AttestedApproval
 from mlflow_plugins_pack.approvals.domain.tag_names import is_reserved_tag
 
 PREFIX = "mlflow_pack.shipped."
@@ -107,6 +108,19 @@ class ModelRecord:
 
 
 @dataclass(frozen=True)
+class SourceApproval:
+    """An approval at the source, as its server shows it.
+
+    Attributes:
+        digest: The digest of the content that it is bound to.
+        approval: What is attested of it.
+    """
+
+    digest: str
+    approval: AttestedApproval
+
+
+@dataclass(frozen=True)
 class VersionRecord:
     """A registered version, and all that goes along.
 
@@ -119,7 +133,7 @@ class VersionRecord:
         model_description, model_tags: Of the registered model.
         run: The run that logged it, if there is one.
         model: The logged model that it was registered from, if there is one.
-        approved_digests: Digests of content that approvals of the source are bound to.
+        approvals: The approvals by which it holds aliases and stages at the source.
     """
 
     name: str
@@ -133,7 +147,12 @@ class VersionRecord:
     model_tags: Mapping[str, str]
     run: RunRecord | None
     model: ModelRecord | None
-    approved_digests: frozenset[str] = frozenset()
+    approvals: tuple[SourceApproval, ...] = ()
+
+    @property
+    def approved_digests(self) -> frozenset[str]:
+        """Digests of content that approvals of the source are bound to."""
+        return frozenset(approval.digest for approval in self.approvals)
 
     @property
     def shipment_id(self) -> str:

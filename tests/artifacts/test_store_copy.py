@@ -109,15 +109,20 @@ def test_a_false_hash_is_found_and_never_believed_later(tmp_path: Path) -> None:
     with pytest.raises(ArtifactCorruptError):
         copy_folder(first, second)
 
-    # With most chunks there already, the claim cannot be checked; it reaches no other file.
-    local = tmp_path / "base.bin"
-    local.write_bytes(base)
-    CasArtifactRepository(f"{second}/own").log_artifact(local, None)
+    # With some chunks there already, the claim cannot be checked. It reaches no other file,
+    # not even one whose chunks are all there, which is stored by its hash.
+    half, junk = SIZE // 2, random.Random(5).randbytes(2**20)
+    middle = wanted[half - 2**20 : half + 2**20]
+    pieces = (base, wanted[:half] + junk, junk + wanted[half:], middle)
+    local = tmp_path / "file.bin"
+    for number, piece in enumerate(pieces):
+        local.write_bytes(piece)
+        CasArtifactRepository(f"{second}/own{number}").log_artifact(local, None)
     claim(tmp_path, f"{first}/2", base[:-1000] + bytes(1000), wanted)
     copy_folder(f"{first}/2", f"{second}/2")
     local.write_bytes(wanted)
-    CasArtifactRepository(f"{second}/own2").log_artifact(local, None)
-    found = CasArtifactRepository(f"{second}/own2").download_artifacts("base.bin", str(tmp_path))
+    CasArtifactRepository(f"{second}/own").log_artifact(local, None)
+    found = CasArtifactRepository(f"{second}/own").download_artifacts("file.bin", str(tmp_path))
     assert Path(found).read_bytes() == wanted
     with pytest.raises(ArtifactCorruptError):
         CasArtifactRepository(f"{second}/2").download_artifacts("claimed.bin", str(tmp_path))

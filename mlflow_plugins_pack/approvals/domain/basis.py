@@ -28,17 +28,21 @@ class Basis:
         kind: Which of the four.
         model: For an inherited approval, the model that it is inherited from.
         version: For an inherited approval, the version of that model.
+        attested_by: The fingerprint of the key whose attestation counted in the place of votes.
     """
 
     kind: BasisKind = BasisKind.VOTES
     model: str | None = None
     version: int | None = None
+    attested_by: str | None = None
 
     def as_fields(self) -> dict[str, Any]:
         """Return the form kept as JSON; `from_fields` reads it."""
         fields: dict[str, Any] = {"kind": self.kind.value}
         if self.kind is BasisKind.INHERITED:
             fields |= {"model": self.model, "version": self.version}
+        if self.attested_by is not None:
+            fields["attested_by"] = self.attested_by
         return fields
 
     @classmethod
@@ -50,11 +54,13 @@ class Basis:
         """
         found = fields or {}
         kind = BasisKind(found.get("kind", BasisKind.VOTES.value))
-        return cls(kind, found.get("model"), found.get("version"))
+        return cls(kind, found.get("model"), found.get("version"), found.get("attested_by"))
 
     @property
     def text(self) -> str:
         """The basis in words; empty for votes, which are shown by their count."""
+        if self.attested_by is not None:
+            return f"attested by {self.attested_by[:19]}"
         return {
             BasisKind.VOTES: "",
             BasisKind.ROLLBACK: "rollback",

@@ -12,6 +12,7 @@ from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import messages
+from mlflow_plugins_pack.approvals.domain.attestation import ATTESTATION_TAG, unseal
 from mlflow_plugins_pack.approvals.domain.basis import Basis, BasisKind
 from mlflow_plugins_pack.approvals.domain.matching import matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule, tally
@@ -26,6 +27,7 @@ from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request, held_before, is_approved
 from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_windows
 from mlflow_plugins_pack.approvals.policy.facts import Subject
+from mlflow_plugins_pack.approvals.policy.models import ApprovalRule, PolicyRule
 from mlflow_plugins_pack.errors import ApprovalError, ChecksFailedError, FrozenError
 
 
@@ -46,7 +48,33 @@ def rules_of(
             return policy.rollback_rules(change.rule), Basis(BasisKind.ROLLBACK)
         if (source := _inherits(ledger, change, request)) is not None:
             return (), Basis(BasisKind.INHERITED, source.name, source.version)
+    if request.action == "promote" and (attested := _attested(ledger, change, request)):
+        needed, key = attested
+        return policy.promote_rules(needed), Basis(attested_by=key)
     return policy.rules_of(change.rule, request.action), Basis()
+
+
+def _attested(
+    ledger: Ledger, change: ProposedChange, request: Request
+) -> tuple[PolicyRule, str] | None:
+    """Return the policy without the approvals that an attestation stands for, and its key."""
+    if all(part.attested_by is None for part in change.rule.approvals):
+        return None
+    tags = mlflow_tables.version_tags(ledger.session, change.version)
+
+    def is_met(part: ApprovalRule) -> bool:
+        return part.attested_by is not None and not part.attested_by.problem(
+            name=change.version.name,
+            digest=request.digest,
+            tags=tags,
+            approvers=part.count,
+            now_ms=ledger.now_ms,
+        )
+
+    needed = change.rule.without_approvals(is_met)
+    if needed == change.rule:
+        return None
+    return needed, unseal(str(tags[ATTESTATION_TAG])).fingerprint
 
 
 def _is_rollback(ledger: Ledger, change: ProposedChange, request: Request) -> bool:
@@ -127,5 +155,7 @@ def _check_problems(ledger: Ledger, change: ProposedChange, found: Evidence) -> 
         found.facts,
         lambda tag: check_tags.find(ledger, version, tag),
         other,
+        version.name,
+        found.digest,
     )
     return problems + checks.problems(rule.checks, subject, ledger.policy.is_writer, ledger.now_ms)

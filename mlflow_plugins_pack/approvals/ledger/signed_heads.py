@@ -43,12 +43,14 @@ class Key:
             its HMAC of this module's format.
         sign: Signs; None for a public key.
         is_valid: Tells whether (signature, message) fit.
+        public_key: The 32 bytes of the public key; empty for a secret.
     """
 
     algorithm: str
     id: str
     sign: Callable[[bytes], bytes] | None
     is_valid: Callable[[bytes, bytes], bool]
+    public_key: bytes = b""
 
 
 def read_key(path: Path) -> Key:
@@ -124,6 +126,7 @@ def _ed25519(data: bytes, path: Path) -> Key:
         hashlib.sha256(raw).hexdigest()[:16],
         private.sign if private is not None else None,
         is_valid,
+        raw,
     )
 
 

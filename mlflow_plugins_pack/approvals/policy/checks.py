@@ -19,6 +19,7 @@ from mlflow_plugins_pack.approvals.domain.matching import (
     matches,
     matches_exactly,
 )
+from mlflow_plugins_pack.approvals.policy.attested import AttestedBy
 from mlflow_plugins_pack.approvals.policy.expressions import check_expression, evaluate
 from mlflow_plugins_pack.approvals.policy.facts import Need, Subject
 from mlflow_plugins_pack.settings import format_duration
@@ -230,6 +231,37 @@ class ExpressionCheck(Check):
             return []
         why = "it is false" if found is False else f"it has no value: {found}"
         return [f"{self.expr}, and {why}"]
+
+
+class AttestedCheck(Check):
+    """Another server must have approved exactly these bytes, and a listed key have signed that.
+
+    Attributes:
+        attested_by: the attestations that count.
+        approvers: the number of people who must have approved it there; 0: only the origin counts.
+    """
+
+    kind: ClassVar = "attested_by"
+
+    attested_by: AttestedBy
+    approvers: int = Field(default=1, ge=0, le=100)
+
+    def problems(self, subject: Subject, is_writer: IsWriter, now_ms: int) -> list[str]:
+        """Return what the version lacks."""
+        why = self.attested_by.problem(
+            name=subject.name,
+            digest=subject.digest,
+            tags=subject.tags,
+            approvers=self.approvers,
+            now_ms=now_ms,
+        )
+        return (
+            [] if why is None else [f"an attestation by {self.attested_by.describe()}, and {why}"]
+        )
+
+    def describe(self) -> str:
+        """Return the check in one line."""
+        return f"attested_by: {self.attested_by.describe()}, approvers: {self.approvers}"
 
 
 def _kind(value: Any) -> str:

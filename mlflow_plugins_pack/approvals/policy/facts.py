@@ -80,6 +80,8 @@ class Subject:
         facts: what was read of it.
         written: returns the last write of a tag, if the server saw it.
         holder: the version that holds the target now, if that is another one.
+        name: the name of its model.
+        digest: the digest of its content; None while it is not known.
     """
 
     version: int
@@ -87,6 +89,8 @@ class Subject:
     facts: Facts
     written: Callable[[str], WrittenTag | None] = lambda _: None
     holder: Subject | None = None
+    name: str = ""
+    digest: str | None = None
 
     def variables(self) -> dict[str, Any]:
         """Return the variables of an expression."""

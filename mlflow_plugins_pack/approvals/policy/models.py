@@ -7,7 +7,7 @@ is would be worse than no policy.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -16,6 +16,7 @@ from pydantic import Field, field_validator
 from mlflow_plugins_pack.approvals.domain.matching import fold, matches
 from mlflow_plugins_pack.approvals.domain.request_states import Rule
 from mlflow_plugins_pack.approvals.domain.targets import Target, check_stages, parse_target
+from mlflow_plugins_pack.approvals.policy.attested import AttestedBy
 from mlflow_plugins_pack.approvals.policy.checks import AnyCheck, Check
 from mlflow_plugins_pack.approvals.policy.freeze_windows import Freeze
 from mlflow_plugins_pack.approvals.policy.notifications import Events
@@ -88,10 +89,17 @@ class Targets(StrictModel):
 
 
 class ApprovalRule(StrictModel):
-    """The number of people of a group who must approve."""
+    """The number of people of a group who must approve.
+
+    Attributes:
+        group: the group.
+        count: the number of its people.
+        attested_by: attestations of as many approvers at another server that count in their place.
+    """
 
     group: Name
     count: int = Field(default=1, ge=0, le=100)
+    attested_by: AttestedBy | None = None
 
 
 class Demote(StrictModel):
@@ -178,6 +186,11 @@ class PolicyRule(StrictModel):
                 "freeze": _union(self.freeze, other.freeze),
             }
         )
+
+    def without_approvals(self, is_met: Callable[[ApprovalRule], bool]) -> PolicyRule:
+        """Return this policy without the approvals that something else stands for."""
+        left = [part for part in self.approvals if not is_met(part)]
+        return self.model_copy(update={"approvals": left})
 
     def all_targets(self) -> Iterator[Target]:
         """Yield every protected target."""

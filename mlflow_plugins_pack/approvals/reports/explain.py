@@ -87,6 +87,12 @@ def _row(
         row["require"] = rule.require
     if rule.inherit_from:
         row["inherit_from"] = rule.inherit_from
+    if attested := [
+        f"in place of {part.count} of {part.group}: {part.attested_by.describe()}"
+        for part in rule.approvals
+        if part.attested_by is not None
+    ]:
+        row["attested_by"] = attested
     row["terms"] = _terms(policy)
     row["no_vote"] = _no_vote(policy)
     if user is not None:

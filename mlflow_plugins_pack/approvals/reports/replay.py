@@ -239,6 +239,10 @@ class _Replay:
             if policy.may_break_glass(rule, change.actor):
                 return [], []
             return [f"'{change.actor}' may not use break-glass"], []
+        if (key := change.basis.attested_by) is not None:
+            rule = rule.without_approvals(
+                lambda part: part.attested_by is not None and key in part.attested_by.keys
+            )
         needed = policy.rules_of(rule, change.action)
         is_rollback = change.action == "promote" and self._is_rollback(rule)
         unknown: list[str] = []

@@ -143,7 +143,7 @@ def read(
     if version is not None and rule is not None:
         change = ProposedChange("promote", request.target, version, rule, known, request.stage)
         rules, basis = requirements.rules_of(ledger, change, request)
-        results = _check(ledger, change, facts)
+        results = _check(ledger, change, facts, request.digest)
     is_pending = state is State.PENDING
     people = eligibility.approvers(policy.defaults, request, votes)
     missing = eligibility.missing_approvers(policy.defaults, rules, request, votes)
@@ -169,7 +169,7 @@ def read(
 
 
 def _check(
-    ledger: Ledger, change: ProposedChange, facts: Sequence[Facts]
+    ledger: Ledger, change: ProposedChange, facts: Sequence[Facts], digest: str | None
 ) -> tuple[CheckResult, ...]:
     """Return what each check of the policy says now."""
     version, holder, session = change.version, change.holder, ledger.session
@@ -183,6 +183,8 @@ def _check(
         of_version,
         lambda tag: check_tags.find(ledger, version, tag),
         other,
+        version.name,
+        digest,
     )
     found = []
     if change.rule.from_ is not None:

@@ -157,9 +157,19 @@ def _apply(
 @click.command()
 @click.argument("model")
 @click.argument("target", callback=target_argument, required=False)
+@click.option(
+    "--attested-by",
+    "keys",
+    multiple=True,
+    metavar="FINGERPRINT",
+    help="Require an attestation of these bytes, signed by this key (sha256:...), too. May be "
+    "repeated: one of them must have signed.",
+)
 @json_option
 @registry_options
-def verify(model: str, target: str | None, as_json: bool, registry: Registry) -> None:
+def verify(
+    model: str, target: str | None, keys: tuple[str, ...], as_json: bool, registry: Registry
+) -> None:
     """Check that MODEL holds TARGET by an approval of exactly the bytes that are there now.
 
     MODEL is models:/NAME/VERSION, or models:/NAME@ALIAS, whose TARGET is the alias. Run it in the
@@ -191,12 +201,34 @@ def verify(model: str, target: str | None, as_json: bool, registry: Registry) ->
             f"the bytes of {what} are not those approved as {target}: approved was {approved}, "
             f"there is {now}. Nothing was changed. Do not deploy it; find out who wrote there."
         )
+    if keys:
+        _check_attested(what, found.tags, name=name, digest=now, keys=keys)
     if as_json:
         about = {"model": name, "version": version, "target": target, "digest": now}
         print_json(about | {"request_id": approval.request_id})
     else:
         by = status.text if status is not None else f"request {approval.request_id}"
         echo(f"{what} is {target}: {by}; its bytes are those approved, {now}.")
+
+
+def _check_attested(
+    what: str, tags: dict[str, str], *, name: str, digest: str, keys: tuple[str, ...]
+) -> None:
+    from pydantic import ValidationError
+
+    from mlflow_plugins_pack.approvals.domain import clock
+    from mlflow_plugins_pack.approvals.policy.attested import AttestedBy
+
+    try:
+        asked = AttestedBy(keys=list(keys))
+    except ValidationError as exc:
+        raise click.UsageError("FINGERPRINT is sha256: and 64 hexadecimal digits") from exc
+    why = asked.problem(name=name, digest=digest, tags=tags, approvers=0, now_ms=clock.now_ms())
+    if why is not None:
+        raise ApprovalRequiredError(
+            f"{what} needs an attestation by {asked.describe()}, and {why}. Nothing was changed. "
+            "Do not deploy it; ship it again with --sign and the right key."
+        )
 
 
 def _which(client: Any, model: str, target: str | None) -> tuple[str, int, str]:

@@ -14,8 +14,9 @@ from typing import Any
 import psutil
 import requests
 
+from mlflow_plugins_pack.approvals.domain.attestation import Statement, seal, unseal
 from tests.fuzz.support.odd_inputs import Odd
-from tests.fuzz.support.running import FuzzError, Place
+from tests.fuzz.support.running import FuzzError, Place, refused
 from tests.support import servers
 
 SECRET = "planted-proxy-secret"
@@ -36,6 +37,11 @@ policies:
       - {{expr: "metrics.auc >= 0.5 && params.a == 'b' && tags.x != 'y'"}}
 """
 LINEAGE = [{"u": "s3://data/a.csv", "r": "data", "files": 2}]
+ATTESTED = seal(
+    Statement(f"sha256:{'ab' * 32}", "models:/a/1", "https://a.example.com", "a", (), 1),
+    bytes(32),
+    lambda _: bytes(64),
+)
 DOCUMENT = {"inputs": LINEAGE, "members": {"s3://data/a.csv": ["x", "y"]}, "dropped": 0}
 MLMODEL = "flavors:\n  python_function: {loader_module: x}\nsignature:\n  inputs: '[]'\n"
 
@@ -270,6 +276,12 @@ class Target:
             self.ask("model-versions/set-tag", body, headers=headers)
 
 
+def attestations(odd: Odd) -> None:
+    """Read an attestation: a tag that anyone may write."""
+    with refused(ValueError):
+        unseal(odd.json(json.loads(ATTESTED)))
+
+
 @contextlib.contextmanager
 def target(folder: Path) -> Iterator[Target]:
     """Start the server."""
@@ -322,6 +334,9 @@ def places(on: Target) -> list[Place]:
         ("user names and groups", ("identity/resolvers.py",), on.users, 8000, 6),
     )
     return [
-        Place(name, reads, feed, largest, on.processes, speed)
-        for name, reads, feed, largest, speed in table
+        Place("attestations", ("approvals/domain/attestation.py",), attestations, 100_000),
+        *(
+            Place(name, reads, feed, largest, on.processes, speed)
+            for name, reads, feed, largest, speed in table
+        ),
     ]
