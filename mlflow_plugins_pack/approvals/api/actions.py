@@ -29,10 +29,17 @@ def details_of(review: Review, visitor: Visitor, request: Request) -> RequestDet
 
     details = read(())
     if details.rule is None or not any(check.needs for check in details.rule.checks):
-        return details
+        return with_files(review, visitor, details)
     numbers = [request.version]
     numbers += [details.holder.version] if details.holder is not None else []
-    return read([read_version(review, visitor, request.name, n).facts() for n in numbers])
+    facts = [read_version(review, visitor, request.name, n).facts() for n in numbers]
+    return with_files(review, visitor, read(facts))
+
+
+def with_files(review: Review, visitor: Visitor, details: RequestDetails) -> RequestDetails:
+    """Return the details with a look at whether the version's files were written since."""
+    with review.acting(visitor):
+        return details.with_files()
 
 
 def ask(

@@ -112,6 +112,7 @@ class RequestDetailsRow(RequestRow):
     checks: list[CheckRow]
     frozen_until: int | None
     policy_changed: bool
+    files_changed: bool | None
     comments: list[CommentRow]
     available_actions: list[str]
 
@@ -272,6 +273,7 @@ def _details(review: Review, visitor: Visitor, request: Request) -> RequestDetai
         checks=[CheckRow(check=c.check, problems=list(c.problems)) for c in details.checks],
         frozen_until=details.frozen_until,
         policy_changed=details.policy_changed,
+        files_changed=details.files_changed,
         comments=[
             CommentRow(**{name: comment[name] for name in CommentRow.model_fields})
             for comment in details.comments

@@ -40,8 +40,9 @@ class BreakGlassCommands:
             break_glass.break_glass(self._runner.decision_about(decision, change), command.text)
             return Outcome()
 
-        needs_files = action == "promote"
-        self._runner.run(command, work, verb="using break-glass on", needs_files=needs_files)
+        loop = self._runner.enforcer.loop
+        read_files = loop.whole_evidence if action == "promote" else None
+        self._runner.run(command, work, verb="using break-glass on", read_files=read_files)
 
 
 def _require_right(decision: Decision, command: Command) -> None:

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.domain import messages
-from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement import apply
 from mlflow_plugins_pack.approvals.enforcement.change import (
@@ -55,6 +54,8 @@ class Command:
 
 Work = Callable[[Decision], Outcome[Any]]
 """What a command does, under the lock; it may run several times."""
+Read = Callable[[ProposedChange, Preview], "Evidence | None"]
+"""Reads the files that a command depends on."""
 
 
 class CommandRunner:
@@ -75,7 +76,7 @@ class CommandRunner:
         work: Work,
         *,
         verb: str | None,
-        needs_files: bool = False,
+        read_files: Read | None = None,
         then: Work | None = None,
     ) -> None:
         """Do a command's work in one transaction.
@@ -85,7 +86,7 @@ class CommandRunner:
             work: What it does.
             verb: What it does in words, for the refusal of callers who are not signed in; None:
                 they may do it too.
-            needs_files: Whether the work depends on the digest of the version's files.
+            read_files: Reads the version's files, if the work depends on them.
             then: What is done once the files are locked, where the work has asked for that.
 
         Raises:
@@ -102,9 +103,9 @@ class CommandRunner:
                 what = f"{verb} version {command.version} for {change.target} of '{command.name}'"
                 raise IdentityRequiredError(messages.identity_required(what))
             # Without need, where the policy changed to ``apply: auto`` a moment ago.
-            if needs_files or insist:
+            if insist:
                 return enforcer.loop.whole_evidence(change, preview)
-            return None
+            return read_files(change, preview) if read_files is not None else None
 
         def decide(
             session: Session,
@@ -115,11 +116,11 @@ class CommandRunner:
             return work(_about_seen(decision, command.request_id))
 
         preview, _, outcome = enforcer.loop.run(command.name, plan, gather, decide)
+        if outcome.must_lock and then is not None:
+            return self.run(command, then, verb=verb, read_files=enforcer.loop.whole_evidence)
         if verb is not None:
             change = _change(preview.change)
-            enforcer.sync_lock(change.version, change.target)
-        if outcome.must_lock and then is not None:
-            return self.run(command, then, verb=verb, needs_files=True)
+            enforcer.file_locks.sync(change.version, change.target)
         if outcome.refusal is not None:
             raise outcome.refusal
         return None
@@ -154,8 +155,7 @@ class CommandRunner:
                 stage=request.stage,
                 archive_existing=request.archive_existing,
             )
-        was_approved = request is not None and request.state is State.APPROVED
-        decision = Decision(ledger, change, evidence, _never, request, was_approved=was_approved)
+        decision = Decision(ledger, change, evidence, _never, request)
         return self.decision_about(decision, change)
 
     def decision_about(self, decision: Decision, change: ProposedChange) -> Decision:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlflow_plugins_pack.approvals.commands.runner import Command, CommandRunner, Work
+from mlflow_plugins_pack.approvals.commands.runner import Command, CommandRunner, Read, Work
+from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.domain import messages
 from mlflow_plugins_pack.approvals.domain.request_states import State
 from mlflow_plugins_pack.approvals.enforcement import apply, break_glass, requests, requirements
@@ -12,6 +13,7 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     Decision,
     EvidenceOutdatedError,
     Outcome,
+    Preview,
     ProposedChange,
 )
 from mlflow_plugins_pack.approvals.ledger import comments, grants, votes
@@ -35,6 +37,7 @@ class VotingCommands:
     def __init__(self, runner: CommandRunner) -> None:
         self._runner = runner
         self._governance = runner.enforcer.governance
+        self._loop = runner.enforcer.loop
 
     def request(self, command: Command) -> None:
         """Ask for approval; asking again while a request is open only adds the comment."""
@@ -54,7 +57,7 @@ class VotingCommands:
             refuse_holder(change)
             return self._apply_if_auto(requests.file(decision, comment=command.text))
 
-        self._run(command, work, verb="asking for approval", needs_files=True)
+        self._run(command, work, verb="asking for approval", read_files=self._loop.whole_evidence)
 
     def approve(self, command: Command) -> None:
         """Approve the open request; approving twice counts once."""
@@ -84,6 +87,8 @@ class VotingCommands:
                         request_id=decision.request.short_id,
                     )
                 )
+            if (refusal := requests.changed_since(decision)) is not None:
+                return Outcome(refusal=refusal)
             votes.cast(decision.ledger, decision.request, "approve", command.text)
             decision = requests.advance(decision)
             if decision.request.action == "review":
@@ -91,8 +96,11 @@ class VotingCommands:
                 return Outcome()
             return self._apply_if_auto(decision)
 
-        is_auto = self._governance.policy().defaults.apply == "auto"
-        self._run(command, work, verb="approving", needs_files=is_auto)
+        def read_files(change: ProposedChange, preview: Preview) -> Evidence | None:
+            is_auto = self._governance.policy().defaults.apply == "auto"
+            return self._loop.vote_evidence(change, preview, is_last=is_auto)
+
+        self._run(command, work, verb="approving", read_files=read_files)
 
     def withdraw(self, command: Command) -> None:
         """Withdraw one's own approval while the request is pending."""
@@ -163,11 +171,9 @@ class VotingCommands:
 
         self._runner.run(command, work, verb="cancelling")
 
-    def _run(self, command: Command, work: Work, *, verb: str, needs_files: bool) -> None:
+    def _run(self, command: Command, work: Work, *, verb: str, read_files: Read) -> None:
         """Run a command by which a request may become approved, and be applied at once."""
-        self._runner.run(
-            command, work, verb=verb, needs_files=needs_files, then=self._apply_if_auto
-        )
+        self._runner.run(command, work, verb=verb, read_files=read_files, then=self._apply_if_auto)
 
     def _apply_if_auto(self, decision: Decision) -> Outcome[Any]:
         is_auto = self._governance.policy().defaults.apply == "auto"

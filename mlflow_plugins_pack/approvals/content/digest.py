@@ -11,7 +11,8 @@ import contextlib
 import functools
 import hashlib
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlparse
@@ -81,6 +82,20 @@ def whole_digest(version: Version, tags: Mapping[str, str | None], files: str | 
     return tags_digest(tags)
 
 
+@dataclass(frozen=True)
+class DigestResult:
+    """The digest of what was read.
+
+    Attributes:
+        digest: The digest.
+        file_marks: Marks of the files as they were read, by which a later write shows; None: the
+            store has none, or reading again is as quick.
+    """
+
+    digest: str
+    file_marks: str | None = None
+
+
 class Files:
     """A version's files where they are now; any thread may read them.
 
@@ -118,6 +133,32 @@ class Files:
         except Exception:  # noqa: BLE001 - a file that vanishes, a store that fails: no marks
             return None
 
+    def marks_differ(self, marks: str | None) -> bool | None:
+        """Return whether the marks are others than before; None: there are none to compare."""
+        now = self.marks() if marks is not None else None
+        return None if now is None else now != marks
+
+    def differ_from(
+        self, tags: Mapping[str, str | None], digest: str, marks: str | None
+    ) -> bool | None:
+        """Return whether the version's content may be another than that of a digest.
+
+        Args:
+            tags: The version's tags; they are a prompt's content.
+            digest: The digest.
+            marks: The marks of the files as they were read for it.
+
+        Returns:
+            True also if large files were written since, with whatever content; None: to tell would
+            take reading them all, or they cannot be read here.
+        """
+        if not self.is_quick:
+            return self.marks_differ(marks)
+        try:
+            return whole_digest(self.version, tags, self.read(Progress())) != digest
+        except DigestUnavailableError:
+            return None
+
     @property
     def is_pinned(self) -> bool:
         """Whether a later write is refused by a lock, or shows by the files' marks."""
@@ -138,8 +179,28 @@ class Files:
 
     @property
     def can_lock(self) -> bool:
-        """Whether the repository can keep them as they are; see `file_locks`."""
-        return callable(getattr(self._repository, "lock", None))
+        """Whether the repository can keep them as they are, and says at once what they are."""
+        has_locks = callable(getattr(self._repository, "lock", None))
+        return has_locks and self._has_digest and self.version.has_files
+
+    def lock(self, reason: str) -> None:
+        """Have the repository keep them as they are until they are unlocked for that reason.
+
+        Raises:
+            DigestUnavailableError: If it does not.
+        """
+        with _saying_why(self.version, self._location, "locked"):
+            self._repository.lock(reason, self._path)
+
+    def locked_for(self) -> set[str]:
+        """Return the reasons of all locks on them."""
+        found: dict[str, list[str]] = self._repository.locks(self._path)
+        return {reason for reasons in found.values() for reason in reasons}
+
+    def unlock(self, reasons: Iterable[str]) -> None:
+        """Remove locks."""
+        for reason in reasons:
+            self._repository.unlock(reason, self._path)
 
     @property
     def _has_digest(self) -> bool:
@@ -184,7 +245,7 @@ class Files:
 
 
 @contextlib.contextmanager
-def _saying_why(version: Version, location: str | None) -> Iterator[None]:
+def _saying_why(version: Version, location: str | None, act: str = "read") -> Iterator[None]:
     try:
         yield
     except (ReadingStoppedError, SourceNotPinnedError):
@@ -193,13 +254,13 @@ def _saying_why(version: Version, location: str | None) -> Iterator[None]:
         message = exc.message if isinstance(exc, MlflowException) else str(exc)
         raise DigestUnavailableError(
             f"the files of version {version.version} of '{version.name}' at {location!r} cannot "
-            f"be read here ({message}), so no approval can be bound to them. Nothing was changed. "
+            f"be {act} here ({message}), so no approval can be bound to them. Nothing was changed. "
             "Store the artifacts where the server can read them and register the version again."
         ) from exc
     except Exception as exc:  # boto3, azure, ...: whatever it is, unread bytes are unapproved bytes
         raise DigestUnavailableError(
             f"the files of version {version.version} of '{version.name}' at {location!r} cannot "
-            f"be read here ({type(exc).__name__}: {exc}), so no approval can be bound to them. "
+            f"be {act} here ({type(exc).__name__}: {exc}), so no approval can be bound to them. "
             "Nothing was changed. Check the server's access to its artifact store."
         ) from exc
 

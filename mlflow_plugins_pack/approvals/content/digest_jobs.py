@@ -24,6 +24,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import digest
+from mlflow_plugins_pack.approvals.content.digest import DigestResult
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.content.hashing import Progress
 from mlflow_plugins_pack.approvals.database import mlflow_tables
@@ -75,6 +76,10 @@ class _Job:
         finally:
             self._ended.set()
 
+    @property
+    def result(self) -> DigestResult | None:
+        return DigestResult(self.digest, self.file_marks) if self.digest is not None else None
+
     def wait(self, seconds: float) -> bool:
         return self._ended.wait(seconds)
 
@@ -92,7 +97,7 @@ class DigestJobs:
         self,
         transactions: Transactions,
         now_ms: Callable[[], int],
-        told: Callable[[Version, str | None, DigestProgress], None],
+        told: Callable[[Version, DigestResult | None, DigestProgress], None],
     ) -> None:
         self._transactions = transactions
         self._now_ms = now_ms
@@ -102,7 +107,7 @@ class DigestJobs:
 
     def digest_of(
         self, files: digest.Files, tags: Mapping[str, str | None], since_ms: int = 0
-    ) -> str | DigestProgress:
+    ) -> DigestResult | DigestProgress:
         """Return a version's digest, or the progress of the job that computes it.
 
         Args:
@@ -115,7 +120,7 @@ class DigestJobs:
         """
         version = files.version
         if files.is_quick:
-            return digest.whole_digest(version, tags, files.read(Progress()))
+            return DigestResult(digest.whole_digest(version, tags, files.read(Progress())))
         if files.problem is not None:
             raise files.problem
         now, patience = self._now_ms(), APPROVALS_DIGEST_SECONDS.get()
@@ -132,27 +137,28 @@ class DigestJobs:
                     if job is not None:
                         job.progress.stop()
                     if is_read:
-                        return digest.whole_digest(version, tags, row.digest)
+                        whole = digest.whole_digest(version, tags, row.digest)
+                        return DigestResult(whole, row.file_marks)
                     return _how_far(row)
         job = job or _Job(files)
         if job.wait(max(patience - AT_ONCE_SECONDS, 0)):
             if job.error is not None:
                 raise job.error
-            return digest.whole_digest(version, tags, job.digest)
+            whole = digest.whole_digest(version, tags, job.digest)
+            return DigestResult(whole, job.file_marks)
         return self._continue(version, job, now)
 
-    def by_now(self, session: Session, version: Version, found: Evidence) -> Evidence:
-        """Return evidence with the progress or the result of its digest job.
+    def by_now(self, session: Session, version: Version, found: Evidence) -> Evidence | None:
+        """Return evidence with the progress of its digest job; None: it has ended.
+
+        A result is used by who compares the files' marks again, which takes too long here.
 
         Call it under the model's lock: a job that ends later finds what this transaction wrote.
         """
         row = _row(session, version)
         if row is None or row.started_at < found.since_ms:
             return found
-        if row.state != DONE:
-            return replace(found, progress=_how_far(row))
-        tags = mlflow_tables.version_tags(session, version) if version.is_prompt else {}
-        return replace(found, digest=digest.whole_digest(version, tags, row.digest), progress=None)
+        return replace(found, progress=_how_far(row)) if row.state != DONE else None
 
     def resume(self) -> int:
         """Take over jobs whose processes are dead; return how many."""
@@ -238,7 +244,7 @@ class DigestJobs:
                     shown = _progress(job)
                     self._tell(version, None, shown)
             if self._note(version, job, DONE if job.error is None else FAILED):
-                self._tell(version, job.digest, _progress(job))
+                self._tell(version, job.result, _progress(job))
         except Exception:
             _logger.warning("The digest job of %s was given up", version.name, exc_info=True)
             job.progress.stop()
@@ -264,7 +270,7 @@ class DigestJobs:
 
         return self._transactions.write(work)
 
-    def _tell(self, version: Version, found: str | None, how_far: DigestProgress) -> None:
+    def _tell(self, version: Version, found: DigestResult | None, how_far: DigestProgress) -> None:
         try:
             self._told(version, found, how_far)
         except Exception:

@@ -14,6 +14,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.content import location, recorded
+from mlflow_plugins_pack.approvals.content.digest import DigestResult
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
 from mlflow_plugins_pack.approvals.policy.checks import Check
@@ -43,6 +44,9 @@ class Evidence:
         progress: How far the reading of the bytes is, where it goes on.
         since_ms: Bytes that were read before do not count.
         can_lock: Whether the repository can keep the bytes as they are.
+        locked_for: The request for which they were locked before they were read.
+        file_marks: Marks of the files as they were read; None: they show no later write.
+        may_differ: Whether they were written since they were read for the request.
     """
 
     uid: str
@@ -53,7 +57,10 @@ class Evidence:
     holder: Facts = field(default_factory=Facts)
     progress: DigestProgress | None = None
     since_ms: int = 0
-    can_lock: bool = True
+    can_lock: bool = False
+    locked_for: str | None = None
+    file_marks: str | None = None
+    may_differ: bool = False
     knows_user: bool = True
 
 
@@ -62,7 +69,7 @@ def gather(
     tags: Mapping[str, str | None],
     checks: list[Check],
     holder: Version | None,
-    digest_of: Callable[[Mapping[str, str | None]], str | DigestProgress],
+    digest_of: Callable[[Mapping[str, str | None]], DigestResult | DigestProgress],
     *,
     with_user: bool = True,
 ) -> Evidence:
@@ -84,14 +91,15 @@ def gather(
     run = _run(version.run_id) if is_read else None
     facts = _facts(version, run, needs)
     read = digest_of(tags)
-    found, progress = (read, None) if isinstance(read, str) else (None, read)
+    found, progress = (read, None) if isinstance(read, DigestResult) else (None, read)
     user = _user_of(run)
     whole = Evidence(
         version.uid,
-        found,
+        found.digest if found is not None else None,
         user,
         facts,
         progress=progress,
+        file_marks=found.file_marks if found is not None else None,
         knows_user=is_read or not version.run_id,
     )
     if holder is None or holder.uid == version.uid:

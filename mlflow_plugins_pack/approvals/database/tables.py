@@ -38,6 +38,8 @@ requests = Table(
     Column("run_user", String(256)),
     Column("comment", Text),
     Column("digest", String(71)),
+    # Of the files as they were read for the digest, where that takes long: a later write shows.
+    Column("file_marks", String(64)),
     Column("holder_version", Integer),
     Column("holder_uid", String(64)),
     # Arguments of the stock call: the stage to move to, whether to archive the others.

@@ -302,6 +302,15 @@ def stale(*, target: Target, name: str, version: int, request_id: str, why: str)
     )
 
 
+def review_of_other_files(*, target: Target, name: str, version: int, request_id: str) -> str:
+    """Text of STALE_APPROVAL where an emergency change is reviewed."""
+    return (
+        f"the files of version {version} of '{name}', which break-glass made {target}, have "
+        f"changed since, so review {request_id} is about other bytes than are served now. Your "
+        "vote was not counted. Reject the review, or have an approved version take the target."
+    )
+
+
 def holder_changed(
     *,
     target: Target,

@@ -50,6 +50,15 @@ def prompt_flag(name: str) -> str:
     )
 
 
+def prompt_flag_of_approved(name: str) -> str:
+    """Text of RESERVED_TAG for that tag, where versions were approved or wait for it."""
+    return (
+        f"versions of '{name}' were approved, or wait for approval, as what it is now. Were it a "
+        "prompt in place of a model, or the reverse, they would be loaded with other content than "
+        f"that. {UNCHANGED} Register it under another name instead."
+    )
+
+
 def content_locked(*, key: str, name: str, version: int, why: str) -> str:
     """Text of CONTENT_LOCKED."""
     return (

@@ -50,6 +50,7 @@ def break_glass(decision: Decision, reason: str | None) -> Any:
         action="review",
         policy_name=change.rule.name,
         digest=found.digest if found else None,
+        file_marks=found.file_marks if found else None,
         holder=version if change.action == "promote" else None,
         stage=None,
         archive_existing=False,

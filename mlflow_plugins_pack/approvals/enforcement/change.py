@@ -92,7 +92,6 @@ class Decision:
         write: Stock MLflow's own write of the change.
         open_request: The open request (or review) for the change.
         is_filed: Whether that request was filed by this very decision.
-        was_approved: Whether the request was approved before, so that the files are locked.
     """
 
     ledger: Ledger
@@ -101,7 +100,6 @@ class Decision:
     write: Callable[[], Any]
     open_request: Request | None = None
     is_filed: bool = False
-    was_approved: bool = False
 
     @property
     def request(self) -> Request:
@@ -112,14 +110,15 @@ class Decision:
 
     @property
     def must_lock(self) -> bool:
-        """Whether the files must be locked, and read again, before the change is made.
+        """Whether the files must be locked for this request, and read again, before the change.
 
-        A request that is approved and applied in one call would be applied by files that were read
-        while everyone could still write them.
+        Whatever state the request is in by now: the files may have been read while everyone could
+        still write them.
         """
         found = self.evidence
-        is_lockable = found is not None and found.can_lock and self.change.version.has_files
-        return self.change.action == "promote" and is_lockable and not self.was_approved
+        if found is None or not found.can_lock or self.change.action != "promote":
+            return False
+        return found.locked_for != self.request.id
 
     def with_request(self, request: Request, *, is_filed: bool | None = None) -> Decision:
         """Return the decision about a request in its latest form."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import allowed_places, digest, evidence
 from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
@@ -30,9 +31,11 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     Preview,
     ProposedChange,
 )
+from mlflow_plugins_pack.approvals.enforcement.file_locks import FileLocks
 from mlflow_plugins_pack.approvals.ledger import snapshot
-from mlflow_plugins_pack.approvals.ledger.requests import open_request
+from mlflow_plugins_pack.approvals.ledger.requests import Request, find_requests, open_request
 from mlflow_plugins_pack.errors import (
+    DigestUnavailableError,
     RegistryBusyError,
     SourceNotAllowedError,
     SourceNotPinnedError,
@@ -53,12 +56,18 @@ class DecisionLoop:
         transactions: The store's transactions.
         workspace: Returns the active workspace.
         digest_jobs: Computes the digests of versions' files.
+        file_locks: Locks the files of approved versions.
     """
 
     def __init__(
-        self, transactions: Transactions, workspace: Callable[[], str], digest_jobs: DigestJobs
+        self,
+        transactions: Transactions,
+        workspace: Callable[[], str],
+        digest_jobs: DigestJobs,
+        file_locks: FileLocks,
     ) -> None:
         self._transactions = transactions
+        self._file_locks = file_locks
         self._workspace = workspace
         self._digest_jobs = digest_jobs
 
@@ -114,6 +123,8 @@ class DecisionLoop:
                 raise EvidenceOutdatedError
             if found.digest is None:
                 found = self._digest_jobs.by_now(session, change.version, found)
+                if found is None:
+                    raise EvidenceOutdatedError
         return decide(session, change, found)
 
     def evidence_for(
@@ -143,6 +154,36 @@ class DecisionLoop:
         since_ms = request.updated_at if request is not None and is_approved else 0
         with_user = insist or request is None
         return self._gather(change, preview, files, since_ms, with_user=with_user)
+
+    def vote_evidence(
+        self, change: ProposedChange, preview: Preview, *, is_last: bool
+    ) -> Evidence | None:
+        """Gather what a vote needs; None: the files are those of the request, as far as is known.
+
+        Args:
+            change: The change, whose open request is voted on.
+            preview: The preview of the change.
+            is_last: Whether the vote may be the one that has the change made.
+        """
+        request = self._transactions.read(lambda s: _open_request(s, change))
+        if request is None or request.action == "demote":
+            return None
+        files = digest.Files(change.version)
+        may_differ = not files.is_quick and files.marks_differ(request.file_marks) is True
+        is_needed = request.awaits_digest or (is_last and request.action == "promote")
+        if not (is_needed or files.is_quick or may_differ):
+            return None
+        try:
+            found = self._gather(change, preview, files)
+        except DigestUnavailableError as exc:
+            is_read_here = (
+                is_needed or caller.in_server() or exc.code != DigestUnavailableError.code
+            )
+            if is_read_here:
+                raise
+            # A review app without the server's stores. The call that applies reads the files.
+            return None
+        return replace(found, may_differ=may_differ)
 
     def whole_evidence(self, change: ProposedChange, preview: Preview) -> Evidence:
         """Gather a version's digest and run; slow, so never inside a transaction."""
@@ -177,6 +218,7 @@ class DecisionLoop:
                     policy=change.rule.name,
                 )
             )
+        locked_for = self._lock(change, files)
         found = evidence.gather(
             change.version,
             preview.tags,
@@ -185,4 +227,21 @@ class DecisionLoop:
             lambda tags: self._digest_jobs.digest_of(files, tags, since_ms),
             with_user=with_user,
         )
-        return replace(found, since_ms=since_ms, can_lock=files.can_lock)
+        return replace(found, since_ms=since_ms, can_lock=files.can_lock, locked_for=locked_for)
+
+    def _lock(self, change: ProposedChange, files: digest.Files) -> str | None:
+        """Lock the files for an approved request, before they are read; return its id."""
+        if change.action != "promote" or not files.can_lock:
+            return None
+        request = self._transactions.read(lambda s: open_request(s, change.version, change.target))
+        if request is None or request.action != "promote" or request.state is not State.APPROVED:
+            return None
+        self._file_locks.hold(files, request)
+        return request.id
+
+
+def _open_request(session: Session, change: ProposedChange) -> Request | None:
+    """Return the open request for a change's version and target, or the open review."""
+    uid, target = change.version.uid, change.target
+    found = find_requests(session, version_uid=uid, target=target, only_open=True)
+    return min(found, key=lambda request: request.action == "review", default=None)

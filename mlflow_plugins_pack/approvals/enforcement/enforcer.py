@@ -9,8 +9,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import caller
-from mlflow_plugins_pack.approvals.content import file_locks
-from mlflow_plugins_pack.approvals.content.digest import whole_digest
+from mlflow_plugins_pack.approvals.content.digest import DigestResult, whole_digest
 from mlflow_plugins_pack.approvals.content.digest_jobs import DigestJobs
 from mlflow_plugins_pack.approvals.content.evidence import Evidence
 from mlflow_plugins_pack.approvals.database import mlflow_tables
@@ -18,8 +17,6 @@ from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.transactions import Transactions
 from mlflow_plugins_pack.approvals.domain import clock, messages
 from mlflow_plugins_pack.approvals.domain.digest_progress import DigestProgress
-from mlflow_plugins_pack.approvals.domain.request_states import State
-from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.enforcement import requests
 from mlflow_plugins_pack.approvals.enforcement.change import (
     ABSENT,
@@ -33,12 +30,13 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
     T,
 )
 from mlflow_plugins_pack.approvals.enforcement.decision_loop import MAX_ATTEMPTS, DecisionLoop
+from mlflow_plugins_pack.approvals.enforcement.file_locks import FileLocks
 from mlflow_plugins_pack.approvals.enforcement.governance import Governance
 from mlflow_plugins_pack.approvals.enforcement.refusal_log import RefusalLog
 from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.ledger import audit_log, claims, snapshot
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
-from mlflow_plugins_pack.approvals.ledger.requests import Request, find_requests, is_approved
+from mlflow_plugins_pack.approvals.ledger.requests import Request, find_requests
 from mlflow_plugins_pack.approvals.ledger.snapshot import TargetSnapshot
 from mlflow_plugins_pack.errors import (
     ApprovalError,
@@ -62,6 +60,7 @@ class Enforcer:
         transactions: The store's transactions.
         governance: The policy in force.
         digest_jobs: Computes the digests of versions' files.
+        file_locks: The locks on the files of approved versions.
         loop: Decides changes and commands.
     """
 
@@ -69,7 +68,10 @@ class Enforcer:
         self.transactions = transactions
         self.governance = governance
         self.digest_jobs = DigestJobs(transactions, lambda: clock.now_ms(), self.note_digest)
-        self.loop = DecisionLoop(transactions, governance.workspace, self.digest_jobs)
+        self.file_locks = FileLocks(transactions)
+        self.loop = DecisionLoop(
+            transactions, governance.workspace, self.digest_jobs, self.file_locks
+        )
         self._refusals = RefusalLog(
             lambda **values: transactions.write(
                 lambda s: self.ledger(s).record("REFUSED", **values)
@@ -124,9 +126,8 @@ class Enforcer:
                 self._gather,
                 lambda s, change, evidence: self._decide(s, name, change, write, evidence),
             )
-            if not (outcome.must_lock and isinstance(preview.change, ProposedChange)):
+            if not outcome.must_lock:  # else the next round locks the files before it reads them
                 break
-            self.sync_lock(preview.change.version, preview.change.target)
         else:
             raise RegistryBusyError(messages.kept_changing(name))
         change, refusal = preview.change, outcome.refusal
@@ -136,7 +137,7 @@ class Enforcer:
             return outcome.value  # type: ignore[return-value]
         can_lock = found is None or found.can_lock
         if can_lock and not isinstance(refusal, _CHANGED_NOTHING):
-            self.sync_lock(change.version, change.target)
+            self.file_locks.sync(change.version, change.target)
         if refusal is not None:
             refusal.is_recorded = outcome.is_filed
             self.record_refusal(refusal, name, change.version.version, change.target.key)
@@ -172,8 +173,7 @@ class Enforcer:
         if request is not None:
             request = ledger.expire_if_due(request)
             request = request if request.state.is_open else None
-        was_approved = request is not None and request.state is State.APPROVED
-        decision = Decision(ledger, change, found, write, request, was_approved=was_approved)
+        decision = Decision(ledger, change, found, write, request)
         if request is None:
             refusal = requests.after_rejection(session, change, found)
             if refusal is not None:
@@ -192,16 +192,6 @@ class Enforcer:
 
         return self.transactions.write(work)
 
-    def sync_lock(self, version: Version, target: Target) -> None:
-        """Lock the version's files if it is approved for the target, else unlock them."""
-        file_locks.sync(
-            version,
-            target,
-            lambda: self.transactions.read(
-                lambda s: is_approved(s, version, [target], clock.now_ms()) is not None
-            ),
-        )
-
     def _require_identity(self, change: ProposedChange) -> None:
         if self.governance.actor() is None:
             verb = "changing" if change.action == "promote" else "taking away"
@@ -213,7 +203,9 @@ class Enforcer:
 
     # --- digests that were computed in the background ------------------------------------------
 
-    def note_digest(self, version: Version, digest: str | None, progress: DigestProgress) -> None:
+    def note_digest(
+        self, version: Version, result: DigestResult | None, progress: DigestProgress
+    ) -> None:
         """Bind the version's requests to its digest, or show them how far the digest is."""
 
         def work(session: Session) -> None:
@@ -225,12 +217,16 @@ class Enforcer:
             ledger = Ledger(session, clock.now_ms(), DIGEST_ACTOR, policy)
             for request in find_requests(session, version_uid=version.uid, only_open=True):
                 if request.awaits_digest:
-                    self._note_digest(ledger, request, digest, progress)
+                    self._note_digest(ledger, request, result, progress)
 
         self.transactions.write(work)
 
     def _note_digest(
-        self, ledger: Ledger, request: Request, digest: str | None, progress: DigestProgress
+        self,
+        ledger: Ledger,
+        request: Request,
+        result: DigestResult | None,
+        progress: DigestProgress,
     ) -> None:
         read = snapshot.snapshot_reader(ledger.session, request.workspace, under_lock=True)
         known = read(request.name, request.version, request.target)
@@ -243,10 +239,11 @@ class Enforcer:
         change = ProposedChange(
             "promote", request.target, version, protection[0], known, request.stage
         )
-        if digest is not None:
+        if result is not None:
             session = ledger.session
             tags = mlflow_tables.version_tags(session, version) if version.is_prompt else {}
-            request = ledger.note_digest(request, whole_digest(version, tags, digest))
+            whole = whole_digest(version, tags, result.digest)
+            request = ledger.note_digest(request, whole, result.file_marks)
         requests.show_votes(ledger, change, request, progress)
 
     # --- refusals in the audit log ------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals import caller
+from mlflow_plugins_pack.approvals.content.digest import whole_digest
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain import clock
@@ -14,6 +15,7 @@ from mlflow_plugins_pack.approvals.domain.targets import Target
 from mlflow_plugins_pack.approvals.ledger.requests import is_approved
 from mlflow_plugins_pack.approvals.policy.models import Policy, PolicyRule
 from mlflow_plugins_pack.approvals.policy.source import PolicySource
+from mlflow_plugins_pack.errors import DigestUnavailableError
 
 
 class Governance:
@@ -56,17 +58,13 @@ class Governance:
 
         What can be loaded as a prompt and as a model has to satisfy the policies of both.
         """
-        policy, asked = self.policy(), name or version.name
-        kinds = [True] * version.is_prompt + [False] * version.has_files
-        found = []
-        for kind in kinds:
-            rules = policy.rules_for(version.workspace, asked, is_prompt=kind)
-            protecting = ((rule, rule.protected(target)) for rule in rules)
-            found += [(rule, target) for rule, target in protecting if target is not None][:1]
-        if len(found) == 2 and found[0] != found[1]:
-            (as_prompt, _), (as_model, protected) = found
-            return as_model.and_also(as_prompt), protected
-        return found[0] if found else None
+        return self.policy().protection(
+            version.workspace,
+            name or version.name,
+            target,
+            is_prompt=version.is_prompt,
+            has_files=version.has_files,
+        )
 
     def may_protect(self, name: str, target: Target | None) -> bool:
         """Return whether a policy could protect the target (None: any stage); asks no database."""
@@ -89,13 +87,20 @@ class Governance:
         return any(self.policy().is_consumer(rule, actor) for rule in rules)
 
     def unapproved_by(self, session: Session, version: Version) -> PolicyRule | None:
-        """Return the policy that keeps an unapproved version from the caller, or None."""
-        actor = self.actor()
-        for rule in self.rules_about(version):
+        """Return the policy that keeps an unapproved version from the caller, or None.
+
+        What can be loaded as a prompt and as a model has to be approved as both.
+        """
+        policy, actor = self.policy(), self.actor()
+        for kind in [True] * version.is_prompt + [False] * version.has_files:
+            rules = policy.rules_for(version.workspace, version.name, is_prompt=kind)
+            rule = next((rule for rule in rules if policy.is_consumer(rule, actor)), None)
+            if rule is None:
+                continue
             targets = list(rule.all_targets())
-            if self.policy().is_consumer(rule, actor):
-                approved = is_approved(session, version, targets, clock.now_ms())
-                return None if approved is not None else rule
+            approved = is_approved(session, version, targets, clock.now_ms())
+            if approved is None or not _is_text_of(session, version, approved):
+                return rule
         return None
 
     def held(
@@ -114,3 +119,14 @@ class Governance:
             if any(self.protection(version, target, asked) for asked in names):
                 found.append((target, version))
         return found
+
+
+def _is_text_of(session: Session, version: Version, approved: str) -> bool:
+    """Return whether a prompt's text, which costs nothing to read, is what was approved."""
+    if not version.is_prompt or version.has_files:
+        return True
+    tags = mlflow_tables.version_tags(session, version)
+    try:
+        return whole_digest(version, tags, None) == approved
+    except DigestUnavailableError:
+        return False

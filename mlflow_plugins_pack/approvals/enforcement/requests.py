@@ -70,6 +70,7 @@ def file_uncounted(decision: Decision, *, comment: str | None) -> Decision:
         action=change.action,
         policy_name=change.rule.name,
         digest=found.digest if found else None,
+        file_marks=found.file_marks if found else None,
         holder=change.holder,
         stage=change.stage,
         archive_existing=change.archive_existing,
@@ -92,8 +93,24 @@ def bind(decision: Decision) -> Decision:
     """Bind a request that was filed before its files were hashed, if they are by now."""
     request, found = decision.request, decision.evidence
     if request.awaits_digest and found is not None and found.digest is not None:
-        return decision.with_request(decision.ledger.note_digest(request, found.digest))
+        bound = decision.ledger.note_digest(request, found.digest, found.file_marks)
+        return decision.with_request(bound)
     return decision
+
+
+def changed_since(decision: Decision) -> ApprovalError | None:
+    """Return why no vote counts any more, or None: a vote is for the bytes that are there now."""
+    request, found = decision.request, decision.evidence
+    if found is None or request.digest is None or found.digest == request.digest:
+        return None
+    if found.digest is None:
+        return digesting(decision.change, found) if found.may_differ else None
+    if request.action != "review":
+        return _stale(decision, "its files have changed since")
+    change = decision.change
+    return StaleApprovalError(
+        messages.review_of_other_files(**change.about(), request_id=request.short_id)
+    )
 
 
 def advance(decision: Decision, progress: DigestProgress | None = None) -> Decision:

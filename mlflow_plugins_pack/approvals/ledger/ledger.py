@@ -40,7 +40,11 @@ _CLOSE = _MOVE_OPEN.values(open_key=None)
 _BIND = (
     sa.update(requests)
     .where(requests.c.id == sa.bindparam("its_id"), requests.c.digest.is_(None))
-    .values(digest=sa.bindparam("its_digest"), updated_at=sa.bindparam("its_time"))
+    .values(
+        digest=sa.bindparam("its_digest"),
+        file_marks=sa.bindparam("its_marks"),
+        updated_at=sa.bindparam("its_time"),
+    )
 )
 
 
@@ -163,6 +167,7 @@ class Ledger:
         run_user: str | None,
         comment: str | None,
         expires_after: int | None = None,
+        file_marks: str | None = None,
     ) -> Request:
         """Make a new request."""
         if self.actor is None:
@@ -183,6 +188,7 @@ class Ledger:
             "run_user": run_user,
             "comment": comment,
             "digest": digest,
+            "file_marks": file_marks,
             "holder_version": holder.version if holder else None,
             "holder_uid": holder.uid if holder else None,
             "stage": stage,
@@ -253,14 +259,15 @@ class Ledger:
         self._keep(moved)
         return moved
 
-    def note_digest(self, request: Request, digest: str) -> Request:
+    def note_digest(self, request: Request, digest: str, file_marks: str | None) -> Request:
         """Bind a request whose version's files were still being read to what was read."""
         if not request.awaits_digest:
             raise AssertionError("a request is bound once")
         where = {"its_id": request.id, "its_digest": digest, "its_time": self.now_ms}
+        where["its_marks"] = file_marks
         batched_writes.write(self.session, _BIND, [where], expected=1)
         self.record_request("DIGEST_RECORDED", request, after={"digest": digest})
-        bound = replace(request, digest=digest, updated_at=self.now_ms)
+        bound = replace(request, digest=digest, file_marks=file_marks, updated_at=self.now_ms)
         self._keep(bound)
         return bound
 

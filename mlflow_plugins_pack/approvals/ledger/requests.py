@@ -36,6 +36,7 @@ class Request:
     run_user: str | None
     comment: str | None
     digest: str | None
+    file_marks: str | None
     holder_version: int | None
     holder_uid: str | None
     stage: str | None

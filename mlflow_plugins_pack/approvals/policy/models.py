@@ -177,13 +177,26 @@ class PolicyRule(StrictModel):
         return None
 
     def and_also(self, other: PolicyRule) -> PolicyRule:
-        """Return this policy with what another one asks of a promotion, too."""
+        """Return this policy with all that another one asks; what only one allows, neither does."""
+        rollback = None
+        if self.rollback is not None and other.rollback is not None:
+            rollback = Rollback(
+                approvals=max(self.rollback.approvals, other.rollback.approvals),
+                within=min(self.rollback.within, other.rollback.within),
+            )
+        in_both = self.sources_under == other.sources_under
         return self.model_copy(
             update={
                 "approvals": _union(self.approvals, other.approvals),
-                "from_": self.from_ or other.from_,
+                "from_": self.from_.and_also(other.from_) if self.from_ else other.from_,
                 "checks": _union(self.checks, other.checks),
                 "freeze": _union(self.freeze, other.freeze),
+                "demote": self.demote if self.demote == other.demote else None,
+                "rollback": rollback,
+                "break_glass": self.break_glass if self.break_glass == other.break_glass else None,
+                "inherit_from": [name for name in self.inherit_from if name in other.inherit_from],
+                "sources_under": self.sources_under if in_both else [],
+                "require": self.require or other.require,
             }
         )
 
@@ -249,6 +262,23 @@ class Policy:
         """Return the policies of a version: as a prompt, as a model, or as both."""
         kinds = [True] * is_prompt + [False] * has_files
         return [rule for kind in kinds for rule in self.rules_for(workspace, name, is_prompt=kind)]
+
+    def protection(
+        self, workspace: str, name: str, target: Target, *, is_prompt: bool, has_files: bool
+    ) -> tuple[PolicyRule, Target] | None:
+        """Return the policy that protects a target of a version, and its spelling of the target.
+
+        What can be loaded as a prompt and as a model has to satisfy the policies of both.
+        """
+        found = []
+        for kind in [True] * is_prompt + [False] * has_files:
+            rules = self.rules_for(workspace, name, is_prompt=kind)
+            protecting = ((rule, rule.protected(target)) for rule in rules)
+            found += [(rule, target) for rule, target in protecting if target is not None][:1]
+        if len(found) == 2 and found[0] != found[1]:
+            (as_prompt, _), (as_model, protected) = found
+            return as_model.and_also(as_prompt), protected
+        return found[0] if found else None
 
     def rules_that_may(self, workspace: str, name: str) -> list[PolicyRule]:
         """Return the policies of a name, without knowing whether it is a prompt."""

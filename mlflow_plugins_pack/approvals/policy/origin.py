@@ -27,6 +27,16 @@ class Origin(StrictModel):
             raise ValueError("name at least one alias or stage")
         return self
 
+    def and_also(self, other: Origin | None) -> Origin:
+        """Return what satisfies another policy's key, too; perhaps nothing does."""
+        if other is None:
+            return self
+        # Unchecked: a policy file must name one, which two need not have in common.
+        return Origin.model_construct(
+            stages=[stage for stage in self.stages if stage in other.stages],
+            aliases=[alias for alias in self.aliases if alias in other.aliases],
+        )
+
     def problems(self, held: Iterable[tuple[str, str]]) -> list[str]:
         """Return what the version lacks.
 
@@ -39,5 +49,5 @@ class Origin(StrictModel):
         for kind, name in wanted:
             if (kind, name) in holds:
                 return []
-        listed = " or ".join(f"{kind} '{name}'" for kind, name in wanted)
+        listed = " or ".join(f"{kind} '{name}'" for kind, name in wanted) or "what two policies ask"
         return [f"the version to be {listed} first, and it is not"]

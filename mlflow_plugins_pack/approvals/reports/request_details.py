@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy.orm import Session
 
+from mlflow_plugins_pack.approvals.content import digest
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.domain.basis import Basis
@@ -59,6 +60,9 @@ class RequestDetails:
         frozen_until: When a freeze ends, in milliseconds since the epoch; 0: not frozen; None: it
             lasts more than a month.
         policy_changed: Whether the policy is another one than when the request was made.
+        files_changed: Whether the version's files were written since the request was made, if that
+            was looked at; None: only reading them all would tell.
+        content_tags: A prompt's tags, which are its content.
     """
 
     request: Request
@@ -74,6 +78,17 @@ class RequestDetails:
     checks: tuple[CheckResult, ...]
     frozen_until: int | None
     policy_changed: bool
+    files_changed: bool | None = None
+    content_tags: Mapping[str, str | None] = field(default_factory=dict)
+
+    def with_files(self) -> RequestDetails:
+        """Return the details with a look at the version's files; slow, so not in a transaction."""
+        request, version = self.request, self.version
+        if version is None or request.digest is None or not request.state.is_open:
+            return self
+        files = digest.Files(version)
+        changed = files.differ_from(self.content_tags, request.digest, request.file_marks)
+        return replace(self, files_changed=changed)
 
     @property
     def has_all_comments(self) -> bool:
@@ -131,13 +146,14 @@ def read(
     shown = request if state is request.state else replace(request, state=state)
     rule = None
     if version is not None:
-        governing = policy.rules_about(
+        protection = policy.protection(
             version.workspace,
             version.name,
+            request.target,
             is_prompt=version.is_prompt,
             has_files=version.has_files,
         )
-        rule = next((r for r in governing if r.protected(request.target)), None)
+        rule = protection[0] if protection is not None else None
     rules, basis = rules_of(policy, request) or (), Basis()
     results: tuple[CheckResult, ...] = ()
     if version is not None and rule is not None:
@@ -148,6 +164,8 @@ def read(
     people = eligibility.approvers(policy.defaults, request, votes)
     missing = eligibility.missing_approvers(policy.defaults, rules, request, votes)
     closed = freeze_windows.closed(rule.freeze, now_ms) if rule is not None else None
+    is_prompt = version is not None and version.is_prompt
+    tags = mlflow_tables.version_tags(session, version) if version and is_prompt else {}
     comments = comments_on(
         session, request.version_uid, target_key=request.target.key, newest=MAX_COMMENTS
     )
@@ -165,6 +183,7 @@ def read(
         checks=results,
         frozen_until=closed.reopens(now_ms) if closed is not None else 0,
         policy_changed=policy.sha256 != request.policy_sha256,
+        content_tags=tags,
     )
 
 

@@ -67,7 +67,7 @@ _ORDER: Mapping[str, Sequence[Any]] = {
 }
 # What tells whose turn it is. Whole rows of 10,000 requests take three times as long to read.
 _IN_BRIEF = ("id", "workspace", "name", "version", "target", "action", "requester", "creator")
-_BRIEF = sa.select(*(requests.c[name] for name in (*_IN_BRIEF, "run_user", "updated_at")))
+_BRIEF = sa.select(*(requests.c[name] for name in (*_IN_BRIEF, "run_user", "policy", "updated_at")))
 
 
 def find(session: Session, request_id: str) -> Request | None:
@@ -252,11 +252,11 @@ class _Needs:
     def __init__(self, policy: Policy, viewer: str | None) -> None:
         self.policy = policy
         self._viewer = viewer
-        self._known: dict[tuple[str, str, str, str], _Need] = {}
+        self._known: dict[tuple[str, ...], _Need] = {}
 
     def of(self, request: Any) -> _Need:
         """Return what a request needs, given as itself or as a row of its columns."""
-        key = (request.workspace, request.name, str(request.target), request.action)
+        key = (request.workspace, request.name, str(request.target), request.action, request.policy)
         found = self._known.get(key)
         if found is None:
             rules = rules_of(self.policy, request)
@@ -320,7 +320,10 @@ def rules_of(policy: Policy, request: Any) -> tuple[Rule, ...] | None:
     target = request.target
     target = parse_target(target) if isinstance(target, str) else target
     governing = policy.rules_that_may(request.workspace, request.name)
-    rule = next((rule for rule in governing if rule.protected(target)), None)
+    protecting = [rule for rule in governing if rule.protected(target)]
+    # Whether it is a prompt or a model is not known here: the policy it was filed under is.
+    own = (rule for rule in protecting if rule.name == request.policy)
+    rule = next(own, protecting[0] if protecting else None)
     return None if rule is None else policy.rules_of(rule, request.action)
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
-from mlflow_plugins_pack.approvals.domain import tag_messages
+from mlflow_plugins_pack.approvals.domain import clock, tag_messages
 from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.near_misses import imitates_projection, meant_command
 from mlflow_plugins_pack.approvals.domain.request_states import State
@@ -21,7 +21,12 @@ from mlflow_plugins_pack.approvals.domain.tag_names import (
 from mlflow_plugins_pack.approvals.enforcement import apply
 from mlflow_plugins_pack.approvals.guards import install
 from mlflow_plugins_pack.approvals.ledger import check_tags
-from mlflow_plugins_pack.approvals.ledger.requests import open_request, votes
+from mlflow_plugins_pack.approvals.ledger.requests import (
+    find_requests,
+    is_approved,
+    open_request,
+    votes,
+)
 from mlflow_plugins_pack.approvals.policy.checks import Check
 from mlflow_plugins_pack.approvals.policy.models import PolicyRule
 from mlflow_plugins_pack.approvals.store.base import Override, recording
@@ -32,6 +37,9 @@ from mlflow_plugins_pack.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+
+_BINDING = frozenset({State.PENDING, State.APPROVED, State.APPLIED})
 
 
 class TagOverrides(Override):
@@ -112,7 +120,10 @@ class TagOverrides(Override):
             if held.uid == version.uid:
                 why = f"is {target} now"
         for target in rule.all_targets():
-            if open_request(session, version, target) is not None:
+            # Also where another version has replaced it: it may be gone back to, and consumers
+            # that get approved versions get it by its number.
+            is_bound = open_request(session, version, target) is not None
+            if is_bound or is_approved(session, version, [target], clock.now_ms()) is not None:
                 why = f"is waiting for approval as {target}, or was approved"
         if why is not None:
             text = tag_messages.content_locked(
@@ -180,4 +191,18 @@ class TagOverrides(Override):
         one, other = (policy.rules_for(workspace, name, is_prompt=k) for k in (True, False))
         if one != other:
             raise ReservedTagError(tag_messages.prompt_flag(name))
-        return self.enforcer.write_admitted(name, write)
+        if not one:
+            return self.enforcer.write_admitted(name, write)
+
+        def work(session: Session) -> None:
+            mlflow_tables.lock_model(session, workspace, name)
+            # What was approved as one would be loaded as the other, with content that was not.
+            asked = find_requests(session, workspace=workspace, name=name)
+            if any(request.state in _BINDING for request in asked) or self.governance.held(
+                session, name
+            ):
+                raise ReservedTagError(tag_messages.prompt_flag_of_approved(name))
+            with install.admitted(session, workspace, name):
+                return write()
+
+        return self._transactions.write(work)

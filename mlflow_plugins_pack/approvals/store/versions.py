@@ -12,7 +12,6 @@ from mlflow.store.model_registry.dbmodels.models import SqlModelVersion
 from sqlalchemy.orm import Session
 
 from mlflow_plugins_pack.approvals.background import unbacked_tags
-from mlflow_plugins_pack.approvals.content import file_locks
 from mlflow_plugins_pack.approvals.database import mlflow_tables
 from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
 from mlflow_plugins_pack.approvals.database.projection_tags import StoredTag
@@ -124,7 +123,8 @@ class ModelOverrides(Override):
             super(ModelOverrides, self).delete_model_version(name, version)
 
         if not self.governance.policy().may_govern(self._get_active_workspace(), name):
-            return self._write_free(name, write)
+            self._write_free(name, write)
+            return
         number = mlflow_tables.version_number(version)
 
         def work(session: Session) -> Version | None:
@@ -149,14 +149,7 @@ class ModelOverrides(Override):
             return found
 
         found = self._transactions.write(work)
-        return self._unlock([found] if found is not None else [])
-
-    def _unlock(self, versions: list[Version]) -> None:
-        """Unlock the files of deleted versions."""
-        for version in versions:
-            for rule in self.governance.rules_about(version):
-                for target in rule.all_targets():
-                    file_locks.sync(version, target, lambda: False)
+        self.enforcer.file_locks.release([found] if found is not None else [])
 
     @recording
     def delete_registered_model(self, name: str) -> None:
@@ -167,7 +160,8 @@ class ModelOverrides(Override):
             super(ModelOverrides, self).delete_registered_model(name)
 
         if not self.governance.policy().may_govern(self._get_active_workspace(), name):
-            return self._write_free(name, write)
+            self._write_free(name, write)
+            return
 
         def work(session: Session) -> list[Version]:
             workspace = self.governance.workspace()
@@ -187,7 +181,7 @@ class ModelOverrides(Override):
             ledger.record("MODEL_DELETED", workspace=workspace, name=name)
             return gone
 
-        return self._unlock(self._transactions.write(work))
+        self.enforcer.file_locks.release(self._transactions.write(work))
 
     @recording
     def rename_registered_model(self, name: str, new_name: str) -> Any:
@@ -199,7 +193,7 @@ class ModelOverrides(Override):
 
         workspace = self._get_active_workspace()
 
-        def work(session: Session) -> Any:
+        def work(session: Session) -> tuple[Any, list[Version]]:
             mlflow_tables.lock_model(session, workspace, name)
             if held := self.governance.held(session, name, also_as=new_name):
                 raise ProtectedRenameError(
@@ -208,9 +202,10 @@ class ModelOverrides(Override):
                     )
                 )
             ledger = self.enforcer.ledger(session)
+            before = mlflow_tables.all_versions(session, workspace, name)
             made_by = [
                 (version.version, creator)
-                for version in mlflow_tables.all_versions(session, workspace, name)
+                for version in before
                 if (creator := creators.creator_of(session, version)) is not None
             ]
             waiting = find_requests(session, workspace=workspace, name=name, only_open=True)
@@ -233,9 +228,12 @@ class ModelOverrides(Override):
                 ledger.record(
                     "MODEL_RENAMED", workspace=workspace, name=name, after={"name": new_name}
                 )
-            return renamed
+            return renamed, before
 
-        return self._transactions.write(work)
+        renamed, before = self._transactions.write(work)
+        # No approval follows a model to another name, and so no lock.
+        self.enforcer.file_locks.release(before)
+        return renamed
 
     def get_registered_model(self, name: str) -> Any:
         """Return a model as stock, without approvals that the ledger does not back."""

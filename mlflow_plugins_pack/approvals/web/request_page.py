@@ -112,6 +112,7 @@ def _page(
     compared = candidate.compare(review, visitor, details)
     if details.rule is not None and any(check.needs for check in details.rule.checks):
         details, policy = read(compared.facts)
+    details = actions.with_files(review, visitor, details)
     pages = Pages(request, review, visitor)
     return pages.page(
         "request.html",
@@ -177,6 +178,11 @@ def _warnings(details: RequestDetails) -> list[str]:
         found.append("No policy protects this target any longer; the change can be made directly.")
     if details.policy_changed:
         found.append("The policy has changed since the request was made; the one in force decides.")
+    if details.files_changed:
+        found.append(
+            "The version's files were written since the request was made. A vote reads them again, "
+            "and counts only if they are the same; otherwise ask again."
+        )
     if request.awaits_digest:
         found.append("The version's files are being read; it can be approved after that.")
     holder = details.holder.uid if details.holder is not None else None

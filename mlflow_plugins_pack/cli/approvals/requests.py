@@ -189,6 +189,8 @@ def _print_details(request: dict[str, Any]) -> None:
     if request["frozen_until"] != 0:
         until = request["frozen_until"]
         echo(f"  frozen {f'until {moment(until)}' if until else 'for more than a month'}")
+    if request.get("files_changed"):
+        echo("  its files were written since; votes count only if they are the same still")
     if request["policy_changed"]:
         echo("  the policy has changed since; the one in force decides")
     if request["available_actions"]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from click.testing import CliRunner
 
+from mlflow_plugins_pack.cli.main import cli
 from tests.approvals.support.review_sites import ReviewSite
 
 API = "/approvals/api/v1"
@@ -119,3 +121,27 @@ def test_lists_and_comments(review: ReviewSite) -> None:
     assert ids("dave", "waiting") == [request]
     review.json("carol", "POST", f"{API}/requests/{request}/reject", {"comment": "no"})
     assert ids("bob", "history") == [request]
+
+
+def test_files_that_changed_since_show_and_get_no_vote(review: ReviewSite) -> None:
+    version = review.new_version("fraud-changed")
+    request = ask(review, "fraud-changed", version)
+    at = f"{API}/requests/{request}"
+    assert review.json("bob", "GET", at)["files_changed"] is False
+    with review.signed_in("alice") as client:
+        run = client.get_model_version("fraud-changed", str(version)).run_id
+        client.log_text(run, "evil", "model/weights.txt")
+
+    assert review.json("bob", "GET", at)["files_changed"] is True
+    page = review.call("bob", "GET", f"/approvals/requests/{request}")
+    assert "files were written since the request was made" in page.text
+    with review.signed_in("bob"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_PACK_REVIEW_URL", review.url)
+        arguments = ["approvals", "show", f"models:/fraud-changed/{version}"]
+        shown = CliRunner().invoke(cli, [*arguments, "--tracking-uri", review.mlflow.url])
+    assert "its files were written since" in shown.output, shown.output
+
+    answer = review.call("bob", "POST", f"{at}/approve", json={"comment": "looks benign"})
+    assert (answer.status_code, answer.json()["pack_code"]) == (403, "STALE_APPROVAL")
+    after = review.json("bob", "GET", at)
+    assert (after["state"], after["votes"]) == ("STALE", [])

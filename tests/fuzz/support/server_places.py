@@ -183,6 +183,13 @@ class Target:
         body = {"name": "gov-a", "version": "1", "key": f"approvals.{verb}", "value": value}
         self.ask("model-versions/set-tag", body)
 
+    def descriptions(self, odd: Odd) -> None:
+        line = '[Approval of `prod` is requested](http://x/y "mlflow-approvals")'
+        text = odd.pick((odd.text(line, f"a\n\n{line}"), odd.pick(("[", "](", line)) * 10_000))
+        about = {"name": "gov-a", "version": "1"}
+        self.ask("model-versions/update", {**about, "description": text}, verb="PATCH")
+        self.ask("model-versions/get?name=gov-a&version=1", {}, verb="GET")
+
     def shown(self, odd: Odd) -> None:
         """Write tags of approvals past the server, as a stock client of the database would."""
         status = {"state": "APPLIED", "action": "promote", "request_id": "f" * 32, "votes": 1}
@@ -320,6 +327,7 @@ def places(on: Target) -> list[Place]:
         ("names of models, aliases, tags", matching, on.names, 1 << 20, 3),
         ("command tags", ("approvals/domain/tag_names.py",), on.commands, 70_000, 6),
         ("tags of approvals", ("approvals/domain/projection.py",), on.shown, 8000, 8),
+        ("descriptions", ("approvals/domain/description_links.py",), on.descriptions, 1 << 20, 4),
         ("source of a version", (f"{content}/location.py",), on.sources, 2000, 6),
         ("MLmodel", (f"{content}/recorded.py",), on.model_files, 9 << 20, 6),
         (

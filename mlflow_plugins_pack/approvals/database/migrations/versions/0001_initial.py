@@ -47,6 +47,7 @@ sa.Table(
     sa.Column("run_user", sa.String(256)),
     sa.Column("comment", sa.Text),
     sa.Column("digest", sa.String(71)),
+    sa.Column("file_marks", sa.String(64)),
     sa.Column("holder_version", sa.Integer),
     sa.Column("holder_uid", sa.String(64)),
     sa.Column("stage", sa.String(20)),
