@@ -221,7 +221,8 @@ def tags_page() -> str:
 ## Commands of the approvals
 
 Set on a model version or prompt version, by a signed-in user, with the value `TARGET: comment`,
-where TARGET is an alias or `stage:NAME`. A command tag is carried out, not stored.
+where TARGET is an alias or `stage:NAME`; or `TARGET #ID: comment`, to vote for, reject or cancel the request of
+that id and no other. A command tag is carried out, not stored.
 
 {_table(("tag", "meaning"), commands)}
 ## States of the approvals

@@ -19,6 +19,8 @@ from mlflow_plugins_pack.approvals.enforcement.change import ProposedChange
 from mlflow_plugins_pack.approvals.enforcement.enforcer import Enforcer
 from mlflow_plugins_pack.errors import ApprovalError, InvalidCommandError
 
+_ABOUT_A_REQUEST = frozenset({"approve", "withdraw", "reject", "cancel"})
+
 
 class Commands:
     """The commands of one store.
@@ -57,16 +59,19 @@ class Commands:
             command: A key of `by_name`.
             name: The model or prompt.
             version: Its version.
-            value: ``TARGET: text``.
+            value: ``TARGET: text``, or ``TARGET #REQUEST: text``.
 
         Raises:
             ApprovalError: If it is refused; nothing was changed unless the message says so.
         """
         try:
-            target, text = parse_command(value)
+            target, request_id, text = parse_command(value)
         except ValueError as exc:
             raise InvalidCommandError(tag_messages.command_malformed(command, str(exc))) from exc
-        self.give(command, Command(name, version, target, text or None))
+        if request_id is not None and command not in _ABOUT_A_REQUEST:
+            problem = "it takes no request's id"
+            raise InvalidCommandError(tag_messages.command_malformed(command, problem))
+        self.give(command, Command(name, version, target, text or None, request_id))
 
     def give(self, name: str, command: Command) -> None:
         """Run a command; the audit log keeps a refusal.

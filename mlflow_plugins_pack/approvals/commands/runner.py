@@ -42,7 +42,8 @@ class Command:
         version: Its version.
         target: The target as the caller wrote it.
         text: The comment or reason, if any.
-        request_id: The request that the caller has seen; None: whichever is open.
+        request_id: The request that the caller has seen, or the beginning of its id; None:
+            whichever is open.
     """
 
     name: str
@@ -176,7 +177,7 @@ def _change(change: ProposedChange | Absent | None) -> ProposedChange:
 def _about_seen(decision: Decision, request_id: str | None) -> Decision:
     """Leave out an open request that has taken the place of the one that the caller has seen."""
     request = decision.open_request
-    if request_id is None or request is None or request.id == request_id:
+    if request_id is None or request is None or request.id.startswith(request_id):
         return decision
     return replace(decision, open_request=None)
 

@@ -230,6 +230,10 @@ def _approved_before(decision: Decision) -> bool:
 def _nothing_open(decision: Decision) -> NoOpenRequestError:
     change = decision.change
     last = last_request(decision.ledger.session, change.version, change.target)
+    if last is not None and last.state.is_open:
+        return NoOpenRequestError(
+            messages.another_request(**change.about(), request_id=last.short_id)
+        )
     return NoOpenRequestError(
         messages.no_open_request(
             **change.about(),

@@ -20,7 +20,7 @@ from urllib.parse import urlparse
 from mlflow.exceptions import MlflowException
 
 from mlflow_plugins_pack.approvals.content import location as locations
-from mlflow_plugins_pack.approvals.content.file_marks import marks_of
+from mlflow_plugins_pack.approvals.content.file_marks import marks_of, number_of_files
 from mlflow_plugins_pack.approvals.content.hashing import (
     Progress,
     ReadingStoppedError,
@@ -35,6 +35,9 @@ from mlflow_plugins_pack.approvals.domain.tag_names import is_prompt_content
 from mlflow_plugins_pack.errors import DigestUnavailableError, SourceNotPinnedError
 from mlflow_plugins_pack.folder_digest import digest_files
 from mlflow_plugins_pack.settings import APPROVALS_DIGEST_SECONDS
+
+MOST_MARKS = 5000
+"""Files whose marks are compared where people wait: some five calls of S3."""
 
 if TYPE_CHECKING:
     from mlflow_plugins_pack.approvals.database.mlflow_tables import Version
@@ -124,18 +127,20 @@ class Files:
         """The pinned location; None: the version has no files, or they cannot be reached."""
         return self._location if self._repository is not None else None
 
-    def marks(self) -> str | None:
+    def marks(self, most: int | None = None) -> str | None:
         """Return marks by which a later write of any file shows; see `file_marks`."""
         if self._repository is None or self._has_digest:
             return None
         try:
-            return marks_of(self._repository, self._path)
+            return marks_of(self._repository, self._path, most)
         except Exception:  # noqa: BLE001 - a file that vanishes, a store that fails: no marks
             return None
 
     def marks_differ(self, marks: str | None) -> bool | None:
-        """Return whether the marks are others than before; None: there are none to compare."""
-        now = self.marks() if marks is not None else None
+        """Return whether the marks are others than before; None: to tell would take too long."""
+        if marks is None or number_of_files(marks) > MOST_MARKS:
+            return None
+        now = self.marks(MOST_MARKS)
         return None if now is None else now != marks
 
     def differ_from(

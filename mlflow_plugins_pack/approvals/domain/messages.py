@@ -293,6 +293,15 @@ def no_open_request(
     )
 
 
+def another_request(*, target: Target, name: str, version: int, request_id: str) -> str:
+    """Text of NO_OPEN_REQUEST where the open request is not the one that the caller named."""
+    return (
+        f"the request that you name for version {version} and {target} of '{name}' is closed. "
+        f"{UNCHANGED} Request {request_id} is open in its place, perhaps about other files: look "
+        "at that one."
+    )
+
+
 def stale(*, target: Target, name: str, version: int, request_id: str, why: str) -> str:
     """Text of STALE_APPROVAL."""
     return (

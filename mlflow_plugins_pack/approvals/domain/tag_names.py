@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from mlflow_plugins_pack.approvals.domain.matching import fold
 from mlflow_plugins_pack.approvals.domain.targets import Target, parse_target
 
@@ -20,6 +22,8 @@ COMMANDS = (
     "break_glass.demote",
 )
 
+_REQUEST_ID = re.compile(r"[0-9a-f]{8,32}")
+
 LONGEST_COMMAND = 5000
 """Longest value of a command tag: the target and the reason or comment."""
 
@@ -31,8 +35,11 @@ PROMPT_CONTENT_PREFIXES = ("mlflow.prompt.", "_mlflow_prompt_")
 PROMPT_BOOKKEEPING_TAGS = frozenset({"mlflow.prompt.associatedRunIds"})
 
 
-def parse_command(text: str) -> tuple[Target, str]:
-    """Split the value of a command tag, ``TARGET: text``, into the target and the text.
+def parse_command(text: str) -> tuple[Target, str | None, str]:
+    """Split the value of a command tag, ``TARGET: text`` or ``TARGET #REQUEST: text``.
+
+    Returns:
+        The target, the beginning of the request's id if it is given, and the text.
 
     Raises:
         ValueError: If the target is missing or malformed, or the text too long.
@@ -43,7 +50,10 @@ def parse_command(text: str) -> tuple[Target, str]:
     if head.strip() in ("alias", "stage"):
         name, _, rest = rest.partition(":")
         head = f"{head.strip()}:{name}"
-    return parse_target(head), rest.strip()
+    head, hash_, request = head.partition("#")
+    if hash_ and not _REQUEST_ID.fullmatch(request := request.strip()):
+        raise ValueError(f"{request!r} is not the id of a request")
+    return parse_target(head), request or None, rest.strip()
 
 
 def command_of(tag_key: str) -> str | None:

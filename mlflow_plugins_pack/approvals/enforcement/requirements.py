@@ -24,7 +24,12 @@ from mlflow_plugins_pack.approvals.enforcement.change import (
 )
 from mlflow_plugins_pack.approvals.ledger import check_tags
 from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
-from mlflow_plugins_pack.approvals.ledger.requests import Request, held_before, is_approved
+from mlflow_plugins_pack.approvals.ledger.requests import (
+    Request,
+    find_requests,
+    held_before,
+    is_approved,
+)
 from mlflow_plugins_pack.approvals.policy import checks, eligibility, freeze_windows
 from mlflow_plugins_pack.approvals.policy.facts import Subject
 from mlflow_plugins_pack.approvals.policy.models import ApprovalRule, PolicyRule
@@ -98,7 +103,13 @@ def _inherits(ledger: Ledger, change: ProposedChange, request: Request) -> Versi
     if source is None or not any(matches(p, source.name) for p in change.rule.inherit_from):
         return None
     approved = is_approved(ledger.session, source, [change.target], ledger.now_ms)
-    return source if approved == request.digest and approved is not None else None
+    if approved is None or approved != request.digest:
+        return None
+    # No more than a rollback target is what break-glass promoted and no one has reviewed yet.
+    waiting = find_requests(
+        ledger.session, version_uid=source.uid, target=change.target, only_open=True
+    )
+    return None if any(other.action == "review" for other in waiting) else source
 
 
 def obstacle(decision: Decision, basis: Basis) -> ApprovalError | None:

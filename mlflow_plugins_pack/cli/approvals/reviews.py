@@ -30,8 +30,11 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
     @click.argument("model_version", callback=parse_version)
     @click.argument("target", callback=target_argument)
     @click.option("-m", "--message", default="", help="Why; kept with the request.")
+    @click.option("--request", "request_id", default="", help="ID of the request you have seen.")
     @registry_options
-    def run(model_version: Any, target: str, message: str, registry: Registry) -> None:
+    def run(
+        model_version: Any, target: str, message: str, registry: Registry, request_id: str = ""
+    ) -> None:
         model, version = model_version
         if not registry.is_server and not is_pack_uri(REGISTRY_WORD, registry.uri):
             raise ConfigurationError(
@@ -39,7 +42,10 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
                 "approvals. Nothing was changed. Give a server's address, where you are signed in."
             )
         client = registry.client()
-        key, value = f"approvals.{tag or name}", f"{target}: {message}"
+        key, value = (
+            f"approvals.{tag or name}",
+            f"{target}{request_id and f' #{request_id}'}: {message}",
+        )
         try:
             if is_prompt_of(client, model):
                 client.set_prompt_version_tag(model, version, key, value)
@@ -53,7 +59,12 @@ def _command(name: str, summary: str, done: str, tag: str | None = None) -> clic
         if (status := status_of(tags, target)) is not None:
             echo(f"{target}: {status.text}")
 
+    if name not in _ABOUT_A_REQUEST:
+        run.params = [param for param in run.params if param.name != "request_id"]
     return run
+
+
+_ABOUT_A_REQUEST = frozenset({"approve", "withdraw", "reject", "cancel"})
 
 
 def _explain_denial(exc: MlflowException, model: str) -> None:

@@ -23,7 +23,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 
 from mlflow_plugins_pack import errors
 from mlflow_plugins_pack.approvals.content import digest, digest_jobs
-from mlflow_plugins_pack.approvals.content.file_marks import marks_of
+from mlflow_plugins_pack.approvals.content.file_marks import marks_of, number_of_files
 from mlflow_plugins_pack.approvals.content.hashing import (
     Progress,
     ReadingStoppedError,
@@ -236,7 +236,14 @@ def test_marks_show_every_write(tmp_path: Path, moto: Any, monkeypatch: pytest.M
         (tmp_path / "m" / "a").write_bytes(b"two")
         if repository is on_s3:
             repository.log_artifact(str(tmp_path / "m" / "a"))
-        assert len({before, more, marks_of(repository, None)}) == 3
+        after = marks_of(repository, None)
+        assert len({before, more, after}) == 3
+        assert after is not None
+        assert number_of_files(after) == 2
+        assert marks_of(repository, None, most=2) == after
+        assert marks_of(repository, None, most=1) not in (before, more, after, None)
+        one_file = [marks_of(repository, name) for name in ("a", "b", "none")]
+        assert len(set(one_file)) == 3
     assert marks_of(object(), None) is None
     (tmp_path / "m" / "link").symlink_to(tmp_path)
     assert marks_of(on_disk, None) is None

@@ -178,3 +178,34 @@ def test_the_review_of_an_emergency_change_is_about_its_files(bench: ClockBench)
     (source / "weights").write_bytes(good)
     bench.say("bob", "approve", version)
     assert bench.findings() == []
+
+
+def test_a_vote_for_the_request_that_was_looked_at(bench: ClockBench) -> None:
+    """Its requester may cancel it, write other files and ask again, a moment before the vote."""
+
+    def open_id() -> str:
+        read = lambda s: find_requests(s, name="gov-a", only_open=True)  # noqa: E731
+        (found,) = bench.store._transactions.read(read)
+        return str(found.id)
+
+    version = bench.version()
+    bench.say("erin", "request", version)
+    seen = open_id()
+    bench.say("erin", "cancel", version)
+    source = Path(str(bench.store.get_model_version("gov-a", version).source))
+    (source / "weights").write_bytes(b"evil")
+    bench.now += 1
+    bench.say("erin", "request", version)
+    for command in ("approve", "reject"):
+        for written in (seen, seen[:8]):
+            text = refused(
+                errors.NoOpenRequestError,
+                lambda c=command, w=written: bench.say("bob", c, version, f"prod #{w}: as seen"),
+            )
+            assert f"Request {open_id()[:8]} is open in its place" in text
+    refused(
+        errors.InvalidCommandError,
+        lambda: bench.say("erin", "request", version, f"prod #{seen}: x"),
+    )
+    bench.say("bob", "approve", version, f"prod #{open_id()[:8]}: seen again")
+    assert bench.state(version) == "APPROVED 1/1 (bob)"

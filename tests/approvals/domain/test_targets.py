@@ -43,9 +43,10 @@ def test_targets_survive_both_written_forms(target: Target) -> None:
 def test_commands_split_at_the_right_colon(target: Target, text: str) -> None:
     if target.tag in ("alias", "stage"):
         return
-    assert parse_command(f"{target.tag}: {text}") == (target, text.strip())
-    assert parse_command(f"{target.key}:{text}") == (target, text.strip())
-    assert parse_command(target.tag) == (target, "")
+    assert parse_command(f"{target.tag}: {text}") == (target, None, text.strip())
+    assert parse_command(f"{target.key}:{text}") == (target, None, text.strip())
+    assert parse_command(target.tag) == (target, None, "")
+    assert parse_command(f"{target.tag} #0123abcd: {text}") == (target, "0123abcd", text.strip())
 
 
 @pytest.mark.parametrize("text", ["", ":", " : x", "stage:", "stage:Prod", "a b", "x/y", "stage"])

@@ -445,6 +445,32 @@ def test_a_copy_of_an_approved_version_inherits_if_the_policy_says_so(bench: Clo
         bench.store.set_registered_model_alias("live-a", "prod", 3)
 
 
+def test_what_break_glass_promoted_is_inherited_once_it_is_reviewed(bench: ClockBench) -> None:
+    bench.edit(RULE, RULE + "    break_glass: {group: oncall}\n")
+    bench.edit(GROUPS, GROUPS + ", oncall: [erin]")
+    live = """\
+  - name: live
+    match: {models: ["live-*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: risk}]
+    inherit_from: ["gov-*"]
+"""
+    bench.file.write_text(bench.file.read_text() + live)
+    version = bench.version()
+    bench.say("erin", "break_glass", version, "prod: it is burning")
+
+    def promote_copy() -> None:
+        with signed_in("frank"):
+            bench.store.set_registered_model_alias("live-a", "prod", 1)
+
+    with signed_in("frank"):
+        bench.store.create_registered_model("live-a")
+        bench.store.copy_model_version(bench.store.get_model_version("gov-a", version), "live-a")
+    assert "0 of 1" in refused(errors.ApprovalRequiredError, promote_copy)
+    bench.say("bob", "approve", version, "prod: it was right")
+    promote_copy()
+
+
 # --- approved versions only -------------------------------------------------------------------
 
 
