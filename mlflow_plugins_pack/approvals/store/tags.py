@@ -197,10 +197,10 @@ class TagOverrides(Override):
         def work(session: Session) -> None:
             mlflow_tables.lock_model(session, workspace, name)
             # What was approved as one would be loaded as the other, with content that was not.
+            uids = {v.uid for v in mlflow_tables.all_versions(session, workspace, name)}
             asked = find_requests(session, workspace=workspace, name=name)
-            if any(request.state in _BINDING for request in asked) or self.governance.held(
-                session, name
-            ):
+            is_bound = any(r.state in _BINDING and r.version_uid in uids for r in asked)
+            if is_bound or self.governance.held(session, name):
                 raise ReservedTagError(tag_messages.prompt_flag_of_approved(name))
             with install.admitted(session, workspace, name):
                 return write()

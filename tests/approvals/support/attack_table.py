@@ -326,6 +326,49 @@ ATTEMPTS = {
         },
         {"rest": "the app is a client of the store and of the server, as the others are"},
     ),
+    44: Attempt(
+        "write files between the last vote and the change, in a store that can lock them",
+        {
+            "direct": "test_lock_before_apply::test_the_last_vote_between_reading_and_deciding "
+            "test_lock_before_apply::test_files_written_between_reading_and_the_last_vote "
+            "test_lock_before_apply::test_a_vote_whose_lock_is_late "
+            "test_lock_before_apply::test_a_slow_call_removes_no_lock_of_another "
+            "test_lock_before_apply::test_files_that_cannot_be_locked_are_not_promoted",
+        },
+        {"prompts": "a prompt's text cannot be changed from the request on", "rest": ANY_INTERFACE},
+    ),
+    45: Attempt(
+        "write files, or cancel and ask again about others, between a reviewer's look and the vote",
+        {
+            "REST": "test_requests::test_files_that_changed_since_show_and_get_no_vote "
+            "test_requests::test_a_vote_counts_for_the_request_that_was_seen",
+            "direct": "test_votes_on_changed_files::test_a_vote_on_files_that_changed "
+            "test_votes_on_changed_files::test_a_vote_for_the_request_that_was_looked_at "
+            "test_votes_on_changed_files::test_the_review_of_an_emergency_change_is_about_its_files",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
+    46: Attempt(
+        "make a prompt of a model that was approved, or the reverse, for content that was not",
+        {
+            "direct": "test_prompt_content::test_what_was_approved_as_a_model_becomes_no_prompt "
+            "test_prompt_content::test_what_was_approved_as_a_prompt_becomes_no_model "
+            "test_prompt_content::test_the_text_of_a_replaced_version_stays "
+            "test_prompt_content::"
+            "test_consumers_of_a_prompt_that_is_a_model_get_what_both_policies_approved",
+            "database": "test_prompt_content::"
+            "test_consumers_get_no_text_that_was_changed_behind_the_registry",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
+    47: Attempt(
+        "have a copy inherit the approval of what break-glass promoted and no one has reviewed",
+        {
+            "direct": "test_requirements::"
+            "test_what_break_glass_promoted_is_inherited_once_it_is_reviewed",
+        },
+        {"rest": ANY_INTERFACE},
+    ),
 }
 
 
