@@ -56,12 +56,12 @@ class FileLocks:
             return
         try:
             present = files.locked_for()
-            kept, _ = self._read(version, target)
+            kept, closed = self._read(version, target)
             added = [_reason(request) for request in kept if _reason(request) not in present]
             for reason in added:
                 files.lock(reason)
-            # Read after they were locked: one may have been closed meanwhile.
-            _, closed = self._read(version, target)
+            if added:  # and one of these requests may have been closed meanwhile
+                _, closed = self._read(version, target)
             unwanted = {_reason(request) for request in closed}
             files.unlock(unwanted.intersection([*present, *added]))
         except Exception as exc:  # noqa: BLE001 - a store may fail in any way
