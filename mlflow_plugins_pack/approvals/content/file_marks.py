@@ -3,8 +3,8 @@
 A digest that took long to compute is used in a later call only if no file was written since: the
 marks are taken before the files are read, compared after it, and compared again in the call that
 uses the digest. On a local disk a file's mark is its inode, size and times of change, which a user
-cannot set back (``st_ctime``); on S3 it is the object's entity tag and time. Other stores have no
-marks here.
+cannot set back (``st_ctime``); of an object it is its size and, on S3 and Azure Blob, its entity
+tag and time, on Google Cloud Storage its generation. Other stores have no marks here.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import itertools
 import os
 import posixpath
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +35,12 @@ def marks_of(repository: Any, path: str | None, most: int | None = None) -> str 
     Returns:
         Text of at most 64 characters; None: the store has no marks.
     """
-    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
-
+    found: Iterator[str | None]
     if (root := on_disk(repository, path)) is not None:
-        found: Iterator[str | None] = _on_disk(root)
-    elif isinstance(repository, S3ArtifactRepository):
-        found = _on_s3(repository, path)
+        found = _on_disk(root)
+    elif (known := _objects_of(repository)) is not None:
+        place, objects = known
+        found = _in_objects((posixpath.join(place, path) if path else place).rstrip("/"), objects)
     else:
         return None
     marks = list(found if most is None else itertools.islice(found, most + 1))
@@ -83,23 +83,55 @@ def _state(about: os.stat_result) -> str:
     )
 
 
-def _on_s3(repository: Any, path: str | None) -> Iterator[str]:
-    bucket, prefix = repository.parse_s3_compliant_uri(repository.artifact_uri)
-    prefix = posixpath.join(prefix, path) if path else prefix
-    client, is_folder = repository._get_s3_client(), False
-    inside = client.get_paginator("list_objects_v2").paginate(
-        Bucket=bucket, Prefix=f"{prefix}/" if prefix else ""
-    )
-    for page in inside:
-        for item in page.get("Contents", ()):
-            is_folder = True
-            yield _of_object(item)
-    if not is_folder:  # it may be one file, whose key comes before all that begin with it
-        page = client.list_objects_v2(Bucket=bucket, Prefix=prefix, MaxKeys=1)
-        for item in page.get("Contents", ()):
-            if item["Key"] == prefix:
-                yield _of_object(item)
+# --- objects ---------------------------------------------------------------------------------------
+
+Objects = Callable[[str], Iterator[tuple[str, str]]]
+"""Yields the key and the mark of each object whose key begins with a text, in order."""
 
 
-def _of_object(item: Any) -> str:
-    return f"{item['Key']}\0{item['ETag']}\0{item['Size']}\0{item['LastModified']}"
+def _in_objects(place: str, objects: Objects) -> Iterator[str]:
+    """Yield the marks of all objects in a folder, or of the one object at a key."""
+    is_folder = False
+    for key, mark in objects(f"{place}/" if place else ""):
+        is_folder = True
+        yield f"{key}\0{mark}"
+    if not is_folder:  # a key comes before all longer ones that begin with it
+        for key, mark in itertools.islice(objects(place), 1):
+            if key == place:
+                yield f"{key}\0{mark}"
+
+
+def _objects_of(repository: Any) -> tuple[str, Objects] | None:
+    """Return a repository's place in its bucket, and what lists the bucket; None: it has none."""
+    from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
+    from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository
+    from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+
+    uri = getattr(repository, "artifact_uri", "")
+    if isinstance(repository, S3ArtifactRepository):
+        bucket, place = repository.parse_s3_compliant_uri(uri)
+        return place, lambda prefix: _on_s3(repository._get_s3_client(), bucket, prefix)
+    if isinstance(repository, GCSArtifactRepository):
+        bucket, place = repository.parse_gcs_uri(uri)
+        return place, lambda prefix: _on_gcs(repository.client, bucket, prefix)
+    if isinstance(repository, AzureBlobArtifactRepository):
+        container, _, place, _ = repository.parse_wasbs_uri(uri)
+        return place, lambda prefix: _on_azure(repository.client, container, prefix)
+    return None
+
+
+def _on_s3(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
+    pages = client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
+    for page in pages:
+        for item in page.get("Contents", ()):
+            yield item["Key"], f"{item['ETag']}\0{item['Size']}\0{item['LastModified']}"
+
+
+def _on_gcs(client: Any, bucket: str, prefix: str) -> Iterator[tuple[str, str]]:
+    for blob in client.list_blobs(bucket, prefix=prefix):
+        yield blob.name, f"{blob.generation}\0{blob.size}"
+
+
+def _on_azure(client: Any, container: str, prefix: str) -> Iterator[tuple[str, str]]:
+    for blob in client.get_container_client(container).list_blobs(name_starts_with=prefix):
+        yield blob.name, f"{blob.etag}\0{blob.size}\0{blob.last_modified}"

@@ -118,7 +118,8 @@ def not_pinned_by_its_store(*, name: str, version: int, location: str, policy: s
     return (
         f"policy '{policy}' requires pinned files, and those of version {version} of '{name}' at "
         f"{location!r} are not: the store can neither lock them nor show a later write without "
-        f"reading them all. {UNCHANGED} Keep them in a cas- store, on S3 or on the server's disk."
+        f"reading them all. {UNCHANGED} Keep them in a cas- store, in a bucket of S3, Google Cloud "
+        "Storage or Azure Blob, or on the server's disk."
     )
 
 

@@ -183,6 +183,11 @@ def _warnings(details: RequestDetails) -> list[str]:
             "The version's files were written since the request was made. A vote reads them again, "
             "and counts only if they are the same; otherwise ask again."
         )
+    elif details.files_changed is None and details.version is not None and request.digest:
+        found.append(
+            "Whether the version's files were written since the request was made cannot be seen "
+            "here; the change is made only if they were not."
+        )
     if request.awaits_digest:
         found.append("The version's files are being read; it can be approved after that.")
     holder = details.holder.uid if details.holder is not None else None

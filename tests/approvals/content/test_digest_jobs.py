@@ -219,35 +219,46 @@ def test_what_is_written_while_it_is_read_has_no_digest(
     assert "were written while they were read" in str(job.error)
 
 
-def test_marks_show_every_write(tmp_path: Path, moto: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in moto.environment.items():
-        monkeypatch.setenv(name, value)
+@pytest.mark.parametrize("server", ["disk", "moto", "azurite", "gcs"])
+def test_marks_show_every_write(
+    tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
     (tmp_path / "m").mkdir()
     (tmp_path / "m" / "a").write_bytes(b"one")
-    on_s3 = get_artifact_repository(f"{moto.new_root()}/m")
-    on_s3.log_artifacts(str(tmp_path / "m"))
-    on_disk = get_artifact_repository(str(tmp_path / "m"))
-    for repository in (on_disk, on_s3):
-        before = marks_of(repository, None)
-        assert before == marks_of(repository, None) is not None
-        (tmp_path / "b").write_bytes(b"")
-        repository.log_artifact(str(tmp_path / "b"))
-        more = marks_of(repository, None)
-        (tmp_path / "m" / "a").write_bytes(b"two")
-        if repository is on_s3:
-            repository.log_artifact(str(tmp_path / "m" / "a"))
-        after = marks_of(repository, None)
-        assert len({before, more, after}) == 3
-        assert after is not None
-        assert number_of_files(after) == 2
-        assert marks_of(repository, None, most=2) == after
-        assert marks_of(repository, None, most=1) not in (before, more, after, None)
-        of_one = [marks_of(repository, name) for name in ("a", "b")]
-        assert len({*of_one, after}) == 3
-        assert [number_of_files(marks or "") for marks in of_one] == [1, 1]
+    location = str(tmp_path / "m")
+    if server != "disk":
+        store: servers.ObjectStore = request.getfixturevalue(server)
+        for name, value in store.environment.items():
+            monkeypatch.setenv(name, value)
+        location = f"{store.new_root()}/m"
+    repository = get_artifact_repository(location)
+    if server != "disk":
+        repository.log_artifacts(str(tmp_path / "m"))
+        # Next to it, not in it.
+        get_artifact_repository(f"{location}-2").log_artifacts(str(tmp_path / "m"))
+    before = marks_of(repository, None)
+    assert before == marks_of(repository, None) is not None
+    (tmp_path / "b").write_bytes(b"")
+    repository.log_artifact(str(tmp_path / "b"))
+    more = marks_of(repository, None)
+    (tmp_path / "m" / "a").write_bytes(b"two")
+    if server != "disk":
+        repository.log_artifact(str(tmp_path / "m" / "a"))
+    after = marks_of(repository, None)
+    assert len({before, more, after}) == 3
+    assert after is not None
+    assert number_of_files(after) == 2
+    assert marks_of(repository, None, most=2) == after
+    assert marks_of(repository, None, most=1) not in (before, more, after, None)
+    of_one = [marks_of(repository, name) for name in ("a", "b")]
+    assert len({*of_one, after}) == 3
+    assert [number_of_files(marks or "") for marks in of_one] == [1, 1]
+
+
+def test_what_has_no_marks(tmp_path: Path) -> None:
     assert marks_of(object(), None) is None
-    (tmp_path / "m" / "link").symlink_to(tmp_path)
-    assert marks_of(on_disk, None) is None
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert marks_of(get_artifact_repository(str(tmp_path)), None) is None
 
 
 def test_jobs_that_ended_are_removed_by_a_later_one(bench: SlowBench) -> None:
