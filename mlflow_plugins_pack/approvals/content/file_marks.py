@@ -83,10 +83,10 @@ def _state(about: os.stat_result) -> str:
     )
 
 
-# --- objects ---------------------------------------------------------------------------------------
+# --- objects -----------------------------------------------------------------------------------
 
 Objects = Callable[[str], Iterator[tuple[str, str]]]
-"""Yields the key and the mark of each object whose key begins with a text, in order."""
+"""Yields key and mark of each object whose key begins with a text, in the order of keys."""
 
 
 def _in_objects(place: str, objects: Objects) -> Iterator[str]:
