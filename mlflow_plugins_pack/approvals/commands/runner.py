@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -25,10 +26,13 @@ from mlflow_plugins_pack.approvals.ledger.ledger import Ledger
 from mlflow_plugins_pack.approvals.ledger.requests import Request
 from mlflow_plugins_pack.approvals.ledger.snapshot import SnapshotReader
 from mlflow_plugins_pack.errors import (
+    DigestUnavailableError,
     IdentityRequiredError,
     InvalidCommandError,
     NoOpenRequestError,
 )
+
+_logger = logging.getLogger(__name__)
 
 MAX_COMMENT_LENGTH = 5000
 
@@ -118,7 +122,12 @@ class CommandRunner:
 
         preview, _, outcome = enforcer.loop.run(command.name, plan, gather, decide)
         if outcome.must_lock and then is not None:
-            return self.run(command, then, verb=verb, read_files=enforcer.loop.whole_evidence)
+            try:
+                return self.run(command, then, verb=verb, read_files=enforcer.loop.whole_evidence)
+            except DigestUnavailableError as exc:
+                # Approved and recorded; the stock call that makes the change says the same.
+                _logger.warning("'%s' is approved and not applied: %s", command.name, exc)
+                return None
         if verb is not None:
             change = _change(preview.change)
             enforcer.file_locks.sync(change.version, change.target)

@@ -166,8 +166,8 @@ class DecisionLoop:
             is_last: Whether the vote may be the one that has the change made.
         """
         request = self._transactions.read(lambda s: _open_request(s, change))
-        if request is None or request.action == "demote":
-            return None
+        if request is None or (request.digest is None and not request.awaits_digest):
+            return None  # it takes a target away, which is about no files
         files = digest.Files(change.version)
         may_differ = not files.is_quick and files.marks_differ(request.file_marks) is True
         is_needed = request.awaits_digest or (is_last and request.action == "promote")

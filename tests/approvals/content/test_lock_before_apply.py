@@ -282,6 +282,20 @@ def test_files_that_cannot_be_locked_are_not_promoted(
     assert bench.holder() is None
 
 
+def test_a_vote_counts_where_files_cannot_be_locked(
+    bench: ClockBench, attacker: Attacker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.edit("approval_valid_for: 1h", "approval_valid_for: 1h, apply: auto")
+    bench.say("erin", "request", 1)
+
+    def read_only(*args: Any) -> None:
+        raise PermissionError("the store may be read only")
+
+    monkeypatch.setattr(type(attacker.repository), "lock", read_only)
+    bench.say("bob", "approve", 1)
+    assert (bench.state(1), bench.holder()) == ("APPROVED 1/1 (bob)", None)
+
+
 @pytest.mark.parametrize("how", ["rename", "delete the version", "delete the model"])
 def test_a_version_that_is_gone_leaves_no_lock(
     bench: ClockBench, attacker: Attacker, how: str

@@ -12,6 +12,7 @@ import pytest
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
 from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals import caller
 from mlflow_plugins_pack.approvals.content import digest_jobs
 from mlflow_plugins_pack.approvals.domain import clock
 from mlflow_plugins_pack.approvals.ledger.requests import find_requests
@@ -141,8 +142,6 @@ def test_files_that_are_gone_are_not_voted_for(bench: ClockBench, tmp_path: Path
     source = Path(str(bench.store.get_model_version("gov-a", version).source))
     (source / "weights").unlink()
     # In a server; a review app without the server's stores leaves it to what applies the request.
-    from mlflow_plugins_pack.approvals import caller
-
     with caller.for_server():
         refused(errors.DigestUnavailableError, lambda: bench.say("bob", "approve", version))
     assert bench.state(version) == "PENDING 0/1"
@@ -164,6 +163,17 @@ def test_a_vote_to_take_a_target_away_needs_no_files(bench: ClockBench, tmp_path
     bench.say("bob", "approve", version)
     delete()
     assert bench.holder() is None
+
+
+def test_the_review_of_an_emergency_demotion_needs_no_files(bench: ClockBench) -> None:
+    bench.edit(RULE, RULE + "    break_glass: {group: risk}\n")
+    version = bench.promoted("gov-a")
+    source = Path(str(bench.store.get_model_version("gov-a", version).source))
+    bench.say("dave", "break_glass.demote", version, "prod: it is burning")
+    (source / "weights").unlink()
+    with caller.for_server():
+        bench.say("bob", "approve", version)
+    assert bench.findings() == []
 
 
 def test_the_review_of_an_emergency_change_is_about_its_files(bench: ClockBench) -> None:
