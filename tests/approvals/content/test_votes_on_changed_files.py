@@ -136,16 +136,19 @@ def test_only_a_vote_that_would_count_closes_the_request(bench: ClockBench, file
     assert str(bench.state(1)).startswith("REJECTED")
 
 
-def test_files_that_are_gone_are_not_voted_for(bench: ClockBench, tmp_path: Path) -> None:
+def test_files_that_are_gone_are_not_voted_for(
+    bench: ClockBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     version = bench.version()
     bench.say("erin", "request", version)
     source = Path(str(bench.store.get_model_version("gov-a", version).source))
     (source / "weights").unlink()
-    # In a server; a review app without the server's stores leaves it to what applies the request.
-    with caller.for_server():
-        refused(errors.DigestUnavailableError, lambda: bench.say("bob", "approve", version))
+    refused(errors.DigestUnavailableError, lambda: bench.say("bob", "approve", version))
     assert bench.state(version) == "PENDING 0/1"
-    bench.say("bob", "approve", version)
+    # A review app without the server's stores leaves it to the call that makes the change.
+    with monkeypatch.context() as patch:
+        patch.setattr(caller, "in_server", lambda: False)
+        bench.say("bob", "approve", version)
     assert bench.state(version) == "APPROVED 1/1 (bob)"
     refused(errors.DigestUnavailableError, lambda: bench.set_alias(version))
 
@@ -171,8 +174,7 @@ def test_the_review_of_an_emergency_demotion_needs_no_files(bench: ClockBench) -
     source = Path(str(bench.store.get_model_version("gov-a", version).source))
     bench.say("dave", "break_glass.demote", version, "prod: it is burning")
     (source / "weights").unlink()
-    with caller.for_server():
-        bench.say("bob", "approve", version)
+    bench.say("bob", "approve", version)
     assert bench.findings() == []
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from mlflow.entities.model_registry import ModelVersionTag, RegisteredModelTag
 from mlflow.prompt.constants import IS_PROMPT_TAG_KEY, PROMPT_TEXT_TAG_KEY
 
 from mlflow_plugins_pack import errors
+from mlflow_plugins_pack.approvals.reports import request_lists
 from tests.approvals.support.bench import ClockBench, refused
 from tests.support.acting import signed_in
 
@@ -136,3 +138,28 @@ def test_consumers_of_a_prompt_that_is_a_model_get_what_both_policies_approved(
             bench.store.set_registered_model_alias("gov-a", alias, version)
     with signed_in("svc"):
         assert int(bench.store.get_model_version("gov-a", version).version) == version
+
+
+SAME_TARGET = """
+  - name: words
+    match: {prompts: ["*"]}
+    targets: {aliases: [prod]}
+    approvals: [{group: risk, count: 1}]
+"""
+
+
+def test_a_request_for_a_model_waits_for_the_approvers_of_models(bench: ClockBench) -> None:
+    bench.edit(RULE, RULE + SAME_TARGET)
+    bench.say("erin", "request", bench.version())
+
+    def waits_for(user: str) -> int:
+        policy = bench.store.governance.policy()
+
+        def read(session: Any) -> list[Any]:
+            return request_lists.waiting(
+                session, policy, workspace="default", user=user, now_ms=bench.now
+            )
+
+        return len(bench.store._transactions.read(read))
+
+    assert (waits_for("bob"), waits_for("dave")) == (1, 0)
