@@ -174,7 +174,7 @@ class DecisionLoop:
         if not (is_needed or files.is_quick or may_differ):
             return None
         try:
-            found = self._gather(change, preview, files)
+            found = self._gather(change, preview, files, with_user=False)
         except DigestUnavailableError as exc:
             is_read_here = (
                 is_needed or caller.in_server() or exc.code != DigestUnavailableError.code

@@ -169,7 +169,8 @@ def test_a_log_with_another_head_undoes_and_repeats(
 
 
 def test_asking_and_voting_take_few_statements(store: Any) -> None:
-    for user, command, most in (("erin", "request", 9), ("bob", "approve", 11)):
+    # A vote reads the request before, to compare its files; that is not under the lock.
+    for user, command, most in (("erin", "request", 9), ("bob", "approve", 12)):
         with listening(store.engine) as traffic:
             say(store, user, command, "gov-b", 1)
         assert len(traffic.statements) <= most, "\n".join(traffic.statements)
