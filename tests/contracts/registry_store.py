@@ -214,6 +214,17 @@ class RegistryStoreContract:
                     call(version)
                 assert caught.value.get_http_status_code() < 500
 
+    def test_a_missing_tag_key_is_mlflows_own_error(self) -> None:
+        version, store = str(self.version("gov-tags")), self.store
+        for call in (
+            lambda: store.set_registered_model_tag("gov-tags", RegisteredModelTag(None, "x")),
+            lambda: store.delete_registered_model_tag("gov-tags", None),
+            lambda: store.set_model_version_tag("gov-tags", version, ModelVersionTag(None, "x")),
+            lambda: store.delete_model_version_tag("gov-tags", version, None),
+        ):
+            with pytest.raises(MlflowException, match=r"parameter '(key|name)'"):
+                call()
+
     def test_no_command_that_cannot_be_read_is_an_unexpected_failure(self) -> None:
         name = new_name()
         version = self.version(name)

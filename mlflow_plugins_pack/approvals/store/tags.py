@@ -48,6 +48,10 @@ class TagOverrides(Override):
     @recording
     def set_model_version_tag(self, name: str, version: Any, tag: Any) -> None:
         """Set a tag, carry out a command, or refuse a locked tag."""
+        if name is None or tag.key is None:
+            # MLflow refuses it, with an error of its own.
+            super().set_model_version_tag(name, version, tag)
+            return None
         name = self._named(name)
         if (command := command_of(tag.key)) is not None:
             number = mlflow_tables.version_number(version)
@@ -73,6 +77,10 @@ class TagOverrides(Override):
     @recording
     def delete_model_version_tag(self, name: str, version: Any, key: str) -> None:
         """Delete a tag unless it is locked."""
+        if name is None or key is None:
+            # MLflow refuses it, with an error of its own.
+            super().delete_model_version_tag(name, version, key)
+            return None
         name = self._named(name)
         version = self._numbered(name, version)
 
@@ -163,6 +171,10 @@ class TagOverrides(Override):
     @recording
     def set_registered_model_tag(self, name: str, tag: Any) -> None:
         """Set a model's tag unless it is this store's, or decides what governs the model."""
+        if name is None or tag.key is None:
+            # MLflow refuses it, with an error of its own.
+            super().set_registered_model_tag(name, tag)
+            return
         name = self._named(name)
 
         self._refuse_near_miss(name, tag.key)
@@ -175,6 +187,10 @@ class TagOverrides(Override):
     @recording
     def delete_registered_model_tag(self, name: str, key: str) -> None:
         """Delete a model's tag, under the same terms as setting it."""
+        if name is None or key is None:
+            # MLflow refuses it, with an error of its own.
+            super().delete_registered_model_tag(name, key)
+            return
         name = self._named(name)
 
         def write() -> None:
