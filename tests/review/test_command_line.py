@@ -78,6 +78,7 @@ def told_of(details: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
         ],
         "frozen_until": [],  # it is not
         "policy_changed": [],  # it has not
+        "files_changed": [],  # they have not; test_requests changes some
         "comments": [
             (f"{comment['author']} {words_of(time(comment['created_at']))}", said[0]),
             (said[1], moment(comment["created_at"])),
