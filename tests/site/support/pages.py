@@ -53,5 +53,10 @@ def places(port: int) -> dict[str, str]:
 
 def terminal(folder: Path, **more: str) -> dict[str, str]:
     """Return the environment of a terminal whose user has the folder for a home."""
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false"}
+    quiet = {
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        # Bars that only slow machines show come between the lines that pages show.
+        "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+        "MLFLOW_ENABLE_PROXY_MULTIPART_UPLOAD": "false",
+    }
     return servers.clean_environment(HOME=str(folder), **quiet, **more)
