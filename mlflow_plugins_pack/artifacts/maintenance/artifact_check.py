@@ -62,7 +62,12 @@ class ArtifactCheck:
         for number, place in enumerate(entry.recipe):
             if (problem := self._problem_of_chunk(place)) is not None:
                 return problem
-            part = read_recipe(self._store, place)
+            try:
+                part = read_recipe(self._store, place)
+            except StorageError:
+                raise
+            except ArtifactError as exc:  # such as a damaged list of condemned packs
+                return str(exc.message)
             if part is None or (part.file_sha256, part.file_size) != (entry.sha256, entry.size):
                 return f"its recipe {place.id.hex()} is missing, damaged or another file's"
             if (part.part, part.parts) != (number, len(entry.recipe)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,17 @@ def test_damaged_objects(tmp_path: Path, encrypted):
     assert wrong == []
     assert {how for _, how, _ in seen} >= set(damage.DAMAGES[:4])
     assert not encrypted or ("keys", damage.DAMAGES[4], "right bytes, fsck names it") in seen
+
+
+def test_lists_of_condemned_packs_in_each_others_place(tmp_path: Path):
+    """Files whose recipes have been moved cannot be read then; fsck goes on and names all."""
+    with damage.settings(encrypted=True):
+        lab = damage.Lab(tmp_path, 2, encrypted=True)
+        lists = [key for key in lab.objects() if damage.kind_of(key) == "gc"]
+        assert len(lists) > 1
+        for seed, key in enumerate(lists):
+            seen = lab.case(key, "swapped", random.Random(seed))
+            assert seen == "an error names it, fsck names it"
 
 
 def test_damaged_caches(tmp_path):
