@@ -123,21 +123,23 @@ class TagOverrides(Override):
     def _refuse_locked_content(
         self, session: Session, rule: PolicyRule, version: Version, key: str
     ) -> None:
-        why = None
+        if (why := self._why_locked(session, rule, version)) is not None:
+            text = tag_messages.content_locked(
+                key=key, name=version.name, version=version.version, why=why
+            )
+            raise ContentLockedError(text)
+
+    def _why_locked(self, session: Session, rule: PolicyRule, version: Version) -> str | None:
         for target, held in self.governance.held(session, version.name):
             if held.uid == version.uid:
-                why = f"is {target} now"
+                return f"is {target} now"
         for target in rule.all_targets():
             # Also where another version has replaced it: it may be gone back to, and consumers
             # that get approved versions get it by its number.
             is_bound = open_request(session, version, target) is not None
             if is_bound or is_approved(session, version, [target], clock.now_ms()) is not None:
-                why = f"is waiting for approval as {target}, or was approved"
-        if why is not None:
-            text = tag_messages.content_locked(
-                key=key, name=version.name, version=version.version, why=why
-            )
-            raise ContentLockedError(text)
+                return f"is waiting for approval as {target}, or was approved"
+        return None
 
     def _note_check(
         self,
