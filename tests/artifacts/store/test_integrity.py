@@ -330,7 +330,7 @@ def test_file_that_is_rewritten_while_it_is_read(repository, tmp_path, size, mis
     path.write_bytes(random_bytes(size))
     # Time stamps are a few milliseconds coarse.
     os.utime(path, (1, 1))
-    original = session.UploadSession._entry_of_file
+    original = session.UploadSession._take
 
     def read_and_change(self, *arguments):
         entry = original(self, *arguments)
@@ -339,7 +339,7 @@ def test_file_that_is_rewritten_while_it_is_read(repository, tmp_path, size, mis
             file.truncate(size - missing)
         return entry
 
-    monkeypatch.setattr(session.UploadSession, "_entry_of_file", read_and_change)
+    monkeypatch.setattr(session.UploadSession, "_take", read_and_change)
     with pytest.raises(ArtifactChangedError, match="while it was being read"):
         repository.log_artifact(str(path))
     assert listing(repository) == []
@@ -351,14 +351,14 @@ def test_file_that_grows_is_stored_as_it_was_at_the_start(
 ):
     path = tmp_path / "train.log"
     path.write_bytes(b"x" * size)
-    original = session.UploadSession._entry_of_file
+    original = session.UploadSession._take
 
     def grow_and_read(self, *arguments):
         with path.open("ab") as file:
             file.write(b"a line that came later\n")
         return original(self, *arguments)
 
-    monkeypatch.setattr(session.UploadSession, "_entry_of_file", grow_and_read)
+    monkeypatch.setattr(session.UploadSession, "_take", grow_and_read)
     repository.log_artifact(str(path))
     assert Path(repository.download_artifacts("train.log", str(target))).read_bytes() == b"x" * size
 
