@@ -65,6 +65,7 @@ class _Started(Generic[T]):
     def __init__(self, call: Callable[[], T]) -> None:
         self._results: list[T] = []
         self._errors: list[BaseException] = []
+        self._has_ended = threading.Event()
         self._context = contextvars.copy_context()
         self._thread = threading.Thread(
             target=self._work, args=(call,), name="mlflow-pack-http", daemon=True
@@ -81,11 +82,14 @@ class _Started(Generic[T]):
             self._results.append(self._context.run(call))
         except BaseException as exc:  # noqa: BLE001 - raised again by the caller
             self._errors.append(exc)
+        finally:
+            self._has_ended.set()
 
     def ends_within(self, seconds: float | None) -> bool:
         """Wait for the end; return whether it has come."""
-        self._thread.join(seconds)
-        return not self._thread.is_alive()
+        # Not by joining the thread: before Python 3.13 it is taken for ended once that was
+        # interrupted (https://github.com/python/cpython/issues/90882).
+        return self._has_ended.wait(seconds)
 
     def result(self) -> T:
         """Return what the call returned, or raise what it raised; it has ended."""

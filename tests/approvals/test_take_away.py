@@ -1,4 +1,4 @@
-"""The page "Add approvals": the commands of its servers, added to a stock server and taken away."""
+"""The page on adding approvals: its servers, added to a stock server and taken away."""
 
 from __future__ import annotations
 
@@ -77,7 +77,11 @@ def triggers(folder: Path) -> set[str]:
 def test_added_to_a_stock_server_and_taken_away(
     blocks: list[Block], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with_approvals, stock = (b.text for b in blocks if b.text.startswith("mlflow server"))
+    with_approvals, stock = (
+        block.text[block.text.index("mlflow server") :]
+        for block in blocks
+        if "\nmlflow server" in block.text
+    )
     [policy] = [block.text for block in blocks if block.title == "policy.yaml"]
     with served(stock, tmp_path) as server:
         for name in PEOPLE:

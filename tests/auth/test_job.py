@@ -99,6 +99,8 @@ def site(parts: tuple[str, OidcProvider, Verifier, Path], tmp_path: Path) -> Sig
         MLFLOW_PACK_AUTH_CONFIG=str(config),
         MLFLOW_PACK_LINEAGE_ENABLED="false",
         MLFLOW_DISABLE_TELEMETRY="true",
+        # 40 threads at once are more than the server's SQLite writes in 30 s on a busy machine.
+        MLFLOW_ASYNC_LOGGING_THREADPOOL_SIZE="3",
         CLIENT_SECRET=SECRET,
         HOME=str(tmp_path),
         XDG_STATE_HOME=str(tmp_path / "state"),

@@ -133,10 +133,13 @@ def test_ctrl_c_while_a_token_is_renewed_does_not_end_the_sign_in(rotating: Rota
         time.sleep(0.1)
         return ask(*arguments)
 
+    # Who starts the tests in the background may have set it to be ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(provider, "ask", interrupted)
         with pytest.raises(KeyboardInterrupt):
             source.fetch()
+    signal.signal(signal.SIGINT, before)
     stored = source.store.read(source._key)
     assert stored is not None
     assert stored.refresh_token == "refresh-1"
