@@ -324,7 +324,9 @@ def test_mail_goes_to_no_private_address_and_waits_for_no_slow_server(
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         server = MailServer(host="127.0.0.1", port=port, security="none", sender="a@example.com")
-        assert "TimeoutError" in str(sender.send(MAIL, delivery(), 1, server))
+        problem = str(sender.send(MAIL, delivery(), 1, server))
+        # smtplib turns a time-out of its own into the other, if it comes first.
+        assert "TimeoutError" in problem or "SMTPServerDisconnected" in problem
 
 
 def test_no_name_becomes_a_header_or_markup() -> None:
