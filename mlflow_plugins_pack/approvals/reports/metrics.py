@@ -74,9 +74,13 @@ class RefusalCounts:
             query = sa.select(audit.c.after).where(
                 audit.c.seq > self._read_to, audit.c.seq <= head, audit.c.action == "REFUSED"
             )
-            # Refusals come one at a time; there are many only the first time.
-            for (after,) in session.execute(query.execution_options(yield_per=1000)):
-                self._counts[str(json.loads(after or "{}").get("code", ""))] += 1
+            # Refusals come one at a time; there are many only the first time. None is added before
+            # all are read: a reading that fails is repeated.
+            added = Counter(
+                str(json.loads(after or "{}").get("code", ""))
+                for (after,) in session.execute(query.execution_options(yield_per=1000))
+            )
+            self._counts += added
             self._read_to = max(self._read_to, head)
             return dict(self._counts)
 

@@ -7,9 +7,13 @@ import re
 import subprocess
 import sys
 
+import pytest
+import sqlalchemy as sa
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.orm import Session
 
+from mlflow_plugins_pack.approvals.database.tables import audit
 from mlflow_plugins_pack.approvals.reports import metrics
 from tests.approvals.support.review_sites import ReviewSite
 from tests.support import servers
@@ -78,6 +82,22 @@ def test_only_admins_read_them(review: ReviewSite) -> None:
         answer = review.call(user, "GET", f"{API}/metrics")
         assert answer.status_code == status
         assert "mlflow_pack" not in answer.text
+
+
+def test_a_refusal_is_counted_once_though_a_reading_failed() -> None:
+    engine = sa.create_engine("sqlite://")
+    audit.create(engine)
+    entry = {"created_at": 1, "action": "REFUSED", "prev_hash": ""}
+    refusals = metrics.RefusalCounts()
+    with Session(engine) as session:
+        for seq, after in ((1, '{"code": "SELF_APPROVAL"}'), (2, "cut off")):
+            session.execute(audit.insert().values(seq=seq, after=after, hash=str(seq), **entry))
+        with pytest.raises(ValueError, match="Expecting value"):
+            refusals.up_to(session, 2)
+        session.execute(audit.update().where(audit.c.seq == 2).values(after='{"code": "FROZEN"}'))
+        for _ in range(2):
+            assert refusals.up_to(session, 2) == {"SELF_APPROVAL": 1, "FROZEN": 1}
+    engine.dispose()
 
 
 def test_the_example_asks_for_metrics_that_exist() -> None:
